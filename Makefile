@@ -1,0 +1,52 @@
+# make demo | test | test-slow | lint | paper | clean. Each sets up the virtual environment it needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+TORCH := torch==2.13.0
+export HF_HUB_OFFLINE ?= 1
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= true
+
+.PHONY: demo test test-slow lint paper clean
+.DEFAULT_GOAL := demo
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and exactly as pinned: a looser range pulls several GB of CUDA packages
+$(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install -q "$(TORCH)"
+	$(BIN)/pip install -q -c constraints.txt -e ".[report]"
+	touch $@
+
+$(VENV)/.test: $(VENV)/.base
+	$(BIN)/pip install -q -c constraints.txt -e ".[report,test]"
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.test
+	$(BIN)/pip install -q -c constraints.txt -e ".[report,test,lint]"
+	touch $@
+
+demo: $(VENV)/.base
+	$(BIN)/python -m experiments.study experiment=demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
+	@echo "left out: tests marked slow (make test-slow) and gpu (pytest -m gpu)"
+
+test-slow: $(VENV)/.test
+	$(BIN)/python -m pytest -m "slow" --timeout 3600
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The newest study's tables and figures into paper/generated, and the PDF where LaTeX is installed.
+paper: $(VENV)/.base
+	$(BIN)/python -m analysis.report runs=runs out=paper/generated study=$$(ls -t studies/*/study.json | head -n 1)
+	@if command -v latexmk >/dev/null; then cd paper && latexmk -pdf -interaction=nonstopmode main.tex; \
+	else echo "LaTeX is not installed: paper/generated is renewed, paper/main.pdf is not"; fi
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -1,0 +1,202 @@
+"""Records to numbers with uncertainty: one cell per member and measurement, one row per paired comparison."""
+
+import math
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import style
+from analysis.load import MEASURE, PSEUDO_LIKELIHOOD, Evidence, Items, own_scoring, rows_of
+from analysis.uncertainty import Difference, Interval, around, holm, over_seeds, paired_items, paired_seeds, proportion
+
+NOT_DEFINED = "not defined for this member"
+MISSING_RUN = "missing run"
+NOT_MEASURED = "not measured"
+NO_VALUE = "could not be measured"
+NATIVE = {"causal": "decoder", "bidirectional": "encoder"}
+SIGNIFICANCE = 0.05
+AGREEMENT = 1e-4  # a measurement may be stored rounded
+
+# How an item's row gives the value whose mean a metric is. Used only where the mean agrees with the measurement.
+ITEM_VALUES: dict[str, Callable[[Any], float | None]] = {
+    "accuracy": lambda item: item.value,
+    "probability_female": lambda item: item.value,
+    "absolute_error": lambda item: _absolute_error(item),
+    "loss": lambda item: item.value,
+}
+
+
+def cells(evidence: Evidence) -> pd.DataFrame:
+    """One row per block, measurement and member: value, interval, or the reason why there is none."""
+    rows = []
+    for block in evidence.blocks:
+        runs = evidence.runs[evidence.runs["block"] == block]
+        measured = evidence.measurements[evidence.measurements["block"] == block]
+        for key, records in _by_measure(measured):
+            for member in style.members_first(set(runs["member"])):
+                of_member = records[records["member"] == member]
+                cell = _estimate(evidence.items, of_member) or {"hole": _hole(key[0], member, runs, of_member)}
+                named = {"block": block, "member": member, **dict(zip(MEASURE, key, strict=True))}
+                rows.append({**named, **_shared(records), **cell})
+    shared = ["block", *MEASURE, "version", "reference", "higher_is_better"]
+    columns = [*shared, "member", "value", "low", "high", "n", "over", "hole"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def differences(evidence: Evidence) -> pd.DataFrame:
+    """Every paired comparison with its interval, Holm-corrected p-value (one family) and verdict in words."""
+    rows = []
+    for block in evidence.blocks:
+        runs = evidence.runs[evidence.runs["block"] == block]
+        for left, right in _comparisons(runs):
+            scope = runs[runs["member"].isin([left, right])]
+            rows += [{"block": block, **row} for row in _compare(evidence, scope, left, right)]
+    columns = ["block", "left", "right", *MEASURE, "higher_is_better", "value", "low", "high", "p", "n", "over"]
+    frame = pd.DataFrame(rows, columns=columns)
+    frame["p_corrected"] = holm(list(frame["p"]))
+    frame["words"] = [_words(row) for row in rows_of(frame)]
+    return frame
+
+
+def distinguishable(row: Any) -> bool:
+    """Whether a comparison's interval leaves out zero and its corrected p-value stays below 5%."""
+    return not Interval(row.low, row.high).contains_zero and row.p_corrected < SIGNIFICANCE
+
+
+def _by_measure(measurements: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
+    """The records of each measurement, in reading order."""
+    return sorted(measurements.groupby(MEASURE), key=lambda group: style.order(*group[0]))
+
+
+def _estimate(items: Items, records: pd.DataFrame) -> dict[str, Any] | None:
+    records = records[records["value"].notna()]
+    if records.empty:
+        return None
+    values = records["value"].to_numpy(dtype=float)
+    n = int(records["n"].iloc[0])
+    if len(records) > 1:
+        interval: Interval | None = over_seeds(values)
+        over = f"{len(records)} seeds"
+    else:
+        interval, over = _item_interval(items, records.iloc[0]), "items"
+    bounds = {"low": interval.low, "high": interval.high, "over": over} if interval else {"over": "none"}
+    return {"value": float(values.mean()), "n": n, **bounds}
+
+
+def _item_interval(items: Items, record: Any) -> Interval | None:
+    if record["metric"] == "accuracy":
+        values = _item_values(items, record)
+        if values is not None and values.isin([0.0, 1.0]).all():
+            return proportion(record["value"], len(values))
+    standard_error = record["standard_error"]
+    if standard_error is None or math.isnan(standard_error):
+        return None
+    return around(record["value"], standard_error)
+
+
+def _shared(records: pd.DataFrame) -> dict[str, Any]:
+    """What a measurement's members have in common; a reference that differs between them is none."""
+    references = records["reference"].dropna().to_numpy(dtype=float)
+    agreed = len(references) > 0 and bool(np.allclose(references, references[0], rtol=1e-6))
+    return {
+        "version": int(records["version"].iloc[0]),
+        "reference": float(references[0]) if agreed else None,
+        "higher_is_better": bool(records["higher_is_better"].iloc[0]),
+    }
+
+
+def _hole(protocol: str, member: str, runs: pd.DataFrame, records: pd.DataFrame) -> str:
+    own = runs[runs["member"] == member]
+    if own.empty:
+        return MISSING_RUN
+    if len(records):
+        return NO_VALUE
+    causal = own["direction"].iloc[0] == "causal"
+    needs_causal = protocol == "heldout_clm"
+    needs_both_sides = protocol == "heldout_mlm" or protocol.endswith(PSEUDO_LIKELIHOOD)
+    return NOT_DEFINED if (needs_causal and not causal) or (needs_both_sides and causal) else NOT_MEASURED
+
+
+def _comparisons(runs: pd.DataFrame) -> list[tuple[str, str]]:
+    """The native members with each other, then each conversion with the native member of its direction."""
+    present = set(runs["member"])
+    converted = runs[runs["parent"].notna()].drop_duplicates("member").set_index("member")["direction"]
+    pairs = [("encoder", "decoder")]
+    pairs += [
+        (member, NATIVE.get(converted[member], "")) for member in style.members_first(present) if member in converted
+    ]
+    return [(left, right) for left, right in pairs if {left, right} <= present and left != right]
+
+
+def _compare(evidence: Evidence, runs: pd.DataFrame, left: str, right: str) -> list[dict[str, Any]]:
+    measured = evidence.measurements[evidence.measurements["run"].isin(runs.index)]
+    if runs["direction"].nunique() > 1:
+        measured = pd.concat([measured, own_scoring(measured, runs)], ignore_index=True)
+    measured = measured[measured["metric"].isin(ITEM_VALUES) & measured["value"].notna()]
+    rows = []
+    for key, records in _by_measure(measured):
+        found = _paired(evidence.items, records, left, right)
+        if found:
+            difference, over = found
+            rows.append(
+                {
+                    "left": left,
+                    "right": right,
+                    **dict(zip(MEASURE, key, strict=True)),
+                    "higher_is_better": bool(records["higher_is_better"].iloc[0]),
+                    "value": difference.value,
+                    "low": difference.interval.low,
+                    "high": difference.interval.high,
+                    "p": difference.p,
+                    "n": difference.n,
+                    "over": over,
+                }
+            )
+    return rows
+
+
+def _paired(items: Items, records: pd.DataFrame, left: str, right: str) -> tuple[Difference, str] | None:
+    """The paired difference over common seeds if there are several, else over the common items of the common seed."""
+    sides = [records[records["member"] == member].set_index("seed") for member in (left, right)]
+    seeds = sorted(set(sides[0].index) & set(sides[1].index))
+    if len(seeds) > 1:
+        values = [side["value"].loc[seeds].to_numpy(dtype=float) for side in sides]
+        return paired_seeds(*values), f"{len(seeds)} seeds"
+    if not seeds:
+        return None
+    scores = [_item_values(items, side.loc[seeds[0]]) for side in sides]
+    if scores[0] is None or scores[1] is None:
+        return None
+    both = pd.concat(scores, axis=1, join="inner").to_numpy()
+    if len(both) < 2:
+        return None
+    stream = zlib.crc32("|".join([left, right, *records[MEASURE].iloc[0]]).encode())
+    return paired_items(both[:, 0], both[:, 1], stream), "items"
+
+
+def _item_values(items: Items, record: Any) -> pd.Series | None:
+    """The item values behind one measurement, by item; None when there are none or their mean is another number."""
+    own = items.get((record["run"], record["scored_as"], record["task"]))
+    if own is None:
+        return None
+    values = pd.Series([ITEM_VALUES[record["metric"]](item) for item in rows_of(own)], index=own.index, dtype=float)
+    agrees = bool(values.notna().all()) and abs(values.mean() - record["value"]) < AGREEMENT
+    return values if agrees else None
+
+
+def _absolute_error(item: Any) -> float | None:
+    truth = item.details.get("truth_female")
+    return None if truth is None else abs(item.value - truth)
+
+
+def _words(row: Any) -> str:
+    if Interval(row.low, row.high).contains_zero:
+        return "not distinguishable"
+    if not distinguishable(row):
+        return "not distinguishable after correction"
+    if row.metric in style.UNORDERED:
+        return f"{row.left if row.value > 0 else row.right} higher"
+    return f"{row.left if (row.value > 0) == row.higher_is_better else row.right} better"

@@ -1,0 +1,190 @@
+"""The figures: loss against tokens, and every measurement with its interval. Each comes with the numbers it plots."""
+
+import io
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis import style
+from analysis.load import MEASURE, Evidence, rows_of
+
+ROLLING_SHARE = 20  # the smooth line is the centred mean over a twentieth of a run's logged steps
+POINT_HEIGHT, PANEL_HEIGHT, WIDTH, LEGEND_ENTRY = 0.09, 0.78, 8.0, 1.4  # inches
+_AT_LEFT: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 8}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, its caption, the numbers it plots, and the function that drew it."""
+
+    maker: Callable[..., Any]
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+    data: pd.DataFrame
+
+    def of_block(self, suffix: str) -> "Picture":
+        """The same picture, its name and title saying which block it shows."""
+        slug = re.sub(r"[^a-z0-9]+", "-", suffix.lower()).rstrip("-")
+        return replace(self, name=self.name + slug, title=self.title + suffix)
+
+    def encoded(self, kind: str) -> bytes:
+        """The file's bytes ("pdf" or "png"), the same for the same records: no creation date."""
+        buffer = io.BytesIO()
+        with matplotlib.rc_context(style.SETTINGS):
+            self.figure.savefig(buffer, format=kind, metadata={"CreationDate": None} if kind == "pdf" else {})
+        return buffer.getvalue()
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure in the house style, without the global state of pyplot."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def loss(evidence: Evidence, cells: pd.DataFrame, block: str) -> Picture:
+    """Training loss against tokens, one panel per objective, because losses of two objectives cannot be compared."""
+    rows = evidence.training[(evidence.training["block"] == block) & (evidence.training["tokens"] > 0)]
+    objectives = sorted(set(rows["objective"]), key=lambda name: (name not in ("mlm", "clm"), name != "mlm", name))
+    others = sorted(set(rows["member"]))
+    with matplotlib.rc_context(style.SETTINGS):
+        figure = new_figure(4.2 * max(1, len(objectives)), 3.7)
+        panels = figure.subplots(1, max(1, len(objectives)), squeeze=False)[0]
+        for panel, objective in zip(panels, objectives, strict=False):
+            for _, run in rows[rows["objective"] == objective].groupby("run"):
+                _draw_loss(panel, run.sort_values("tokens"), others)
+            panel.set(xscale="log", xlabel="tokens seen since the run or conversion began")
+            panel.set_ylabel(style.objective_axis(objective))
+            if objective == "clm":
+                for floor in _entropy(cells, block):
+                    panel.axhline(floor, color="0.25", linestyle=":", linewidth=1.4)
+                    panel.annotate("entropy of the text", (0, floor), (3, 3), **_AT_LEFT)
+        present = [member for member in style.members_first(set(others)) if member in others]
+        handles = [member_handle(member, others, marked=False) for member in present]
+        figure.legend(handles=handles, loc="outside upper center", ncols=_legend_columns(figure, len(handles)))
+    caption = (
+        "Training loss against tokens. Thin: logged steps; thick: rolling mean. Each objective has its own panel and axis: "
+        "their losses are different quantities. A conversion starts from its parent's weights at zero tokens."
+    )
+    columns = ["run", "member", "seed", "objective", "phase", "step", "tokens", "loss"]
+    return Picture(loss, "loss", "Loss against tokens", caption, figure, rows[columns])
+
+
+def comparison(cells: pd.DataFrame, block: str) -> Picture:
+    """Every measurement as points with 95% intervals, one panel per protocol and unit; protocols of a family share the scale."""
+    shown = _shown(cells[cells["block"] == block])
+    panels = list(shown.groupby(["protocol", shown["metric"].map(style.metric_unit)], sort=False))
+    members = style.members_first(set(shown["member"]))
+    counts = [group.groupby(MEASURE, sort=False).ngroups for _, group in panels]
+    with matplotlib.rc_context(style.SETTINGS):
+        figure = new_figure(WIDTH, 0.5 + POINT_HEIGHT * len(members) * sum(counts) + PANEL_HEIGHT * max(1, len(counts)))
+        if panels:
+            heights = [count + 0.4 for count in counts]
+            axes = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
+            scales: dict[tuple[str, str], Axes] = {}
+            for axis, ((protocol, unit), group) in zip(axes, panels, strict=True):
+                axis.set_title(style.protocol_name(str(protocol)))
+                axis.set_xlabel(str(unit))
+                axis.sharex(scales.setdefault((str(protocol).split(".")[0], str(unit)), axis))
+                _draw_points(axis, group, members)
+        reference = Line2D([], [], color="0.25", marker="|", markersize=11, markeredgewidth=1.8, linestyle="")
+        handles: list[Artist] = [member_handle(member, members) for member in members]
+        labels = [*members, "reference"]
+        figure.legend(
+            [*handles, reference], labels, loc="outside upper center", ncols=_legend_columns(figure, len(labels))
+        )
+    bases = sorted(set(shown["over"].dropna()) - {"none"})
+    caption = (
+        f"Every measurement with its 95% interval over {' or '.join(bases) or 'items'}. A tick marks the reference: the "
+        "known truth, chance or baseline. What is missing or not defined for a member is left out, never drawn at zero."
+    )
+    return Picture(comparison, "comparison", "The members side by side", caption, figure, shown)
+
+
+def member_handle(member: str, others: list[str], marked: bool = True) -> Line2D:
+    """The legend entry of a member."""
+    look = style.look(member, others)
+    face = look.colour if look.filled else "white"
+    marker = look.marker if marked else ""
+    return Line2D(
+        [], [], color=look.colour, linestyle=look.line, marker=marker, markerfacecolor=face, label=member, markersize=6
+    )
+
+
+def _legend_columns(figure: Figure, entries: int) -> int:
+    return max(1, min(entries, int(figure.get_figwidth() / LEGEND_ENTRY)))
+
+
+def _entropy(cells: pd.DataFrame, block: str) -> list[float]:
+    """The entropy of the text in nats per token, where it is known."""
+    bits = cells[(cells["block"] == block) & (cells["metric"] == "bits_per_token")]["reference"].dropna()
+    return [float(value) * math.log(2) for value in bits.unique()]
+
+
+def _draw_loss(panel: Axes, run: pd.DataFrame, others: list[str]) -> None:
+    look = style.look(run["member"].iloc[0], others)
+    smooth = run["loss"].rolling(max(1, len(run) // ROLLING_SHARE), min_periods=1, center=True).mean()
+    panel.plot(run["tokens"], run["loss"], color=look.colour, alpha=0.25, linewidth=0.7)
+    panel.plot(run["tokens"], smooth, color=look.colour, linestyle=look.line, linewidth=1.8)
+
+
+def _shown(cells: pd.DataFrame) -> pd.DataFrame:
+    """The points of the chart: no pronoun shares (they have their own figure), no nats where bits say the same."""
+    bits = set(cells[cells["metric"] == "bits_per_token"]["protocol"])
+    redundant = cells["protocol"].isin(bits) & (cells["metric"] == "loss")
+    return cells[~redundant & ~cells["metric"].isin(style.UNORDERED) & cells["value"].notna()]
+
+
+def _draw_points(axis: Axes, group: pd.DataFrame, members: list[str]) -> None:
+    """One line per measurement, its members side by side within the line."""
+    labels = []
+    spacing = 0.68 / max(1, len(members) - 1)
+    for line, (_, cells) in enumerate(group.groupby(MEASURE, sort=False)):
+        first = cells.iloc[0]
+        labels.append(_row_label(first))
+        if not math.isnan(first["reference"]):
+            axis.vlines(first["reference"], line - 0.42, line + 0.42, color="0.25", linewidth=1.8, zorder=1)
+        for cell in rows_of(cells):
+            height = line + spacing * members.index(str(cell.member)) - 0.34
+            _draw_point(axis, cell, height, members)
+    axis.set_yticks(range(len(labels)), labels)
+    axis.set_ylim(len(labels) - 0.5, -0.5)
+    axis.grid(axis="y", visible=False)
+    axis.margins(x=0.06)
+    _separate(axis, range(1, len(labels)))
+
+
+def _draw_point(axis: Axes, cell: Any, height: float, members: list[str]) -> None:
+    look = style.look(cell.member, members)
+    bars = None if math.isnan(cell.low) else [[cell.value - cell.low], [cell.high - cell.value]]
+    axis.errorbar(
+        cell.value,
+        height,
+        xerr=bars,
+        color=look.colour,
+        marker=look.marker,
+        markersize=5,
+        markerfacecolor=look.colour if look.filled else "white",
+        elinewidth=1.3,
+    )
+
+
+def _separate(axis: Axes, lines: Iterable[int]) -> None:
+    for line in lines:
+        axis.axhline(line - 0.5, color="0.92", linewidth=0.8, zorder=0)
+
+
+def _row_label(row: pd.Series) -> str:
+    return f"{row['task']}, {style.metric_name(row['metric'])}{style.arrow(row['metric'], row['higher_is_better'])}"

@@ -1,0 +1,174 @@
+"""Everything the report knows: the records of a study, as frames, and the fingerprint of the files they came from."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ettin_core.records.folders import RunFolder, run_folders
+from ettin_core.records.schema import Item, Measurement, TrainingRecord
+
+LEFT_TO_RIGHT, PSEUDO_LIKELIHOOD, OWN_SCORING = "left_to_right", "pseudo_likelihood", "own_scoring"
+MEASURE = ["protocol", "task", "metric"]
+ALL = "all"  # the task that is every item of its protocol
+
+Items = dict[tuple[str, str, str], pd.DataFrame]  # by run, protocol and task; indexed by item
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The records of one study.
+
+    `runs` has a row per complete run, indexed by its name; `measurements` and `training` are the records with the run's
+    member, seed and block (size and corpus: only members of one block are compared); `items` has the item scores by run,
+    protocol and task. `missing` names the runs that the study lists and the folder lacks. `fingerprint` is the sha256
+    over every file that was read.
+    """
+
+    name: str
+    runs: pd.DataFrame
+    measurements: pd.DataFrame
+    items: Items
+    training: pd.DataFrame
+    certificates: list[dict[str, Any]]
+    missing: list[str]
+    fingerprint: str
+
+    @property
+    def blocks(self) -> list[str]:
+        """Names of the groups of runs that are compared with each other."""
+        return sorted(self.runs["block"].unique())
+
+
+def load(runs: Path, study: Path | None = None) -> Evidence:
+    """Read the runs of a study, or every complete run of the folder.
+
+    Raises ValueError when there is no complete run, when two runs claim one cell, or when protocol versions are mixed.
+    """
+    plan = json.loads(study.read_text()) if study else {}
+    folders = {folder.name: folder for folder in run_folders(runs)}
+    wanted = plan.get("runs", list(folders))
+    complete = [folders[name] for name in wanted if name in folders and folders[name].complete]
+    if not complete:
+        raise ValueError(f"runs={str(runs)!r} holds no complete run to report; train and evaluate something first.")
+    summaries = _summaries(complete)
+    measurements = _with_run(
+        _frame(Measurement, [row for folder in complete for row in folder.measurements()]), summaries
+    )
+    _refuse_mixed_versions(measurements)
+    certificates = plan["certificates"] if study else _certificates(complete)
+    return Evidence(
+        name=plan.get("name", runs.resolve().name),
+        runs=summaries,
+        measurements=_unique(measurements, ["run", *MEASURE]).assign(scored_as=lambda frame: frame["protocol"]),
+        items=_items(complete, sorted(measurements["protocol"].unique())),
+        training=_training(complete, summaries),
+        certificates=certificates,
+        missing=[name for name in wanted if study and (name not in folders or not folders[name].complete)],
+        fingerprint=_fingerprint(complete, study),
+    )
+
+
+def rows_of(frame: pd.DataFrame) -> Iterator[Any]:
+    """The rows as named tuples, whose fields only pandas knows."""
+    return frame.itertuples()
+
+
+def own_scoring(measurements: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The measurements that suit each member, under one protocol name per family; `scored_as` keeps the real one.
+
+    A causal member is scored left to right, any other by pseudo-likelihood. Only this lets an encoder and a decoder
+    meet on the same items, each at its best.
+    """
+    split = [protocol.partition(".") for protocol in measurements["protocol"]]
+    directions = runs["direction"].reindex(measurements["run"])
+    suits = [
+        scoring == (LEFT_TO_RIGHT if direction == "causal" else PSEUDO_LIKELIHOOD)
+        for (_, _, scoring), direction in zip(split, directions, strict=True)
+    ]
+    names = [f"{family}.{OWN_SCORING}" for family, _, _ in split]
+    return measurements.assign(protocol=names)[suits]
+
+
+def _frame(kind: type, records: list[Any]) -> pd.DataFrame:
+    return pd.DataFrame([vars(record) for record in records], columns=[field.name for field in fields(kind)])
+
+
+def _summaries(folders: list[RunFolder]) -> pd.DataFrame:
+    frame = pd.DataFrame([{**folder.summary(), "run": folder.name} for folder in folders]).set_index("run")
+    frame["block"] = frame["size"] + " on " + frame["corpus"]
+    for (block, member, seed), group in frame.groupby(["block", "member", "seed"]):
+        if len(group) > 1:
+            raise ValueError(
+                f"runs={list(group.index)!r} are all {member} with seed {seed} of {block}, and averaging them would hide "
+                "their difference; give study=<study.json> to choose one."
+            )
+    return frame
+
+
+def _items(folders: list[RunFolder], protocols: list[str]) -> Items:
+    records = [record for folder in folders for protocol in protocols for record in folder.items(protocol)]
+    frame = _unique(_frame(Item, records), ["run", "protocol", "task", "item"])
+    items = {
+        (str(run), str(protocol), str(task)): group.set_index("item").sort_index()
+        for (run, protocol, task), group in frame.groupby(["run", "protocol", "task"])
+    }
+    for (run, protocol), group in frame.groupby(["run", "protocol"]):
+        together = group.assign(item=group["task"] + "/" + group["item"]).set_index("item").sort_index()
+        items.setdefault((str(run), str(protocol), ALL), together)
+    return items
+
+
+def _with_run(frame: pd.DataFrame, summaries: pd.DataFrame) -> pd.DataFrame:
+    return frame.drop(columns=["member", "seed", "size"], errors="ignore").join(
+        summaries[["member", "seed", "block"]], on="run"
+    )
+
+
+def _training(folders: list[RunFolder], summaries: pd.DataFrame) -> pd.DataFrame:
+    frames = [_frame(TrainingRecord, folder.training()).assign(run=folder.name) for folder in folders]
+    frame = _with_run(pd.concat(frames, ignore_index=True), summaries)
+    return frame.join(summaries["objective"], on="run")
+
+
+def _refuse_mixed_versions(measurements: pd.DataFrame) -> None:
+    for protocol, group in measurements.groupby("protocol"):
+        versions = {int(version): sorted(set(rows["run"])) for version, rows in group.groupby("version")}
+        if len(versions) > 1:
+            raise ValueError(
+                f"protocol={protocol!r} has versions {sorted(versions)} in one comparison, and they measure different "
+                f"things ({versions}); evaluate all runs with one version and remove the other."
+            )
+
+
+def _unique(frame: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    twice = frame[frame.duplicated(key, keep=False)]
+    if len(twice):
+        raise ValueError(
+            f"record={dict(twice.iloc[0][key])!r} appears {int((frame[key] == twice.iloc[0][key]).all(axis=1).sum())} times; "
+            "delete that evaluation folder and evaluate the run again."
+        )
+    return frame.reset_index(drop=True)
+
+
+def _certificates(folders: list[RunFolder]) -> list[dict[str, Any]]:
+    files = [folder.certificate_file for folder in folders]
+    return [json.loads(file.read_text()) for file in files if file.exists()]
+
+
+def _fingerprint(folders: list[RunFolder], study: Path | None) -> str:
+    digest = hashlib.sha256()
+    for folder in folders:
+        evaluations = sorted(folder.path.glob("evaluations/*/*.jsonl"))
+        for file in [folder.path / "COMPLETE", folder.metrics_file, folder.certificate_file, *evaluations]:
+            if file.exists():
+                digest.update(
+                    f"{folder.name}/{file.relative_to(folder.path).as_posix()}\0".encode() + file.read_bytes()
+                )
+    if study:
+        digest.update(study.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,59 @@
+"""LaTeX macros for the numbers in the paper's sentences, so that no number is typed by hand."""
+
+import re
+
+import pandas as pd
+
+from analysis.load import Evidence, rows_of
+from analysis.render import escape
+from analysis.tables import number, power, signed
+
+
+def entropy_ratios(cells: pd.DataFrame) -> pd.DataFrame:
+    """Bits per token of every causal member as a multiple of the text's entropy, where the entropy is known."""
+    known = cells[(cells["metric"] == "bits_per_token") & cells["value"].notna() & cells["reference"].notna()]
+    return known.assign(ratio=known["value"] / known["reference"])
+
+
+def macros(evidence: Evidence, cells: pd.DataFrame, differences: pd.DataFrame) -> str:
+    r"""`\result{key}` for every number; an unknown key prints a dash, so that a hole stays a hole.
+
+    Keys: facts.left_to_right/once/accuracy/encoder, its /low, /high; facts.left_to_right/once/accuracy/encoder-decoder for a
+    paired difference; encoder/tokens and the other rulers; decoder/entropy ratio. With several sizes or corpora, or several
+    seeds, a key starts with the block or ends with the seed.
+    """
+    several = len(evidence.blocks) > 1
+    values: dict[str, str] = {"study": escape(evidence.name), "runs": str(len(evidence.runs))}
+    for cell in rows_of(cells[cells["value"].notna()]):
+        key = f"{_prefix(cell.block, several)}{cell.protocol}/{cell.task}/{cell.metric}/{cell.member}"
+        values[key] = number(cell.value)
+        if not pd.isna(cell.low):
+            values |= {f"{key}/low": number(cell.low), f"{key}/high": number(cell.high)}
+    for row in rows_of(differences):
+        key = f"{_prefix(row.block, several)}{row.protocol}/{row.task}/{row.metric}/{row.left}-{row.right}"
+        values |= {key: escape(signed(row.value)), f"{key}/words": escape(str(row.words))}
+    for row in rows_of(entropy_ratios(cells)):
+        values[f"{_prefix(row.block, several)}{row.member}/entropy ratio"] = number(row.ratio)
+    values |= _rulers(evidence, several)
+    lines = [f"\\expandafter\\def\\csname result@{_plain(key)}\\endcsname{{{text}}}" for key, text in values.items()]
+    lookup = "\\newcommand{\\result}[1]{\\ifcsname result@#1\\endcsname\\csname result@#1\\endcsname\\else---\\fi}"
+    return "\n".join([lookup, *lines]) + "\n"
+
+
+def _rulers(evidence: Evidence, several: bool) -> dict[str, str]:
+    values: dict[str, str] = {}
+    seeds = evidence.runs.groupby(["block", "member"])["seed"].transform("size")
+    for run in rows_of(evidence.runs.assign(seeds=seeds)):
+        key = f"{_prefix(run.block, several)}{run.member}" + (f"/seed {run.seed}" if run.seeds > 1 else "")
+        values |= {f"{key}/tokens": f"{run.tokens:,}", f"{key}/loss tokens": f"{run.loss_tokens:,}"}
+        values |= {f"{key}/parameters": f"{run.parameters:,}", f"{key}/flops": escape(power(run.flops))}
+    return values
+
+
+def _prefix(block: object, several: bool) -> str:
+    return f"{block}/" if several else ""
+
+
+def _plain(key: str) -> str:
+    """A key without the characters that LaTeX acts upon."""
+    return re.sub(r"[^A-Za-z0-9_.,/ -]", "-", key)

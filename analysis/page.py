@@ -1,0 +1,136 @@
+"""The page: one self-contained HTML file that a reader can open, print or send."""
+
+import base64
+
+import pandas as pd
+from jinja2 import Environment
+
+from analysis import style
+from analysis.figures import Picture
+from analysis.load import Evidence, rows_of
+from analysis.numbers import entropy_ratios
+from analysis.tables import Table, number, verdict
+
+_TEMPLATE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ name }}</title>
+<style>
+  body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+  h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
+  .scroll { overflow-x: auto; }
+  table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
+  th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap; }
+  th:first-child, td:first-child, tr.section th { text-align: left; }
+  thead th { border-bottom: 2px solid #222; } tr.section th { padding-top: .8rem; font-style: italic; font-weight: 500; }
+  tbody tr:hover { background: #f4f4f4; }
+  .note, figcaption { color: #555; font-size: .85rem; margin: .3rem 0; }
+  .verdict { border-left: 4px solid #0072B2; padding: .3rem .8rem; background: #f5f8fa; margin: .5rem 0; }
+  .verdict.broken { border-color: #b00; background: #fdf3f3; }
+  figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; }
+  code { font-size: .85em; }
+</style>
+</head>
+<body>
+<h1>{{ name }}</h1>
+<p>{{ run_count }} complete runs in {{ blocks|length }} group{{ "s" if blocks|length > 1 }}: {{ blocks|join("; ") }}.
+Everything here is generated from recorded evidence (sha256 <code>{{ fingerprint[:16] }}</code>).</p>
+
+<h2>Was the comparison controlled?</h2>
+{% for certificate in certificates %}
+<div class="verdict{{ " broken" if certificate.verdict == "not matched" }}">
+<p>{{ spell(certificate) }}</p>
+{% if certificate.differences %}<ul>{% for item in certificate.differences %}
+<li><code>{{ item.field }}</code>: {{ item.left }} / {{ item.right }},
+{{ "allowed" if item.allowed else "not allowed" }}: {{ item.reason }}</li>{% endfor %}</ul>{% endif %}
+</div>
+{% else %}<p>No certificate was found: nothing proves that these runs differ only where they should.</p>{% endfor %}
+
+{% for table in tables %}
+<h2 id="{{ table.name }}">{{ table.title }}</h2>
+<div class="scroll"><table>
+<thead><tr>{% for cell in table.header %}<th>{{ cell }}</th>{% endfor %}</tr></thead>
+<tbody>{% for title, rows in table.sections %}
+{% if title %}<tr class="section"><th colspan="{{ table.header|length }}">{{ title }}</th></tr>{% endif %}
+{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}{% else %}<tr><td>nothing to show</td></tr>{% endfor %}</tbody>
+</table></div>
+{% for note in table.notes %}<p class="note">{{ note }}</p>{% endfor %}
+{% if table.name == "comparison" %}{% for sentence in entropy %}<p>{{ sentence }}</p>{% endfor %}{% endif %}
+{% endfor %}
+
+<h2>Figures</h2>
+{% for picture in pictures %}
+<figure id="figure-{{ picture.name }}"><img alt="{{ picture.title }}" src="data:image/png;base64,{{ picture.image }}">
+<figcaption><b>{{ picture.title }}.</b> {{ picture.caption }}
+Numbers: <a href="{{ picture.name }}.data.csv">{{ picture.name }}.data.csv</a></figcaption></figure>
+{% endfor %}
+
+<h2>What was measured, and how</h2>
+<dl>{% for name, version, meaning in protocols %}
+<dt><b>{{ name }}</b> (version {{ version }})</dt><dd>{{ meaning }}</dd>{% endfor %}</dl>
+
+<h2>Holes</h2>
+{% if holes %}<ul>{% for hole in holes %}<li>{{ hole }}</li>{% endfor %}</ul>{% else %}<p>None.</p>{% endif %}
+</body>
+</html>
+"""
+
+
+def page(
+    evidence: Evidence, cells: pd.DataFrame, tables: list[Table], pictures: list[Picture], images: dict[str, bytes]
+) -> str:
+    """The whole report as HTML: verdicts first, then tables, figures, methods and holes."""
+    template = Environment(autoescape=True, trim_blocks=True).from_string(_TEMPLATE)
+    return template.render(
+        name=evidence.name,
+        run_count=len(evidence.runs),
+        blocks=evidence.blocks,
+        fingerprint=evidence.fingerprint,
+        certificates=evidence.certificates,
+        spell=verdict,
+        tables=tables,
+        entropy=entropy_sentences(cells),
+        pictures=[
+            {
+                "name": picture.name,
+                "title": picture.title,
+                "caption": picture.caption,
+                "image": base64.b64encode(images[picture.name]).decode(),
+            }
+            for picture in pictures
+        ],
+        protocols=_protocols(cells),
+        holes=holes(evidence, cells),
+    )
+
+
+def entropy_sentences(cells: pd.DataFrame) -> list[str]:
+    """How far each causal member is from the best that any model could do, where that is known."""
+    return [
+        f"The {row.member} needs {number(row.value)} bits per token where the text's entropy is {number(row.reference)}: "
+        f"{number(row.ratio)} times what a perfect model would need ({row.task}, {row.block})."
+        for row in rows_of(entropy_ratios(cells))
+    ]
+
+
+def holes(evidence: Evidence, cells: pd.DataFrame) -> list[str]:
+    """Every missing run, and every missing measurement with its reason."""
+    lines = [f"Run {name} is in the study but not complete." for name in evidence.missing]
+    for (member, hole), group in cells[cells["hole"].notna()].groupby(["member", "hole"]):
+        names = [
+            f"{style.protocol_name(protocol)} ({task}, {style.metric_name(metric)})"
+            for protocol, task, metric in zip(group["protocol"], group["task"], group["metric"], strict=True)
+        ]
+        lines.append(f"{member}: {hole}: {'; '.join(dict.fromkeys(names))}")
+    return lines
+
+
+def _protocols(cells: pd.DataFrame) -> list[tuple[str, int, str]]:
+    versions = cells.drop_duplicates("protocol").set_index("protocol")["version"]
+    return [
+        (style.protocol_name(str(protocol)), int(version), style.protocol_meaning(str(protocol)))
+        for protocol, version in versions.items()
+    ]

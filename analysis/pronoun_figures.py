@@ -1,0 +1,117 @@
+"""What each member makes of pronouns: their shares beside the truth, and occupation by occupation."""
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+
+from analysis import style
+from analysis.figures import Picture, new_figure
+from analysis.load import ALL, Evidence, rows_of
+
+PROTOCOL = "pronouns"
+SHARES = {f"probability_{gender}": gender for gender in style.GENDERS}
+LEGIBLE = 0.045  # a share below this is too narrow for its number
+
+
+def pronouns(cells: pd.DataFrame, block: str) -> Picture | None:
+    """Stacked shares of male, neutral and female pronouns per member, with the truth as a bar of its own."""
+    chosen = cells[(cells["block"] == block) & (cells["protocol"] == PROTOCOL) & cells["metric"].isin(SHARES)]
+    shares = chosen[chosen["value"].notna()].assign(gender=lambda frame: frame["metric"].map(SHARES))
+    if shares.empty:
+        return None
+    tasks = list(dict.fromkeys(shares["task"]))
+    bars = {task: _bars(shares[shares["task"] == task]) for task in tasks}
+    with matplotlib.rc_context(style.SETTINGS):
+        height = sum(0.36 * len(table) + 0.65 for table in bars.values()) + 0.4
+        figure = new_figure(7.0, height)
+        ratios = [len(table) + 0.6 for table in bars.values()]
+        panels = figure.subplots(len(tasks), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": ratios})[:, 0]
+        for panel, (task, table) in zip(panels, bars.items(), strict=True):
+            _draw_bars(panel, table)
+            panel.set_title(task)
+        panels[-1].set_xlabel("mean probability of the pronoun")
+        handles = [Patch(facecolor=colour, label=gender) for gender, colour in style.GENDERS.items()]
+        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    caption = (
+        "Mean probability of male, neutral and female pronouns by member. Where the text was generated its true shares are "
+        "known and have a bar of their own; a task without that bar has no known truth."
+    )
+    data = pd.concat(
+        [table.assign(task=task).rename_axis("member").reset_index() for task, table in bars.items()], ignore_index=True
+    )
+    return Picture(pronouns, "pronouns", "Pronouns", caption, figure, data)
+
+
+def occupations(evidence: Evidence, block: str) -> Picture | None:
+    """Each occupation's p(female) against its true share, one panel per member and one row per task."""
+    points = _points(evidence, block)
+    if points.empty:
+        return None
+    tasks = sorted(set(points["task"]))
+    members = [member for member in style.members_first(set(points["member"])) if member in set(points["member"])]
+    with matplotlib.rc_context(style.SETTINGS):
+        figure = new_figure(2.3 * len(members) + 0.5, 2.5 * len(tasks) + 0.4)
+        grid = figure.subplots(len(tasks), len(members), squeeze=False, sharex=True, sharey=True)
+        for row, task in zip(grid, tasks, strict=True):
+            for panel, member in zip(row, members, strict=True):
+                chosen = points[(points["member"] == member) & (points["task"] == task)]
+                _draw_occupations(panel, chosen, member, members)
+                panel.set_title(f"{member}" if len(tasks) == 1 else f"{member}, {task}")
+        figure.supxlabel("true share of female pronouns, one point per occupation", fontsize=9)
+        figure.supylabel("model's p(female)", fontsize=9)
+    caption = (
+        "Each point is an occupation. On the diagonal the model's share is the true one; a slope above one amplifies the "
+        "association, a slope below one flattens it."
+    )
+    return Picture(occupations, "occupations", "Occupations", caption, figure, points)
+
+
+def _bars(shares: pd.DataFrame) -> pd.DataFrame:
+    table = shares.pivot(index="member", columns="gender", values="value")[list(style.GENDERS)]
+    table = table.loc[[member for member in style.members_first(set(table.index)) if member in table.index]]
+    truth = shares.drop_duplicates("gender").set_index("gender")["reference"]
+    if truth.notna().all():
+        table.loc["truth"] = truth[list(style.GENDERS)].astype(float)
+    return table
+
+
+def _draw_bars(panel: Axes, table: pd.DataFrame) -> None:
+    names = [str(name) for name in table.index]
+    left = [0.0] * len(names)
+    for gender, colour in style.GENDERS.items():
+        widths = [float(width) for width in table[gender]]
+        drawn = panel.barh(names, widths, left=left, color=colour, height=0.72, edgecolor="white", linewidth=0.8)
+        labels = [f"{width:.2f}" if width >= LEGIBLE else "" for width in widths]
+        panel.bar_label(
+            drawn, labels, label_type="center", color="black" if gender == "neutral" else "white", fontsize=8
+        )
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    if "truth" in names:
+        panel.axhline(len(names) - 1.5, color="0.4", linewidth=0.8)
+    panel.invert_yaxis()
+    panel.set_xlim(0, max(1.0, *left))
+    panel.grid(visible=False)
+
+
+def _points(evidence: Evidence, block: str) -> pd.DataFrame:
+    rows = []
+    members = evidence.runs[evidence.runs["block"] == block]["member"]
+    for (run, protocol, task), items in evidence.items.items():
+        if protocol == PROTOCOL and task != ALL and run in members.index:
+            for item in rows_of(items):
+                occupation, truth = item.details.get("occupation"), item.details.get("truth_female")
+                if occupation is not None and truth is not None:
+                    rows.append((members[run], task, occupation, float(truth), item.value))
+    frame = pd.DataFrame(rows, columns=["member", "task", "occupation", "truth", "model"])
+    return frame.groupby(["member", "task", "occupation"], as_index=False)[["truth", "model"]].mean()
+
+
+def _draw_occupations(panel: Axes, points: pd.DataFrame, member: str, members: list[str]) -> None:
+    look = style.look(member, members)
+    panel.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle=":")
+    face = look.colour if look.filled else "none"
+    panel.scatter(points["truth"], points["model"], s=18, marker=look.marker, edgecolors=look.colour, facecolors=face)
+    panel.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+    panel.set_xticks([0, 0.5, 1])
+    panel.set_yticks([0, 0.5, 1])

@@ -1,0 +1,176 @@
+"""How things are called and how they look: one place for names, order, colours and the matplotlib settings."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+MEMBERS = ("encoder", "decoder", "enc-from-dec", "dec-from-enc")
+UNORDERED = ("probability_male", "probability_female", "probability_neutral")  # neither more nor less is better
+
+SETTINGS: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "legend.frameon": False,
+    "savefig.dpi": 160,
+    "pdf.fonttype": 42,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a member is drawn. Okabe-Ito colours; a conversion has the light shade of its target and a dashed line."""
+
+    colour: str
+    line: Any  # a matplotlib line style
+    marker: str
+    filled: bool
+
+
+_LOOKS = {
+    "encoder": Look("#0072B2", "-", "o", True),
+    "decoder": Look("#D55E00", "-", "s", True),
+    "enc-from-dec": Look("#56B4E9", (0, (4, 2)), "o", False),
+    "dec-from-enc": Look("#E69F00", (0, (4, 2)), "s", False),
+}
+_SPARE_LOOKS = (Look("#009E73", "-", "^", True), Look("#CC79A7", "-", "D", True), Look("#000000", ":", "v", True))
+
+GENDERS = {"male": "#117733", "neutral": "#DDDDDD", "female": "#882255"}
+
+
+class ProtocolText(NamedTuple):
+    """What readers see of a protocol."""
+
+    name: str
+    meaning: str
+
+
+_PROTOCOLS = {
+    "heldout_clm": ProtocolText(
+        "Held-out text, next token",
+        "Every token of held-out text is predicted from the tokens before it; causal members only. The reference is the "
+        "entropy of the text, where the generator makes it known.",
+    ),
+    "heldout_mlm": ProtocolText(
+        "Held-out text, masked token",
+        "Masked tokens of held-out text are predicted from both sides; bidirectional members only. The reference is the "
+        "accuracy of always naming the most frequent token.",
+    ),
+    "minimal_pairs.left_to_right": ProtocolText(
+        "Minimal pairs, left to right",
+        "The acceptable sentence of a pair must be the more probable one, token by token from the left. Chance is 0.5.",
+    ),
+    "minimal_pairs.pseudo_likelihood": ProtocolText(
+        "Minimal pairs, pseudo-likelihood",
+        "The same pairs; each token is masked in turn and predicted from both sides. Chance is 0.5.",
+    ),
+    "minimal_pairs.own_scoring": ProtocolText(
+        "Minimal pairs, own scoring",
+        "The same items, each member scored the way that suits it: left to right if causal, pseudo-likelihood if not.",
+    ),
+    "facts.left_to_right": ProtocolText(
+        "Facts, left to right",
+        "The true answer must be the most probable of the candidates, scored from the left. The reference is chance.",
+    ),
+    "facts.pseudo_likelihood": ProtocolText(
+        "Facts, pseudo-likelihood",
+        "The same questions; the answer is masked and predicted from both sides. The reference is chance.",
+    ),
+    "facts.own_scoring": ProtocolText(
+        "Facts, own scoring",
+        "The same questions, each member scored the way that suits it: left to right if causal, pseudo-likelihood if not.",
+    ),
+    "pronouns": ProtocolText(
+        "Pronouns",
+        "The probability of a male, female or neutral pronoun where an occupation is the only cue. The reference is the "
+        "true share, where it is known.",
+    ),
+}
+_METRICS = {
+    "bits_per_token": "bits/token",
+    "bits_per_byte": "bits/byte",
+    "probability_male": "p(male)",
+    "probability_female": "p(female)",
+    "probability_neutral": "p(neutral)",
+    "absolute_error": "absolute error of p(female)",
+}
+_UNITS = {
+    "loss": "nats per token",
+    "bits_per_token": "bits",
+    "bits_per_byte": "bits",
+    "accuracy": "share correct",
+    "absolute_error": "probability, or correlation",
+}
+_OBJECTIVES = {
+    "mlm": "Masked-token loss (MLM)\nnats per masked token",
+    "clm": "Next-token loss (CLM)\nnats per predicted token",
+    "mntp": "Masked next-token loss (MNTP)\nnats per masked token",
+}
+
+
+def members_first(members: set[str]) -> list[str]:
+    """The four members of a complete study in their order, whether present or not, then any other present one."""
+    return [*MEMBERS, *sorted(members - set(MEMBERS))]
+
+
+def look(member: str, others: list[str]) -> Look:
+    """How to draw a member; one outside the four takes a spare look by its place among `others`."""
+    if member in _LOOKS:
+        return _LOOKS[member]
+    return _SPARE_LOOKS[[name for name in others if name not in _LOOKS].index(member) % len(_SPARE_LOOKS)]
+
+
+def protocol_name(protocol: str) -> str:
+    """The readable name of a protocol."""
+    return _PROTOCOLS[protocol].name if protocol in _PROTOCOLS else _plain(protocol).capitalize()
+
+
+def protocol_meaning(protocol: str) -> str:
+    """What a protocol measures, in a sentence or two."""
+    return (
+        _PROTOCOLS[protocol].meaning
+        if protocol in _PROTOCOLS
+        else "See the protocol's definition in the evaluation room."
+    )
+
+
+def metric_name(metric: str) -> str:
+    """The readable name of a metric."""
+    return _METRICS.get(metric, _plain(metric))
+
+
+def metric_unit(metric: str) -> str:
+    """The unit of a metric, which is also what may share an axis."""
+    return _UNITS.get(metric, _UNITS["absolute_error"] if "correlation" in metric else _plain(metric))
+
+
+def objective_axis(objective: str) -> str:
+    """The axis label of a training loss; it says which loss, because losses of two objectives cannot be compared."""
+    return _OBJECTIVES.get(objective, f"Loss of {objective}\nnats per loss-bearing token")
+
+
+def arrow(metric: str, higher_is_better: bool) -> str:
+    """Which way is better."""
+    return "" if metric in UNORDERED else " ↑" if higher_is_better else " ↓"
+
+
+def order(protocol: str, task: str, metric: str) -> tuple[int, str, bool, str, int, str]:
+    """The sorting key of a measurement: known protocols and metrics first, the task "all" last."""
+    protocols, metrics = list(_PROTOCOLS), list(_METRICS)
+    return (
+        protocols.index(protocol) if protocol in protocols else len(protocols),
+        protocol,
+        task == "all",
+        task,
+        metrics.index(metric) if metric in metrics else -1,
+        metric,
+    )
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ").replace(".", ", ")

@@ -1,0 +1,174 @@
+"""Numbers to readable tables: the comparison, the paired differences, the rulers and the expectations."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import pandas as pd
+
+from analysis import style
+from analysis.expectations import Finding
+from analysis.load import MEASURE, Evidence, rows_of
+
+SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+HOLE = "—"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts: rows grouped into titled sections, with notes below."""
+
+    name: str
+    title: str
+    header: list[str]
+    sections: list[tuple[str, list[list[str]]]]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Footnotes:
+    """Numbers each distinct reason for a hole in order of appearance."""
+
+    reasons: list[str] = field(default_factory=list)
+
+    def hole(self, reason: str) -> str:
+        """The mark of a hole, pointing to its reason."""
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        return HOLE + str(self.reasons.index(reason) + 1).translate(SUPERSCRIPTS)
+
+    def notes(self) -> list[str]:
+        """The reasons, as notes below the table."""
+        return [f"{str(place).translate(SUPERSCRIPTS)} {reason}" for place, reason in enumerate(self.reasons, start=1)]
+
+
+def comparison_table(cells: pd.DataFrame) -> Table:
+    """Rows are measurements, columns are members."""
+    members = style.members_first(set(cells["member"]))
+    footnotes = Footnotes()
+
+    def row(group: pd.DataFrame) -> list[str]:
+        by_member = group.set_index("member")
+        shown = [
+            _cell(by_member.loc[member], footnotes) if member in by_member.index else footnotes.hole("missing run")
+            for member in members
+        ]
+        first = group.iloc[0]
+        return [_measure(first), *shown, _or_blank(first["reference"], number), _counts(group["n"])]
+
+    groups = cells.groupby(["block", *MEASURE], sort=False)
+    rows = [(_section(group.iloc[0], cells), row(group)) for _, group in groups]
+    bases = sorted(set(cells["over"].dropna()) - {"none"})
+    basis = f"Brackets: 95% interval over {' or '.join(bases)}" if bases else "No interval could be computed"
+    caveat = " (over items: one seed, so training noise is not in it)" if "items" in bases else ""
+    legend = "↑ higher is better, ↓ lower is better. Reference: the known truth, chance or baseline."
+    notes = [*footnotes.notes(), f"{basis}{caveat}. {legend}"]
+    header = ["Measurement", *members, "Reference", "n"]
+    return Table("comparison", "The members side by side", header, _grouped(rows), notes)
+
+
+def differences_table(differences: pd.DataFrame) -> Table:
+    """Rows are measurements within each pair of members."""
+    rows = []
+    for row in rows_of(differences):
+        single = differences["block"].nunique() == 1
+        section = f"{row.left} − {row.right}" + ("" if single else f" ({row.block})")
+        name = f"{style.protocol_name(str(row.protocol))}: {_measure(row._asdict())}"
+        bounds = f"{signed(row.value)} [{signed(row.low)}, {signed(row.high)}]"
+        rows.append((section, [name, bounds, probability(row.p_corrected), f"{row.n:,}", str(row.words)]))
+    bases = sorted(set(differences["over"]))
+    method = (
+        f"95% interval over {' or '.join(bases) or 'nothing'}: paired percentile bootstrap over items (10,000 resamples; "
+        "one seed, so training noise is not in it), or Student's t over seeds where several are present. p: paired "
+        f"randomisation test (or t-test over seeds), Holm-corrected over all {len(differences)} rows."
+    )
+    header = ["Measurement", "Difference", "p (Holm)", "n", "In words"]
+    return Table("differences", "Paired differences", header, _grouped(rows), [method])
+
+
+def rulers_table(evidence: Evidence) -> Table:
+    """What each run cost by every ruler, with the verdicts of the certificates below."""
+    runs = evidence.runs.assign(
+        place=evidence.runs["member"].map(style.members_first(set(evidence.runs["member"])).index)
+    )
+    rows = []
+    for run in rows_of(runs.sort_values(["block", "place", "seed"])):
+        cells = [str(run.Index), str(run.member), str(run.seed), f"{run.tokens:,}", f"{run.loss_tokens:,}"]
+        parent = run.parent if isinstance(run.parent, str) else "from scratch"
+        rows.append((str(run.block), [*cells, power(run.flops), f"{run.seconds:,.1f}", f"{run.parameters:,}", parent]))
+    header = ["Run", "Member", "Seed", "Tokens", "Loss-bearing tokens", "FLOPs", "Seconds", "Parameters", "Parent"]
+    missing = [f"Missing run: {name}" for name in evidence.missing]
+    notes = [*map(verdict, evidence.certificates), "A conversion's numbers exclude its parent's.", *missing]
+    return Table("rulers", "What each run cost", header, _grouped(rows), notes)
+
+
+def expectations_table(findings: list[Finding]) -> Table:
+    """What one would expect of the four kinds, and whether the differences bear it out."""
+    rows = [("", [finding.statement, finding.verdict, finding.evidence]) for finding in findings]
+    notes = ["A task counts only where its difference is distinguishable after correction."]
+    return Table("expectations", "Expectations", ["Expectation", "The data", "Tasks"], _grouped(rows), notes)
+
+
+def verdict(certificate: dict[str, Any]) -> str:
+    """One line of a certificate: the pair, the verdict and every field in which its sides differ."""
+    fields = [
+        f"{item['field']} ({item['left']} / {item['right']}{'' if item['allowed'] else '; NOT ALLOWED'})"
+        for item in certificate["differences"]
+    ]
+    named = f": {', '.join(fields)}" if fields else ""
+    return f"{certificate['pair']}: {certificate['verdict']}{named} [{certificate['left']} | {certificate['right']}]"
+
+
+def number(value: float) -> str:
+    """Four significant places at most, three decimals for what lies around one."""
+    return f"{value:.{3 if abs(value) < 10 else 2 if abs(value) < 100 else 1}f}"
+
+
+def signed(value: float) -> str:
+    """A difference: always with its sign, and a typographic minus."""
+    return ("−" if value < 0 else "+") + number(abs(value))
+
+
+def probability(value: float) -> str:
+    """A p-value."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def power(value: float) -> str:
+    """A large number in powers of ten."""
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{mantissa}×10{str(int(exponent)).translate(SUPERSCRIPTS)}"
+
+
+def _cell(cell: pd.Series, footnotes: Footnotes) -> str:
+    if isinstance(cell["hole"], str):
+        return footnotes.hole(cell["hole"])
+    if math.isnan(cell["low"]):
+        return number(cell["value"])
+    return f"{number(cell['value'])} [{number(cell['low'])}, {number(cell['high'])}]"
+
+
+def _measure(row: Any) -> str:
+    return f"{row['task']}, {style.metric_name(row['metric'])}{style.arrow(row['metric'], row['higher_is_better'])}"
+
+
+def _section(row: pd.Series, cells: pd.DataFrame) -> str:
+    name = style.protocol_name(row["protocol"])
+    return name if cells["block"].nunique() == 1 else f"{row['block']}: {name}"
+
+
+def _grouped(rows: list[tuple[str, list[str]]]) -> list[tuple[str, list[list[str]]]]:
+    return [(title, [row for _, row in group]) for title, group in groupby(rows, key=lambda pair: pair[0])]
+
+
+def _counts(counts: pd.Series) -> str:
+    present = counts.dropna().astype(int)
+    if present.empty:
+        return HOLE
+    return f"{present.min():,}" if present.min() == present.max() else f"{present.min():,}–{present.max():,}"
+
+
+def _or_blank(value: float | None, spell: Callable[[float], str]) -> str:
+    return "" if value is None or math.isnan(value) else spell(value)

@@ -1,0 +1,1 @@
+"""The library: rooms that import only from the floors below them (see README, "The house")."""

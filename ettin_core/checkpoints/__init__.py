@@ -1,0 +1,1 @@
+"""Floor 2: exact training state on disk: complete or absent."""

@@ -1,0 +1,46 @@
+"""Which checkpoints are written and which are kept: a rule in the configuration."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from ettin_core.foundation.errors import invalid
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """Write every `every_steps` steps and at each phase's end; keep the `keep_last` newest besides the lasting ones.
+
+    Lasting: the very first (step 0), each phase's end, and multiples of `keep_every_steps` (None: none).
+    """
+
+    every_steps: int = 100
+    keep_last: int = 2
+    keep_every_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.every_steps < 1:
+            raise invalid("checkpoint.every_steps", self.every_steps, "is not positive", "use 100")
+        if self.keep_last < 2:
+            raise invalid(
+                "checkpoint.keep_last", self.keep_last, "leaves no spare when the newest is damaged", "use 2 or more"
+            )
+
+    def due(self, step: int, steps: int) -> bool:
+        """Whether a checkpoint is written after `step` of `steps` steps of a phase."""
+        return step % self.every_steps == 0 or step == steps or self._lasting(step)
+
+    def lasts(self, step: int, steps: int) -> bool:
+        """Whether that checkpoint is kept for good."""
+        return step == steps or self._lasting(step)
+
+    def _lasting(self, step: int) -> bool:
+        return bool(self.keep_every_steps) and step % (self.keep_every_steps or 1) == 0
+
+
+def prune(passing: list[Path], keep_last: int) -> list[Path]:
+    """Delete all but the newest `keep_last` of the checkpoints that do not last; returns those that stay."""
+    gone = passing[: max(0, len(passing) - keep_last)]
+    for path in gone:
+        shutil.rmtree(path, ignore_errors=True)
+    return [path for path in passing if path not in gone]

@@ -1,0 +1,137 @@
+"""The tokenizer: byte-level BPE with the five special tokens of the published models. The same for every member.
+
+Text never produces a special token: a literal "[MASK]" in a document is encoded as the letters it is. BOS and EOS are added
+by the preparation (BOS document EOS), so that both members of a pair meet the same marks.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer as BackendTokenizer
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.storage import hash_file, hash_text, read_json, write_json, write_text
+
+SPECIAL_NAMES = {"unknown": "[UNK]", "bos": "[CLS]", "eos": "[SEP]", "pad": "[PAD]", "mask": "[MASK]"}
+POLICY = "BOS document EOS"
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Ids of the special tokens, by role, and of every other token that text cannot produce."""
+
+    unknown: int
+    bos: int
+    eos: int
+    pad: int
+    mask: int
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """All special ids, sorted."""
+        return tuple(sorted({self.unknown, self.bos, self.eos, self.pad, self.mask}))
+
+
+class Tokenizer:
+    """A loaded tokenizer folder: encode, decode, special ids and the hash that goes into every manifest."""
+
+    def __init__(self, folder: Path) -> None:
+        file = folder / "tokenizer.json"
+        if not file.is_file():
+            raise invalid(
+                "data.tokenizer", str(folder), "holds no tokenizer.json", "give a folder saved by save_pretrained"
+            )
+        self.folder = folder
+        self.backend = BackendTokenizer.from_file(str(file))
+        self.backend.encode_special_tokens = True
+        self.backend.no_truncation()
+        self.backend.no_padding()
+        self.hash = hash_file(file)
+        self.special = _special_tokens(folder, self.backend)
+        self.vocab_size = self.backend.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text, without special tokens."""
+        return [item.ids for item in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def encode_with_ends(self, text: str) -> tuple[list[int], list[int]]:
+        """Token ids of a text and, for each token, the number of characters up to and including it."""
+        encoding = self.backend.encode(text, add_special_tokens=False)
+        return encoding.ids, [end for _, end in encoding.offsets]
+
+    def decode(self, ids: Iterable[int], show_special: bool = False) -> str:
+        """The text of token ids; byte-level, so decode(encode(text)) is the text."""
+        return self.backend.decode(list(ids), skip_special_tokens=not show_special)
+
+
+def train(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
+    """Train a byte-level BPE and write a tokenizer folder that transformers loads."""
+    backend = BackendTokenizer(models.BPE(unk_token=SPECIAL_NAMES["unknown"]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_NAMES.values()),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    save(backend, folder)
+
+
+def save(backend: BackendTokenizer, folder: Path) -> None:
+    """Write tokenizer.json and the two files transformers reads beside it."""
+    names = SPECIAL_NAMES
+    roles = {
+        "unk_token": names["unknown"],
+        "bos_token": names["bos"],
+        "cls_token": names["bos"],
+        "eos_token": names["eos"],
+        "sep_token": names["eos"],
+        "pad_token": names["pad"],
+        "mask_token": names["mask"],
+    }
+    write_text(folder / "tokenizer.json", backend.to_str(pretty=True))
+    write_json(folder / "special_tokens_map.json", roles)
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **roles}
+    write_json(folder / "tokenizer_config.json", config)
+
+
+def _special_tokens(folder: Path, backend: BackendTokenizer) -> SpecialTokens:
+    """Roles from tokenizer_config.json where there is one, else from the published names."""
+    config_file = folder / "tokenizer_config.json"
+    config = read_json(config_file) if config_file.exists() else {}
+
+    def name(default: str, *keys: str) -> str:
+        for key in keys:
+            value = config.get(key)
+            if value:
+                return value["content"] if isinstance(value, dict) else str(value)
+        return default
+
+    wanted = {
+        "unknown": name("[UNK]", "unk_token"),
+        "bos": name("[CLS]", "bos_token", "cls_token"),
+        "eos": name("[SEP]", "eos_token", "sep_token"),
+        "pad": name("[PAD]", "pad_token"),
+        "mask": name("[MASK]", "mask_token"),
+    }
+    ids = {}
+    for role, token in wanted.items():
+        token_id = backend.token_to_id(token)
+        if token_id is None:
+            raise invalid(
+                "data.tokenizer", str(folder), f"has no {role} token {token!r}", "add it, or train one (tokenizer=null)"
+            )
+        ids[role] = token_id
+    if len({ids[role] for role in ("bos", "eos", "pad", "mask")}) < 4:
+        raise invalid("data.tokenizer", str(folder), f"shares ids between special tokens ({ids})", "use distinct ones")
+    return SpecialTokens(**ids)
+
+
+def policy_hash(tokenizer: Tokenizer) -> str:
+    """One hash for everything that decides which ids a text becomes."""
+    return hash_text(json.dumps([tokenizer.hash, POLICY]))

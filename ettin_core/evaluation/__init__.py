@@ -1,0 +1,1 @@
+"""Floor 4: protocols, the same for every member."""

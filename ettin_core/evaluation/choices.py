@@ -1,0 +1,147 @@
+"""Choosing the right text: minimal pairs and facts, by log-probability, with the estimators of `scoring`."""
+
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ettin_core.data.config import DataConfig
+from ettin_core.data.corpus import Corpus
+from ettin_core.data.sources import world_of
+from ettin_core.data.world import World, agreement_pairs, fact_items
+from ettin_core.evaluation.model import EvaluatedModel
+from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig, mean_result
+from ettin_core.evaluation.scoring import fill, left_to_right, pseudo_likelihood, segment
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.structures import build
+
+BLIMP = "probing/blimp.jsonl.gz"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A question: prefix + each option + suffix; `group` names the sub-task it is reported under as well."""
+
+    task: str
+    group: str
+    item: str
+    prefix: str
+    options: tuple[str, ...]
+    suffix: str
+    answer: int
+
+
+def minimal_pairs(estimator: str) -> Callable[[EvaluatedModel, Corpus, SuiteConfig], Measured]:
+    """Share of pairs whose acceptable sentence is the likelier one."""
+
+    def measure(model: EvaluatedModel, corpus: Corpus, suite: SuiteConfig) -> Measured:
+        return _measure(model, list(_pairs(corpus, suite)), _whole_text(estimator))
+
+    return measure
+
+
+def facts(estimator: str) -> Callable[[EvaluatedModel, Corpus, SuiteConfig], Measured]:
+    """Share of facts whose true value is the likeliest of all values of the relation."""
+
+    def measure(model: EvaluatedModel, corpus: Corpus, suite: SuiteConfig) -> Measured:
+        return _measure(model, list(_facts(corpus, suite)), _option_only(estimator))
+
+    return measure
+
+
+Score = Callable[[EvaluatedModel, list[Choice]], list[list[float]]]
+
+
+def _whole_text(estimator: str) -> Score:
+    score = left_to_right if estimator == "left_to_right" else pseudo_likelihood
+
+    def scores(model: EvaluatedModel, choices: list[Choice]) -> list[list[float]]:
+        texts = [
+            segment(model.tokenizer, choice.prefix + option + choice.suffix)
+            for choice in choices
+            for option in choice.options
+        ]
+        return _regroup(score(model, texts), choices)
+
+    return scores
+
+
+def _option_only(estimator: str) -> Score:
+    """log p(option | prefix), or for masked models log p(option | prefix, suffix)."""
+
+    def scores(model: EvaluatedModel, choices: list[Choice]) -> list[list[float]]:
+        texts, gaps = [], []
+        for choice in choices:
+            for option in choice.options:
+                text = segment(model.tokenizer, choice.prefix + option + choice.suffix)
+                texts.append(text)
+                gaps.append(text.tokens_between(len(choice.prefix), len(choice.prefix + option)))
+        if estimator == "left_to_right":
+            return _regroup(left_to_right(model, texts, gaps), choices)
+        return _regroup(fill(model, texts, [[gap] for gap in gaps]), choices)
+
+    return scores
+
+
+def _regroup(values: list[float], choices: list[Choice]) -> list[list[float]]:
+    iterator = iter(values)
+    return [[next(iterator) for _ in choice.options] for choice in choices]
+
+
+def _measure(model: EvaluatedModel, choices: list[Choice], score: Score) -> Measured:
+    results: list[Result] = []
+    items = []
+    for choice, values in zip(choices, score(model, choices), strict=True):
+        right = float(int(np.argmax(values)) == choice.answer)
+        details: dict[str, Any] = {"group": choice.group, "log_probabilities": [round(value, 5) for value in values]}
+        items.append(ItemResult(choice.task, choice.item, right, details))
+    for task in sorted({choice.task for choice in choices}):
+        own = [(choice, item.value) for choice, item in zip(choices, items, strict=True) if choice.task == task]
+        chance = float(np.mean([1 / len(choice.options) for choice, _ in own]))
+        results.append(mean_result(task, "accuracy", [value for _, value in own], reference=chance))
+        groups = sorted({choice.group for choice, _ in own})
+        for group in groups if len(groups) > 1 else []:
+            values = [value for choice, value in own if choice.group == group]
+            results.append(mean_result(f"{task}/{group}", "accuracy", values, reference=chance))
+    return results, items
+
+
+def corpus_world(corpus: Corpus) -> World | None:
+    """The world a corpus was written by, if it was."""
+    if corpus.manifest["kind"] != "world":
+        return None
+    return world_of(build(DataConfig, corpus.manifest["config"]))
+
+
+def _pairs(corpus: Corpus, suite: SuiteConfig) -> Iterator[Choice]:
+    world = corpus_world(corpus)
+    if world is not None:
+        for number, pair in enumerate(agreement_pairs(world, suite.items)):
+            yield Choice("agreement", pair.phenomenon, str(number), "", (pair.good, pair.bad), "", 0)
+    if suite.eval_data is not None:
+        for row in read_rows(Path(suite.eval_data) / BLIMP):
+            if int(row["pairID"]) < suite.blimp_per_paradigm:
+                name = f"{row['UID']}#{row['pairID']}"
+                yield Choice("blimp", row["field"], name, "", (row["good"], row["bad"]), "", 0)
+
+
+def _facts(corpus: Corpus, suite: SuiteConfig) -> Iterator[Choice]:
+    world = corpus_world(corpus)
+    if world is not None:
+        for number, item in enumerate(fact_items(world, suite.items)):
+            yield Choice(
+                item.frequency, item.relation, str(number), item.prefix, item.choices, item.suffix, item.answer
+            )
+
+
+def read_rows(file: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a gzipped JSON-lines evaluation set."""
+    if not file.is_file():
+        raise invalid("suite.eval_data", str(file), "is missing", "give the folder that holds it, or eval_data=null")
+    with gzip.open(file, "rt", encoding="utf-8") as stream:
+        for line in stream:
+            yield json.loads(line)

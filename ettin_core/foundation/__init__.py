@@ -1,0 +1,1 @@
+"""Floor 0: randomness, storage, provenance, strict structures and the process group."""

@@ -1,0 +1,100 @@
+"""Plain dictionaries to frozen dataclasses and back, strictly.
+
+Library code never sees a Hydra object: an entry point hands over a plain dictionary, `build` checks every key and type,
+and `plain` gives the dictionary back for files and hashes.
+"""
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Mapping
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from ettin_core.foundation.errors import invalid
+
+Structure = TypeVar("Structure")
+
+
+def build(kind: type[Structure], values: Mapping[str, Any], path: str = "") -> Structure:
+    """Build the frozen dataclass `kind` from `values`.
+
+    Raises ValueError naming the path of an unknown key, a missing key or a value of the wrong type.
+    """
+    hints = get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"did you mean {near[0]!r}? Known keys" if near else "known keys"
+            raise invalid(_join(path, key), values[key], "is an unknown key", f"{hint}: {', '.join(fields)}")
+    arguments = {}
+    for name, field in fields.items():
+        if name in values:
+            arguments[name] = _convert(hints[name], values[name], _join(path, name))
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise invalid(_join(path, name), None, "is missing", f"give it a value of type {_spell(hints[name])}")
+    return kind(**arguments)
+
+
+def plain(value: Any) -> Any:
+    """The plain (JSON-able) form of a dataclass, tuple or mapping; the inverse of `build`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    return value
+
+
+def differences(left: Any, right: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+    """Every dotted path at which two plain values differ, with both values (a missing one is None)."""
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        found = {}
+        for key in sorted(set(left) | set(right), key=str):
+            found.update(differences(left.get(key), right.get(key), _join(path, key)))
+        return found
+    if isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
+        found = {}
+        for index, (one, other) in enumerate(zip(left, right, strict=True)):
+            name = one["name"] if isinstance(one, Mapping) and "name" in one else index
+            found.update(differences(one, other, _join(path, name)))
+        return found
+    return {} if left == right and type(left) is type(right) else {path: (left, right)}
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in get_args(hint):
+            return None
+        options = [option for option in get_args(hint) if option is not type(None)]
+        return _convert(options[0], value, path)
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, Mapping):
+            return build(hint, value, path)  # type: ignore[arg-type]
+        if isinstance(value, hint):  # type: ignore[arg-type]
+            return value
+    elif origin is tuple and isinstance(value, (list, tuple)):
+        inner = get_args(hint)[0]
+        return tuple(_convert(inner, item, _join(path, index)) for index, item in enumerate(value))
+    elif origin is dict and isinstance(value, Mapping):
+        inner = get_args(hint)[1]
+        return {str(key): _convert(inner, item, _join(path, key)) for key, item in value.items()}
+    elif hint is Any:
+        return value
+    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)  # 3e6 is how people write token counts
+    elif hint in (int, str, bool) and type(value) is hint:
+        return value
+    raise invalid(path, value, f"has type {type(value).__name__}", f"give a value of type {_spell(hint)}")
+
+
+def _spell(hint: Any) -> str:
+    return getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)
+
+
+def _join(path: str, key: object) -> str:
+    return f"{path}.{key}" if path else str(key)

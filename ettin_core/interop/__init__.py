@@ -1,0 +1,1 @@
+"""Floor 3: Hugging Face folders in and out, and conversion."""

@@ -1,0 +1,303 @@
+"""Transformers folders in and out, with no custom code on either side.
+
+A bidirectional view becomes `ModernBertForMaskedLM`, a causal one `ModernBertDecoderForCausalLM`. Converting an encoder
+into a decoder, or back, needs nothing here: it is the same native state under another `View`.
+
+The two classes count a local window differently. `sliding_window` = w shows an encoder w neighbours on each side, as
+ours does, but a decoder only w keys in all, the query's own included; so a causal window of 64 (65 keys) is written as
+65, and a decoder that says 64 is read as a window of 63.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from ettin_core.data.tokenizer import SpecialTokens, Tokenizer
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.storage import folder_under_construction, read_json, write_json
+from ettin_core.interop.weight_map import from_huggingface, to_huggingface
+from ettin_core.model.config import ModelConfig, View
+from ettin_core.model.transformer import Transformer
+
+LAYOUT_OF = {"bidirectional": "encoder", "causal": "decoder"}
+DIRECTION_OF = {"modernbert": "bidirectional", "modernbert-decoder": "causal"}
+ARCHITECTURE_OF = {"bidirectional": "ModernBertForMaskedLM", "causal": "ModernBertDecoderForCausalLM"}
+METADATA_FILE = "ettin.json"
+WEIGHTS_FILE = "model.safetensors"
+SHARDS_FILE = "model.safetensors.index.json"
+TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
+DOWNLOADS = ["config.json", METADATA_FILE, "model*.safetensors", SHARDS_FILE, *TOKENIZER_FILES]
+
+# What every model of ours is, in the words of a Hugging Face config. Written on export, demanded on import.
+FIXED = {
+    "hidden_activation": "gelu",
+    "classifier_activation": "gelu",
+    "norm_bias": False,
+    "attention_bias": False,
+    "mlp_bias": False,
+    "classifier_bias": False,
+    "decoder_bias": True,
+    "tie_word_embeddings": True,
+    "attention_dropout": 0.0,
+    "embedding_dropout": 0.0,
+    "mlp_dropout": 0.0,
+}
+
+
+def export(
+    model: Transformer,
+    view: View,
+    tokenizer_folder: Path,
+    out: Path,
+    max_positions: int,
+    metadata: dict[str, Any],
+    overwrite: bool = False,
+) -> Path:
+    """Write `out`, a folder that `AutoModelForMaskedLM` or `AutoModelForCausalLM` loads; returns its absolute path.
+
+    The weights keep their precision. `max_positions` is the longest row the model is meant for; `metadata` (JSON-able)
+    goes to ettin.json. The folder appears whole or not at all. Dropout is a matter of training and is not exported.
+    Raises ValueError if `out` exists and is not an earlier export that `overwrite` may replace, or if the tokenizer
+    does not fit the model.
+    """
+    out = Path(out).resolve()
+    _check_target(out, overwrite)
+    tokenizer = Tokenizer(Path(tokenizer_folder))
+    if tokenizer.vocab_size > model.config.vocab_size:
+        problem = f"has {tokenizer.vocab_size} tokens, more than the model's {model.config.vocab_size}"
+        raise invalid("tokenizer", str(tokenizer_folder), problem, "give the tokenizer the model was trained with")
+    state = to_huggingface(model.state_dict(), LAYOUT_OF[view.direction], model.config.num_layers)
+    state = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
+    dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
+    with folder_under_construction(out) as building:
+        config = _config_values(model.config, view, tokenizer.special, max_positions, dtype)
+        write_json(building / "config.json", config)
+        save_file(state, building / WEIGHTS_FILE, metadata={"format": "pt"})
+        _write_tokenizer(tokenizer, view, building, max_positions)
+        write_json(building / METADATA_FILE, metadata)
+        if view.direction == "causal":
+            ids = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+            write_json(building / "generation_config.json", ids)
+        _check_reads_back(building, model.config, view)
+    return out
+
+
+def load(source: Path | str, revision: str | None = None) -> tuple[Transformer, View, dict[str, Any]]:
+    """Load a local transformers folder, or a hub id (at a branch, tag or commit): safetensors only, no remote code.
+
+    Returns the model (fp32, on the CPU, in training mode), the view it was made for, and a dictionary: `source`,
+    `folder` (where its files lie, the tokenizer's among them), `max_positions`, and `metadata` (ettin.json, or empty).
+    Raises ValueError, in one line, for what cannot be fetched, is not a ModernBERT of ours, or has no safetensors.
+    """
+    folder = _fetch(source, revision)
+    config, view, max_positions = read_config(folder)
+    native = from_huggingface(_read_weights(folder), LAYOUT_OF[view.direction], config.num_layers)
+    with torch.device("meta"):
+        model = Transformer(config)
+    expected = {name: parameter.shape for name, parameter in model.named_parameters()}
+    for name, tensor in native.items():
+        if tensor.shape != expected[name]:
+            problem = f"has shape {list(tensor.shape)}, but config.json says {list(expected[name])}"
+            raise invalid("tensor", name, problem, "give weights and config.json of the same model")
+    model.load_state_dict({name: tensor.float() for name, tensor in native.items()}, assign=True)
+    metadata_file = folder / METADATA_FILE
+    metadata = read_json(metadata_file) if metadata_file.is_file() else {}
+    facts = {"source": str(source), "folder": str(folder), "max_positions": max_positions, "metadata": metadata}
+    return model, view, facts
+
+
+def read_config(folder: Path) -> tuple[ModelConfig, View, int]:
+    """Shape, view and longest row that a transformers folder describes, older keys included.
+
+    Raises ValueError naming the field that asks for something our transformer does not have.
+    """
+    from transformers import ModernBertConfig, ModernBertDecoderConfig
+
+    file = folder / "config.json"
+    if not file.is_file():
+        raise invalid("model", str(folder), "holds no config.json", "give a folder written by save_pretrained")
+    values = read_json(file)
+    kind = values.get("model_type")
+    if kind not in DIRECTION_OF:
+        raise invalid("model_type", kind, f"in {file} is not supported", f"use one of {', '.join(DIRECTION_OF)}")
+    direction = DIRECTION_OF[kind]
+    architectures = values.get("architectures") or [ARCHITECTURE_OF[direction]]
+    if ARCHITECTURE_OF[direction] not in architectures:
+        remedy = f"give a {ARCHITECTURE_OF[direction]}"
+        raise invalid("architectures", architectures, f"in {file} lacks the prediction head or adds another", remedy)
+    config_class: Any = ModernBertConfig if direction == "bidirectional" else ModernBertDecoderConfig
+    config = config_class.from_dict(values)
+    for field, wanted in FIXED.items():
+        _demand(field, getattr(config, field), wanted)
+    head_size = config.hidden_size // config.num_attention_heads
+    _demand("head_dim", getattr(config, "head_dim", None) or head_size, head_size)
+    shape = ModelConfig(
+        vocab_size=config.vocab_size,
+        hidden_size=config.hidden_size,
+        num_layers=config.num_hidden_layers,
+        num_heads=config.num_attention_heads,
+        intermediate_size=config.intermediate_size,
+        local_window=config.sliding_window - (direction == "causal"),
+        global_every=_global_every(config.layer_types),
+        norm_epsilon=config.norm_eps,
+    )
+    rope = config.rope_parameters
+    view = View(direction, _rope_base(rope, "full_attention"), _rope_base(rope, "sliding_attention"))
+    return shape, view, config.max_position_embeddings
+
+
+def _config_values(
+    config: ModelConfig, view: View, special: SpecialTokens, max_positions: int, dtype: str
+) -> dict[str, Any]:
+    """config.json. Nothing is left to a default, and the keys of older transformers versions say the same again."""
+    causal = view.direction == "causal"
+    sliding_window = config.local_window + causal
+    layer_types = ["full_attention" if config.is_global(i) else "sliding_attention" for i in range(config.num_layers)]
+    values = {
+        "model_type": next(kind for kind, direction in DIRECTION_OF.items() if direction == view.direction),
+        "architectures": [ARCHITECTURE_OF[view.direction]],
+        "dtype": dtype,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "intermediate_size": config.intermediate_size,
+        "norm_eps": config.norm_epsilon,
+        "max_position_embeddings": max_positions,
+        "local_attention": 2 * sliding_window,
+        "layer_types": layer_types,
+        "global_attn_every_n_layers": config.global_every,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": view.rope_base_global},
+            "sliding_attention": {"rope_type": "default", "rope_theta": view.rope_base_local},
+        },
+        "global_rope_theta": view.rope_base_global,
+        "local_rope_theta": view.rope_base_local,
+        "bos_token_id": special.bos,
+        "cls_token_id": special.bos,
+        "eos_token_id": special.eos,
+        "sep_token_id": special.eos,
+        "pad_token_id": special.pad,
+        "mask_token_id": special.mask,
+        **FIXED,
+    }
+    if causal:
+        values |= {"sliding_window": sliding_window, "use_cache": True}
+    return values
+
+
+def _write_tokenizer(tokenizer: Tokenizer, view: View, folder: Path, max_positions: int) -> None:
+    """Tokenizer files whose output is what the model was trained on.
+
+    An encoder reads [CLS] text [SEP]. A decoder reads [CLS] text, because after [SEP] a document is over and nothing is
+    left to continue. [MASK] takes the space before it, as the word it stands for did.
+    """
+    causal = view.direction == "causal"
+    special = tokenizer.special
+    names = {number: str(tokenizer.backend.id_to_token(number)) for number in special.ids}
+    bos, eos = names[special.bos], names[special.eos]
+
+    values = read_json(tokenizer.folder / "tokenizer.json")
+    for token in values["added_tokens"]:
+        token["lstrip"] = token["lstrip"] or token["id"] == special.mask
+    values |= {"truncation": None, "padding": None}
+    values["post_processor"] = _template({bos: special.bos} if causal else {bos: special.bos, eos: special.eos})
+    write_json(folder / "tokenizer.json", values)
+
+    roles = {
+        "bos_token": bos,
+        "cls_token": bos,
+        "eos_token": eos,
+        "sep_token": eos,
+        "unk_token": names[special.unknown],
+        "pad_token": names[special.pad],
+        "mask_token": names[special.mask],
+    }
+    write_json(folder / "special_tokens_map.json", roles)
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": max_positions,
+        "model_input_names": ["input_ids", "attention_mask"],
+        "padding_side": "left" if causal else "right",  # generation continues the end of each row
+        **roles,
+    }
+    write_json(folder / "tokenizer_config.json", config)
+
+
+def _template(marks: dict[str, int]) -> dict[str, Any]:
+    """The post-processor that puts the first mark before a text and the second, if there is one, after each text."""
+    before, *after = ({"SpecialToken": {"id": name, "type_id": 0}} for name in marks)
+    first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    return {
+        "type": "TemplateProcessing",
+        "single": [before, first, *after],
+        "pair": [before, first, *after, second, *after],
+        "special_tokens": {name: {"id": name, "ids": [number], "tokens": [name]} for name, number in marks.items()},
+    }
+
+
+def _check_target(out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not overwrite:
+        raise invalid("out", str(out), "exists", "name another folder, or set overwrite=true to replace it")
+    if not (out / METADATA_FILE).is_file():
+        raise invalid("out", str(out), "is not an earlier export and is not replaced", "name another folder")
+
+
+def _check_reads_back(folder: Path, config: ModelConfig, view: View) -> None:
+    """Refuse to publish a folder which the installed transformers understands as another model."""
+    read, read_view, _ = read_config(folder)
+    if (read, read_view) != (dataclasses.replace(config, attention_output_dropout=0.0), view):
+        raise RuntimeError(f"transformers reads the exported config.json as {read}, {read_view}; not {config}, {view}.")
+
+
+def _demand(field: str, value: object, wanted: object) -> None:
+    if value != wanted:
+        raise invalid(field, value, "is not something our transformer has", f"give a model with {field}={wanted!r}")
+
+
+def _global_every(layer_types: list[str]) -> int:
+    globals_after_first = (i for i, kind in enumerate(layer_types) if i and kind == "full_attention")
+    every = next(globals_after_first, ModelConfig.global_every)
+    pattern = ["sliding_attention" if i % every else "full_attention" for i in range(len(layer_types))]
+    _demand("layer_types", layer_types, pattern)
+    return every
+
+
+def _rope_base(parameters: dict[str, dict[str, Any]], layer_type: str) -> float:
+    kind = dict(parameters[layer_type])
+    base = kind.pop("rope_theta")
+    _demand(f"rope_parameters.{layer_type}", kind, {"rope_type": "default"})
+    return float(base)
+
+
+def _fetch(source: Path | str, revision: str | None) -> Path:
+    """The local folder of `source`, downloaded from the hub when it is an id and not a folder."""
+    if Path(source).is_dir():
+        return Path(source).resolve()
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(snapshot_download(str(source), revision=revision, allow_patterns=DOWNLOADS))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
+        problem = f"is neither a folder nor a model that can be fetched ({reason})"
+        remedy = "give a transformers folder, or a hub id with the network on"
+        raise invalid("model", str(source), problem, remedy) from error
+
+
+def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    if (folder / WEIGHTS_FILE).is_file():
+        return load_file(folder / WEIGHTS_FILE)
+    if (folder / SHARDS_FILE).is_file():
+        shards = sorted(set(read_json(folder / SHARDS_FILE)["weight_map"].values()))
+        return {name: tensor for shard in shards for name, tensor in load_file(folder / shard).items()}
+    pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+    problem = "holds only pickled weights, which can run code" if pickled else f"holds no {WEIGHTS_FILE}"
+    raise invalid("model", str(folder), problem, "save it with save_pretrained, which writes safetensors")

@@ -1,0 +1,1 @@
+"""Floor 1: one transformer for every direction. Knows neither optimiser nor objective."""

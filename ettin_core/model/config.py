@@ -1,0 +1,76 @@
+"""The shape of the transformer, and how it looks at a row of tokens."""
+
+from dataclasses import dataclass
+
+from ettin_core.foundation.errors import invalid
+
+DIRECTIONS = ("bidirectional", "causal")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the ModernBERT transformer (Warner et al. 2024; Weller et al. 2025, table of sizes).
+
+    `local_window` is the number of visible neighbours on each side in a local layer; layer l is global iff
+    l mod `global_every` = 0. `attention_output_dropout` acts on the attention block's output during training only.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    intermediate_size: int
+    local_window: int = 64
+    global_every: int = 3
+    norm_epsilon: float = 1e-5
+    attention_output_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "local_window"):
+            if getattr(self, field) < 1:
+                raise invalid(f"model.{field}", getattr(self, field), "is not positive", "give a positive integer")
+        if self.hidden_size % self.num_heads or self.head_size % 2:
+            near = max(1, self.hidden_size // 64)
+            raise invalid(
+                "model.num_heads",
+                self.num_heads,
+                f"does not split hidden_size={self.hidden_size} into heads of even width",
+                f"use {near} heads of 64",
+            )
+        if self.global_every < 1 or (self.num_layers - 1) % self.global_every:
+            layers = 1 + self.global_every * max(1, round((self.num_layers - 1) / max(1, self.global_every)))
+            raise invalid(
+                "model.num_layers",
+                self.num_layers,
+                f"leaves the last layer local (layer l is global iff l mod {self.global_every} = 0)",
+                f"use {layers} layers, or change global_every",
+            )
+        if not 0 <= self.attention_output_dropout < 1:
+            raise invalid(
+                "model.attention_output_dropout", self.attention_output_dropout, "is not in [0, 1)", "use 0.0 or 0.1"
+            )
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_heads
+
+    def is_global(self, layer: int) -> bool:
+        """Whether a layer sees the whole document rather than its window."""
+        return layer % self.global_every == 0
+
+
+@dataclass(frozen=True)
+class View:
+    """How the model looks at a row: which keys a query may see, and the base of the rotary angles by layer kind."""
+
+    direction: str
+    rope_base_global: float = 10_000.0
+    rope_base_local: float = 10_000.0
+
+    def __post_init__(self) -> None:
+        if self.direction not in DIRECTIONS:
+            raise invalid("direction", self.direction, "is not a direction", f"use one of {', '.join(DIRECTIONS)}")
+        for field in ("rope_base_global", "rope_base_local"):
+            if getattr(self, field) <= 1:
+                raise invalid(field, getattr(self, field), "is too small for a rotary base", "use 10000 or 160000")

@@ -1,0 +1,161 @@
+"""The one transformer: every direction, every objective, every size.
+
+ModernBERT's shape (Warner et al. 2024) as Ettin trains it: normed embeddings, pre-norm layers whose first attention norm is
+the identity, GeGLU, half-split rotary positions that restart in each document, a local window with a global layer every
+third, and a tied prediction head of dense, GELU, norm and an output bias. No other biases.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ettin_core.foundation.randomness import derive
+from ettin_core.model.attention_backends import Attend, prepare
+from ettin_core.model.config import ModelConfig, View
+
+INITIAL_STD = 0.02
+INITIAL_CUT = 2.0
+
+
+def rotary_angles(positions: torch.Tensor, head_size: int, base: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosine and sine (B, 1, S, D/2) in fp32 of the angles position * base^(-2k/D) (Su et al. 2021)."""
+    exponent = torch.arange(0, head_size, 2, device=positions.device, dtype=torch.float32) / head_size
+    angles = positions[:, None, :, None].float() * base**-exponent
+    return angles.cos(), angles.sin()
+
+
+def rotate(tensor: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Rotate (B, A, S, D) by the angles, pairing dimension k with k + D/2; computed in fp32."""
+    cosine, sine = angles
+    left, right = tensor.float().chunk(2, dim=-1)
+    return torch.cat((left * cosine - right * sine, right * cosine + left * sine), dim=-1).to(tensor.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; what may be seen is decided by the `attend` it is handed."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.dropout = config.attention_output_dropout
+        self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def forward(self, states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], attend: Attend) -> torch.Tensor:
+        """(B, S, H) -> (B, S, H)."""
+        projected = self.query_key_value(states).unflatten(-1, (3, self.num_heads, -1))
+        query, key, value = projected.permute(2, 0, 3, 1, 4)
+        attended = attend(rotate(query, angles), rotate(key, angles), value)
+        return F.dropout(self.output(attended.transpose(1, 2).flatten(2)), self.dropout, self.training)
+
+
+class GatedMLP(nn.Module):
+    """GeGLU (Shazeer 2020): the first half of the projection passes the exact GELU, the second is its gate."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.input = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)
+        self.output = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """(B, S, H) -> (B, S, H)."""
+        activated, gate = self.input(states).chunk(2, dim=-1)
+        return self.output(F.gelu(activated) * gate)
+
+
+class Layer(nn.Module):
+    """Pre-norm attention and MLP, each added to the residual stream."""
+
+    def __init__(self, config: ModelConfig, index: int) -> None:
+        super().__init__()
+        first = index == 0  # its input is the normed embedding already
+        self.attention_norm = nn.Identity() if first else _norm(config)
+        self.attention = Attention(config)
+        self.mlp_norm = _norm(config)
+        self.mlp = GatedMLP(config)
+
+    def forward(self, states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], attend: Attend) -> torch.Tensor:
+        """(B, S, H) -> (B, S, H)."""
+        states = states + self.attention(self.attention_norm(states), angles, attend)
+        return states + self.mlp(self.mlp_norm(states))
+
+
+class PredictionHead(nn.Module):
+    """Dense, GELU, norm: what stands before the tied output matrix."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.norm = _norm(config)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """(…, H) -> (…, H)."""
+        return self.norm(F.gelu(self.dense(states)))
+
+
+class Transformer(nn.Module):
+    """Tokens in packed rows -> hidden states; `logits` turns the ones that are scored into predictions."""
+
+    def __init__(self, config: ModelConfig, seed: int = 0, attention: str = "auto") -> None:
+        super().__init__()
+        self.config = config
+        self.attention_backend = attention
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embedding_norm = _norm(config)
+        self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_layers))
+        self.final_norm = _norm(config)
+        self.head = PredictionHead(config)
+        self.output_bias = nn.Parameter(torch.zeros(config.vocab_size))
+        initialise(self, seed)
+
+    def forward(
+        self, tokens: torch.Tensor, documents: torch.Tensor, positions: torch.Tensor, view: View
+    ) -> torch.Tensor:
+        """Final hidden states (B, S, H).
+
+        `tokens`, `documents` and `positions` are (B, S) integers: token ids, the number of the document each token
+        belongs to within its row (-1: padding), and its position within that document (or piece of one).
+        """
+        config = self.config
+        angles = {
+            base: rotary_angles(positions, config.head_size, base)
+            for base in {view.rope_base_global, view.rope_base_local}
+        }
+        kinds = {}
+        for is_global in {config.is_global(index) for index in range(config.num_layers)}:
+            window = None if is_global else config.local_window
+            base = view.rope_base_global if is_global else view.rope_base_local
+            kinds[is_global] = angles[base], prepare(self.attention_backend, documents, view.direction, window)
+        states = self.embedding_norm(self.embedding(tokens))
+        for index, layer in enumerate(self.layers):
+            states = layer(states, *kinds[config.is_global(index)])
+        return self.final_norm(states)
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Predictions (N, V) for the hidden states (N, H) of the scored positions only."""
+        return F.linear(self.head(states), self.embedding.weight, self.output_bias)
+
+
+def _norm(config: ModelConfig) -> nn.LayerNorm:
+    return nn.LayerNorm(config.hidden_size, eps=config.norm_epsilon, bias=False)
+
+
+@torch.no_grad()
+def initialise(model: Transformer, seed: int) -> None:
+    """Initialise every parameter from (seed, its name), on the CPU in fp32: the same start on any device or sharding.
+
+    Megatron scheme of the published code: truncated normals cut at two standard deviations, 0.02, and 0.02 / sqrt(2 L)
+    for the two matrices that write to the residual stream; norms one, output bias zero.
+    """
+    residual = INITIAL_STD / (2 * model.config.num_layers) ** 0.5
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:  # a model of shapes only
+            continue
+        if parameter.ndim == 1:
+            parameter.fill_(0.0 if name == "output_bias" else 1.0)
+            continue
+        std = residual if name.endswith(("attention.output.weight", "mlp.output.weight")) else INITIAL_STD
+        generator = torch.Generator().manual_seed(derive(seed, "initialisation", name))
+        values = torch.empty(parameter.shape, dtype=torch.float32, device="cpu")
+        nn.init.trunc_normal_(values, 0.0, std, -INITIAL_CUT * std, INITIAL_CUT * std, generator=generator)
+        parameter.copy_(values)

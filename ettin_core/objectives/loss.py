@@ -1,0 +1,60 @@
+"""Cross-entropy summed over scored positions, without ever holding all logits.
+
+Head states go in, a sum in nats comes out. Rows are taken in chunks; each chunk's gradient is computed while its logits are
+at hand, so memory is one chunk of logits instead of all of them, and the softmax is computed once. The caller divides by
+the global count of loss-bearing tokens.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+CHUNK_ELEMENTS = 2**20  # logits held at once: 4 MiB in fp32, about a core's share of cache
+
+
+class _SummedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
+        rows = max(1, CHUNK_ELEMENTS // weight.shape[0]) if states.device.type == "cpu" else 4096
+        dtype = torch.get_autocast_dtype(states.device.type) if torch.is_autocast_enabled(states.device.type) else None
+        compute_states, compute_weight = (states, weight) if dtype is None else (states.to(dtype), weight.to(dtype))
+        total = torch.zeros((), dtype=torch.float32, device=states.device)
+        wanted = any(ctx.needs_input_grad)
+        state_gradient = torch.empty_like(states) if wanted else None
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if wanted else None
+        bias_gradient = torch.zeros_like(bias, dtype=torch.float32) if wanted else None
+        for begin in range(0, len(states), rows):
+            chunk, target = compute_states[begin : begin + rows], labels[begin : begin + rows, None]
+            logits = F.linear(chunk, compute_weight).float().add_(bias)
+            normaliser = logits.logsumexp(-1, keepdim=True)
+            total += (normaliser - logits.gather(-1, target)).sum()
+            if wanted:
+                assert state_gradient is not None and weight_gradient is not None and bias_gradient is not None
+                gradient = logits.sub_(normaliser).exp_()  # softmax, then minus one at the label
+                gradient.scatter_add_(-1, target, torch.full_like(target, -1, dtype=gradient.dtype))
+                bias_gradient += gradient.sum(0)
+                gradient = gradient.to(compute_weight.dtype)
+                state_gradient[begin : begin + rows] = gradient @ compute_weight
+                weight_gradient += gradient.T @ chunk
+        if wanted:
+            ctx.save_for_backward(state_gradient, weight_gradient, bias_gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        scale = outputs[0]
+        states, weight, bias = ctx.saved_tensors
+        return states * scale, weight * scale, bias * scale, None
+
+
+def summed_cross_entropy(
+    states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
+    """Sum over N positions of -log softmax(states @ weight.T + bias)[label], in nats, fp32.
+
+    states (N, H), weight (V, H), bias (V,), labels (N,) int64. Zero positions give exactly zero.
+    """
+    return _SummedCrossEntropy.apply(states, weight, bias, labels)

@@ -1,0 +1,1 @@
+"""Floor 1: update rules, parameter groups and schedules."""

@@ -1,0 +1,53 @@
+"""StableAdamW (Wortsman et al. 2023) with fully decoupled weight decay, the published optimiser.
+
+AdamW whose step is shortened, tensor by tensor, when the gradient is larger than its running second moment expects. The
+decay is relative to the learning rate's peak, and both betas carry their bias correction.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+
+class StableAdamW(Optimizer):
+    """StableAdamW; state per parameter: `step` (int tensor), `first` and `second` moments."""
+
+    def __init__(
+        self,
+        parameters: Iterable[Any],
+        learning_rate: float,
+        betas: tuple[float, float] = (0.9, 0.98),
+        epsilon: float = 1e-6,
+        weight_decay: float = 0.0,
+    ) -> None:
+        """`learning_rate` is the peak: weight decay is scaled by the current rate over this one."""
+        defaults = {"lr": learning_rate, "peak": learning_rate, "betas": betas, "eps": epsilon}
+        super().__init__(parameters, defaults | {"weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        assert closure is None, "StableAdamW takes no closure"
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, parameter.grad, group)
+
+    def _update(self, parameter: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.int64)
+            state["first"], state["second"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        state["step"] += 1
+        step = int(state["step"])
+        beta_1, beta_2 = (beta * (1 - beta ** (step - 1)) / (1 - beta**step) for beta in group["betas"])
+        first, second, epsilon = state["first"], state["second"], group["eps"]
+        first.lerp_(gradient, 1 - beta_1)
+        second.mul_(beta_2).addcmul_(gradient, gradient, value=1 - beta_2)
+        surprise = (gradient.square() / second.clamp(min=epsilon**2)).mean().sqrt()
+        rate = group["lr"] / max(1.0, float(surprise))
+        if group["weight_decay"]:
+            parameter.mul_(1 - rate / group["peak"] * group["weight_decay"])
+        parameter.addcdiv_(first, second.sqrt().add_(epsilon), value=-rate)

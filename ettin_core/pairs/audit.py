@@ -1,0 +1,100 @@
+"""The audit: resolved configurations before training, and the evidence of two complete runs after it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ettin_core.foundation.structures import differences
+from ettin_core.pairs.contract import Contract, comparable
+from ettin_core.records.folders import RunFolder
+from ettin_core.training.run import RunConfig
+
+MATCHED, MATCHED_EXCEPT, NOT_MATCHED = "matched", "matched except", "not matched"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The verdict on two runs under a contract, with every difference and every piece of evidence."""
+
+    pair: str
+    left: str
+    right: str
+    verdict: str
+    differences: list[dict[str, Any]]
+    evidence: dict[str, dict[str, Any]]
+
+    @property
+    def violations(self) -> list[str]:
+        """What breaks the contract, in words."""
+        broken = [
+            f"{item['field']}: {item['left']!r} against {item['right']!r}"
+            for item in self.differences
+            if not item["allowed"]
+        ]
+        broken += [
+            f"{name}: {item['left']!r} against {item['right']!r}"
+            for name, item in self.evidence.items()
+            if item["required"] and not item["equal"]
+        ]
+        return broken
+
+    def sentence(self) -> str:
+        """The verdict in one line for people."""
+        allowed = ", ".join(item["field"] for item in self.differences if item["allowed"])
+        text = f"{self.pair}: {self.left} and {self.right} are {self.verdict}"
+        if self.verdict == NOT_MATCHED:
+            return f"{text}: {'; '.join(self.violations)}"
+        return f"{text} {allowed}" if allowed else text
+
+
+def audit(contract: Contract, left: RunConfig, right: RunConfig) -> Certificate:
+    """Compare two resolved configurations; needs no training and no GPU."""
+    return _certificate(contract, left, right, {})
+
+
+def certify(
+    contract: Contract, left: RunConfig, right: RunConfig, left_folder: RunFolder, right_folder: RunFolder
+) -> Certificate:
+    """Compare two complete runs: configurations, summaries and the data hash at every logged step.
+
+    For a conversion `left` is the parent. Raises ValueError when a run is not complete.
+    """
+    one, other = left_folder.summary(), right_folder.summary()
+    evidence = {
+        name: _compare(one.get(name), other.get(name), required=name in contract.equal)
+        for name in (*contract.equal, *contract.reported)
+    }
+    if contract.initial_weights == "equal":
+        evidence["initial_weights"] = _compare(one["initial_weights"], other["initial_weights"], required=True)
+    else:
+        evidence["initial_weights"] = _compare(one["final_weights"], other["initial_weights"], required=True)
+    if "data_hash" in contract.equal:
+        evidence["data_order"] = _compare_order(left_folder, right_folder)
+    return _certificate(contract, left, right, evidence)
+
+
+def _compare_order(left: RunFolder, right: RunFolder) -> dict[str, Any]:
+    """Rolling data hashes at every step that both runs logged; the first step that differs is named."""
+    one = {row.step: row.data_hash for row in left.training()}
+    other = {row.step: row.data_hash for row in right.training()}
+    shared = sorted(set(one) & set(other))
+    first = next((step for step in shared if one[step] != other[step]), None)
+    equal = bool(shared) and first is None
+    detail = f"{len(shared)} steps equal" if equal else f"differ from step {first}" if shared else "no shared step"
+    return {"left": detail, "right": detail, "equal": equal, "required": True}
+
+
+def _compare(left: Any, right: Any, required: bool) -> dict[str, Any]:
+    return {"left": left, "right": right, "equal": left is not None and left == right, "required": required}
+
+
+def _certificate(
+    contract: Contract, left: RunConfig, right: RunConfig, evidence: dict[str, dict[str, Any]]
+) -> Certificate:
+    found = []
+    for path, (one, other) in differences(comparable(left), comparable(right)).items():
+        reason = contract.reason(path)
+        found.append({"field": path, "left": one, "right": other, "allowed": reason is not None, "reason": reason})
+    broken = any(not item["allowed"] for item in found)
+    broken |= any(item["required"] and not item["equal"] for item in evidence.values())
+    verdict = NOT_MATCHED if broken else MATCHED_EXCEPT if found else MATCHED
+    return Certificate(contract.name, left.name, right.name, verdict, found, evidence)

@@ -1,0 +1,1 @@
+"""Floor 1: typed evidence and names. Imports without torch."""

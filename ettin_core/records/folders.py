@@ -1,0 +1,106 @@
+"""The layout of a run folder, in one place. Reads and writes evidence; imports without torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.storage import append_json_lines, read_json, read_json_lines, write_json
+from ettin_core.records.schema import Item, Measurement, TimingRecord, TrainingRecord, from_row, to_row
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """runs/<slug>-<hash>/ with its configuration, evidence, checkpoints and evaluations."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The content name."""
+        return self.path.name
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_file(self) -> Path:
+        """Deterministic training rows."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def timing_file(self) -> Path:
+        """Wall-clock rows."""
+        return self.path / "timing.jsonl"
+
+    @property
+    def data_order_file(self) -> Path:
+        """Rolling hash of the data at logged steps."""
+        return self.path / "data_order.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def certificate_file(self) -> Path:
+        """The certificate of the comparison this run is the second side of."""
+        return self.path / "certificate.json"
+
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration as plain data."""
+        return yaml.safe_load(self.config_file.read_text())
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run ended and its last record was written."""
+        return (self.path / "COMPLETE").exists()
+
+    def summary(self) -> dict[str, Any]:
+        """What the run recorded when it completed: the four rulers, parameters, hashes."""
+        if not self.complete:
+            raise invalid("run", self.name, "is not complete", "start its command again; it continues where it stopped")
+        return read_json(self.path / "COMPLETE")
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Mark the run complete; written last."""
+        write_json(self.path / "COMPLETE", summary)
+
+    def training(self) -> list[TrainingRecord]:
+        """The training rows."""
+        return [from_row(row) for row in read_json_lines(self.metrics_file)]
+
+    def timing(self) -> list[TimingRecord]:
+        """The wall-clock rows."""
+        return [from_row(row) for row in read_json_lines(self.timing_file)]
+
+    def evaluation_folder(self, protocol: str, version: int, checkpoint: str | None = None) -> Path:
+        """Where one protocol's records of this run live; of an earlier checkpoint than the last, a folder deeper."""
+        return self.path / "evaluations" / (checkpoint or "") / f"{protocol}@{version}"
+
+    def measurements(self, checkpoint: str | None = None) -> list[Measurement]:
+        """Every measurement of every complete protocol (of the last checkpoint, unless another is named)."""
+        files = sorted((self.path / "evaluations" / (checkpoint or "")).glob("*@*/measurements.jsonl"))
+        return [from_row(row) for file in files for row in read_json_lines(file)]
+
+    def items(self, protocol: str) -> list[Item]:
+        """Item scores of one protocol, all versions present."""
+        files = sorted(self.path.glob(f"evaluations/{protocol}@*/items.jsonl"))
+        return [from_row(row) for file in files for row in read_json_lines(file)]
+
+
+def append(path: Path, records: list[Any]) -> None:
+    """Append records to a JSON-lines file."""
+    append_json_lines(path, [to_row(record) for record in records])
+
+
+def run_folders(root: Path) -> list[RunFolder]:
+    """Every run folder under `root`, by name."""
+    if not root.is_dir():
+        raise invalid("runs", str(root), "is not a folder", "train something first, or give the folder of runs")
+    return [RunFolder(path.parent) for path in sorted(root.glob("*/config.yaml"))]

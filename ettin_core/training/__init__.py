@@ -1,0 +1,1 @@
+"""Floor 3: phases, the step and the loop."""

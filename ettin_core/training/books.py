@@ -1,0 +1,85 @@
+"""The books of a run: where it stands, what it has consumed, and the rows that say so."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ettin_core.data.loader import Batch
+from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.model.accounting import FlopCounter
+from ettin_core.records.schema import TrainingRecord
+from ettin_core.training.phases import Phase
+from ettin_core.training.run import RunConfig
+from ettin_core.training.step import StepResult
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands, between two steps. With weights and optimiser state this is everything: no hidden streams.
+
+    `step` counts within the phase; `window_*` sum since the last training row; `metric_rows` is how many rows exist.
+    """
+
+    phase: int = 0
+    step: int = 0
+    global_step: int = 0
+    tokens: int = 0
+    loss_tokens: int = 0
+    flops: float = 0.0
+    data_hash: str = ""
+    window_loss: float = 0.0
+    window_tokens: int = 0
+    metric_rows: int = 0
+    seconds: float = 0.0
+
+
+def account(
+    run: RunConfig,
+    progress: Progress,
+    batches: list[Batch],
+    result: StepResult,
+    group: ProcessGroup,
+    device: torch.device,
+) -> Progress:
+    """The books after a step: real tokens, FLOPs and the rolling hash of the unmasked ids, over all processes."""
+    counter = FlopCounter(run.model, run.direction)
+    lengths = np.concatenate([document_lengths(batch) for batch in batches])
+    digest = sum(batch.digest() for batch in batches) % 2**63
+    mine = [int(lengths.sum()), counter.training(lengths, 0), digest % 2**31, digest // 2**31]
+    totals = group.sum(torch.tensor(mine, dtype=torch.int64, device=device))
+    tokens, flops, low, high = (int(value) for value in totals)
+    combined = (low + high * 2**31) % 2**63
+    return replace(
+        progress,
+        step=progress.step + 1,
+        global_step=progress.global_step + 1,
+        tokens=progress.tokens + tokens,
+        loss_tokens=progress.loss_tokens + result.loss_tokens,
+        flops=progress.flops + flops + 3 * counter.per_scored * result.loss_tokens,
+        data_hash=hashlib.sha256(f"{progress.data_hash}|{combined}".encode()).hexdigest()[:32],
+        window_loss=progress.window_loss + result.loss_sum,
+        window_tokens=progress.window_tokens + result.loss_tokens,
+    )
+
+
+def document_lengths(batch: Batch) -> np.ndarray:
+    """Length of every document piece in the rows."""
+    keys = batch.documents + np.arange(len(batch.documents))[:, None] * batch.documents.shape[1]
+    return np.unique(keys[batch.real], return_counts=True)[1]
+
+
+def training_row(phase: Phase, progress: Progress, result: StepResult) -> TrainingRecord:
+    """The record of the steps since the previous row."""
+    return TrainingRecord(
+        phase=phase.name,
+        step=progress.global_step,
+        tokens=progress.tokens,
+        loss_tokens=progress.loss_tokens,
+        flops=progress.flops,
+        loss=progress.window_loss / max(1, progress.window_tokens),
+        learning_rate=phase.rate(progress.step - 1),
+        gradient_norm=result.gradient_norm,
+        data_hash=progress.data_hash,
+    )

@@ -1,0 +1,43 @@
+"""Model and loss as one module, so that DDP wraps a single forward call."""
+
+import torch
+from torch import nn
+
+from ettin_core.data.loader import Batch
+from ettin_core.model.config import View
+from ettin_core.model.transformer import Transformer
+from ettin_core.objectives.loss import summed_cross_entropy
+from ettin_core.objectives.targets import Targets
+
+
+class Learner(nn.Module):
+    """Rows and targets in, summed cross-entropy out."""
+
+    def __init__(self, model: Transformer, compile_model: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.forward_model = torch.compile(model) if compile_model else model
+
+    def forward(
+        self,
+        inputs: torch.Tensor,
+        documents: torch.Tensor,
+        positions: torch.Tensor,
+        read: torch.Tensor,
+        labels: torch.Tensor,
+        view: View,
+    ) -> torch.Tensor:
+        """Cross-entropy in nats summed over the N scored positions.
+
+        inputs, documents, positions (B, S); read (N,) flat positions; labels (N,).
+        """
+        states = self.forward_model(inputs, documents, positions, view).flatten(0, 1)[read]
+        return summed_cross_entropy(
+            self.model.head(states), self.model.embedding.weight, self.model.output_bias, labels
+        )
+
+
+def tensors(batch: Batch, targets: Targets, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """The learner's tensor arguments on its device."""
+    arrays = (targets.inputs, batch.documents, batch.positions, targets.read, targets.labels)
+    return tuple(torch.from_numpy(array).to(device, non_blocking=True) for array in arrays)

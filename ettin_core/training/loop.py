@@ -1,0 +1,110 @@
+"""The training loop: phases, steps, checkpoints. Read `train` top to bottom."""
+
+import contextlib
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ettin_core.data.corpus import Corpus
+from ettin_core.data.loader import Batch, Loader
+from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.foundation.randomness import derive
+from ettin_core.foundation.storage import locked
+from ettin_core.objectives.targets import OBJECTIVES, Masking, Targets, mask_key
+from ettin_core.records.folders import RunFolder
+from ettin_core.training.books import Progress, account, training_row
+from ettin_core.training.phases import Phase
+from ettin_core.training.run import PlacementConfig, RunConfig
+from ettin_core.training.session import Session, check_fit, finish, open_session, resume, save
+from ettin_core.training.step import optimisation_step
+from ettin_core.training.watch import Watch
+
+
+def train(
+    run: RunConfig,
+    folder: RunFolder,
+    corpus: Corpus,
+    placement: PlacementConfig,
+    group: ProcessGroup,
+    parent_weights: dict[str, torch.Tensor] | None = None,
+    stop_after: int | None = None,
+) -> dict[str, Any] | None:
+    """Train a run to its end, from wherever it stands; returns its summary.
+
+    A complete run is left alone. `parent_weights` are a conversion's starting weights. `stop_after` ends the session
+    after so many global steps, as an interruption would, and returns None. Raises ValueError for a corpus or
+    configuration that does not fit, LeakError for a broken mask, NonFiniteError before a bad update.
+    """
+    if folder.complete:
+        return folder.summary()
+    check_fit(run, corpus, placement, group)
+    with locked(folder.path) if group.is_main else contextlib.nullcontext():
+        session = open_session(run, folder, corpus, placement, group, parent_weights)
+        progress = resume(session)
+        with Watch(
+            folder, run.tokens, _clock(run, progress), progress.seconds, group.is_main, placement.tensorboard
+        ) as watch:
+            for number in range(progress.phase, len(run.phases)):
+                phase = run.phases[number]
+                loader = Loader(corpus, phase.context, phase.batch_rows, run.seeds.order, phase.name, phase.mixture)
+                progress = replace(progress, phase=number, step=progress.step if number == progress.phase else 0)
+                while progress.step < phase.steps:
+                    progress = _advance(session, phase, loader, progress, watch)
+                    if run.checkpoint.due(progress.step, phase.steps):
+                        save(session, phase, progress)
+                    if stop_after is not None and progress.global_step >= stop_after:
+                        return None
+        return finish(session, progress)
+
+
+def _advance(session: Session, phase: Phase, loader: Loader, progress: Progress, watch: Watch) -> Progress:
+    """One step: the batch, its targets, the update, and the books."""
+    run, rows = session.run, progress.step * phase.batch_rows
+    parts = _parts(session, phase, loader, progress.step)
+    _seed_dropout(session, phase, progress.step)
+    result = optimisation_step(
+        session.wrapped,
+        session.optimizer,
+        parts,
+        phase.view(run.direction),
+        phase.rate(progress.step),
+        run.precision,
+        session.group,
+        session.device,
+        identity=f"run {run.name}, phase {phase.name}, step {progress.step}, "
+        f"global rows {rows} to {rows + phase.batch_rows - 1}",
+    )
+    progress = account(run, progress, [batch for batch, _ in parts], result, session.group, session.device)
+    watch.step(_clock(run, progress), result.loss_sum / max(1, result.loss_tokens))
+    if progress.step % session.placement.log_every == 0 or progress.step == phase.steps:
+        watch.record(training_row(phase, progress, result))
+        rows_written = progress.metric_rows + 1
+        progress = replace(progress, window_loss=0.0, window_tokens=0, metric_rows=rows_written, seconds=watch.seconds)
+    return progress
+
+
+def _parts(session: Session, phase: Phase, loader: Loader, step: int) -> list[tuple[Batch, Targets]]:
+    """This process's micro-batches of a step with their targets."""
+    run, group = session.run, session.group
+    rows = phase.batch_rows // group.world_size
+    count = -(-rows // (session.placement.micro_rows or rows))
+    masking = Masking(phase.mask_rate, run.objective.mask_share, run.objective.random_share)
+    objective, key = OBJECTIVES[run.objective.name], mask_key(run.seeds.masks, phase.name)
+    parts = []
+    for number in range(count):
+        batch = loader.batch(step, part=group.rank * count + number, parts=group.world_size * count)
+        parts.append((batch, objective(batch, session.vocabulary, masking, key)))
+    return parts
+
+
+def _clock(run: RunConfig, progress: Progress) -> int:
+    """Tokens by the schedules' clock, row padding included: what the progress bar counts."""
+    done = sum(phase.steps * phase.step_tokens for phase in run.phases[: progress.phase])
+    return done + progress.step * run.phases[progress.phase].step_tokens
+
+
+def _seed_dropout(session: Session, phase: Phase, step: int) -> None:
+    """Dropout, where configured, draws from its own stream keyed by step and process: resuming repeats it."""
+    if session.run.model.attention_output_dropout:
+        torch.manual_seed(derive(session.run.seeds.masks, "dropout", phase.name, step, session.group.rank))

@@ -1,0 +1,118 @@
+"""Phases and the recipe they come from. One object owns a phase's length, context, learning rate, mask rate and view."""
+
+from dataclasses import dataclass
+
+from ettin_core.foundation.errors import invalid
+from ettin_core.model.config import View
+from ettin_core.optim.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class PhaseRecipe:
+    """A phase as configured: its share of the run's tokens, and everything relative to that.
+
+    `learning_rate_factor` is relative to the optimiser's peak; `prefix` names the phase's checkpoints; `mixture` gives
+    weights by source (None: by size).
+    """
+
+    share: float
+    context: int
+    batch_rows: int
+    prefix: str
+    shape: str = "warmup_stable_decay"
+    warmup_share: float = 0.0
+    decay_share: float = 0.0
+    final_factor: float = 0.0
+    learning_rate_factor: float = 1.0
+    mask_rate: float = 0.3
+    rope_base_global: float = 10_000.0
+    rope_base_local: float = 10_000.0
+    mixture: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class RecipeConfig:
+    """The whole training of a member: one number of tokens, shared out over phases in order."""
+
+    tokens: int
+    phases: dict[str, PhaseRecipe]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase as trained, in tokens and steps."""
+
+    name: str
+    prefix: str
+    steps: int
+    context: int
+    batch_rows: int
+    mask_rate: float
+    learning_rate: float
+    schedule: Schedule
+    rope_base_global: float
+    rope_base_local: float
+    mixture: dict[str, float] | None
+
+    def __post_init__(self) -> None:
+        if self.context < 8:
+            raise invalid(f"recipe.phases.{self.name}.context", self.context, "is too short", "use 128 or more")
+        if self.batch_rows < 1:
+            raise invalid(f"recipe.phases.{self.name}.batch_rows", self.batch_rows, "is not positive", "use 16")
+        if not 0 < self.mask_rate < 1:
+            raise invalid(f"recipe.phases.{self.name}.mask_rate", self.mask_rate, "is not in (0, 1)", "use 0.3")
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of one step, the schedule's clock (row padding counts)."""
+        return self.batch_rows * self.context
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step (0-based): the schedule's value at the tokens consumed when the step is done."""
+        return self.learning_rate * self.schedule.factor((step + 1) * self.step_tokens)
+
+    def view(self, direction: str) -> View:
+        """How a model of the given direction looks at rows in this phase."""
+        return View(direction, self.rope_base_global, self.rope_base_local)
+
+
+def plan(recipe: RecipeConfig, peak: float) -> tuple[Phase, ...]:
+    """The phases in tokens and steps. Raises ValueError for shares that do not add up or a phase without a step."""
+    total = sum(phase.share for phase in recipe.phases.values())
+    if abs(total - 1) > 1e-6:
+        raise invalid("recipe.phases.*.share", total, "is the sum of the shares", "make them add up to 1")
+    phases = []
+    for name, phase in recipe.phases.items():
+        step_tokens = phase.batch_rows * phase.context
+        steps = round(recipe.tokens * phase.share / step_tokens) if step_tokens > 0 else 0
+        if steps < 1:
+            raise invalid(
+                "recipe.tokens",
+                recipe.tokens,
+                f"gives phase {name} no step of {phase.batch_rows} x {phase.context} tokens",
+                f"give at least {int(step_tokens / phase.share) + 1} tokens, or a smaller batch or context",
+            )
+        tokens = steps * step_tokens
+        schedule = Schedule(
+            phase.shape,
+            tokens,
+            warmup=round(phase.warmup_share * tokens),
+            decay=round(phase.decay_share * tokens),
+            final=phase.final_factor,
+        )
+        phases.append(
+            Phase(
+                name,
+                phase.prefix,
+                steps,
+                phase.context,
+                phase.batch_rows,
+                phase.mask_rate,
+                phase.learning_rate_factor * peak,
+                schedule,
+                phase.rope_base_global,
+                phase.rope_base_local,
+                phase.mixture,
+            )
+        )
+    return tuple(phases)

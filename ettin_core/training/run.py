@@ -1,0 +1,100 @@
+"""One training or conversion, completely described: what can move a number is in RunConfig and so in the run's name."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from ettin_core.checkpoints.retention import CheckpointConfig
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.storage import content_name
+from ettin_core.foundation.structures import plain
+from ettin_core.model.config import ModelConfig, View
+from ettin_core.objectives.targets import ObjectiveConfig, check_well_posed
+from ettin_core.optim.build import OptimizerConfig
+from ettin_core.training.phases import Phase, RecipeConfig, plan
+
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Independent seeds: initial weights, order of the data, masks (and dropout)."""
+
+    initialisation: int = 21
+    order: int = 21
+    masks: int = 21
+
+
+@dataclass(frozen=True)
+class Parent:
+    """Where a conversion starts: the parent run's content name, checkpoint and the hash of its weights."""
+
+    run: str
+    checkpoint: str
+    weights: str
+
+
+@dataclass(frozen=True)
+class PlacementConfig:
+    """Where and how a run is computed. Nothing here may change numbers beyond rounding, so it is not in the name."""
+
+    device: str = "auto"
+    threads: int = 1
+    micro_rows: int | None = None
+    attention: str = "auto"
+    compile: bool = False
+    log_every: int = 10
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        if self.threads < 1 or self.log_every < 1:
+            raise invalid("placement.threads", self.threads, "or log_every is not positive", "use 1 or more")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A run. `corpus` is the prepared corpus's content name and `fingerprint` its proof."""
+
+    member: str
+    size: str
+    direction: str
+    objective: ObjectiveConfig
+    model: ModelConfig
+    recipe: RecipeConfig
+    optimizer: OptimizerConfig
+    corpus: str
+    fingerprint: str
+    precision: str = "fp32"
+    seeds: Seeds = field(default_factory=Seeds)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    parent: Parent | None = None
+
+    def __post_init__(self) -> None:
+        View(self.direction)
+        check_well_posed(self.direction, self.objective.name)
+        if self.precision not in PRECISIONS:
+            raise invalid("precision", self.precision, "is not a precision", f"use one of {', '.join(PRECISIONS)}")
+        prefixes = [phase.prefix for phase in self.phases]
+        if len(set(prefixes)) < len(prefixes):
+            raise invalid("recipe.phases.*.prefix", prefixes, "is not distinct", "give each phase its own prefix")
+
+    @cached_property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases in tokens and steps."""
+        return plan(self.recipe, self.optimizer.learning_rate)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all phases (row padding counts)."""
+        return sum(phase.steps * phase.step_tokens for phase in self.phases)
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The resolved configuration as plain data: what config.yaml holds and what is hashed."""
+        return plain(self)
+
+    @property
+    def name(self) -> str:
+        """The content name: a readable slug and a hash of the resolved configuration (checkpoint rule aside)."""
+        identity = {key: value for key, value in self.plain.items() if key != "checkpoint"}
+        return content_name(f"{self.size}-{self.member}-s{self.seeds.initialisation}", identity)

@@ -1,0 +1,214 @@
+"""A session of a run: opening it from the same start everywhere, resuming, saving, finishing."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import nn
+from tqdm import tqdm
+
+from ettin_core.checkpoints import native
+from ettin_core.checkpoints.retention import prune
+from ettin_core.data.corpus import Corpus
+from ettin_core.data.loader import Loader
+from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.provenance import provenance
+from ettin_core.foundation.storage import write_json, write_text
+from ettin_core.model.accounting import parameters_by_group
+from ettin_core.model.leak_test import check_no_leak
+from ettin_core.model.transformer import Transformer
+from ettin_core.objectives.targets import Vocabulary
+from ettin_core.optim.build import build_optimizer
+from ettin_core.records.folders import RunFolder
+from ettin_core.training.books import Progress
+from ettin_core.training.learner import Learner
+from ettin_core.training.phases import Phase
+from ettin_core.training.placement import choose_device, place
+from ettin_core.training.run import PlacementConfig, RunConfig
+from ettin_core.training.watch import truncate_rows
+
+
+@dataclass
+class Session:
+    """What stays put while a run trains, and the checkpoints that may still be pruned."""
+
+    run: RunConfig
+    folder: RunFolder
+    corpus: Corpus
+    placement: PlacementConfig
+    group: ProcessGroup
+    device: torch.device
+    vocabulary: Vocabulary
+    model: Transformer
+    wrapped: nn.Module
+    optimizer: torch.optim.Optimizer
+    initial_weights: str
+    passing: list[Path]
+
+
+def check_fit(run: RunConfig, corpus: Corpus, placement: PlacementConfig, group: ProcessGroup) -> None:
+    """Refuse (ValueError), before anything is written, a run that its corpus or placement cannot carry."""
+    if corpus.fingerprint != run.fingerprint:
+        raise invalid("corpus", corpus.name, "is not the corpus this run was planned on", "plan the run again")
+    if corpus.tokenizer.vocab_size > run.model.vocab_size:
+        raise invalid(
+            "model.vocab_size",
+            run.model.vocab_size,
+            f"is smaller than the tokenizer's {corpus.tokenizer.vocab_size} ids",
+            f"use {corpus.tokenizer.vocab_size} or more",
+        )
+    for phase in run.phases:
+        _check_enough_text(run, phase, corpus)
+        parts = group.world_size * -(-phase.batch_rows // (placement.micro_rows or phase.batch_rows))
+        if phase.batch_rows % group.world_size or phase.batch_rows % parts:
+            raise invalid(
+                f"recipe.phases.{phase.name}.batch_rows",
+                phase.batch_rows,
+                f"does not divide into {group.world_size} processes and micro-batches of {placement.micro_rows} rows",
+                "choose a batch that is a multiple of both",
+            )
+
+
+def _check_enough_text(run: RunConfig, phase: Phase, corpus: Corpus) -> None:
+    loader = Loader(corpus, phase.context, phase.batch_rows, run.seeds.order, phase.name, phase.mixture)
+    passes = loader.order.epochs(phase.steps * phase.batch_rows)
+    worst = int(np.argmax(passes))
+    max_epochs = corpus.manifest["config"]["max_epochs"]
+    if passes[worst] > max_epochs:
+        raise invalid(
+            "recipe.tokens",
+            run.recipe.tokens,
+            f"passes {passes[worst]:.1f} times over source {loader.sources[worst]!r} ({len(loader.streams[worst])} "
+            f"tokens) in phase {phase.name}, more than data.max_epochs={max_epochs}",
+            "give more text, fewer tokens, or raise data.max_epochs",
+        )
+
+
+def open_session(
+    run: RunConfig,
+    folder: RunFolder,
+    corpus: Corpus,
+    placement: PlacementConfig,
+    group: ProcessGroup,
+    parent_weights: dict[str, torch.Tensor] | None,
+) -> Session:
+    """Build everything that stays, from the same start on every process; refuses to train on a mask leak."""
+    if group.is_main:
+        write_text(folder.config_file, yaml.safe_dump(run.plain, sort_keys=False))
+        write_json(folder.path / "provenance.json", provenance() | {"placement": asdict(placement)})
+    device = choose_device(placement.device, group)
+    model = Transformer(run.model, run.seeds.initialisation, placement.attention)
+    if parent_weights is not None:
+        model.load_state_dict(parent_weights)
+    initial_weights = native.hash_tensors(model.state_dict())
+    learner = Learner(model, placement.compile)
+    wrapped = place(learner, placement, group, device)
+    for view in {phase.view(run.direction) for phase in run.phases}:
+        check_no_leak(model, view, learner.forward_model)
+    return Session(
+        run,
+        folder,
+        corpus,
+        placement,
+        group,
+        device,
+        Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special),
+        model,
+        wrapped,
+        build_optimizer(run.optimizer, model),
+        initial_weights,
+        passing=[],
+    )
+
+
+def resume(session: Session) -> Progress:
+    """Continue from the last whole checkpoint, or write step 0 and begin."""
+    folder, run = session.folder, session.run
+    checkpoint = native.latest(folder.checkpoints, run.name, _report)
+    session.group.barrier()  # nobody writes step 0 while another process still looks
+    if checkpoint is None:
+        if session.group.is_main:
+            truncate_rows(folder.metrics_file, 0)
+        save(session, run.phases[0], Progress())
+        return Progress()
+    session.model.load_state_dict(checkpoint.model)
+    native.restore_optimizer(session.optimizer, session.model, checkpoint.optimizer)
+    progress = Progress(**{key: checkpoint.state[key] for key in asdict(Progress())})
+    if session.group.is_main:
+        truncate_rows(folder.metrics_file, progress.metric_rows)
+        _report(f"{folder.name}: continuing from {checkpoint.name} ({progress.tokens:,} tokens)")
+    session.passing = [path for path in native.ordered(folder.checkpoints) if not _lasts(run, path.name)]
+    if progress.step == run.phases[progress.phase].steps and progress.phase + 1 < len(run.phases):
+        return replace(progress, phase=progress.phase + 1, step=0)
+    return progress
+
+
+def save(session: Session, phase: Phase, progress: Progress) -> None:
+    """Write the checkpoint of this moment and prune the ones that need not stay."""
+    if session.group.is_main:
+        name = f"{phase.prefix}{progress.step}"
+        path = native.save(
+            session.folder.checkpoints,
+            name,
+            session.model.state_dict(),
+            native.optimizer_tensors(session.optimizer, session.model),
+            asdict(progress),
+            session.run.name,
+        )
+        if not _lasts(session.run, name):
+            session.passing.append(path)
+        session.passing = prune(session.passing, session.run.checkpoint.keep_last)
+    session.group.barrier()
+
+
+def _lasts(run: RunConfig, name: str) -> bool:
+    """Whether a checkpoint is kept for good: step 0, a phase's end, or what the rule names."""
+    for phase in run.phases:
+        step = name.removeprefix(phase.prefix)
+        if step != name and step.isdigit():
+            return step == "0" or run.checkpoint.lasts(int(step), phase.steps)
+    return True
+
+
+def finish(session: Session, progress: Progress) -> dict[str, Any]:
+    """Write the data order and the summary, which marks the run complete."""
+    run, folder, corpus, origin = session.run, session.folder, session.corpus, provenance()
+    summary = {
+        "run": run.name,
+        "member": run.member,
+        "size": run.size,
+        "seed": run.seeds.initialisation,
+        "direction": run.direction,
+        "objective": run.objective.name,
+        "parent": run.parent.run if run.parent else None,
+        "corpus": corpus.name,
+        "corpus_kind": corpus.manifest["kind"],
+        "fingerprint": corpus.fingerprint,
+        "tokenizer": corpus.tokenizer.hash,
+        "tokens": progress.tokens,
+        "loss_tokens": progress.loss_tokens,
+        "flops": progress.flops,
+        "seconds": round(progress.seconds, 1),
+        "parameters": sum(parameters_by_group(session.model).values()),
+        "initial_weights": session.initial_weights,
+        "final_weights": native.hash_tensors(session.model.state_dict()),
+        "final_checkpoint": f"{run.phases[-1].prefix}{run.phases[-1].steps}",
+        "data_hash": progress.data_hash,
+        "backend": f"{session.device.type}/{session.placement.attention}/{run.precision}",
+        "code": origin["code"],
+        "libraries": origin["libraries"],
+    }
+    if session.group.is_main:
+        hashes = {row.step: row.data_hash for row in folder.training()}
+        write_json(folder.data_order_file, {"fingerprint": corpus.fingerprint, "steps": hashes})
+        folder.finish(summary)
+    session.group.barrier()
+    return summary
+
+
+def _report(message: str) -> None:
+    tqdm.write(message)

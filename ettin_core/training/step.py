@@ -1,0 +1,77 @@
+"""One optimiser step: accumulate, normalise once by the global count of loss-bearing tokens, guard, update."""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ettin_core.data.loader import Batch
+from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.model.config import View
+from ettin_core.objectives.targets import Targets
+from ettin_core.training.learner import tensors
+from ettin_core.training.placement import gradients_stay_local
+
+
+class NonFiniteError(RuntimeError):
+    """Loss or gradient is not a finite number; raised before the optimiser step, with the batch's identity."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Global results of a step: summed loss in nats, loss-bearing tokens, gradient norm."""
+
+    loss_sum: float
+    loss_tokens: int
+    gradient_norm: float
+
+
+@contextlib.contextmanager
+def autocast(precision: str, device: torch.device) -> Iterator[None]:
+    """bf16 matrix products with fp32 weights, norms and residual stream; or plain fp32."""
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        yield
+
+
+def optimisation_step(
+    wrapped: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    parts: list[tuple[Batch, Targets]],
+    view: View,
+    learning_rate: float,
+    precision: str,
+    group: ProcessGroup,
+    device: torch.device,
+    identity: str,
+) -> StepResult:
+    """Update the weights from this process's `parts` of the global batch.
+
+    The gradient is that of (sum of losses over the global batch) / (global count of loss-bearing tokens), whatever the
+    number of parts and processes. Raises NonFiniteError before anything is changed.
+    """
+    counts = torch.tensor([sum(len(targets.labels) for _, targets in parts)], dtype=torch.float64, device=device)
+    loss_tokens = int(group.sum(counts).item())
+    scale = group.world_size / max(1, loss_tokens)  # DDP averages over processes; this makes it a sum
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    optimizer.zero_grad(set_to_none=True)
+    for number, (batch, targets) in enumerate(parts):
+        with gradients_stay_local(wrapped, stay=number + 1 < len(parts)):
+            with autocast(precision, device):
+                loss = wrapped(*tensors(batch, targets, device), view)
+            (loss * scale).backward()
+        loss_sum += loss.detach()
+    gradients = [parameter.grad for parameter in wrapped.parameters() if parameter.grad is not None]
+    gradient_norm = float(torch.nn.utils.get_total_norm(gradients))
+    result = StepResult(float(group.sum(loss_sum)), loss_tokens, gradient_norm)
+    if not math.isfinite(result.loss_sum) or not math.isfinite(result.gradient_norm):
+        raise NonFiniteError(
+            f"loss={result.loss_sum} gradient_norm={result.gradient_norm} at {identity}: stopped before the update. "
+            "Look at the batch with experiments.view_batch; lower the learning rate or lengthen the warm-up."
+        )
+    for parameter_group in optimizer.param_groups:
+        parameter_group["lr"] = learning_rate
+    optimizer.step()
+    return result

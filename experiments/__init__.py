@@ -1,0 +1,1 @@
+"""Thin Hydra entry points: compose, check, call, close. Hydra ends here."""

@@ -1,0 +1,86 @@
+"""Worker processes for the cells of a study: they die with their parent, leave Ctrl-C to it, and each has its own bar line."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from typing import Any
+
+from tqdm import tqdm
+
+PARENT_DEATH_SIGNAL = 1  # Linux prctl(2) option
+
+
+@dataclass(frozen=True)
+class Job:
+    """A named call in a worker; `function` must be importable from a module."""
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: its result, or the error's first line."""
+
+    job: Job
+    result: Any
+    error: str | None
+
+
+class Pool:
+    """Runs jobs side by side; jobs may be added while others run."""
+
+    def __init__(self, workers: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._counter = context.Value("i", 0)
+        self._executor = ProcessPoolExecutor(workers, context, _start, (self._counter, tqdm.get_lock(), os.getpid()))
+        self._jobs: dict[Future[Any], Job] = {}
+
+    def add(self, job: Job) -> None:
+        """Queue a job."""
+        self._jobs[self._executor.submit(job.function, *job.arguments)] = job
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Outcomes as they come, until nothing is queued or running."""
+        while self._jobs:
+            done, _ = wait(self._jobs, return_when=FIRST_COMPLETED)
+            for future in done:
+                job = self._jobs.pop(future)
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    yield Outcome(job, None, "its process was killed (out of memory?)")
+                elif error is not None:
+                    yield Outcome(
+                        job, None, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                    )
+                else:
+                    yield Outcome(job, future.result(), None)
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, kind: type | None, *exception: object) -> None:
+        if kind is not None:
+            for process in list((self._executor._processes or {}).values()):
+                process.kill()  # every write is atomic, so the next start continues from the last checkpoint
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _start(counter: Any, lock: Any, parent: int) -> None:
+    """Set up a worker: die with the parent (Linux), ignore Ctrl-C, take the next line of the terminal for bars."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tqdm.set_lock(lock)
+    with counter.get_lock():
+        os.environ["ETTIN_BAR_LINE"] = str(counter.value)
+        counter.value += 1

@@ -1,0 +1,42 @@
+"""python -m experiments.train size=nano member=encoder data=world: one run, alone or under torchrun."""
+
+from pathlib import Path
+
+from ettin_core.data.corpus import Corpus
+from ettin_core.foundation.distributed import join, leave
+from ettin_core.model.leak_test import LeakError
+from ettin_core.records.folders import RunFolder
+from ettin_core.training.loop import train
+from ettin_core.training.run import PlacementConfig, RunConfig
+from ettin_core.training.step import NonFiniteError
+from experiments.door import RunStopped, entry
+from experiments.dry_run import describe
+from experiments.requests import TrainRequest, parent_weights, prepared
+
+
+@entry("train", TrainRequest)
+def main(request: TrainRequest) -> None:
+    """Train one member from scratch."""
+    corpus = prepared(request.data, request.corpora_dir)
+    run = request.parts.run(request.member, corpus)
+    if request.dry_run:
+        print(describe(run, corpus))
+    else:
+        print(f"run {train_run(run, corpus, request.placement, request.runs_dir).path}")
+
+
+def train_run(run: RunConfig, corpus: Corpus, placement: PlacementConfig, runs_dir: str) -> RunFolder:
+    """Train a run (or continue it, or leave a complete one alone) and return its folder."""
+    folder = RunFolder(Path(runs_dir) / run.name)
+    group = join("gloo" if placement.device == "cpu" else None)
+    try:
+        train(run, folder, corpus, placement, group, parent_weights(run, Path(runs_dir)))
+    except (LeakError, NonFiniteError) as error:
+        raise RunStopped(str(error)) from error
+    finally:
+        leave()
+    return folder
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Texts survive their dresses: LaTeX prints what was meant, Markdown keeps its columns, macros never break."""
+
+from typing import Any
+
+from analysis import estimates
+from analysis.load import load
+from analysis.numbers import macros
+from analysis.render import LATEX_ROWS, escape, latex, markdown, text
+from analysis.tables import Table, number, power, probability, signed, verdict
+
+TABLE = Table("t", "Title", ["A_1", "B"], [("first & last", [["50%", "a|b"], ["—¹", "[0.1, 0.2]"]])], ["¹ why_not"])
+
+
+def test_every_special_character_is_escaped() -> None:
+    assert escape("50% of A_B & C#{x}~^\\$") == (
+        r"50\% of A\_B \& C\#\{x\}\textasciitilde{}\textasciicircum{}\textbackslash{}\$"
+    )
+    assert escape("—¹ −0.1 ↑ ×") == r"---\textsuperscript{1} $-$0.1 $\uparrow$ $\times$"
+    assert escape("e") == "e"
+
+
+def test_latex_table_has_one_row_per_line_and_no_raw_bracket_after_a_row_end() -> None:
+    source = latex(TABLE)
+    assert r"\multicolumn{2}{l}{\textit{first \& last}} \\" in source
+    assert r"50\% & a\textbar{}b \\" in source and "\\\\\n[" not in source
+    assert source.count(r"\begin{tabular}") == 1 and r"why\_not" in source
+
+
+def test_a_long_latex_table_continues_in_a_second_tabular() -> None:
+    long = Table("t", "Title", ["A", "B"], [("", [["x", "y"]] * (LATEX_ROWS + 1))])
+    assert latex(long).count(r"\begin{tabular}") == 2
+
+
+def test_markdown_keeps_its_columns() -> None:
+    lines = [line for line in markdown(TABLE).splitlines() if line.startswith("|")]
+    assert {line.replace("\\|", "").count("|") for line in lines} == {3}
+    assert "  50%" in text(TABLE)
+
+
+def test_numbers_are_spelled_consistently() -> None:
+    assert (number(0.1234), number(12.346), number(123.46)) == ("0.123", "12.35", "123.5")
+    assert signed(-0.5) == "−0.500" and signed(0.5) == "+0.500"
+    assert power(2.163e13) == "2.16×10¹³" and probability(0.0001) == "<0.001"
+
+
+def test_a_broken_contract_is_said_aloud() -> None:
+    difference = {"field": "lr", "left": 1, "right": 2, "allowed": False, "reason": "none"}
+    line = verdict({"pair": "p", "left": "a", "right": "b", "verdict": "not matched", "differences": [difference]})
+    assert line == "p: not matched: lr (1 / 2; NOT ALLOWED) [a | b]"
+
+
+def test_macros_look_up_by_key(four_kinds: Any) -> None:
+    evidence = load(four_kinds.root, four_kinds.root.parent / "study.json")
+    source = macros(evidence, estimates.cells(evidence), estimates.differences(evidence))
+    assert r"\csname result@heldout_clm/world/bits_per_token/decoder\endcsname{3.100}" in source
+    assert r"\csname result@study\endcsname{demo\_100\%}" in source
+    assert "nan" not in source and r"result@decoder/entropy ratio\endcsname{1.265}" in source

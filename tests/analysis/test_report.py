@@ -1,0 +1,189 @@
+"""The whole report: what it writes, what it refuses, and that the same records give the same bytes."""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from analysis import estimates
+from analysis.expectations import judge
+from analysis.load import load
+from analysis.report import build
+from analysis.style import MEMBERS
+from analysis.tables import comparison_table, rulers_table
+from ettin_core.records.folders import RunFolder, append
+from ettin_core.records.schema import Measurement
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def report(four_kinds: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("report") / "out"
+    build(four_kinds.root, out, four_kinds.root.parent / "study.json")
+    return out
+
+
+def test_every_promised_file_is_there_and_in_the_manifest(report: Path) -> None:
+    tables = {f"{name}.{kind}" for name in ("comparison", "differences", "rulers") for kind in ("csv", "md", "tex")}
+    figures = {
+        f"{name}.{kind}" for name in ("loss", "comparison", "pronouns", "occupations") for kind in ("pdf", "png")
+    }
+    present = {path.name for path in report.iterdir()}
+    assert tables | figures | {"index.html", "numbers.tex", "figures.tex", "manifest.json"} <= present
+    manifest = json.loads((report / "manifest.json").read_text())
+    assert set(manifest) == present - {"manifest.json"}
+    for name, entry in manifest.items():
+        assert entry["sha256"] == hashlib.sha256((report / name).read_bytes()).hexdigest()
+        assert entry["made_by"].startswith("analysis.") and len(entry["inputs"]) == 64
+
+
+def test_same_records_same_bytes(report: Path, four_kinds: Any, tmp_path: Path) -> None:
+    build(four_kinds.root, tmp_path, four_kinds.root.parent / "study.json")
+    for path in sorted(report.iterdir()):
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
+
+
+def test_page_starts_with_the_verdict_and_needs_no_other_file(report: Path) -> None:
+    page = (report / "index.html").read_text()
+    assert page.index("matched except") < page.index("Expectations") < page.index("Paired differences")
+    assert page.count("data:image/png;base64,") == 4 and "<script" not in page and "demo_100%" in page
+    assert "3.100 bits per token" in page and "1.265 times" in page
+
+
+def test_a_hole_stays_a_hole(four_kinds: Any, report: Path) -> None:
+    rows = pd.read_csv(report / "comparison.csv").set_index(["protocol", "task", "metric"])
+    bits = rows.loc[("heldout_clm", "world", "bits_per_token")]
+    assert pd.isna(bits["encoder"]) and pd.isna(bits["encoder_n"]) and bits["decoder"] == 3.1
+    assert "encoder: not defined for this member" in bits["holes"]
+    assert "0.000" not in (report / "comparison.md").read_text()
+
+
+def test_a_missing_run_is_named(synthetic: Any, tmp_path: Path) -> None:
+    synthetic.add("encoder")
+    evidence = load(synthetic.root, synthetic.study(extra_runs=("nano-decoder-lost",)))
+    cells = estimates.cells(evidence)
+    assert set(cells[cells["member"] == "decoder"]["hole"]) == {"missing run"}
+    assert cells[cells["member"] == "decoder"]["value"].isna().all()
+    assert any("missing run" in note for note in comparison_table(cells).notes)
+    assert "Missing run: nano-decoder-lost" in rulers_table(evidence).notes
+    build(synthetic.root, tmp_path / "out", synthetic.root.parent / "study.json")
+
+
+def test_a_value_that_could_not_be_measured_is_not_a_zero(synthetic: Any) -> None:
+    folder = synthetic.add("encoder")
+    record = Measurement(folder.name, "encoder", "nano", 0, "tasks", 1, "t", "accuracy", None, 0, None, "c", True)
+    append(folder.evaluation_folder("tasks", 1) / "measurements.jsonl", [record])
+    cells = estimates.cells(load(synthetic.root)).set_index(["protocol", "member"])
+    assert cells.loc[("tasks", "encoder"), "hole"] == "could not be measured"
+
+
+def test_runs_without_evaluations_still_make_a_report(synthetic: Any, tmp_path: Path) -> None:
+    _forget_evaluations(synthetic.add("encoder"))
+    files = build(synthetic.root, tmp_path / "out")
+    assert all(file.exists() for file in files)
+
+
+def test_mixed_protocol_versions_are_refused(synthetic: Any) -> None:
+    synthetic.add("encoder", version=1)
+    synthetic.add("decoder", version=2)
+    with pytest.raises(ValueError, match=r"versions \[1, 2\]"):
+        load(synthetic.root)
+
+
+def test_two_runs_of_one_cell_are_refused(synthetic: Any) -> None:
+    folder = synthetic.add("encoder")
+    twin = folder.path.with_name("nano-encoder-other")
+    twin.mkdir()
+    for name in ("config.yaml", "COMPLETE", "metrics.jsonl"):
+        (twin / name).write_bytes((folder.path / name).read_bytes())
+    with pytest.raises(ValueError, match="study="):
+        load(synthetic.root)
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no complete run"):
+        load(tmp_path)
+
+
+def test_differences_pair_items_and_say_so_in_words(four_kinds: Any) -> None:
+    differences = estimates.differences(load(four_kinds.root))
+    pairs = set(zip(differences["left"], differences["right"], strict=True))
+    assert pairs == {("encoder", "decoder"), ("enc-from-dec", "encoder"), ("dec-from-enc", "decoder")}
+    named = differences.set_index(["left", "right", "protocol", "task"])
+    left_to_right = named.loc[("encoder", "decoder", "minimal_pairs.left_to_right", "syntax")]
+    assert left_to_right["words"] == "decoder better" and left_to_right["n"] == 400 and left_to_right["high"] < 0
+    assert named.loc[("encoder", "decoder", "minimal_pairs.own_scoring", "all"), "n"] == 1150
+    inside = (differences["low"] <= 0) & (differences["high"] >= 0)
+    assert inside.any() and set(differences[inside]["words"]) == {"not distinguishable"}
+    assert (differences["p_corrected"] >= differences["p"]).all()
+
+
+def test_expectations_follow_the_differences(four_kinds: Any) -> None:
+    differences = estimates.differences(load(four_kinds.root))
+    verdicts = {finding.statement: finding.verdict for finding in judge(differences)}
+    assert verdicts["The decoder is better left to right"].startswith("supports it")
+    swapped = differences.assign(value=-differences["value"])
+    assert {finding.statement: finding.verdict for finding in judge(swapped)}[
+        "The decoder is better left to right"
+    ].startswith("contradicts it")
+    assert {finding.verdict for finding in judge(differences.iloc[:0])} == {"not measured"}
+
+
+def test_several_seeds_average_runs_first(synthetic: Any) -> None:
+    for seed in (0, 1, 2):
+        synthetic.add("encoder", seed)
+        synthetic.add("decoder", seed)
+    evidence = load(synthetic.root)
+    cells = estimates.cells(evidence).set_index(["protocol", "task", "metric", "member"])
+    cell = cells.loc[("minimal_pairs.left_to_right", "syntax", "accuracy", "encoder")]
+    runs = evidence.measurements.query("protocol == 'minimal_pairs.left_to_right' and task == 'syntax'")
+    assert cell["value"] == pytest.approx(runs[runs["member"] == "encoder"]["value"].mean())
+    assert cell["over"] == "3 seeds" and set(estimates.differences(evidence)["over"]) == {"3 seeds"}
+
+
+def test_blocks_and_other_members_keep_apart(synthetic: Any, tmp_path: Path) -> None:
+    for size in ("nano", "micro"):
+        synthetic.add("encoder", size=size)
+        synthetic.add("decoder", size=size)
+    synthetic.add("decoder", size="nano", named="causal & masked")
+    cells = estimates.cells(load(synthetic.root))
+    assert set(cells["block"]) == {"micro on world", "nano on world"}
+    assert set(cells[cells["block"] == "micro on world"]["member"]) == set(MEMBERS)
+    assert "causal & masked" in set(cells["member"]) and "causal & masked" in comparison_table(cells).header
+    names = {path.name for path in build(synthetic.root, tmp_path / "out")}
+    assert {"loss-nano-on-world.png", "comparison-micro-on-world.pdf"} <= names and "loss.png" not in names
+    assert r"\csname result@micro on world/encoder/tokens\endcsname" in (tmp_path / "out" / "numbers.tex").read_text()
+    assert r"causal \& masked" in (tmp_path / "out" / "comparison.tex").read_text()
+
+
+def test_items_of_another_mean_are_not_paired(synthetic: Any) -> None:
+    synthetic.add("encoder")
+    folder = synthetic.add("decoder")
+    path = folder.evaluation_folder("facts.left_to_right", 1) / "measurements.jsonl"
+    path.write_text(re.sub(r'"value": [\d.]+', '"value": 0.123', path.read_text()))
+    differences = estimates.differences(load(synthetic.root))
+    assert not differences["protocol"].str.startswith("facts").any()
+
+
+def test_command_line_imports_no_torch_and_refuses_unknown_keys(synthetic: Any, tmp_path: Path) -> None:
+    code = "import sys, analysis.report; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=REPOSITORY).returncode == 0
+    _forget_evaluations(synthetic.add("encoder"))
+    command = [sys.executable, "-m", "analysis.report", f"runs={synthetic.root}", f"out={tmp_path / 'out'}"]
+    done = subprocess.run(command, check=False, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Expectation" in done.stdout and str(tmp_path / "out" / "index.html") in done.stdout
+    wrong = subprocess.run([*command, "colour=red"], check=False, cwd=REPOSITORY, capture_output=True, text=True)
+    assert wrong.returncode != 0 and "colour" in wrong.stderr
+
+
+def _forget_evaluations(folder: RunFolder) -> None:
+    for file in folder.path.glob("evaluations/*/*.jsonl"):
+        file.unlink()

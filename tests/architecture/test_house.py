@@ -1,0 +1,87 @@
+"""The house of the README: a room imports only from floors below it. Syntax trees are walked, so lazy imports count."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FLOORS = {
+    "foundation": 0,
+    "model": 1,
+    "data": 1,
+    "optim": 1,
+    "records": 1,
+    "objectives": 2,
+    "checkpoints": 2,
+    "training": 3,
+    "interop": 3,
+    "evaluation": 4,
+    "pairs": 5,
+}
+FILES = sorted(ROOT.glob("ettin_core/**/*.py"))
+
+
+def imports(file: Path) -> set[str]:
+    """Every module a file imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative imports hide the floor"
+            found.add(node.module or "")
+    return found
+
+
+def violations(room: str, modules: set[str]) -> list[str]:
+    """Imports of a room that go up, sideways, or out of the library."""
+    bad = []
+    for module in modules:
+        top, *below = module.split(".")
+        outside = top in ("experiments", "analysis", "hydra", "omegaconf")
+        sideways = top == "ettin_core" and below[0] != room and FLOORS[below[0]] >= FLOORS[room]
+        if outside or sideways:
+            bad.append(module)
+    return bad
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_rooms_import_downward(file: Path) -> None:
+    parts = file.relative_to(ROOT / "ettin_core").parts
+    if len(parts) > 1:
+        assert violations(parts[0], imports(file)) == []
+
+
+def test_a_violation_would_be_seen() -> None:
+    assert violations("model", {"ettin_core.objectives.loss"}) == ["ettin_core.objectives.loss"]
+    assert violations("data", {"ettin_core.model.config"}) == ["ettin_core.model.config"]
+    assert violations("training", {"hydra"}) == ["hydra"]
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {path.name for path in (ROOT / "ettin_core").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert rooms == set(FLOORS)
+
+
+def test_analysis_reads_records_only() -> None:
+    for file in (ROOT / "analysis").glob("*.py"):
+        inner = {module for module in imports(file) if module.split(".")[0] in ("ettin_core", "experiments", "torch")}
+        assert all(module.startswith("ettin_core.records") for module in inner), file
+
+
+def test_experiments_do_not_import_analysis() -> None:
+    for file in (ROOT / "experiments").glob("*.py"):
+        assert not any(module.split(".")[0] == "analysis" for module in imports(file)), file
+
+
+def test_records_import_without_torch() -> None:
+    code = "import sys, ettin_core.records.folders; assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_one_attention_module() -> None:
+    text = "".join(file.read_text() for file in (ROOT / "ettin_core/model").glob("*.py"))
+    assert sum(line.startswith("class ") and "Attention" in line for line in text.splitlines()) == 1

@@ -1,0 +1,46 @@
+"""Fixtures shared by the rooms' tests: a tiny prepared corpus, and the evaluation sets where they are at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from ettin_core.data.config import DataConfig
+from ettin_core.data.corpus import Corpus
+from ettin_core.data.prepare import prepare
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """One thread: the suite runs in parallel, and bitwise tests must not depend on the number of cores."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def corpora_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where this test session prepares its corpora."""
+    return tmp_path_factory.mktemp("corpora")
+
+
+@pytest.fixture(scope="session")
+def world_config() -> DataConfig:
+    """A small world."""
+    return DataConfig(kind="world", name="world", documents=1500, vocab_size=1024)
+
+
+@pytest.fixture(scope="session")
+def corpus(corpora_dir: Path, world_config: DataConfig) -> Corpus:
+    """The small world, prepared."""
+    return prepare(world_config, corpora_dir)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real corpora and evaluation sets; tests that need it say so when it is absent."""
+    if not (REAL_DATA / "manifest.json").exists():
+        pytest.skip("the real data folder is not beside the project")
+    return REAL_DATA

@@ -1,0 +1,124 @@
+"""Members of a pair start alike and see the same data, whatever the placement (invariants 1 to 4)."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ettin_core.data.corpus import Corpus
+from ettin_core.data.loader import Loader
+from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.model.transformer import Transformer
+from ettin_core.objectives.targets import OBJECTIVES, Masking, Targets, Vocabulary
+from ettin_core.records.folders import RunFolder
+from ettin_core.training.learner import Learner
+from ettin_core.training.step import optimisation_step
+from tests.runs import MEMBERS, PLACEMENT, tiny_run, train_tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+TORCHRUN_CHILD = """
+import sys
+from pathlib import Path
+from ettin_core.data.corpus import Corpus
+from ettin_core.foundation.distributed import join, leave
+from ettin_core.records.folders import RunFolder
+from ettin_core.training.loop import train
+from tests.runs import PLACEMENT, tiny_run
+if __name__ == "__main__":
+    corpus = Corpus(Path(sys.argv[1]))
+    for member in ("encoder", "decoder"):
+        run = tiny_run(corpus, member)
+        train(run, RunFolder(Path(sys.argv[2]) / run.name), corpus, PLACEMENT, join("gloo"))
+    leave()
+"""
+
+
+@pytest.fixture(scope="module")
+def summaries(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Summaries of every member, and of the encoder with micro-batches."""
+    root = tmp_path_factory.mktemp("pair")
+    found = {member: train_tiny(tiny_run(corpus, member), root, corpus).summary() for member in MEMBERS}
+    micro = replace(PLACEMENT, micro_rows=2)
+    found["root"] = root
+    found["micro"] = train_tiny(tiny_run(corpus), root / "micro", corpus, placement=micro).summary()
+    return found
+
+
+def of(summaries: dict[str, Any]) -> list[dict[str, Any]]:
+    """The summaries proper."""
+    return [summary for name, summary in summaries.items() if name != "root"]
+
+
+def test_members_start_bitwise_equal(summaries: dict[str, Any]) -> None:
+    assert len({summary["initial_weights"] for summary in of(summaries)}) == 1
+
+
+def test_another_seed_starts_elsewhere(corpus: Corpus, summaries: dict[str, Any]) -> None:
+    run = tiny_run(corpus)
+    one, other = (Transformer(run.model, seed).embedding.weight for seed in (21, 22))
+    assert not torch.equal(one, other)
+
+
+def test_members_see_the_same_data(summaries: dict[str, Any]) -> None:
+    assert len({summary["data_hash"] for summary in of(summaries)}) == 1
+    assert len({summary["tokens"] for summary in of(summaries)}) == 1
+
+
+def test_another_order_is_noticed(corpus: Corpus, tmp_path: Path, summaries: dict[str, Any]) -> None:
+    run = tiny_run(corpus)
+    other = replace(run, seeds=replace(run.seeds, order=22))
+    assert train_tiny(other, tmp_path, corpus).summary()["data_hash"] != summaries["encoder"]["data_hash"]
+
+
+def test_two_processes_give_the_same_run(corpus: Corpus, tmp_path: Path, summaries: dict[str, Any]) -> None:
+    script = tmp_path / "child.py"
+    script.write_text(TORCHRUN_CHILD)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, str(corpus.folder), str(tmp_path)], env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for member in ("encoder", "decoder"):
+        run = tiny_run(corpus, member)
+        summary = RunFolder(tmp_path / run.name).summary()
+        for field in ("initial_weights", "data_hash", "tokens", "loss_tokens", "flops"):
+            assert summary[field] == summaries[member][field], field
+        one, two = (RunFolder(root / run.name).training() for root in (summaries["root"], tmp_path))
+        for alone, together in zip(one, two, strict=True):
+            assert together.loss == pytest.approx(alone.loss, rel=1e-4)
+            assert together.gradient_norm == pytest.approx(alone.gradient_norm, rel=1e-3)
+
+
+def gradients(corpus: Corpus, member: str, parts: int) -> dict[str, torch.Tensor]:
+    """Gradients of one step taken in `parts` micro-batches where only two of the eight rows bear a loss."""
+    run = tiny_run(corpus, member)
+    model = Transformer(run.model, 3)
+    loader = Loader(corpus, 64, 8, seed=1, phase="test")
+    vocabulary = Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special)
+    pieces = []
+    for part in range(parts):
+        batch = loader.batch(0, part, parts)
+        targets = OBJECTIVES[run.objective.name](batch, vocabulary, Masking(0.3), 7)
+        keep = batch.rows[targets.read // batch.tokens.shape[1]] < 2
+        pieces.append((batch, Targets(targets.inputs, targets.read[keep], targets.labels[keep])))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    view = run.phases[0].view(run.direction)
+    optimisation_step(
+        Learner(model), optimizer, pieces, view, 0.0, "fp32", ProcessGroup(), torch.device("cpu"), "test"
+    )
+    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_accumulation_does_not_change_the_gradient(member: str, corpus: Corpus) -> None:
+    whole, parts = gradients(corpus, member, 1), gradients(corpus, member, 4)
+    assert whole.keys() == parts.keys()
+    for name, gradient in whole.items():
+        scale = float(gradient.abs().max()) + 1e-12
+        assert float((gradient - parts[name]).abs().max()) <= 1e-5 * scale, name

@@ -1,0 +1,109 @@
+"""Exact resume: an interrupted run ends with the same bytes as an undisturbed one (invariant 6)."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ettin_core.checkpoints import native
+from ettin_core.data.corpus import Corpus
+from ettin_core.records.folders import RunFolder
+from tests.runs import MEMBERS, final_state, tiny_run, train_tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+CHILD = """
+import sys, json
+from pathlib import Path
+from ettin_core.data.corpus import Corpus
+from tests.runs import tiny_run, train_tiny
+corpus = Corpus(Path(sys.argv[1]))
+train_tiny(tiny_run(corpus, sys.argv[3]), Path(sys.argv[2]), corpus)
+"""
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+@pytest.mark.parametrize("stop", [5, 14])
+def test_stopped_and_continued_equals_undisturbed(member: str, stop: int, corpus: Corpus, tmp_path: Path) -> None:
+    run = tiny_run(corpus, member)
+    straight = train_tiny(run, tmp_path / "straight", corpus)
+    train_tiny(run, tmp_path / "resumed", corpus, stop_after=stop)
+    resumed = train_tiny(run, tmp_path / "resumed", corpus)
+    assert final_state(resumed) == final_state(straight)
+
+
+@pytest.mark.parametrize("member", ["encoder", "decoder"])
+def test_killed_at_random_moments_equals_undisturbed(member: str, corpus: Corpus, tmp_path: Path) -> None:
+    run = tiny_run(corpus, member)
+    straight = train_tiny(run, tmp_path / "straight", corpus)
+    folder = RunFolder(tmp_path / "killed" / run.name)
+    chance = random.Random(member)
+    for _ in range(3):
+        child = start_child(corpus, tmp_path / "killed", member)
+        wait_for(lambda: native.ordered(folder.checkpoints) != [], child)
+        time.sleep(chance.uniform(0.0, 0.4))
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    child = start_child(corpus, tmp_path / "killed", member)
+    assert child.wait(timeout=120) == 0
+    assert final_state(folder) == final_state(straight)
+
+
+def start_child(corpus: Corpus, root: Path, member: str) -> "subprocess.Popen[bytes]":
+    """A real process that trains the tiny run."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", CHILD, str(corpus.folder), str(root), member]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+
+
+def wait_for(condition, child: "subprocess.Popen[bytes]") -> None:  # type: ignore[no-untyped-def]
+    """Wait until the condition holds or the child has ended."""
+    deadline = time.monotonic() + 60
+    while not condition() and child.poll() is None:
+        assert time.monotonic() < deadline, "the child wrote no checkpoint"
+        time.sleep(0.01)
+
+
+def test_a_damaged_checkpoint_is_passed_over(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run = tiny_run(corpus)
+    straight = train_tiny(run, tmp_path / "straight", corpus)
+    folder = train_tiny(run, tmp_path / "damaged", corpus, stop_after=9)
+    newest = native.ordered(folder.checkpoints)[-1]
+    content = bytearray((newest / "optimizer.safetensors").read_bytes())
+    content[-7] ^= 1
+    (newest / "optimizer.safetensors").write_bytes(bytes(content))
+    resumed = train_tiny(run, tmp_path / "damaged", corpus)
+    assert f"{newest}/optimizer.safetensors" in capsys.readouterr().out
+    assert final_state(resumed) == final_state(straight)
+
+
+def test_a_complete_run_is_left_alone(corpus: Corpus, tmp_path: Path) -> None:
+    run = tiny_run(corpus)
+    folder = train_tiny(run, tmp_path, corpus)
+    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")}
+    train_tiny(run, tmp_path, corpus)
+    assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")} == before
+
+
+def test_a_checkpoint_of_another_run_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    run, other = tiny_run(corpus), tiny_run(corpus, "decoder")
+    folder = train_tiny(run, tmp_path, corpus, stop_after=5)
+    folder.path.rename(tmp_path / other.name)
+    with pytest.raises(ValueError, match=f"belongs to {run.name}, not to {other.name}"):
+        train_tiny(other, tmp_path, corpus)
+
+
+def test_two_processes_cannot_write_one_run(corpus: Corpus, tmp_path: Path) -> None:
+    run = tiny_run(corpus)
+    child = start_child(corpus, tmp_path, "encoder")
+    folder = RunFolder(tmp_path / run.name)
+    wait_for(lambda: (folder.path / ".lock").exists(), child)
+    if child.poll() is None:
+        with pytest.raises(ValueError, match="is being written by another process"):
+            train_tiny(run, tmp_path, corpus)
+    assert child.wait(timeout=120) == 0
+    assert folder.complete

@@ -1,0 +1,77 @@
+"""The start: a function of the seed and each parameter's name, and nothing else."""
+
+import pytest
+import torch
+
+from ettin_core.model.config import ModelConfig
+from ettin_core.model.transformer import INITIAL_STD, Transformer
+
+CONFIG = ModelConfig(vocab_size=500, hidden_size=128, num_layers=4, num_heads=2, intermediate_size=192)
+CUT_AT_TWO = 0.8796  # standard deviation of a unit normal cut at plus and minus two
+
+
+def test_the_same_seed_gives_the_same_start_whatever_was_drawn_before() -> None:
+    torch.manual_seed(1)
+    first = Transformer(CONFIG, seed=21).state_dict()
+    torch.manual_seed(2)
+    torch.rand(10)
+    second = Transformer(CONFIG, seed=21).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_initialisation_under_another_default_dtype_or_on_request_is_the_same() -> None:
+    first = Transformer(CONFIG, seed=21).state_dict()
+    try:
+        torch.set_default_dtype(torch.bfloat16)
+        second = Transformer(CONFIG, seed=21).state_dict()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(first[name].bfloat16(), second[name]) for name in first)
+
+
+def test_another_seed_gives_another_start() -> None:
+    first, second = (dict(Transformer(CONFIG, seed=seed).named_parameters()) for seed in (1, 2))
+    assert all(not torch.equal(first[name], second[name]) for name in first if first[name].ndim == 2)
+
+
+def test_a_parameter_does_not_depend_on_the_others() -> None:
+    deeper = ModelConfig(vocab_size=500, hidden_size=128, num_layers=7, num_heads=2, intermediate_size=192)
+    shallow, deep = (Transformer(config, seed=5).state_dict() for config in (CONFIG, deeper))
+    shared = [
+        name
+        for name in shallow
+        if shallow[name].ndim == 2 and not name.endswith(("n.output.weight", "p.output.weight"))
+    ]
+    assert len(shared) == 2 + 2 * 4
+    assert all(torch.equal(shallow[name], deep[name]) for name in shared)
+
+
+def test_no_two_parameters_share_their_numbers() -> None:
+    matrices = [parameter.flatten() for parameter in Transformer(CONFIG).parameters() if parameter.ndim == 2]
+    for index, one in enumerate(matrices):
+        for other in matrices[:index]:
+            length = min(len(one), len(other))
+            correlation = torch.corrcoef(torch.stack([one[:length], other[:length]]))[0, 1].abs()
+            assert correlation < 6 / length**0.5
+
+
+@pytest.mark.parametrize("layers", [4, 28])
+def test_sizes_of_the_draws(layers: int) -> None:
+    config = ModelConfig(vocab_size=500, hidden_size=128, num_layers=layers, num_heads=2, intermediate_size=192)
+    for name, parameter in Transformer(config, seed=9).named_parameters():
+        if name == "output_bias":
+            assert torch.equal(parameter, torch.zeros(500))
+        elif "norm" in name:
+            assert torch.equal(parameter, torch.ones(128))
+        else:
+            writes_to_residual = name.endswith(("attention.output.weight", "mlp.output.weight"))
+            nominal = INITIAL_STD / (2 * layers) ** 0.5 if writes_to_residual else INITIAL_STD
+            assert parameter.std().item() == pytest.approx(CUT_AT_TWO * nominal, rel=0.03), name
+            assert parameter.abs().max() <= 2 * nominal * (1 + 1e-6), name
+            assert abs(parameter.mean().item()) < 0.03 * nominal, name
+
+
+def test_a_model_of_shapes_only_costs_nothing() -> None:
+    with torch.device("meta"):
+        model = Transformer(ModelConfig(50368, 1792, 28, 28, 3840))
+    assert all(parameter.is_meta for parameter in model.parameters())

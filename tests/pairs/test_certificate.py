@@ -1,0 +1,137 @@
+"""The certificate: it passes a matched pair and catches every planted difference."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ettin_core.data.corpus import Corpus
+from ettin_core.foundation.storage import read_json, write_json
+from ettin_core.pairs.audit import MATCHED, MATCHED_EXCEPT, NOT_MATCHED, audit, certify
+from ettin_core.pairs.contract import Contract
+from ettin_core.records.folders import RunFolder
+from ettin_core.training.run import RunConfig
+from tests.runs import tiny_run, train_tiny
+
+CONTRACT = Contract(
+    "encoder_decoder",
+    {"member": "names", "direction": "one half of what is compared", "objective.name": "the other half"},
+    "equal",
+    ("fingerprint", "tokenizer", "parameters", "tokens", "data_hash", "backend", "code", "libraries"),
+    ("loss_tokens", "flops", "seconds"),
+)
+
+
+@pytest.fixture(scope="module")
+def pair(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[RunConfig, RunFolder]]:
+    """A trained encoder and decoder."""
+    root = tmp_path_factory.mktemp("pairs")
+    runs = [tiny_run(corpus, member) for member in ("encoder", "decoder")]
+    return [(run, train_tiny(run, root, corpus)) for run in runs]
+
+
+def test_a_matched_pair_passes(pair: list[tuple[RunConfig, RunFolder]]) -> None:
+    (left, left_folder), (right, right_folder) = pair
+    certificate = certify(CONTRACT, left, right, left_folder, right_folder)
+    assert certificate.verdict == MATCHED_EXCEPT
+    assert {item["field"] for item in certificate.differences} == {"member", "direction", "objective.name"}
+    assert certificate.evidence["initial_weights"]["equal"]
+    assert certificate.evidence["data_order"]["equal"]
+    assert not certificate.evidence["loss_tokens"]["equal"]  # told, not required
+
+
+def test_a_run_matches_itself(pair: list[tuple[RunConfig, RunFolder]]) -> None:
+    run, _ = pair[0]
+    assert audit(CONTRACT, run, run).verdict == MATCHED
+
+
+def planted(run: RunConfig) -> dict[str, RunConfig]:
+    """The decoder with one thing changed that no contract allows."""
+    phases = run.recipe.phases
+    other_base = phases | {"decay": replace(phases["decay"], rope_base_local=160_000.0)}
+    shorter = phases | {"pretrain": replace(phases["pretrain"], share=0.5), "decay": replace(phases["decay"], share=0.5)}
+    return {
+        "seeds.initialisation": replace(run, seeds=replace(run.seeds, initialisation=22)),
+        "seeds.order": replace(run, seeds=replace(run.seeds, order=22)),
+        "optimizer.learning_rate": replace(run, optimizer=replace(run.optimizer, learning_rate=1e-3)),
+        "recipe.phases.decay.rope_base_local": replace(run, recipe=replace(run.recipe, phases=other_base)),
+        "recipe.phases.pretrain.share": replace(run, recipe=replace(run.recipe, phases=shorter)),
+        "recipe.tokens": replace(run, recipe=replace(run.recipe, tokens=run.recipe.tokens - 640)),
+        "fingerprint": replace(run, fingerprint="0" * 64),
+        "precision": replace(run, precision="bf16"),
+        "model.local_window": replace(run, model=replace(run.model, local_window=15)),
+    }
+
+
+@pytest.mark.parametrize("field", range(9))
+def test_a_planted_difference_of_configuration_is_caught(
+    field: int, pair: list[tuple[RunConfig, RunFolder]]
+) -> None:
+    (encoder, _), (decoder, _) = pair
+    name, changed = list(planted(decoder).items())[field]
+    certificate = audit(CONTRACT, encoder, changed)
+    assert certificate.verdict == NOT_MATCHED
+    assert any(violation.startswith(name) for violation in certificate.violations)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("data_hash", "another"),
+        ("initial_weights", "another"),
+        ("tokenizer", "another"),
+        ("tokens", 1),
+        ("parameters", 1),
+        ("backend", "cuda/flex/fp32"),
+        ("code", "another"),
+        ("libraries", {"torch": "1.0"}),
+        ("fingerprint", None),
+    ],
+)
+def test_planted_evidence_is_caught(
+    name: str, value: object, pair: list[tuple[RunConfig, RunFolder]], tmp_path: Path
+) -> None:
+    (left, left_folder), (right, right_folder) = pair
+    forged = RunFolder(tmp_path / "forged")
+    write_json(forged.path / "COMPLETE", right_folder.summary() | {name: value})
+    forged.metrics_file.write_bytes(right_folder.metrics_file.read_bytes())
+    certificate = certify(CONTRACT, left, right, left_folder, forged)
+    assert certificate.verdict == NOT_MATCHED
+    assert any(violation.startswith(f"{name}:") for violation in certificate.violations)
+
+
+def test_another_order_in_the_middle_is_caught(pair: list[tuple[RunConfig, RunFolder]], tmp_path: Path) -> None:
+    (left, left_folder), (right, right_folder) = pair
+    forged = RunFolder(tmp_path / "forged")
+    write_json(forged.path / "COMPLETE", read_json(right_folder.path / "COMPLETE"))
+    lines = right_folder.metrics_file.read_text().splitlines()
+    row = json.loads(lines[2]) | {"data_hash": "f" * 32}
+    forged.metrics_file.write_text("\n".join([*lines[:2], json.dumps(row), *lines[3:]]) + "\n")
+    certificate = certify(CONTRACT, left, right, left_folder, forged)
+    assert certificate.verdict == NOT_MATCHED
+    assert f"differ from step {row['step']}" in certificate.sentence()
+
+
+def test_an_unfinished_run_has_no_certificate(
+    pair: list[tuple[RunConfig, RunFolder]], corpus: Corpus, tmp_path: Path
+) -> None:
+    (left, left_folder), _ = pair
+    right = tiny_run(corpus, "decoder")
+    unfinished = train_tiny(right, tmp_path, corpus, stop_after=3)
+    with pytest.raises(ValueError, match="is not complete"):
+        certify(CONTRACT, left, right, left_folder, unfinished)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"may_differ": {"learning": "x"}}, "is not a field of a run"),
+        ({"may_differ": {"direction": ""}}, "gives no reason"),
+        ({"equal": ("mood",)}, "is not evidence of a run"),
+        ({"initial_weights": "similar"}, "use equal or from_parent"),
+    ],
+)
+def test_bad_contracts_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(CONTRACT, **changes)

@@ -1,0 +1,52 @@
+"""From a recipe to phases in tokens and steps, and the learning rate at their knots."""
+
+from dataclasses import replace
+
+import pytest
+
+from ettin_core.training.phases import PhaseRecipe, RecipeConfig, plan
+
+RECIPE = RecipeConfig(
+    100_000,
+    {
+        "pretrain": PhaseRecipe(0.8, 100, 10, "step", warmup_share=0.1),
+        "decay": PhaseRecipe(0.2, 200, 5, "decay", "one_minus_sqrt", final_factor=0.04, learning_rate_factor=0.5),
+    },
+)
+
+
+def test_tokens_become_steps() -> None:
+    pretrain, decay = plan(RECIPE, 1e-3)
+    assert (pretrain.steps, pretrain.step_tokens) == (80, 1000)
+    assert (decay.steps, decay.step_tokens) == (20, 1000)
+
+
+def test_rates_at_the_knots() -> None:
+    pretrain, decay = plan(RECIPE, 1e-3)
+    assert pretrain.rate(0) == pytest.approx(1e-3 / 8)  # after 1,000 of 8,000 warm-up tokens
+    assert pretrain.rate(7) == pytest.approx(1e-3)
+    assert pretrain.rate(79) == pytest.approx(1e-3)
+    assert decay.rate(4) == pytest.approx(5e-4 * (0.04 + 0.96 * (1 - 0.25**0.5)))
+    assert decay.rate(19) == pytest.approx(5e-4 * 0.04)  # 0.02 of the peak, as the paper says
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"share": 0.9}, "make them add up to 1"),
+        ({"warmup_share": 1.2}, "longer than the phase"),
+        ({"context": 4}, "recipe.phases.pretrain.context=4 is too short"),
+        ({"mask_rate": 0.0}, "recipe.phases.pretrain.mask_rate=0.0 is not in"),
+        ({"batch_rows": 0}, "gives phase pretrain no step"),
+        ({"shape": "cosine"}, "shape='cosine' is not a schedule"),
+    ],
+)
+def test_bad_recipes_are_named(changes: dict, message: str) -> None:
+    phases = RECIPE.phases | {"pretrain": replace(RECIPE.phases["pretrain"], **changes)}
+    with pytest.raises(ValueError, match=message):
+        plan(RecipeConfig(RECIPE.tokens, phases), 1e-3)
+
+
+def test_too_few_tokens_for_a_phase() -> None:
+    with pytest.raises(ValueError, match=r"recipe.tokens=400 gives phase pretrain no step.*at least 1251 tokens"):
+        plan(replace(RECIPE, tokens=400), 1e-3)
