@@ -94,7 +94,14 @@ def _item_interval(items: Items, record: Any) -> Interval | None:
     standard_error = record["standard_error"]
     if standard_error is None or math.isnan(standard_error):
         return None
+    if record["metric"] == "accuracy" and _is_of_independent_items(record["value"], record["n"], standard_error):
+        return proportion(record["value"], int(record["n"]))
     return around(record["value"], standard_error)
+
+
+def _is_of_independent_items(share: float, n: int, standard_error: float) -> bool:
+    """Whether a stored error is the binomial one: then the interval that stays within 0 and 1 applies."""
+    return n > 1 and math.isclose(standard_error, math.sqrt(share * (1 - share) / (n - 1)), rel_tol=1e-3, abs_tol=1e-9)
 
 
 def _shared(records: pd.DataFrame) -> dict[str, Any]:

@@ -22,6 +22,7 @@ def build(runs: Path, out: Path, study: Path | None = None) -> list[Path]:
     differences = estimates.differences(evidence)
     expectations = tables.expectations_table(judge(differences))
     comparison = tables.comparison_table(cells)
+    subtasks = tables.subtasks_table(cells)
     paired = tables.differences_table(differences)
     rulers = tables.rulers_table(evidence)
     pictures = _pictures(evidence, cells)
@@ -33,6 +34,7 @@ def build(runs: Path, out: Path, study: Path | None = None) -> list[Path]:
     shelf.put("rulers.csv", render.csv(evidence.runs.reset_index()), load)
     for table, maker in (
         (comparison, tables.comparison_table),
+        (subtasks, tables.subtasks_table),
         (paired, tables.differences_table),
         (rulers, tables.rulers_table),
         (expectations, tables.expectations_table),
@@ -47,7 +49,7 @@ def build(runs: Path, out: Path, study: Path | None = None) -> list[Path]:
     shelf.put("numbers.tex", numbers.macros(evidence, cells, differences), numbers.macros)
     shelf.put(
         "index.html",
-        page.page(evidence, cells, [expectations, comparison, paired, rulers], pictures, images),
+        page.page(evidence, cells, [expectations, comparison, paired, rulers, subtasks], pictures, images),
         page.page,
     )
     _announce(evidence, comparison, expectations, out, pictures)
@@ -61,7 +63,7 @@ def _pictures(evidence: Evidence, cells: pd.DataFrame) -> list[Picture]:
         suffix = "" if len(evidence.blocks) == 1 else f" ({block})"
         drawn = [
             figures.loss(evidence, cells, block),
-            figures.comparison(cells, block),
+            figures.comparison(cells[~tables.is_subtask(cells)], block),
             pronoun_figures.pronouns(cells, block),
             pronoun_figures.occupations(evidence, block),
         ]

@@ -45,7 +45,21 @@ class Footnotes:
 
 
 def comparison_table(cells: pd.DataFrame) -> Table:
-    """Rows are measurements, columns are members."""
+    """Rows are measurements, columns are members; sub-tasks have a table of their own."""
+    return _members_table("comparison", "The members side by side", cells[~is_subtask(cells)])
+
+
+def subtasks_table(cells: pd.DataFrame) -> Table:
+    """The parts of tasks: phenomena of minimal pairs, relations of facts."""
+    return _members_table("subtasks", "Parts of the tasks", cells[is_subtask(cells)])
+
+
+def is_subtask(cells: pd.DataFrame) -> pd.Series:
+    """Which cells are parts of a task, named task/part."""
+    return cells["task"].str.contains("/", regex=False)
+
+
+def _members_table(name: str, title: str, cells: pd.DataFrame) -> Table:
     members = style.members_first(set(cells["member"]))
     footnotes = Footnotes()
 
@@ -66,7 +80,7 @@ def comparison_table(cells: pd.DataFrame) -> Table:
     legend = "↑ higher is better, ↓ lower is better. Reference: the known truth, chance or baseline."
     notes = [*footnotes.notes(), f"{basis}{caveat}. {legend}"]
     header = ["Measurement", *members, "Reference", "n"]
-    return Table("comparison", "The members side by side", header, _grouped(rows), notes)
+    return Table(name, title, header, _grouped(rows), notes)
 
 
 def differences_table(differences: pd.DataFrame) -> Table:
@@ -112,12 +126,17 @@ def expectations_table(findings: list[Finding]) -> Table:
 
 
 def verdict(certificate: dict[str, Any]) -> str:
-    """One line of a certificate: the pair, the verdict and every field in which its sides differ."""
-    fields = [
-        f"{item['field']} ({item['left']} / {item['right']}{'' if item['allowed'] else '; NOT ALLOWED'})"
-        for item in certificate["differences"]
-    ]
-    named = f": {', '.join(fields)}" if fields else ""
+    """One line of a certificate: the pair, the verdict and what its sides differ in, as the contract names it."""
+    fields = []
+    for item in certificate["differences"]:
+        if item["allowed"]:
+            fields.append(str(item["under"]))
+        else:
+            fields.append(f"{item['field']} ({item['left']} / {item['right']}; NOT ALLOWED)")
+    for name, item in certificate["evidence"].items():
+        if item.get("required") and not item["equal"]:
+            fields.append(f"{name} ({item['left']} / {item['right']}; NOT EQUAL)")
+    named = f": {', '.join(dict.fromkeys(fields))}" if fields else ""
     return f"{certificate['pair']}: {certificate['verdict']}{named} [{certificate['left']} | {certificate['right']}]"
 
 

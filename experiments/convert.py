@@ -10,7 +10,7 @@ from ettin_core.training.phases import RecipeConfig
 from ettin_core.training.run import PlacementConfig, Seeds
 from experiments.door import entry
 from experiments.dry_run import describe
-from experiments.requests import MemberConfig, conversion_of, open_run
+from experiments.requests import Conversion, MemberConfig, open_run
 from experiments.train import train_run
 
 
@@ -40,7 +40,7 @@ def main(request: ConvertRequest) -> None:
     folder, parent = open_run(request.parent)
     member = request.encoder if request.to == "encoder" else request.decoder
     seeds = Seeds(request.seed, request.seed, request.seed)
-    run = conversion_of(folder, parent, member, request.recipe, request.budget, seeds, request.checkpoint)
+    run = Conversion(member, request.recipe, request.budget, seeds, request.checkpoint).of(parent, folder)
     corpus = Corpus(Path(request.corpora_dir) / run.corpus)
     if request.dry_run:
         print(describe(run, corpus))

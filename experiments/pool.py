@@ -39,8 +39,8 @@ class Pool:
 
     def __init__(self, workers: int) -> None:
         context = multiprocessing.get_context("spawn")
-        self._counter = context.Value("i", 0)
-        self._executor = ProcessPoolExecutor(workers, context, _start, (self._counter, tqdm.get_lock(), os.getpid()))
+        arguments = (context.Value("i", 0), context.RLock(), os.getpid())
+        self._executor = ProcessPoolExecutor(workers, context, _start, arguments)
         self._jobs: dict[Future[Any], Job] = {}
 
     def add(self, job: Job) -> None:

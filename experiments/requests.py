@@ -37,12 +37,18 @@ class SizeConfig:
     learning_rate: float
     weight_decay: float
     warmup_share: float
+    attention_output_dropout: float
 
     def model(self, tokenizer_size: int) -> ModelConfig:
         """The model's shape for a tokenizer."""
         rounded = -(-tokenizer_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
         return ModelConfig(
-            self.vocab_size or rounded, self.hidden_size, self.num_layers, self.num_heads, self.intermediate_size
+            self.vocab_size or rounded,
+            self.hidden_size,
+            self.num_layers,
+            self.num_heads,
+            self.intermediate_size,
+            attention_output_dropout=self.attention_output_dropout,
         )
 
 
@@ -125,31 +131,40 @@ def open_run(path: str) -> tuple[RunFolder, RunConfig]:
     return folder, build(RunConfig, folder.config())
 
 
-def conversion_of(
-    folder: RunFolder,
-    parent: RunConfig,
-    member: MemberConfig,
-    recipe: RecipeConfig,
-    budget: float,
-    seeds: Seeds,
-    checkpoint: CheckpointConfig,
-) -> RunConfig:
-    """The run that converts a complete parent. Raises ValueError when the parent is unfinished or already such."""
-    if not budget > 0:
-        raise invalid("budget", budget, "is not positive", "use a share of the parent's tokens, e.g. 0.1")
-    if (parent.direction, parent.objective.name) == (member.direction, member.objective.name):
-        raise invalid("to", member.name, f"is what {folder.name} already is", "convert to the other direction")
-    summary = folder.summary()
-    return replace(
-        parent,
-        member=member.name,
-        direction=member.direction,
-        objective=member.objective,
-        recipe=replace(recipe, tokens=round(budget * parent.tokens)),
-        seeds=seeds,
-        checkpoint=checkpoint,
-        parent=Parent(summary["run"], summary["final_checkpoint"], summary["final_weights"]),
-    )
+@dataclass(frozen=True)
+class Conversion:
+    """How a parent is converted: the member it becomes, for how long, and with which seeds."""
+
+    member: MemberConfig
+    recipe: RecipeConfig
+    budget: float
+    seeds: Seeds
+    checkpoint: CheckpointConfig
+
+    def plan(self, parent: RunConfig) -> RunConfig:
+        """The conversion's run without its starting weights: enough to check it before the parent is trained.
+
+        Raises ValueError for a parent that already is such a member, or a budget that is no share.
+        """
+        if self.budget <= 0:
+            raise invalid("budget", self.budget, "is not positive", "use a share of the parent's tokens, e.g. 0.1")
+        if (parent.direction, parent.objective.name) == (self.member.direction, self.member.objective.name):
+            raise invalid("to", self.member.name, f"is what {parent.name} already is", "convert to the other direction")
+        return replace(
+            parent,
+            member=self.member.name,
+            direction=self.member.direction,
+            objective=self.member.objective,
+            recipe=replace(self.recipe, tokens=round(self.budget * parent.tokens)),
+            seeds=self.seeds,
+            checkpoint=self.checkpoint,
+        )
+
+    def of(self, parent: RunConfig, folder: RunFolder) -> RunConfig:
+        """The conversion's run from the last checkpoint of a complete parent (ValueError for an unfinished one)."""
+        summary = folder.summary()
+        start = Parent(summary["run"], summary["final_checkpoint"], summary["final_weights"])
+        return replace(self.plan(parent), parent=start)
 
 
 def parent_weights(run: RunConfig, runs_dir: Path) -> dict | None:

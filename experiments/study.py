@@ -24,11 +24,11 @@ from ettin_core.pairs.audit import NOT_MATCHED, Certificate, audit, certify
 from ettin_core.pairs.contract import Contract
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.phases import RecipeConfig
-from ettin_core.training.run import PlacementConfig, RunConfig, Seeds
+from ettin_core.training.run import PlacementConfig, Seeds
 from ettin_core.training.session import check_fit
 from experiments.door import CONFIGURATIONS, RunStopped, entry
 from experiments.pool import Job, Outcome, Pool
-from experiments.requests import MemberConfig, SizeConfig, TrainingParts, conversion_of, prepared
+from experiments.requests import Conversion, MemberConfig, SizeConfig, TrainingParts, prepared
 from experiments.stages import evaluate_stage, export_stage, train_stage
 
 CONVERSION_SEED_OFFSET = 189  # the published seeds are 21 and, for conversions, 210
@@ -76,7 +76,8 @@ class Study:
 
     def check(self) -> None:
         """Refuse, before anything is trained, members that are not matched or do not fit (ValueError)."""
-        for run in self.runs.values():
+        conversions = [self.conversion(child).plan(self.runs[parent]) for child, parent in CONVERSIONS.items()]
+        for run in (*self.runs.values(), *conversions):
             check_fit(run, self.corpus, self.request.placement, ProcessGroup())
         certificate = audit(self.request.contracts["pair"], self.runs["encoder"], self.runs["decoder"])
         print(f"audit: {certificate.sentence()}", flush=True)
@@ -87,20 +88,17 @@ class Study:
         """The run folder of a member that is already planned."""
         return RunFolder(self.runs_dir / self.runs[member].name)
 
-    def plan_conversion(self, member: str) -> RunConfig:
-        """Plan a conversion, which needs its complete parent."""
-        request, parent = self.request, CONVERSIONS[member]
+    def conversion(self, member: str) -> Conversion:
+        """How a converted member comes about."""
+        request = self.request
         seed = request.seed + CONVERSION_SEED_OFFSET
-        self.runs[member] = conversion_of(
-            self.folder(parent),
-            self.runs[parent],
-            request.members[member],
-            request.conversion,
-            request.budget,
-            Seeds(seed, seed, seed),
-            request.checkpoint,
-        )
-        return self.runs[member]
+        seeds = Seeds(seed, seed, seed)
+        return Conversion(request.members[member], request.conversion, request.budget, seeds, request.checkpoint)
+
+    def plan_conversion(self, member: str) -> None:
+        """Name a conversion's run, which needs its complete parent."""
+        parent = CONVERSIONS[member]
+        self.runs[member] = self.conversion(member).of(self.runs[parent], self.folder(parent))
 
     def training_job(self, member: str) -> Job:
         """The job that trains a planned member."""
@@ -114,8 +112,7 @@ class Study:
         jobs = []
         for conversion, parent in CONVERSIONS.items():
             if parent == member:
-                run = self.plan_conversion(conversion)
-                check_fit(run, self.corpus, request.placement, ProcessGroup())
+                self.plan_conversion(conversion)
                 jobs.append(self.training_job(conversion))
         jobs.append(Job(f"evaluate {member}", evaluate_stage, (path, corpora, request.suite, request.placement)))
         if request.export:

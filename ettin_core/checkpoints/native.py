@@ -1,7 +1,7 @@
 """Exact training state on disk. A checkpoint is a folder that is complete or absent, and every byte of it is checked.
 
 checkpoints/<name>/ holds model.safetensors, optimizer.safetensors, state.json and index.json; the index names each file's
-sha256 and is part of the atomic rename. A damaged checkpoint is refused by name and the one before it is used.
+sha256, and its own, and is part of the atomic rename. A damaged checkpoint is refused by name and the one before it is used.
 """
 
 import hashlib
@@ -14,7 +14,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ettin_core.foundation.errors import invalid
-from ettin_core.foundation.storage import folder_under_construction, hash_file, read_json, write_json
+from ettin_core.foundation.storage import (
+    canonical_json,
+    folder_under_construction,
+    hash_file,
+    hash_text,
+    read_json,
+    write_json,
+)
 
 FORMAT = 1
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
@@ -46,7 +53,7 @@ def save(
         write_json(building / "state.json", state)
         hashes = {file: hash_file(building / file) for file in FILES}
         index = {"format": FORMAT, "identity": identity, "global_step": state["global_step"], "files": hashes}
-        write_json(building / "index.json", index)
+        write_json(building / "index.json", index | {"self": hash_text(canonical_json(index))})
     return target
 
 
@@ -56,6 +63,12 @@ def check(folder: Path, identity: str | None = None) -> dict[str, Any]:
     if not index_file.is_file():
         raise invalid("checkpoint", str(folder), "has no index.json", "use another checkpoint of the run")
     index = read_json(index_file)
+    if index.pop("self", None) != hash_text(canonical_json(index)):
+        raise invalid(
+            "checkpoint", str(index_file), "is damaged (its hash differs)", "use another checkpoint of the run"
+        )
+    if index["format"] != FORMAT:
+        raise invalid("checkpoint", str(folder), f"has format {index['format']}", f"use one of format {FORMAT}")
     if identity is not None and index.get("identity") != identity:
         raise invalid(
             "checkpoint",

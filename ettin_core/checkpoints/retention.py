@@ -1,10 +1,10 @@
 """Which checkpoints are written and which are kept: a rule in the configuration."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.storage import remove_folder
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,12 @@ class CheckpointConfig:
 
 
 def prune(passing: list[Path], keep_last: int) -> list[Path]:
-    """Delete all but the newest `keep_last` of the checkpoints that do not last; returns those that stay."""
+    """Delete all but the newest `keep_last` of the checkpoints that do not last; returns those that stay.
+
+    A path named twice was written again after a resume: only its last place counts.
+    """
+    passing = list(dict.fromkeys(reversed(passing)))[::-1]
     gone = passing[: max(0, len(passing) - keep_last)]
     for path in gone:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_folder(path)
     return [path for path in passing if path not in gone]

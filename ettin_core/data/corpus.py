@@ -117,10 +117,12 @@ class Corpus:
         for source in self.sources:
             stream = self.stream(source, split)
             enough = len(stream) if limit is None else min(len(stream), limit * 4096)
-            ids = stream.read(0, enough)
-            starts = np.flatnonzero(ids == bos)
+            starts = np.flatnonzero((ids := stream.read(0, enough)) == bos)
+            while enough < len(stream) and len(starts) < 2:  # not one whole document so far
+                enough = min(len(stream), enough * 2)
+                starts = np.flatnonzero((ids := stream.read(0, enough)) == bos)
             pieces = np.split(ids, starts[1:])
-            by_source.append(pieces if enough == len(stream) or len(pieces) < 2 else pieces[:-1])
+            by_source.append(pieces if enough == len(stream) else pieces[:-1])
         turns = max((len(pieces) for pieces in by_source), default=0)
         chosen = [pieces[turn] for turn in range(turns) for pieces in by_source if turn < len(pieces)]
         return chosen[:limit]

@@ -2,7 +2,7 @@
 
 A row is `context` consecutive tokens of a source's stream, so every token is in exactly one row and nothing is lost. Rows of
 a source come in a keyed permutation; when they are used up a new epoch begins with another one. Sources are mixed in
-blocks of PERIOD rows that hold each source's exact share, so row g of the mixture is found without counting.
+blocks of PERIOD rows that hold each source's exact share, so row g of the mixture is found by counting in one block.
 """
 
 from dataclasses import dataclass
@@ -41,9 +41,12 @@ class Order:
         drawn = np.empty(len(global_rows), dtype=np.int64)
         for block in np.unique(blocks):
             here = blocks == block
-            slot = permute(slots[here], PERIOD, derive(self.seed, "mixture", *self.keys, int(block)))
-            source[here] = np.searchsorted(self.edges, slot, side="right") - 1
-            drawn[here] = block * self.quotas[source[here]] + slot - self.edges[source[here]]
+            shuffled = permute(np.arange(PERIOD), PERIOD, derive(self.seed, "mixture", *self.keys, int(block)))
+            sources = np.searchsorted(self.edges, shuffled, side="right") - 1
+            turns = np.empty(PERIOD, dtype=np.int64)  # how many rows of its source come before it in the block
+            turns[np.argsort(sources, kind="stable")] = np.arange(PERIOD) - np.repeat(self.edges[:-1], self.quotas)
+            source[here] = sources[slots[here]]
+            drawn[here] = block * self.quotas[source[here]] + turns[slots[here]]
         size = np.array(self.rows)[source]
         epoch, place = np.divmod(drawn, size)
         row = np.empty_like(place)
@@ -67,5 +70,6 @@ def _quotas(weights: list[float]) -> np.ndarray:
     quotas = np.maximum(1, np.floor(shares)).astype(np.int64)
     while quotas.sum() != PERIOD:
         step = 1 if quotas.sum() < PERIOD else -1
-        quotas[np.argmax(step * (shares - quotas))] += step
+        movable = (quotas > 1) | (step > 0)
+        quotas[np.argmax(np.where(movable, step * (shares - quotas), -np.inf))] += step
     return quotas

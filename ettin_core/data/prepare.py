@@ -119,7 +119,7 @@ def _write_split(
     def flush() -> None:
         nonlocal buffer, buffered
         file = folder / f"{stem}-{len(entry['shards']):05d}.bin"
-        np.concatenate(buffer).tofile(file)
+        file.write_bytes(np.concatenate(buffer).data)  # ndarray.tofile would hide the reason when the disk is full
         entry["shards"].append({"file": file.name, "tokens": buffered, "sha256": hash_file(file)})
         buffer, buffered = [], 0
 

@@ -8,10 +8,11 @@ import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.world import World, WorldConfig
@@ -130,11 +131,9 @@ def read_documents(path: Path, config: DataConfig) -> Iterator[Document]:
             else:
                 yield from _json_documents(path, stream, config)
     except UnicodeDecodeError as error:
-        raise invalid(
-            "data.path", str(path), f"is not UTF-8 ({error.reason} at byte {error.start})", "re-encode it"
-        ) from error
-    except EOFError as error:
-        raise invalid("data.path", str(path), "ends before its compressed data does", "fetch the file again") from error
+        raise invalid("data.path", str(path), f"is not UTF-8 ({error.reason})", "re-encode it") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise invalid("data.path", str(path), f"is cut short or damaged ({error})", "fetch the file again") from error
 
 
 def open_text(path: Path) -> IO[str]:
@@ -142,11 +141,48 @@ def open_text(path: Path) -> IO[str]:
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8")
     if path.suffix == ".zst":
-        import zstandard
-
-        decompressor = zstandard.ZstdDecompressor(max_window_size=2**31)
-        return io.TextIOWrapper(decompressor.stream_reader(path.open("rb"), closefd=True), encoding="utf-8")
+        return io.TextIOWrapper(io.BufferedReader(_ZstdFile(path)), encoding="utf-8")
     return path.open(encoding="utf-8")
+
+
+class _ZstdFile(io.RawIOBase):
+    """Bytes of a zstd file, frame after frame. The library's own reader would not notice a file that is cut short."""
+
+    def __init__(self, path: Path) -> None:
+        self._chunks = _decompress(path)
+        self._left = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._left:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._left = memoryview(chunk)
+        count = min(len(buffer), len(self._left))
+        buffer[:count], self._left = self._left[:count], self._left[count:]
+        return count
+
+
+def _decompress(path: Path) -> Iterator[bytes]:
+    """Decompressed pieces of a zstd file. Raises EOFError when the last frame does not end, or is no zstd."""
+    import zstandard
+
+    frame = None
+    with path.open("rb") as file:
+        while data := file.read(2**17):
+            while data:
+                frame = frame or zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj()
+                try:
+                    yield frame.decompress(data)
+                except zstandard.ZstdError as error:
+                    raise EOFError(str(error)) from error
+                data = frame.unused_data if frame.eof else b""
+                frame = None if frame.eof else frame
+    if frame is not None:
+        raise EOFError("the last zstd frame does not end")
 
 
 def _plain_documents(path: Path, text: str, separator: str | None) -> Iterator[Document]:
@@ -169,4 +205,11 @@ def _json_documents(path: Path, stream: IO[str], config: DataConfig) -> Iterator
             raise invalid(
                 "data.text_field", config.text_field, f"is no text in {path}:{number}", f"the line has: {fields}"
             )
-        yield Document(str(row.get(config.id_field, f"{path.name}#{number}")), text)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise invalid(
+                "data.path", f"{path}:{number}", "holds half a character (\\ud800)", "mend the line"
+            ) from error
+        stated = row.get(config.id_field)
+        yield Document(f"{path.name}#{number}" if stated is None else str(stated), text)

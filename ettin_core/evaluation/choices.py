@@ -14,12 +14,10 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.sources import world_of
 from ettin_core.data.world import World, agreement_pairs, fact_items
 from ettin_core.evaluation.model import EvaluatedModel
-from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig, mean_result
+from ettin_core.evaluation.protocol import BLIMP, ItemResult, Measured, Result, SuiteConfig, mean_result
 from ettin_core.evaluation.scoring import fill, left_to_right, pseudo_likelihood, segment
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.structures import build
-
-BLIMP = "probing/blimp.jsonl.gz"
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,7 @@ def _option_only(estimator: str) -> Score:
                 text = segment(model.tokenizer, choice.prefix + option + choice.suffix)
                 texts.append(text)
                 gaps.append(text.tokens_between(len(choice.prefix), len(choice.prefix + option)))
+                assert gaps[-1], f"no token ends within {option!r}"  # an empty gap would cost nothing and win
         if estimator == "left_to_right":
             return _regroup(left_to_right(model, texts, gaps), choices)
         return _regroup(fill(model, texts, [[gap] for gap in gaps]), choices)
@@ -96,18 +95,22 @@ def _measure(model: EvaluatedModel, choices: list[Choice], score: Score) -> Meas
     results: list[Result] = []
     items = []
     for choice, values in zip(choices, score(model, choices), strict=True):
-        right = float(int(np.argmax(values)) == choice.answer)
+        likeliest = np.array(values) == max(values)
+        right = float(likeliest[choice.answer] / likeliest.sum())  # a tie is a guess among the tied
         details: dict[str, Any] = {"group": choice.group, "log_probabilities": [round(value, 5) for value in values]}
         items.append(ItemResult(choice.task, choice.item, right, details))
     for task in sorted({choice.task for choice in choices}):
         own = [(choice, item.value) for choice, item in zip(choices, items, strict=True) if choice.task == task]
-        chance = float(np.mean([1 / len(choice.options) for choice, _ in own]))
-        results.append(mean_result(task, "accuracy", [value for _, value in own], reference=chance))
+        results.append(_accuracy(task, own))
         groups = sorted({choice.group for choice, _ in own})
         for group in groups if len(groups) > 1 else []:
-            values = [value for choice, value in own if choice.group == group]
-            results.append(mean_result(f"{task}/{group}", "accuracy", values, reference=chance))
+            results.append(_accuracy(f"{task}/{group}", [pair for pair in own if pair[0].group == group]))
     return results, items
+
+
+def _accuracy(task: str, scored: list[tuple[Choice, float]]) -> Result:
+    chance = float(np.mean([1 / len(choice.options) for choice, _ in scored]))
+    return mean_result(task, "accuracy", [value for _, value in scored], reference=chance)
 
 
 def corpus_world(corpus: Corpus) -> World | None:
@@ -126,7 +129,8 @@ def _pairs(corpus: Corpus, suite: SuiteConfig) -> Iterator[Choice]:
         for row in read_rows(Path(suite.eval_data) / BLIMP):
             if int(row["pairID"]) < suite.blimp_per_paradigm:
                 name = f"{row['UID']}#{row['pairID']}"
-                yield Choice("blimp", row["field"], name, "", (row["good"], row["bad"]), "", 0)
+                field = row["field"].replace("/", "_")  # one paradigm spells syntax_semantics with a slash
+                yield Choice("blimp", field, name, "", (row["good"], row["bad"]), "", 0)
 
 
 def _facts(corpus: Corpus, suite: SuiteConfig) -> Iterator[Choice]:

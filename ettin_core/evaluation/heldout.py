@@ -1,7 +1,9 @@
 """Held-out loss: next tokens for causal models, masked tokens for masked ones, on the same documents.
 
-Documents of the validation split are cut at the model's context into pieces, one piece per row. Errors are over documents
-(a ratio estimator), because tokens of one document are not independent.
+Documents of the validation split are cut at the model's context into pieces, one piece per row. A piece begins with the last
+token of the one before, so every token but BOS is predicted by exactly one piece, and which tokens are masked is decided
+in the whole document: models of any context and objective are scored on the same tokens. Errors are over documents (a
+ratio estimator), because tokens of one document are not independent.
 """
 
 import math
@@ -10,10 +12,10 @@ import numpy as np
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import pack
-from ettin_core.evaluation.model import EvaluatedModel
+from ettin_core.evaluation.model import EvaluatedModel, Reading
 from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig
 from ettin_core.foundation.randomness import derive
-from ettin_core.objectives.targets import Masking, clm, mlm, mntp
+from ettin_core.objectives.targets import Masking, clm, mntp
 
 MASK_RATE = 0.15
 
@@ -22,17 +24,13 @@ def measure_clm(model: EvaluatedModel, corpus: Corpus, suite: SuiteConfig) -> Me
     """Loss per token, bits per token (with the generator's entropy as reference where it is known), bits per byte."""
     documents = _documents(corpus, suite)
     counts, losses, _ = _losses(model, documents, masked=False)
-    tokens, loss = counts.sum(), losses.sum()
-    texts = [model.tokenizer.decode(ids) for ids in documents]
-    size = sum(len(text.encode()) for text in texts)
-    error = _ratio_error(losses, counts)
-    bits = loss / math.log(2)
-    name = corpus.manifest["name"]
-    entropy = _entropy_bits(corpus)
+    bits = losses / math.log(2)
+    sizes = np.array([len(model.tokenizer.decode(ids).encode()) for ids in documents])
+    name, tokens = corpus.manifest["name"], int(counts.sum())
     results = [
-        Result(name, "loss", loss / tokens, int(tokens), error, higher_is_better=False),
-        Result(name, "bits_per_token", bits / tokens, int(tokens), error / math.log(2), False, entropy),
-        Result(name, "bits_per_byte", bits / size, int(tokens), error / math.log(2) * tokens / size, False),
+        _ratio(name, "loss", losses, counts, tokens, False),
+        _ratio(name, "bits_per_token", bits, counts, tokens, False, _entropy_bits(corpus)),
+        _ratio(name, "bits_per_byte", bits, sizes, tokens, False),
     ]
     return results, _items(name, counts, losses)
 
@@ -40,16 +38,14 @@ def measure_clm(model: EvaluatedModel, corpus: Corpus, suite: SuiteConfig) -> Me
 def measure_mlm(model: EvaluatedModel, corpus: Corpus, suite: SuiteConfig) -> Measured:
     """Loss and accuracy on 15% of the tokens, always replaced by the mask token; the same ones for every model.
 
-    The reference of the accuracy is the best constant guess on the scored tokens.
+    The reference of the accuracy is the best constant guess on the tokens that could have been masked.
     """
     documents = _documents(corpus, suite)
     counts, losses, hits = _losses(model, documents, masked=True)
-    tokens = counts.sum()
-    name = corpus.manifest["name"]
-    error = _ratio_error(hits, counts)
+    name, tokens = corpus.manifest["name"], int(counts.sum())
     results = [
-        Result(name, "loss", losses.sum() / tokens, int(tokens), _ratio_error(losses, counts), False),
-        Result(name, "accuracy", hits.sum() / tokens, int(tokens), error, True, _constant_guess(model, documents)),
+        _ratio(name, "loss", losses, counts, tokens, False),
+        _ratio(name, "accuracy", hits, counts, tokens, True, _constant_guess(model, documents)),
     ]
     return results, _items(name, counts, losses)
 
@@ -70,34 +66,54 @@ def _losses(
     model: EvaluatedModel, documents: list[np.ndarray], masked: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scored tokens, summed loss in nats and right guesses of each document."""
-    pieces = [
-        (number, ids[begin : begin + model.context])
-        for number, ids in enumerate(documents)
-        for begin in range(0, len(ids), model.context)
-    ]
+    readings, owners = [], []
+    for number, ids in enumerate(documents):
+        for reading in _pieces(model, ids, number, masked):
+            readings.append(reading)
+            owners.append(number)
     counts, losses, hits = (np.zeros(len(documents)) for _ in range(3))
-    special = model.tokenizer.special
-    key = derive(0, "heldout_mlm@1")
-    order = sorted(range(len(pieces)), key=lambda index: len(pieces[index][1]))
-    rows = max(1, model.batch_tokens // model.context)
-    objective = (mntp if model.objective == "mntp" else mlm) if masked else clm
-    for begin in range(0, len(order), rows):
-        chosen = order[begin : begin + rows]
-        batch = pack([pieces[index][1] for index in chosen], np.array(chosen), special.bos, special.pad)
-        targets = objective(batch, model.vocabulary, Masking(MASK_RATE, 1.0, 0.0), key)
-        values, right = model.score(batch, targets.inputs, targets.read, targets.labels)
-        owners = np.array([pieces[index][0] for index in chosen])[targets.read // batch.tokens.shape[1]]
-        np.add.at(counts, owners, 1)
-        np.add.at(losses, owners, -values)
-        np.add.at(hits, owners, right)
+    for number, (values, right) in zip(owners, model.answers(readings), strict=True):
+        counts[number] += len(values)
+        losses[number] -= values.sum()
+        hits[number] += right.sum()
     return counts, losses, hits
 
 
-def _ratio_error(sums: np.ndarray, counts: np.ndarray) -> float:
-    """Standard error of sum(sums) / sum(counts) over documents."""
-    ratio = sums.sum() / counts.sum()
-    spread = ((sums - ratio * counts) ** 2).sum() * len(sums) / max(1, len(sums) - 1)
-    return float(spread**0.5 / counts.sum())
+def _pieces(model: EvaluatedModel, ids: np.ndarray, number: int, masked: bool) -> list[Reading]:
+    """What is asked about document `number`, piece by piece."""
+    special = model.tokenizer.special
+    whole = pack([ids], np.array([number]), special.bos, special.pad)
+    key = derive(0, "heldout_mlm@1")
+    targets = (mntp if masked else clm)(whole, model.vocabulary, Masking(MASK_RATE, 1.0, 0.0), key)
+    reach = model.context - 1  # tokens a piece predicts
+    readings = []
+    for begin in range(0, len(ids) - 1, reach):
+        own = (targets.read >= begin) & (targets.read < begin + reach)
+        predicted = targets.read[own] + 1 - begin
+        if len(predicted):
+            row = tuple(targets.inputs[0, begin : begin + model.context].tolist())
+            reads = tuple(model.read_position(position) for position in predicted.tolist())
+            readings.append(Reading(row, reads, tuple(targets.labels[own].tolist())))
+    return readings
+
+
+def _ratio(
+    task: str,
+    metric: str,
+    sums: np.ndarray,
+    weights: np.ndarray,
+    n: int,
+    higher_is_better: bool,
+    reference: float | None = None,
+) -> Result:
+    """sum(sums) / sum(weights) with its standard error over documents (None: fewer than two documents)."""
+    total = float(weights.sum())
+    if not total:
+        return Result(task, metric, None, n, None, higher_is_better, reference)
+    ratio = float(sums.sum()) / total
+    spread = float(((sums - ratio * weights) ** 2).sum()) * len(sums) / max(1, len(sums) - 1)
+    error = spread**0.5 / total if len(sums) > 1 else None
+    return Result(task, metric, ratio, n, error, higher_is_better, reference)
 
 
 def _constant_guess(model: EvaluatedModel, documents: list[np.ndarray]) -> float:

@@ -14,6 +14,7 @@ import torch
 from ettin_core.checkpoints import native
 from ettin_core.data.loader import Batch, pack
 from ettin_core.data.tokenizer import Tokenizer
+from ettin_core.foundation.errors import invalid
 from ettin_core.model.config import View
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import Vocabulary
@@ -73,7 +74,14 @@ class EvaluatedModel:
 
     def log_probabilities(self, readings: Sequence[Reading]) -> list[np.ndarray]:
         """For each reading the log-probability (nats, float64) of each of its targets."""
-        results: list[np.ndarray] = [np.empty(0)] * len(readings)
+        return [values for values, _ in self.answers(readings)]
+
+    def answers(self, readings: Sequence[Reading]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each reading the log-probability (nats, float64) of each target, and whether it is the likeliest token.
+
+        Raises ValueError for a model that answers with anything but finite numbers: no comparison would mean anything.
+        """
+        results: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0, dtype=bool))] * len(readings)
         order = sorted(range(len(readings)), key=lambda number: len(readings[number].ids))
         for chunk in _chunks(order, [len(reading.ids) for reading in readings], self.batch_tokens):
             special = self.tokenizer.special
@@ -82,18 +90,17 @@ class EvaluatedModel:
             width = batch.tokens.shape[1]
             read = [place * width + at for place, number in enumerate(chunk) for at in readings[number].reads]
             targets = [target for number in chunk for target in readings[number].targets]
-            values, _ = self.score(batch, batch.tokens, np.array(read), np.array(targets))
+            values, right = self._score(batch, np.array(read, dtype=np.int64), np.array(targets, dtype=np.int64))
             edges = np.cumsum([len(readings[number].reads) for number in chunk])[:-1]
-            for number, part in zip(chunk, np.split(values, edges), strict=True):
-                results[number] = part
+            for number, *answer in zip(chunk, np.split(values, edges), np.split(right, edges), strict=True):
+                results[number] = answer[0], answer[1]
+        if not all(np.isfinite(values).all() for values, _ in results):
+            raise invalid("model", self.objective, "gives log-probabilities that are not finite", "measure another")
         return results
 
     @torch.no_grad()
-    def score(
-        self, batch: Batch, inputs: np.ndarray, read: np.ndarray, labels: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Log-probability (nats, float64) of each label at its flat read position, and whether it is the likeliest."""
-        arrays = (torch.from_numpy(array).to(self.device) for array in (inputs, batch.documents, batch.positions))
+    def _score(self, batch: Batch, read: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        arrays = (torch.from_numpy(array).to(self.device) for array in (batch.tokens, batch.documents, batch.positions))
         states = self.model(*arrays, self.view).flatten(0, 1)
         values, best = [], []
         for begin in range(0, len(read), LOGIT_ROWS):

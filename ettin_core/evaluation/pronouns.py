@@ -18,11 +18,10 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.world import pronoun_items
 from ettin_core.evaluation.choices import corpus_world, read_rows
 from ettin_core.evaluation.model import EvaluatedModel
-from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig, mean_result
+from ettin_core.evaluation.protocol import WINOGENDER, ItemResult, Measured, Result, SuiteConfig, mean_result
 from ettin_core.evaluation.scoring import fill, left_to_right, segment
 from ettin_core.foundation.errors import invalid
 
-WINOGENDER = "bias/winogender.jsonl.gz"
 FORMS = ("female", "male", "neutral")
 
 

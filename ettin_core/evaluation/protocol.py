@@ -11,6 +11,9 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.foundation.errors import invalid
 
+BLIMP = "probing/blimp.jsonl.gz"
+WINOGENDER = "bias/winogender.jsonl.gz"
+
 
 @dataclass(frozen=True)
 class SuiteConfig:
@@ -26,8 +29,14 @@ class SuiteConfig:
         for name in ("heldout_tokens", "items", "blimp_per_paradigm", "batch_tokens"):
             if getattr(self, name) < 1:
                 raise invalid(f"suite.{name}", getattr(self, name), "is not positive", "give a positive number")
-        if self.eval_data is not None and not Path(self.eval_data).is_dir():
-            raise invalid("suite.eval_data", self.eval_data, "is not a folder", "give the folder of evaluation sets")
+        if self.eval_data is not None:
+            if not Path(self.eval_data).is_dir():
+                raise invalid(
+                    "suite.eval_data", self.eval_data, "is not a folder", "give the folder of evaluation sets"
+                )
+            for name in (BLIMP, WINOGENDER):
+                if not (Path(self.eval_data) / name).is_file():
+                    raise invalid("suite.eval_data", self.eval_data, f"lacks {name}", "add it, or leave eval_data null")
 
 
 @dataclass(frozen=True)

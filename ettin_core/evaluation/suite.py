@@ -44,9 +44,10 @@ def open_model(
         raise invalid("checkpoint", name, f"is not a checkpoint of {folder.name}", f"it has {known}")
     model = Transformer(run.model)
     weights = load_weights(model, path, run.name)
-    phase = next((phase for phase in run.phases if name.startswith(phase.prefix)), run.phases[-1])
-    view = phase.view(run.direction)
-    context = max(item.context for item in run.phases)
+    own = [number for number, phase in enumerate(run.phases) if name.removeprefix(phase.prefix).isdigit()]
+    trained = run.phases[: own[0] + 1] if own else run.phases  # the phases behind this checkpoint
+    view = trained[-1].view(run.direction)
+    context = max(phase.context for phase in trained)
     evaluated = EvaluatedModel(model, view, run.objective.name, corpus.tokenizer, context, device, batch_tokens)
     return evaluated, name, weights
 

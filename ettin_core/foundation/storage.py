@@ -46,15 +46,21 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn a full disk into an error that says where and what to do; whatever was saved before stays."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        number = next((number for number in (errno.ENOSPC, errno.EDQUOT) if _has_number(error, number)), None)
+        if number is not None:
             free = shutil.disk_usage(path.parent if path.parent.exists() else Path(".")).free
             raise OSError(
-                error.errno,
+                number,
                 f"disk full while writing {path} ({free / 2**20:.0f} MiB free): free some space or point the output "
                 "folder elsewhere, then start the same command again; nothing saved before is lost",
             ) from error
         raise
+
+
+def _has_number(error: Exception, number: int) -> bool:
+    """Whether an error is the system's error `number`; safetensors raises its own type and only spells the number."""
+    return number == error.errno if isinstance(error, OSError) else f"(os error {number})" in str(error)
 
 
 def sync_folder(folder: Path) -> None:
@@ -68,9 +74,9 @@ def sync_folder(folder: Path) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically and durably."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
                 file.write(content)
@@ -95,31 +101,43 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file. Raises ValueError naming the file when it is damaged."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_bytes())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise invalid("file", str(path), f"is not valid JSON ({error})", "restore it or delete it") from error
 
 
 def append_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Append rows to a JSON-lines file in one write."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Append rows to a JSON-lines file in one write; a last line cut off by a kill is dropped first."""
     text = "".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows)
-    with disk_errors(path), path.open("a") as file:
-        file.write(text)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
+                file.truncate(path.read_bytes().rfind(b"\n") + 1)
+            file.write(text.encode())
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSON-lines file; a last line cut off by a kill is left out."""
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")
+    lines = path.read_bytes().split(b"\n")
     rows = []
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is an unfinished write
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise invalid("file", f"{path}:{number}", "is not a JSON line", "restore the file") from error
     return rows
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder, if it is there; a kill meanwhile leaves it whole or absent (and hidden leftovers)."""
+    aside = folder.with_name(f".{folder.name}.removing")
+    shutil.rmtree(aside, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -127,16 +145,15 @@ def folder_under_construction(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `folder` when the block succeeds, and vanishes when it does not."""
     temporary = folder.with_name(f".{folder.name}.building")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     try:
         with disk_errors(folder):
+            temporary.mkdir(parents=True)
             yield temporary
             for file in sorted(temporary.rglob("*")):
                 if file.is_file():
                     with file.open("rb") as handle:
                         os.fsync(handle.fileno())
-            if folder.exists():
-                shutil.rmtree(folder)
+            remove_folder(folder)
             os.replace(temporary, folder)
             sync_folder(folder.parent)
     finally:

@@ -48,11 +48,14 @@ def plain(value: Any) -> Any:
 
 
 def differences(left: Any, right: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
-    """Every dotted path at which two plain values differ, with both values (a missing one is None)."""
+    """Every dotted path at which two plain values differ, with both values (a missing one is given as None)."""
     if isinstance(left, Mapping) and isinstance(right, Mapping):
         found = {}
         for key in sorted(set(left) | set(right), key=str):
-            found.update(differences(left.get(key), right.get(key), _join(path, key)))
+            if key in left and key in right:
+                found.update(differences(left[key], right[key], _join(path, key)))
+            else:
+                found[_join(path, key)] = (left.get(key), right.get(key))
         return found
     if isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
         found = {}

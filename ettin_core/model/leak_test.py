@@ -53,7 +53,9 @@ def _check_model(model: Transformer, view: View, forward: Callable[..., torch.Te
     allowed = row_visibility(documents, view.direction, None)[0]
     before = forward(tokens, documents, positions, view)
     if not torch.isfinite(before).all():
-        raise LeakError("the weights give outputs that are not finite numbers; nothing can be tested or trained on them")
+        raise LeakError(
+            "the weights give outputs that are not finite numbers; nothing can be tested or trained on them"
+        )
     length = tokens.shape[1]
     first = int((documents == 0).sum())
     for changed in (0, first // 2, first - 1, first, length - 1):

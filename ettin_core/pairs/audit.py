@@ -39,7 +39,7 @@ class Certificate:
 
     def sentence(self) -> str:
         """The verdict in one line for people."""
-        allowed = ", ".join(item["field"] for item in self.differences if item["allowed"])
+        allowed = ", ".join(dict.fromkeys(item["under"] for item in self.differences if item["allowed"]))
         text = f"{self.pair}: {self.left} and {self.right} are {self.verdict}"
         if self.verdict == NOT_MATCHED:
             return f"{text}: {'; '.join(self.violations)}"
@@ -92,8 +92,11 @@ def _certificate(
 ) -> Certificate:
     found = []
     for path, (one, other) in differences(comparable(left), comparable(right)).items():
-        reason = contract.reason(path)
-        found.append({"field": path, "left": one, "right": other, "allowed": reason is not None, "reason": reason})
+        under = contract.allows(path)
+        reason = contract.may_differ[under] if under is not None else None
+        found.append(
+            {"field": path, "left": one, "right": other, "allowed": under is not None, "under": under, "reason": reason}
+        )
     broken = any(not item["allowed"] for item in found)
     broken |= any(item["required"] and not item["equal"] for item in evidence.values())
     verdict = NOT_MATCHED if broken else MATCHED_EXCEPT if found else MATCHED

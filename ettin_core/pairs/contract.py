@@ -50,11 +50,11 @@ class Contract:
         if self.initial_weights not in ("equal", "from_parent"):
             raise invalid("pair.initial_weights", self.initial_weights, "is unknown", "use equal or from_parent")
 
-    def reason(self, path: str) -> str | None:
-        """The reason why a field may differ, or None when it may not."""
-        for allowed, reason in self.may_differ.items():
+    def allows(self, path: str) -> str | None:
+        """The entry of `may_differ` that covers a field, or None when the field may not differ."""
+        for allowed in self.may_differ:
             if path == allowed or path.startswith(f"{allowed}."):
-                return reason
+                return allowed
         return None
 
 

@@ -1,6 +1,6 @@
 """The typed rows of evidence. Append-only JSON lines; `analysis` reads these and nothing else."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from ettin_core.foundation.errors import invalid
@@ -105,4 +105,7 @@ def from_row(row: dict[str, Any]) -> Any:
     unknown = set(row) - {item.name for item in fields(kind)}
     if unknown:
         raise invalid("row", sorted(unknown), "holds unknown fields", "read it with the version that wrote it")
+    required = {item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING}
+    if lacking := sorted(required - set(row)):
+        raise invalid("row", lacking, "are fields it lacks", "restore the file that holds it")
     return kind(**row)

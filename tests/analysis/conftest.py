@@ -191,8 +191,22 @@ def _certificate(names: list[str]) -> dict[str, Any]:
         "right": names[-1],
         "verdict": "matched except",
         "differences": [
-            {"field": "direction", "left": "bidirectional", "right": "causal", "allowed": True, "reason": "asked"},
-            {"field": "objective.name", "left": "mlm", "right": "clm", "allowed": True, "reason": "goes with it"},
+            {
+                "field": "direction",
+                "left": "bidirectional",
+                "right": "causal",
+                "allowed": True,
+                "under": "direction",
+                "reason": "asked",
+            },
+            {
+                "field": "objective.name",
+                "left": "mlm",
+                "right": "clm",
+                "allowed": True,
+                "under": "objective.name",
+                "reason": "goes with it",
+            },
         ],
         "evidence": {"initial_weights": {"left": "a", "right": "a", "equal": True}},
     }

@@ -44,9 +44,20 @@ def test_numbers_are_spelled_consistently() -> None:
 
 
 def test_a_broken_contract_is_said_aloud() -> None:
-    difference = {"field": "lr", "left": 1, "right": 2, "allowed": False, "reason": "none"}
-    line = verdict({"pair": "p", "left": "a", "right": "b", "verdict": "not matched", "differences": [difference]})
-    assert line == "p: not matched: lr (1 / 2; NOT ALLOWED) [a | b]"
+    difference = {"field": "lr", "left": 1, "right": 2, "allowed": False, "under": None, "reason": None}
+    evidence = {"data_hash": {"left": "x", "right": "y", "equal": False, "required": True}}
+    certificate = {"pair": "p", "left": "a", "right": "b", "verdict": "not matched", "evidence": evidence}
+    line = verdict(certificate | {"differences": [difference]})
+    assert line == "p: not matched: lr (1 / 2; NOT ALLOWED), data_hash (x / y; NOT EQUAL) [a | b]"
+
+
+def test_allowed_differences_are_named_as_the_contract_names_them() -> None:
+    fields = ("recipe.tokens", "recipe.phases")
+    differences = [
+        {"field": field, "left": 1, "right": 2, "allowed": True, "under": "recipe", "reason": "r"} for field in fields
+    ]
+    certificate = {"pair": "p", "left": "a", "right": "b", "verdict": "matched except", "evidence": {}}
+    assert verdict(certificate | {"differences": differences}) == "p: matched except: recipe [a | b]"
 
 
 def test_macros_look_up_by_key(four_kinds: Any) -> None:

@@ -109,9 +109,7 @@ def gradients(corpus: Corpus, member: str, parts: int) -> dict[str, torch.Tensor
         pieces.append((batch, Targets(targets.inputs, targets.read[keep], targets.labels[keep])))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     view = run.phases[0].view(run.direction)
-    optimisation_step(
-        Learner(model), optimizer, pieces, view, 0.0, "fp32", ProcessGroup(), torch.device("cpu"), "test"
-    )
+    optimisation_step(Learner(model), optimizer, pieces, view, 0.0, "fp32", ProcessGroup(), torch.device("cpu"), "test")
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 

@@ -84,6 +84,7 @@ def test_backend_equals_the_loop(
     torch.testing.assert_close(output, query_by_query(states, documents, direction, window), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: flex attention is compiled for GPUs only")
 @pytest.mark.parametrize("window", [WINDOW, None], ids=["local", "global"])
 @pytest.mark.parametrize("direction", DIRECTIONS)

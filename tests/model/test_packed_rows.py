@@ -72,6 +72,4 @@ def test_gradients_of_the_whole_model_do_not_depend_on_the_backend(direction: st
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
     for name, expected in gradients[0].items():
         assert expected is not None and expected.abs().sum() > 0, name
-        torch.testing.assert_close(
-            gradients[1][name], expected, rtol=1e-3, atol=1e-5, msg=lambda text: f"{name}: {text}"
-        )
+        torch.testing.assert_close(gradients[1][name], expected, rtol=1e-3, atol=1e-5)

@@ -50,7 +50,10 @@ def planted(run: RunConfig) -> dict[str, RunConfig]:
     """The decoder with one thing changed that no contract allows."""
     phases = run.recipe.phases
     other_base = phases | {"decay": replace(phases["decay"], rope_base_local=160_000.0)}
-    shorter = phases | {"pretrain": replace(phases["pretrain"], share=0.5), "decay": replace(phases["decay"], share=0.5)}
+    shorter = phases | {
+        "pretrain": replace(phases["pretrain"], share=0.5),
+        "decay": replace(phases["decay"], share=0.5),
+    }
     return {
         "seeds.initialisation": replace(run, seeds=replace(run.seeds, initialisation=22)),
         "seeds.order": replace(run, seeds=replace(run.seeds, order=22)),
@@ -65,9 +68,7 @@ def planted(run: RunConfig) -> dict[str, RunConfig]:
 
 
 @pytest.mark.parametrize("field", range(9))
-def test_a_planted_difference_of_configuration_is_caught(
-    field: int, pair: list[tuple[RunConfig, RunFolder]]
-) -> None:
+def test_a_planted_difference_of_configuration_is_caught(field: int, pair: list[tuple[RunConfig, RunFolder]]) -> None:
     (encoder, _), (decoder, _) = pair
     name, changed = list(planted(decoder).items())[field]
     certificate = audit(CONTRACT, encoder, changed)

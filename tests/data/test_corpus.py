@@ -1,0 +1,170 @@
+"""A prepared corpus: what it holds is what was given, and damage is found before a token is used."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ettin_core.data import prepare as preparation
+from ettin_core.data.config import DataConfig
+from ettin_core.data.corpus import Corpus, fingerprint
+from ettin_core.data.prepare import prepare
+from ettin_core.data.sources import SPLITS, open_sources
+from ettin_core.data.tokenizer import train
+from ettin_core.foundation.storage import hash_file
+
+
+@pytest.fixture
+def copy(corpus: Corpus, tmp_path: Path) -> Path:
+    """A copy of the small world that a test may damage."""
+    return shutil.copytree(corpus.folder, tmp_path / corpus.name)
+
+
+def shard(folder: Path) -> Path:
+    """The train shard of the small world."""
+    return folder / "world.train-00000.bin"
+
+
+def flip(file: Path, place: int) -> None:
+    """Change one bit of a file."""
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+
+
+def write_documents(folder: Path, name: str, texts: list[str]) -> None:
+    """Three files of one source: the texts are its train split."""
+    folder.mkdir(exist_ok=True)
+    for split, content in (("train", texts), ("validation", ["Held out."]), ("test", ["Also held out."])):
+        lines = [json.dumps({"id": f"{name}{number}", "text": text}) for number, text in enumerate(content)]
+        (folder / f"{name}.{split}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_document_is_bos_text_eos(corpus: Corpus, world_config: DataConfig, split: str) -> None:
+    (source,) = open_sources(world_config)
+    special = corpus.tokenizer.special
+    found = corpus.documents(split)
+    given = [document.text for document in source.documents(split)]
+    assert len(found) == len(given)
+    for ids, text in zip(found, given, strict=True):
+        assert ids[0] == special.bos and ids[-1] == special.eos
+        assert not np.isin(ids[1:-1], special.ids).any()
+        assert corpus.tokenizer.decode(ids[1:-1]) == text
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_manifest_counts_what_is_there(corpus: Corpus, world_config: DataConfig, split: str) -> None:
+    (source,) = open_sources(world_config)
+    given = list(source.documents(split))
+    entry = corpus.manifest["sources"]["world"][split]
+    assert entry["documents"] == len(given)
+    assert entry["bytes"] == sum(len(document.text.encode()) for document in given)
+    assert entry["tokens"] == sum(len(ids) for ids in corpus.documents(split)) == corpus.tokens("world", split)
+    assert entry["tokens"] == sum(part["tokens"] for part in entry["shards"]) == len(corpus.stream("world", split))
+    assert entry["log_probability"] == sum(document.log_probability or 0.0 for document in given)
+    assert entry["skipped_empty"] == 0
+
+
+def test_shards_are_read_as_one_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world_config: DataConfig, corpus: Corpus
+) -> None:
+    monkeypatch.setattr(preparation, "SHARD_TOKENS", 5000)
+    small = prepare(world_config, tmp_path)
+    stream, whole = small.stream("world", "train"), corpus.stream("world", "train").read(0, 10**9)
+    assert len(stream.files) > 10 and len(stream) == len(whole)
+    assert np.array_equal(stream.read(0, len(stream)), whole)
+    edge = stream.sizes[0]
+    for begin, end in ((edge - 3, edge + 3), (edge, edge + 1), (edge - 1, edge), (7, 40_000), (len(whole) - 2, 10**9)):
+        assert np.array_equal(stream.read(begin, end), whole[begin:end])
+    assert len(stream.read(len(whole), len(whole) + 5)) == len(stream.read(5, 5)) == 0
+
+
+def test_documents_take_sources_in_turn(tmp_path: Path) -> None:
+    write_documents(tmp_path / "in", "books", ["b one", "b two", "b three"])
+    write_documents(tmp_path / "in", "web", ["w one"])
+    config = DataConfig(kind="text", name="mine", path=str(tmp_path / "in"), vocab_size=300)
+    corpus = prepare(config, tmp_path)
+
+    def texts(limit: int | None) -> list[str]:
+        return [corpus.tokenizer.decode(ids) for ids in corpus.documents("train", limit)]
+
+    assert texts(None) == ["b one", "w one", "b two", "b three"]
+    assert texts(3) == ["b one", "w one", "b two"]
+    assert corpus.sources == ["books", "web"]
+
+
+def test_a_limited_read_gives_whole_documents_only(tmp_path: Path) -> None:
+    texts = ["long " * 9000, "short one", "short two"]
+    write_documents(tmp_path / "in", "books", texts)
+    corpus = prepare(DataConfig(kind="text", name="mine", path=str(tmp_path / "in"), vocab_size=300), tmp_path)
+    assert len(corpus.documents("train")[0]) > 2 * 4096
+    for limit in (1, 2, 3):
+        found = [corpus.tokenizer.decode(ids) for ids in corpus.documents("train", limit)]
+        assert found == texts[: len(found)] and found
+
+
+def test_verify_accepts_what_is_whole(copy: Path) -> None:
+    Corpus(copy).verify()
+    assert fingerprint(Corpus(copy).manifest) == Corpus(copy).fingerprint
+
+
+@pytest.mark.parametrize("place", [0, 1, 100_000, -1])
+def test_verify_names_a_shard_with_one_flipped_bit(copy: Path, place: int) -> None:
+    flip(shard(copy), place)
+    with pytest.raises(ValueError) as caught:
+        Corpus(copy).verify()
+    assert str(caught.value).startswith(f"shard={str(shard(copy))!r} is damaged; ")
+
+
+def test_verify_notices_an_altered_manifest(copy: Path) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    flip(shard(copy), 4)
+    damaged = hash_file(shard(copy))
+    manifest["sources"]["world"]["train"]["shards"][0]["sha256"] = damaged
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="has an altered manifest"):
+        Corpus(copy).verify()
+
+
+def truncate(folder: Path) -> None:
+    """Cut one token off the shard."""
+    shard(folder).write_bytes(shard(folder).read_bytes()[:-2])
+
+
+def delete(folder: Path) -> None:
+    """Delete the shard."""
+    shard(folder).unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"), [(truncate, "has 234012 bytes instead of 234014"), (delete, "is missing")]
+)
+def test_a_shard_of_the_wrong_size_is_refused_at_opening(
+    copy: Path, damage: Callable[[Path], None], problem: str
+) -> None:
+    damage(copy)
+    with pytest.raises(ValueError) as caught:
+        Corpus(copy)
+    assert str(caught.value).startswith(f"shard={str(shard(copy))!r} {problem}; ")
+
+
+def test_another_tokenizer_is_refused_at_opening(copy: Path) -> None:
+    train(["quite another text"], 300, copy / "tokenizer")
+    with pytest.raises(ValueError, match="was prepared with another tokenizer or policy than the one beside it"):
+        Corpus(copy)
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has no manifest\.json; prepare it: python -m experiments\.prepare"):
+        Corpus(tmp_path)
+
+
+def test_another_format_is_refused(copy: Path) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
+    with pytest.raises(ValueError, match="has format 99; prepare it again"):
+        Corpus(copy)

@@ -1,0 +1,227 @@
+"""Every estimator against terms written out one forward pass at a time, for each way of reading a model."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+
+from ettin_core.data.corpus import Corpus
+from ettin_core.data.world import fact_items
+from ettin_core.evaluation.choices import corpus_world
+from ettin_core.evaluation.model import EvaluatedModel, Reading
+from ettin_core.evaluation.scoring import Segmented, fill, left_to_right, pseudo_likelihood, segment
+from ettin_core.model.config import ModelConfig, View
+from ettin_core.model.transformer import Transformer
+
+DIRECTIONS = {"clm": "causal", "mlm": "bidirectional", "mntp": "bidirectional"}
+MASKED = ("mlm", "mntp")
+
+
+def tiny(
+    corpus: Corpus, objective: str = "clm", seed: int = 0, context: int = 64, batch_tokens: int = 8192
+) -> EvaluatedModel:
+    """A random model whose predictions are sharp and depend on all that it sees."""
+    size = -(-corpus.tokenizer.vocab_size // 64) * 64
+    model = Transformer(ModelConfig(size, 32, 4, 1, 48, local_window=2), seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter *= 8
+    view = View(DIRECTIONS[objective], 160_000.0, 10_000.0)
+    return EvaluatedModel(model, view, objective, corpus.tokenizer, context, "cpu", batch_tokens)
+
+
+def rigged(
+    corpus: Corpus, bias: torch.Tensor | None = None, objective: str = "clm", context: int = 64
+) -> EvaluatedModel:
+    """A model that predicts the same distribution everywhere: softmax of `bias`, or (None) uniform."""
+    evaluated = tiny(corpus, objective, context=context)
+    with torch.no_grad():
+        evaluated.model.head.norm.weight.zero_()
+        if bias is not None:
+            evaluated.model.output_bias.copy_(bias)
+    return evaluated
+
+
+@torch.no_grad()
+def answer(model: EvaluatedModel, row: Sequence[int], position: int, target: int) -> float:
+    """log p(target) at one output position of one row, alone in its batch."""
+    tokens = torch.tensor([list(row)])
+    states = model.model(tokens, torch.zeros_like(tokens), torch.arange(len(row))[None], model.view)
+    return float(model.model.logits(states[0]).double().log_softmax(-1)[position, target])
+
+
+@pytest.fixture(scope="module")
+def text() -> Segmented:
+    """Three tokens; the first two are one word."""
+    return Segmented(ids=(300, 411, 522), ends=(3, 5, 9), words=(0, 0, 1))
+
+
+def test_left_to_right_of_a_causal_model(corpus: Corpus, text: Segmented) -> None:
+    model, bos, (a, b, c) = tiny(corpus), corpus.tokenizer.special.bos, text.ids
+    terms = [answer(model, (bos,), 0, a), answer(model, (bos, a), 1, b), answer(model, (bos, a, b), 2, c)]
+    assert left_to_right(model, [text]) == pytest.approx([sum(terms)], abs=1e-5)
+    assert left_to_right(model, [text], [(1, 2)]) == pytest.approx([sum(terms[1:])], abs=1e-5)
+
+
+@pytest.mark.parametrize(("objective", "shift"), [("mlm", 0), ("mntp", 1)])
+def test_left_to_right_of_a_masked_model(objective: str, shift: int, corpus: Corpus, text: Segmented) -> None:
+    model, special, (a, b, c) = tiny(corpus, objective), corpus.tokenizer.special, text.ids
+    bos, mask, eos = special.bos, special.mask, special.eos
+    terms = [
+        answer(model, (bos, mask, mask, mask, eos), 1 - shift, a),
+        answer(model, (bos, a, mask, mask, mask, eos), 2 - shift, b),
+        answer(model, (bos, a, b, mask, mask, mask, eos), 3 - shift, c),
+    ]
+    assert left_to_right(model, [text]) == pytest.approx([sum(terms)], abs=1e-5)
+    assert left_to_right(model, [text], [(0, 2)]) == pytest.approx([terms[0] + terms[2]], abs=1e-5)
+
+
+@pytest.mark.parametrize(("objective", "shift"), [("mlm", 0), ("mntp", 1)])
+def test_pseudo_likelihood_hides_the_rest_of_the_word(
+    objective: str, shift: int, corpus: Corpus, text: Segmented
+) -> None:
+    model, special, (a, b, c) = tiny(corpus, objective), corpus.tokenizer.special, text.ids
+    bos, mask, eos = special.bos, special.mask, special.eos
+    terms = [
+        answer(model, (bos, mask, mask, c, eos), 1 - shift, a),
+        answer(model, (bos, a, mask, c, eos), 2 - shift, b),
+        answer(model, (bos, a, b, mask, eos), 3 - shift, c),
+    ]
+    assert pseudo_likelihood(model, [text]) == pytest.approx([sum(terms)], abs=1e-5)
+
+
+@pytest.mark.parametrize(("objective", "shift"), [("mlm", 0), ("mntp", 1)])
+def test_fill_reveals_a_gap_from_left_to_right(objective: str, shift: int, corpus: Corpus, text: Segmented) -> None:
+    model, special, (a, b, c) = tiny(corpus, objective), corpus.tokenizer.special, text.ids
+    bos, mask, eos = special.bos, special.mask, special.eos
+    gap = answer(model, (bos, mask, b, mask, eos), 1 - shift, a) + answer(model, (bos, a, b, mask, eos), 3 - shift, c)
+    single = answer(model, (bos, a, mask, c, eos), 2 - shift, b)
+    assert fill(model, [text], [[(0, 2)]]) == pytest.approx([gap], abs=1e-5)
+    assert fill(model, [text, text], [[(1,)], [(0, 2), (1,)]]) == pytest.approx([single, gap + single], abs=1e-5)
+
+
+def test_the_three_estimators_are_three_different_numbers(corpus: Corpus, text: Segmented) -> None:
+    model = tiny(corpus, "mlm")
+    scores = [
+        left_to_right(model, [text])[0],
+        pseudo_likelihood(model, [text])[0],
+        fill(model, [text], [[(0, 1, 2)]])[0],
+    ]
+    assert min(abs(x - y) for x in scores for y in scores if x is not y) > 1e-2
+
+
+def test_a_causal_model_fills_no_gaps(corpus: Corpus, text: Segmented) -> None:
+    with pytest.raises(AssertionError, match="causal"):
+        fill(tiny(corpus), [text], [[(0,)]])
+
+
+def test_conditionals_of_a_causal_model_sum_to_the_whole(corpus: Corpus, text: Segmented) -> None:
+    model = tiny(corpus)
+    parts = left_to_right(model, [text] * 3, [(0,), (1,), (2,)])
+    assert sum(parts) == pytest.approx(left_to_right(model, [text])[0], abs=1e-5)
+
+
+def test_a_pseudo_likelihood_of_one_word_is_a_distribution_over_its_first_token(corpus: Corpus) -> None:
+    model = tiny(corpus, "mlm")
+    texts = [Segmented((token, 400), (1, 2), (0, 1)) for token in range(model.model.config.vocab_size)]
+    total = torch.tensor(fill(model, texts, [[(0,)]] * len(texts))).logsumexp(0)
+    assert float(total) == pytest.approx(0, abs=1e-5)
+
+
+ESTIMATORS: dict[str, Callable[[EvaluatedModel, list[Segmented]], list[float]]] = {
+    "left_to_right": left_to_right,
+    "pseudo_likelihood": pseudo_likelihood,
+}
+
+
+@pytest.mark.parametrize(
+    ("objective", "name"), [(o, n) for o in DIRECTIONS for n in ESTIMATORS if o in MASKED or n == "left_to_right"]
+)
+def test_scores_do_not_depend_on_batching(objective: str, name: str, corpus: Corpus) -> None:
+    sentences = ["The nurse was late.", "A", "On Monday, the two old keys near the box were gone. She hid the map."]
+    texts = [segment(corpus.tokenizer, sentence) for sentence in sentences]
+    scores = [ESTIMATORS[name](tiny(corpus, objective, batch_tokens=size), texts) for size in (16, 200, 8192)]
+    assert scores[0] == pytest.approx(scores[2], abs=1e-5)
+    assert scores[1] == pytest.approx(scores[2], abs=1e-5)
+    alone = [ESTIMATORS[name](tiny(corpus, objective), [text])[0] for text in texts]
+    assert alone == pytest.approx(scores[2], abs=1e-5)
+
+
+def test_answers_come_back_in_the_order_of_the_questions(corpus: Corpus) -> None:
+    model = tiny(corpus, batch_tokens=16)
+    rows = [(1, 300, 301, 302), (1, 400), (1, 500, 501)]
+    readings = [Reading(row, (0, len(row) - 2), (row[1], row[-1])) for row in rows]
+    expected = [[answer(model, row, 0, row[1]), answer(model, row, len(row) - 2, row[-1])] for row in rows]
+    for values, terms in zip(model.log_probabilities(readings), expected, strict=True):
+        assert values == pytest.approx(terms, abs=1e-5)
+
+
+def test_answers_say_whether_the_target_is_the_likeliest(corpus: Corpus) -> None:
+    bias = torch.zeros(1024)
+    bias[300] = 3.0
+    ((_, right),) = rigged(corpus, bias).answers([Reading((1, 300, 301), (0, 1), (300, 301))])
+    assert right.tolist() == [True, False]
+
+
+def test_a_reading_without_questions_is_an_empty_answer(corpus: Corpus) -> None:
+    assert tiny(corpus).sums([Reading((1, 300), (), ()), Reading((1,), (), ())]) == [0.0, 0.0]
+
+
+def test_a_model_that_gives_no_numbers_is_refused(corpus: Corpus, text: Segmented) -> None:
+    model = tiny(corpus)
+    with torch.no_grad():
+        model.model.output_bias[7] = float("nan")
+    with pytest.raises(ValueError, match="not finite"):
+        left_to_right(model, [text])
+
+
+@pytest.mark.parametrize(("objective", "position"), [("mlm", 5), ("mntp", 4), ("clm", 4)])
+def test_read_position(objective: str, position: int, corpus: Corpus) -> None:
+    assert tiny(corpus, objective).read_position(5) == position
+
+
+WORDS = ("Zoë", "ate", "crème", "brûlée", "☃\N{PILE OF POO}", "再见。", "naïvely.")
+
+
+def test_words_and_characters_of_many_bytes(corpus: Corpus) -> None:
+    tokenizer = corpus.tokenizer
+    text = segment(tokenizer, " ".join(WORDS))
+    assert tokenizer.decode(text.ids) == " ".join(WORDS)
+    assert max(text.words) == len(WORDS) - 1
+    for number, word in enumerate(WORDS):
+        own = text.tokens_of_words({number})
+        assert tokenizer.decode(text.ids[place] for place in own).strip() == word
+    assert text.ends == tuple(sorted(text.ends)) and text.ends[-1] == len(" ".join(WORDS))
+
+
+@pytest.mark.parametrize("number", range(1, len(WORDS)))
+def test_an_option_of_many_bytes_is_cut_at_its_edges(number: int, corpus: Corpus) -> None:
+    tokenizer = corpus.tokenizer
+    prefix, option = " ".join(WORDS[:number]), f" {WORDS[number]}"
+    text = segment(tokenizer, f"{prefix}{option} and so on.")
+    own = text.tokens_between(len(prefix), len(prefix + option))
+    assert tokenizer.decode(text.ids[place] for place in own) == option
+
+
+def test_an_option_can_begin_the_text(corpus: Corpus) -> None:
+    text = segment(corpus.tokenizer, "The nurse was late.")
+    own = text.tokens_between(0, 3)
+    assert corpus.tokenizer.decode(text.ids[place] for place in own) == "The"
+    assert text.tokens_after(3) == tuple(range(len(own), len(text.ids)))
+
+
+def test_the_gap_of_a_fact_holds_exactly_its_option(corpus: Corpus) -> None:
+    world = corpus_world(corpus)
+    assert world is not None
+    for item in fact_items(world, 12):
+        for option in item.choices:
+            text = segment(corpus.tokenizer, item.prefix + option + item.suffix)
+            own = text.tokens_between(len(item.prefix), len(item.prefix + option))
+            assert corpus.tokenizer.decode(text.ids[place] for place in own) == option
+
+
+def test_white_space_at_the_edges_belongs_to_a_word(corpus: Corpus) -> None:
+    text = segment(corpus.tokenizer, "  The  nurse\n")
+    assert set(text.words) == {0, 1}
+    assert sorted(text.tokens_of_words({0}) + text.tokens_of_words({1})) == list(range(len(text.ids)))

@@ -1,0 +1,289 @@
+"""Measuring a run: what is written, what is left alone, what is refused."""
+
+import hashlib
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ettin_core.data.corpus import Corpus
+from ettin_core.evaluation import suite
+from ettin_core.evaluation.protocol import Protocol, SuiteConfig
+from ettin_core.evaluation.suite import PROTOCOLS, evaluate, open_model
+from ettin_core.foundation.storage import read_json, read_json_lines
+from ettin_core.records.folders import RunFolder
+from ettin_core.training.run import RunConfig
+from tests.runs import MEMBERS, tiny_run, train_tiny
+
+SUITE = SuiteConfig(1000, 6, 1, None, 4096)
+FILES = {"measurements.jsonl", "items.jsonl", "settings.json"}
+Trained = dict[str, tuple[RunConfig, RunFolder]]
+
+
+@pytest.fixture(scope="session")
+def evaluated(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A trained and measured run of every member."""
+    root = tmp_path_factory.mktemp("evaluated")
+    found = {}
+    for member in MEMBERS:
+        run = tiny_run(corpus, member)
+        found[member] = run, train_tiny(run, root, corpus)
+        evaluate(*found[member], corpus, SUITE)
+    return found
+
+
+@pytest.fixture
+def copied(evaluated: Trained, tmp_path: Path) -> Callable[..., tuple[RunConfig, RunFolder]]:
+    """Copies of the runs that a test may change, with or without their evaluations."""
+
+    def copy(member: str, measured: bool = True) -> tuple[RunConfig, RunFolder]:
+        run, folder = evaluated[member]
+        ignore = None if measured else shutil.ignore_patterns("evaluations")
+        shutil.copytree(folder.path, tmp_path / run.name, ignore=ignore)
+        return run, RunFolder(tmp_path / run.name)
+
+    return copy
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the protocols measured from now on."""
+    names: list[str] = []
+
+    def counting(protocol: Protocol) -> Protocol:
+        def measure(*arguments: Any) -> Any:
+            names.append(protocol.name)
+            return protocol.measure(*arguments)
+
+        return replace(protocol, measure=measure)
+
+    monkeypatch.setattr(suite, "PROTOCOLS", tuple(counting(protocol) for protocol in PROTOCOLS))
+    return names
+
+
+def names_for(member: str) -> list[str]:
+    """The protocols defined for a member."""
+    kind = "causal" if member == "decoder" else "masked"
+    return [protocol.name for protocol in PROTOCOLS if kind in protocol.kinds]
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Every file of a folder by its content."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_every_protocol_that_applies_is_written(member: str, evaluated: Trained) -> None:
+    folder = evaluated[member][1]
+    written = {path.name: {file.name for file in path.iterdir()} for path in (folder.path / "evaluations").iterdir()}
+    assert written == {f"{name}@1": FILES for name in names_for(member)}
+
+
+def test_shared_protocols_ask_every_member_the_same(evaluated: Trained) -> None:
+    for name in set(names_for("encoder")) & set(names_for("decoder")):
+        asked = [
+            [(item.task, item.item, item.details.get("group")) for item in folder.items(name)]
+            for _, folder in evaluated.values()
+        ]
+        assert asked[0] == asked[1] == asked[2] and asked[0]
+
+
+def test_masked_members_are_scored_on_equally_many_tokens(evaluated: Trained) -> None:
+    counts = [
+        [(item.item, item.details["tokens"]) for item in evaluated[member][1].items("heldout_mlm")]
+        for member in ("encoder", "mntp")
+    ]
+    assert counts[0] == counts[1] and counts[0]
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_measurements_say_where_they_come_from(member: str, corpus: Corpus, evaluated: Trained) -> None:
+    run, folder = evaluated[member]
+    summary = folder.summary()
+    measurements = folder.measurements()
+    assert {row.protocol for row in measurements} == set(names_for(member))
+    for row in measurements:
+        assert (row.run, row.member, row.size, row.seed) == (run.name, member, "tiny", run.seeds.initialisation)
+        assert row.checkpoint == summary["final_checkpoint"]
+        assert row.provenance["weights"] == open_model(run, folder, corpus, None, "cpu")[2]
+        assert row.provenance["fingerprint"] == corpus.fingerprint
+        assert row.provenance["libraries"]["torch"] and row.provenance["libraries"]["numpy"]
+        assert row.provenance["settings"]["items"] == SUITE.items
+        assert row.value is None or np.isfinite(row.value)
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_accuracy_is_the_mean_of_its_items(member: str, evaluated: Trained) -> None:
+    folder = evaluated[member][1]
+    checked = 0
+    for row in folder.measurements():
+        if row.metric != "accuracy" or row.protocol == "heldout_mlm":
+            continue
+        values = defaultdict(list)
+        for item in folder.items(row.protocol):
+            values[item.task].append(item.value)
+            values[f"{item.task}/{item.details['group']}"].append(item.value)
+        assert row.n == len(values[row.task])
+        assert row.value == pytest.approx(np.mean(values[row.task]))
+        checked += 1
+    assert checked >= 2
+
+
+@pytest.mark.parametrize(("member", "protocol"), [("decoder", "heldout_clm"), ("encoder", "heldout_mlm")])
+def test_loss_is_the_weighted_mean_of_its_items(member: str, protocol: str, evaluated: Trained) -> None:
+    folder = evaluated[member][1]
+    (loss,) = [row for row in folder.measurements() if (row.protocol, row.metric) == (protocol, "loss")]
+    items = folder.items(protocol)
+    weights = [item.details["tokens"] for item in items]
+    assert loss.n == sum(weights)
+    assert loss.value == pytest.approx(np.average([item.value for item in items], weights=weights))
+
+
+@pytest.mark.parametrize("changed", [{}, {"batch_tokens": 64}])
+def test_measuring_again_measures_nothing(
+    changed: dict[str, int], corpus: Corpus, copied: Callable, measured: list[str]
+) -> None:
+    run, folder = copied("encoder")
+    before = hashes(folder.path)
+    again = evaluate(run, folder, corpus, replace(SUITE, **changed))  # type: ignore[arg-type]
+    assert measured == []
+    assert hashes(folder.path) == before
+    assert again == folder.measurements()
+
+
+@pytest.mark.parametrize("changed", [{"items": 7}, {"heldout_tokens": 1001}])
+def test_other_settings_are_measured_again(
+    changed: dict[str, int], corpus: Corpus, copied: Callable, measured: list[str]
+) -> None:
+    run, folder = copied("decoder")
+    rows = evaluate(run, folder, corpus, replace(SUITE, **changed))  # type: ignore[arg-type]
+    assert measured == names_for("decoder")
+    assert all(row.provenance["settings"][key] == value for row in rows for key, value in changed.items())
+    assert len({(row.protocol, row.task, row.metric) for row in rows}) == len(rows)  # replaced, not appended
+
+
+def test_progress_names_the_protocols(corpus: Corpus, copied: Callable) -> None:
+    told: list[str] = []
+    evaluate(*copied("encoder"), corpus, SUITE, progress=told.append)
+    assert told == names_for("encoder")
+
+
+def test_measuring_twice_gives_the_same_records(corpus: Corpus, evaluated: Trained, copied: Callable) -> None:
+    run, folder = copied("encoder", measured=False)
+    evaluate(run, folder, corpus, SUITE)
+    assert hashes(folder.path / "evaluations") == hashes(evaluated["encoder"][1].path / "evaluations")
+
+
+@pytest.mark.parametrize("place", ["measuring", "writing"])
+def test_an_interrupted_protocol_leaves_no_trace(
+    place: str, corpus: Corpus, copied: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, folder = copied("encoder", measured=False)
+    third = names_for("encoder")[2]
+
+    def stop(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if place == "measuring":
+            protocols = tuple(replace(item, measure=stop) if item.name == third else item for item in PROTOCOLS)
+            patch.setattr(suite, "PROTOCOLS", protocols)
+        else:
+            write = suite.write_json
+            patch.setattr(suite, "write_json", lambda path, value: (stop if third in str(path) else write)(path, value))
+        before = hashes(folder.path)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(run, folder, corpus, SUITE)
+    after = hashes(folder.path)
+    done = [f"{name}@1" for name in names_for("encoder")[:2]]
+    assert sorted(path.name for path in (folder.path / "evaluations").iterdir()) == sorted(done)
+    assert {name: value for name, value in after.items() if not name.startswith("evaluations")} == before
+    assert any(name.startswith("checkpoints") for name in before)
+    evaluate(run, folder, corpus, SUITE)
+    assert {key: value for key, value in hashes(folder.path).items() if key in after} == after  # only what was missing
+    assert {row.protocol for row in folder.measurements()} == set(names_for("encoder"))
+
+
+def test_an_earlier_checkpoint_is_measured_beside_the_last(corpus: Corpus, copied: Callable) -> None:
+    run, folder = copied("decoder")
+    before = hashes(folder.path)
+    rows = evaluate(run, folder, corpus, SUITE, checkpoint="step12")
+    assert {row.checkpoint for row in rows} == {"step12"}
+    assert {key: value for key, value in hashes(folder.path).items() if key in before} == before
+    assert rows[0].provenance["weights"] != folder.measurements()[0].provenance["weights"]
+
+
+def test_a_checkpoint_is_opened_as_its_phase_trained_it(corpus: Corpus, evaluated: Trained) -> None:
+    run, folder = evaluated["decoder"]
+    early, name, _ = open_model(run, folder, corpus, "step12", "cpu")
+    assert (name, early.context, early.view) == ("step12", 48, run.phases[0].view("causal"))
+    last, name, _ = open_model(run, folder, corpus, None, "cpu")
+    assert (name, last.context, last.view) == (folder.summary()["final_checkpoint"], 80, run.phases[1].view("causal"))
+    assert early.view != last.view
+    assert not last.model.training
+
+
+def test_a_phase_is_known_by_its_whole_prefix(corpus: Corpus, evaluated: Trained, copied: Callable) -> None:
+    run, folder = copied("decoder")
+    phases = {
+        name: replace(phase, prefix=prefix)
+        for (name, phase), prefix in zip(run.recipe.phases.items(), ("d", "decay"), strict=True)
+    }
+    other = replace(run, recipe=replace(run.recipe, phases=phases))
+    (folder.checkpoints / "decay5").rename(folder.checkpoints / "decay8")
+    index = folder.checkpoints / "decay8" / "index.json"
+    index.write_text(json.dumps(read_json(index) | {"identity": other.name}))
+    assert open_model(other, folder, corpus, "decay8", "cpu")[0].view == other.phases[1].view("causal")
+
+
+def test_an_unknown_checkpoint_is_refused_with_the_known_ones(corpus: Corpus, evaluated: Trained) -> None:
+    run, folder = evaluated["encoder"]
+    known = sorted(path.name for path in folder.checkpoints.iterdir())
+    assert "step12" in known
+    with pytest.raises(ValueError, match="checkpoint='step99' is not a checkpoint") as caught:
+        evaluate(run, folder, corpus, SUITE, checkpoint="step99")
+    assert ", ".join(known) in str(caught.value)
+
+
+def test_another_corpus_is_refused(corpus: Corpus, evaluated: Trained) -> None:
+    run, folder = evaluated["encoder"]
+    with pytest.raises(ValueError, match="is not the one the run was trained on"):
+        evaluate(replace(run, fingerprint="0" * 64), folder, corpus, SUITE)
+
+
+def test_a_damaged_checkpoint_is_refused(corpus: Corpus, copied: Callable) -> None:
+    run, folder = copied("encoder", measured=False)
+    file = folder.checkpoints / folder.summary()["final_checkpoint"] / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match="model.safetensors' is damaged"):
+        evaluate(run, folder, corpus, SUITE)
+    assert not (folder.path / "evaluations").exists()
+
+
+def test_a_run_that_has_not_ended_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    run = tiny_run(corpus)
+    folder = train_tiny(run, tmp_path, corpus, stop_after=5)
+    with pytest.raises(ValueError, match="is not complete"):
+        evaluate(run, folder, corpus, SUITE)
+
+
+def test_records_are_json_lines_of_the_schema(evaluated: Trained) -> None:
+    folder = evaluated["decoder"][1]
+    for path in (folder.path / "evaluations").glob("*/*.jsonl"):
+        kind = "measurement" if path.name == "measurements.jsonl" else "item"
+        rows = read_json_lines(path)
+        assert rows and all(row["kind"] == kind and row["protocol"] == path.parent.name.split("@")[0] for row in rows)
+
+
+def test_protocol_names_are_distinct_and_kinds_known() -> None:
+    assert len({protocol.name for protocol in PROTOCOLS}) == len(PROTOCOLS)
+    assert {kind for protocol in PROTOCOLS for kind in protocol.kinds} == {"causal", "masked"}

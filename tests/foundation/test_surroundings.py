@@ -1,0 +1,58 @@
+"""Errors, provenance, and the process group of one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ettin_core.foundation import provenance
+from ettin_core.foundation.distributed import ProcessGroup, join
+from ettin_core.foundation.errors import invalid
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_an_error_says_field_value_problem_and_remedy() -> None:
+    error = invalid("size", "17n", "is not a known size", "use one of nano, micro")
+    assert isinstance(error, ValueError)
+    assert str(error) == "size='17n' is not a known size; use one of nano, micro."
+
+
+def test_provenance_names_code_libraries_machine_and_command() -> None:
+    origin = provenance.provenance()
+    assert set(origin) == {"commit", "dirty", "code", "libraries", "machine", "command"}
+    assert origin["libraries"]["torch"] == torch.__version__.split("+")[0] or "+" in origin["libraries"]["torch"]
+    assert len(str(origin["code"])) == 64
+
+
+def test_the_code_hash_changes_with_one_character_or_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hash_of(name: str, text: str) -> str:
+        root = tmp_path / f"{name}{len(text)}" / "ettin_core"
+        (root / "foundation").mkdir(parents=True)
+        (root / "foundation" / "provenance.py").write_text("")
+        (root / name).write_text(text)
+        monkeypatch.setattr(provenance, "__file__", str(root / "foundation" / "provenance.py"))
+        return provenance.code_hash.__wrapped__()
+
+    assert len({hash_of("a.py", "x"), hash_of("a.py", "xx"), hash_of("b.py", "x")}) == 3
+
+
+def test_foundation_but_for_the_process_group_imports_without_torch() -> None:
+    names = ["errors", "provenance", "randomness", "storage", "structures"]
+    code = "import sys; " + "; ".join(f"import ettin_core.foundation.{name}" for name in names)
+    code += "; assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_a_process_alone_is_the_whole_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    group = join()
+    assert group == ProcessGroup(rank=0, world_size=1, local_rank=0) and group.is_main
+    assert group.sum(torch.tensor([3, 4])).tolist() == [3, 4]
+    group.barrier()
+
+
+def test_only_rank_zero_is_main() -> None:
+    assert [ProcessGroup(rank, 3).is_main for rank in range(3)] == [True, False, False]

@@ -1,0 +1,74 @@
+"""The README's commands, copied out of it and run in a tiny setting."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.strip().splitlines()]
+# What makes each command tiny. The commands themselves stay as printed.
+SMALLER = {
+    "experiments.study": " recipe=smoke recipe@conversion=smoke_conversion suite=smoke data.vocab_size=1024",
+    "experiments.status": " recipe=smoke recipe@conversion=smoke_conversion suite=smoke data.vocab_size=1024",
+    "experiments.train": " recipe=smoke data.documents=1500 data.vocab_size=1024",
+    "experiments.convert": " recipe=smoke_conversion",
+    "experiments.evaluate": " suite=smoke",
+}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A newcomer's folder with some text of their own."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    text = " ".join(f"The {word} cat sat on mat number {number}." for number in range(40) for word in ("old", "new"))
+    (folder / "my_text").mkdir()
+    for number in range(400):
+        (folder / "my_text" / f"{number}.txt").write_text(f"Document {number}. {text}")
+    return folder
+
+
+def smaller(command: str) -> str:
+    """The command with tiny settings at its end."""
+    module = command.split()[2] if command.startswith("python -m") else ""
+    options = SMALLER.get(module, "")
+    if "data=text" not in command and module in ("experiments.study", "experiments.status"):
+        options += " data.documents=1500"
+    return command + options
+
+
+def shell(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a command as a newcomer would, with this environment's Python."""
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    return subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_every_command_of_the_readme_runs(workplace: Path) -> None:
+    assert len(COMMANDS) >= 10
+    for command in COMMANDS:
+        done = shell(smaller(command), workplace)
+        assert done.returncode == 0, f"{command}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+    assert (workplace / "report" / "index.html").exists()
+    python = re.findall(r"```python\n(.*?)```", README, re.S)[0]
+    done = shell(f"python - <<'END'\n{python}END", workplace)
+    assert done.returncode == 0, done.stderr[-1500:]
+    assert "token_str" in done.stdout
+
+
+def test_the_tree_of_the_readme_is_true() -> None:
+    tree = re.search(r"```\npaper/.*?```", README, re.S)
+    assert tree is not None
+    rooms = re.findall(r"^  (\w+)/", tree[0], re.M)
+    real = {path.name for path in (ROOT / "ettin_core").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert set(rooms) == real
+    for top in re.findall(r"^(\w+)/", tree[0], re.M):
+        assert (ROOT / top).is_dir(), top

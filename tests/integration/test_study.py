@@ -1,0 +1,108 @@
+"""A whole study in a tiny setting: killed and started again it ends with the numbers of an undisturbed one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ettin_core.records.folders import run_folders
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-m", "experiments.study", "experiment=smoke", "export=false"]
+
+
+def start(folder: Path, *options: str) -> "subprocess.Popen[str]":
+    """Start the smoke study in a folder."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    log = (folder / "log").open("a")
+    return subprocess.Popen([*COMMAND, *options], cwd=folder, env=environment, stdout=log, stderr=log, text=True)
+
+
+def finished(folder: Path, *options: str) -> str:
+    """Run the smoke study to its end and return what it printed."""
+    assert start(folder, *options).wait(timeout=280) == 0, (folder / "log").read_text()[-3000:]
+    return (folder / "log").read_text()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study that nobody touched."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    finished(folder)
+    return folder
+
+
+def numbers(folder: Path) -> dict[str, tuple]:
+    """Weights, training rows and measurements by run: everything but the wall clock."""
+    found = {}
+    for run in run_folders(folder / "runs"):
+        measured = [(row.protocol, row.task, row.metric, row.value, row.n) for row in run.measurements()]
+        found[run.name] = (run.summary()["final_weights"], run.metrics_file.read_text(), measured)
+    return found
+
+
+def test_it_ends_with_verdict_table_and_paths(undisturbed: Path) -> None:
+    printed = (undisturbed / "log").read_text()
+    assert "encoder_decoder: matched except: direction, member, objective.name" in printed
+    assert printed.count("conversion: matched except: direction") == 2
+    for word in ("encoder", "decoder", "enc-from-dec", "dec-from-enc", "Facts, left to right", "Pronouns"):
+        assert word in printed
+    page = next(line for line in printed.splitlines() if line.startswith("page ")).split()[-1]
+    assert Path(page).exists()
+    assert (Path(page).parent / "loss.pdf").exists()
+
+
+def test_conversions_start_from_their_parents(undisturbed: Path) -> None:
+    summaries = {run.summary()["member"]: run.summary() for run in run_folders(undisturbed / "runs")}
+    for child, parent in (("enc-from-dec", "decoder"), ("dec-from-enc", "encoder")):
+        assert summaries[child]["initial_weights"] == summaries[parent]["final_weights"]
+        assert summaries[child]["parent"] == summaries[parent]["run"]
+
+
+def test_again_it_repeats_nothing(undisturbed: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.glob("runs/*/COMPLETE")}
+    before |= {path: path.stat().st_mtime_ns for path in undisturbed.glob("runs/*/evaluations/*/measurements.jsonl")}
+    finished(undisturbed)
+    assert len(before) > 20
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_killed_and_started_again_ends_with_the_same_numbers(undisturbed: Path, tmp_path: Path) -> None:
+    for how, moment in ((signal.SIGKILL, 6.0), (signal.SIGINT, 11.0), (signal.SIGKILL, 14.0)):
+        study = start(tmp_path)
+        time.sleep(moment)
+        if study.poll() is None:
+            study.send_signal(how)
+        assert study.wait(timeout=60) in (0, -signal.SIGKILL, 130)
+    finished(tmp_path)
+    assert numbers(tmp_path) == numbers(undisturbed)
+
+
+def test_a_failing_cell_leaves_the_others_and_a_non_zero_status(tmp_path: Path) -> None:
+    for name in ("probing/blimp.jsonl.gz", "bias/winogender.jsonl.gz"):
+        (tmp_path / "sets" / name).parent.mkdir(parents=True)
+        (tmp_path / "sets" / name).write_bytes(b"this is not gzip")
+    study = start(tmp_path, f"suite.eval_data={tmp_path / 'sets'}")
+    assert study.wait(timeout=280) == 2
+    printed = (tmp_path / "log").read_text()
+    for member in ("encoder", "decoder", "enc-from-dec", "dec-from-enc"):
+        assert f"  evaluate {member}: BadGzipFile" in printed
+    assert all(run.complete for run in run_folders(tmp_path / "runs"))
+    assert len(run_folders(tmp_path / "runs")) == 4
+
+
+def test_what_cannot_be_converted_is_refused_before_training(tmp_path: Path) -> None:
+    study = start(tmp_path, "conversion.phases.conversion.context=1000000")
+    assert study.wait(timeout=100) == 2
+    assert "error: " in (tmp_path / "log").read_text()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_evaluations_never_touch_the_checkpoint(undisturbed: Path) -> None:
+    for run in run_folders(undisturbed / "runs"):
+        weights = {row.provenance["weights"] for row in run.measurements()}
+        assert weights == {run.summary()["final_weights"]}
