@@ -27,6 +27,7 @@ class Finding:
     evidence: str
 
 
+SCORES = ("accuracy", "loss")
 _BOTH_LEFT_TO_RIGHT = (f"minimal_pairs.{LEFT_TO_RIGHT}", f"facts.{LEFT_TO_RIGHT}")
 _BOTH_PSEUDO = (f"minimal_pairs.{PSEUDO_LIKELIHOOD}", f"facts.{PSEUDO_LIKELIHOOD}")
 
@@ -44,8 +45,15 @@ EXPECTATIONS = (
         (f"minimal_pairs.{OWN_SCORING}",),
     ),
     Expectation("The decoder is better left to right", "decoder", "encoder", _BOTH_LEFT_TO_RIGHT),
-    Expectation("A converted encoder stays behind the native one", "encoder", "enc-from-dec", _BOTH_PSEUDO),
-    Expectation("A converted decoder stays behind the native one", "decoder", "dec-from-enc", _BOTH_LEFT_TO_RIGHT),
+    Expectation(
+        "A converted encoder stays behind the native one", "encoder", "enc-from-dec", (*_BOTH_PSEUDO, "heldout_mlm")
+    ),
+    Expectation(
+        "A converted decoder stays behind the native one",
+        "decoder",
+        "dec-from-enc",
+        (*_BOTH_LEFT_TO_RIGHT, "heldout_clm"),
+    ),
 )
 
 
@@ -56,7 +64,7 @@ def judge(differences: pd.DataFrame) -> list[Finding]:
 
 def _judge(expectation: Expectation, differences: pd.DataFrame) -> Finding:
     sides = {expectation.better, expectation.worse}
-    scored = differences["protocol"].isin(expectation.protocols) & (differences["metric"] == "accuracy")
+    scored = differences["protocol"].isin(expectation.protocols) & differences["metric"].isin(SCORES)
     rows = [row for row in rows_of(differences[scored]) if {row.left, row.right} == sides]
     rows = [row for row in rows if row.task != ALL] or rows
     supporting, against = 0, 0

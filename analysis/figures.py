@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -135,9 +136,17 @@ def _entropy(cells: pd.DataFrame, block: str) -> list[float]:
 
 def _draw_loss(panel: Axes, run: pd.DataFrame, others: list[str]) -> None:
     look = style.look(run["member"].iloc[0], others)
-    smooth = run["loss"].rolling(max(1, len(run) // ROLLING_SHARE), min_periods=1, center=True).mean()
+    smooth = smoothed(run["loss"].to_numpy(dtype=float))
     panel.plot(run["tokens"], run["loss"], color=look.colour, alpha=0.25, linewidth=0.7)
     panel.plot(run["tokens"], smooth, color=look.colour, linestyle=look.line, linewidth=1.8)
+
+
+def smoothed(values: np.ndarray) -> np.ndarray:
+    """A centred rolling mean whose window shrinks towards both ends, so that the ends are not pulled to the middle."""
+    index = np.arange(len(values))
+    half = np.minimum(np.minimum(index, index[::-1]), len(values) // ROLLING_SHARE // 2)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    return (sums[index + half + 1] - sums[index - half]) / (2 * half + 1)
 
 
 def _shown(cells: pd.DataFrame) -> pd.DataFrame:

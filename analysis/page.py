@@ -1,6 +1,7 @@
 """The page: one self-contained HTML file that a reader can open, print or send."""
 
 import base64
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment
@@ -42,9 +43,7 @@ Everything here is generated from recorded evidence (sha256 <code>{{ fingerprint
 {% for certificate in certificates %}
 <div class="verdict{{ " broken" if certificate.verdict == "not matched" }}">
 <p>{{ spell(certificate) }}</p>
-{% if certificate.differences %}<ul>{% for item in certificate.differences %}
-<li><code>{{ item.field }}</code>: {{ item.left }} / {{ item.right }},
-{{ "allowed" if item.allowed else "not allowed" }}: {{ item.reason }}</li>{% endfor %}</ul>{% endif %}
+<ul>{% for line in told(certificate) %}<li>{{ line }}</li>{% endfor %}</ul>
 </div>
 {% else %}<p>No certificate was found: nothing proves that these runs differ only where they should.</p>{% endfor %}
 
@@ -91,6 +90,7 @@ def page(
         fingerprint=evidence.fingerprint,
         certificates=evidence.certificates,
         spell=verdict,
+        told=differences_told,
         tables=tables,
         entropy=entropy_sentences(cells),
         pictures=[
@@ -105,6 +105,27 @@ def page(
         protocols=_protocols(cells),
         holes=holes(evidence, cells),
     )
+
+
+def differences_told(certificate: dict[str, Any]) -> list[str]:
+    """What a certificate found: allowed differences by the contract's entry, forbidden ones and evidence in full."""
+    lines = {}
+    for item in certificate["differences"]:
+        values = f"{item['left']} / {item['right']}"
+        if not item["allowed"]:
+            lines[item["field"]] = f"{item['field']}: {values}, which the contract does not allow"
+        else:
+            shown = f" ({values})" if item["field"] == item["under"] and len(values) < 60 else ""
+            lines[item["under"]] = f"{item['under']}{shown} may differ: {item['reason']}"
+    equal = [name for name, item in certificate["evidence"].items() if item["equal"]]
+    told = [name for name, item in certificate["evidence"].items() if not item["equal"] and not item.get("required")]
+    broken = [name for name, item in certificate["evidence"].items() if not item["equal"] and item.get("required")]
+    ends = [
+        f"{words}: {', '.join(names)}"
+        for words, names in (("equal", equal), ("differing, as reported", told), ("NOT EQUAL", broken))
+        if names
+    ]
+    return [*lines.values(), *ends]
 
 
 def entropy_sentences(cells: pd.DataFrame) -> list[str]:

@@ -7,7 +7,7 @@ from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.errors import invalid
 from ettin_core.training.phases import RecipeConfig
-from ettin_core.training.run import PlacementConfig, Seeds
+from ettin_core.training.run import PlacementConfig
 from experiments.door import entry
 from experiments.dry_run import describe
 from experiments.requests import Conversion, MemberConfig, open_run
@@ -39,8 +39,7 @@ def main(request: ConvertRequest) -> None:
         raise invalid("to", request.to, "is not a target", "use to=encoder or to=decoder")
     folder, parent = open_run(request.parent)
     member = request.encoder if request.to == "encoder" else request.decoder
-    seeds = Seeds(request.seed, request.seed, request.seed)
-    run = Conversion(member, request.recipe, request.budget, seeds, request.checkpoint).of(parent, folder)
+    run = Conversion(member, request.recipe, request.budget, request.seed, request.checkpoint).of(parent, folder)
     corpus = Corpus(Path(request.corpora_dir) / run.corpus)
     if request.dry_run:
         print(describe(run, corpus))

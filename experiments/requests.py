@@ -133,12 +133,15 @@ def open_run(path: str) -> tuple[RunFolder, RunConfig]:
 
 @dataclass(frozen=True)
 class Conversion:
-    """How a parent is converted: the member it becomes, for how long, and with which seeds."""
+    """How a parent is converted: the member it becomes, for how long, and with which seed for order and masks.
+
+    Its initialisation is the parent's, so the initialisation seed stays: it names the lineage.
+    """
 
     member: MemberConfig
     recipe: RecipeConfig
     budget: float
-    seeds: Seeds
+    seed: int
     checkpoint: CheckpointConfig
 
     def plan(self, parent: RunConfig) -> RunConfig:
@@ -156,7 +159,7 @@ class Conversion:
             direction=self.member.direction,
             objective=self.member.objective,
             recipe=replace(self.recipe, tokens=round(self.budget * parent.tokens)),
-            seeds=self.seeds,
+            seeds=replace(parent.seeds, order=self.seed, masks=self.seed),
             checkpoint=self.checkpoint,
         )
 

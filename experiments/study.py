@@ -92,8 +92,7 @@ class Study:
         """How a converted member comes about."""
         request = self.request
         seed = request.seed + CONVERSION_SEED_OFFSET
-        seeds = Seeds(seed, seed, seed)
-        return Conversion(request.members[member], request.conversion, request.budget, seeds, request.checkpoint)
+        return Conversion(request.members[member], request.conversion, request.budget, seed, request.checkpoint)
 
     def plan_conversion(self, member: str) -> None:
         """Name a conversion's run, which needs its complete parent."""

@@ -132,8 +132,13 @@ def _entropy_bits(corpus: Corpus) -> float | None:
 
 
 def _items(task: str, counts: np.ndarray, losses: np.ndarray) -> list[ItemResult]:
+    """Documents as items whose mean is the loss per token and whose spread is its error.
+
+    A ratio has no items of its own; its linearisation has: ratio + (loss - ratio * tokens) / mean tokens.
+    """
+    ratio = losses.sum() / counts.sum()
+    values = ratio + (losses - ratio * counts) / counts.mean()
     return [
-        ItemResult(task, str(number), float(loss / count), {"tokens": int(count)})
-        for number, (count, loss) in enumerate(zip(counts, losses, strict=True))
-        if count
+        ItemResult(task, str(number), float(value), {"tokens": int(count), "loss": float(loss / max(1, count))})
+        for number, (value, count, loss) in enumerate(zip(values, counts, losses, strict=True))
     ]

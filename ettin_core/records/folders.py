@@ -85,7 +85,7 @@ class RunFolder:
 
     def measurements(self, checkpoint: str | None = None) -> list[Measurement]:
         """Every measurement of every complete protocol (of the last checkpoint, unless another is named)."""
-        files = sorted((self.path / "evaluations" / (checkpoint or "")).glob("*@*/measurements.jsonl"))
+        files = sorted((self.path / "evaluations" / (checkpoint or "")).glob("[!.]*@*/measurements.jsonl"))
         return [from_row(row) for file in files for row in read_json_lines(file)]
 
     def items(self, protocol: str) -> list[Item]:
@@ -103,4 +103,4 @@ def run_folders(root: Path) -> list[RunFolder]:
     """Every run folder under `root`, by name."""
     if not root.is_dir():
         raise invalid("runs", str(root), "is not a folder", "train something first, or give the folder of runs")
-    return [RunFolder(path.parent) for path in sorted(root.glob("*/config.yaml"))]
+    return [RunFolder(path.parent) for path in sorted(root.glob("[!.]*/config.yaml"))]

@@ -177,6 +177,8 @@ def test_blimp_is_measured_in_fields(corpus: Corpus, real_data: Path) -> None:
     assert found["blimp"].reference == 0.5
 
 
-def test_a_missing_evaluation_set_is_named(corpus: Corpus, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="blimp.jsonl.gz' is missing"):
-        list(choices._pairs(corpus, SuiteConfig(1, 1, 1, str(tmp_path), 1)))
+def test_a_missing_evaluation_set_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="lacks probing/blimp.jsonl.gz"):
+        SuiteConfig(1, 1, 1, str(tmp_path), 1)
+    with pytest.raises(ValueError, match="gone.gz"):
+        list(choices.read_rows(tmp_path / "gone.gz"))

@@ -50,7 +50,7 @@ def test_words_that_differ_in_winogender(triples: dict[str, Triple]) -> None:
     [
         ("technician.customer.1", "winogender_participant", "technician", [("she", "he", "they")]),
         ("technician.customer.0", "winogender", "technician", [("she", "he", "they")]),
-        ("engineer.client.1", "winogender_participant", "engineer", [("she", "he", "they"), ("was", "was", "were")]),
+        ("worker.pedestrian.0", "winogender", "worker", [("she", "he", "they"), ("was", "was", "were")]),
     ],
 )
 def test_some_winogender_sentences_by_hand(

@@ -1,0 +1,80 @@
+"""Which checkpoints are written and kept."""
+
+from pathlib import Path
+
+import pytest
+
+from ettin_core.checkpoints.retention import CheckpointConfig, prune
+
+
+def folders(root: Path, names: list[str]) -> list[Path]:
+    """Checkpoint folders with something in them."""
+    for name in names:
+        (root / name).mkdir()
+        (root / name / "file").write_text("x")
+    return [root / name for name in names]
+
+
+def kept(rule: CheckpointConfig, steps: int) -> tuple[list[int], list[int]]:
+    """Steps of a phase after which a checkpoint is written, and those that last."""
+    due = [step for step in range(1, steps + 1) if rule.due(step, steps)]
+    return due, [step for step in due if rule.lasts(step, steps)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "due", "lasting"),
+    [
+        (CheckpointConfig(every_steps=4), [4, 8, 10], [10]),
+        (CheckpointConfig(every_steps=5), [5, 10], [10]),
+        (CheckpointConfig(every_steps=100), [10], [10]),
+        (CheckpointConfig(every_steps=4, keep_every_steps=3), [3, 4, 6, 8, 9, 10], [3, 6, 9, 10]),
+        (CheckpointConfig(every_steps=2, keep_every_steps=4), [2, 4, 6, 8, 10], [4, 8, 10]),
+    ],
+)
+def test_due_and_lasting_steps(rule: CheckpointConfig, due: list[int], lasting: list[int]) -> None:
+    assert kept(rule, 10) == (due, lasting)
+
+
+def test_prune_keeps_the_newest(tmp_path: Path) -> None:
+    passing = folders(tmp_path, ["step1", "step2", "step3", "step4"])
+    assert prune(passing, 2) == passing[2:]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step3", "step4"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_prune_keeps_all_when_there_are_few(tmp_path: Path, count: int) -> None:
+    passing = folders(tmp_path, ["step1", "step2"][:count])
+    assert prune(passing, 2) == passing
+    assert len(list(tmp_path.iterdir())) == count
+
+
+def test_prune_touches_nothing_else(tmp_path: Path) -> None:
+    passing = folders(tmp_path, ["step1", "step2", "step3"])
+    folders(tmp_path, ["step0", "decay9"])
+    prune(passing, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["decay9", "step0", "step2", "step3"]
+
+
+def test_a_checkpoint_written_again_counts_once(tmp_path: Path) -> None:
+    one, two, three = folders(tmp_path, ["step1", "step2", "step3"])
+    assert prune([one, two, two], 2) == [one, two]
+    assert prune([one, two, three, two], 2) == [three, two]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step2", "step3"]
+
+
+def test_a_checkpoint_that_is_already_gone_is_no_error(tmp_path: Path) -> None:
+    passing = [tmp_path / "gone", *folders(tmp_path, ["step2", "step3"])]
+    assert prune(passing, 2) == passing[1:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"every_steps": 0}, "checkpoint.every_steps=0 is not positive"),
+        ({"keep_last": 1}, "checkpoint.keep_last=1 leaves no spare when the newest is damaged"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused(arguments: dict, problem: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        CheckpointConfig(**arguments)
+    assert str(caught.value).startswith(problem)
