@@ -34,8 +34,6 @@ class AuditRequest:
     seeds: Seeds
     precision: str
     checkpoint: CheckpointConfig
-    runs_dir: str
-    corpora_dir: str
 
 
 @entry("audit", AuditRequest)

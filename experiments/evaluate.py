@@ -24,7 +24,6 @@ class EvaluateRequest:
     suite: SuiteConfig
     device: str
     threads: int
-    runs_dir: str
     corpora_dir: str
 
 

@@ -18,7 +18,6 @@ class ExportRequest:
     out: str
     checkpoint: str | None
     overwrite: bool
-    runs_dir: str
     corpora_dir: str
 
 

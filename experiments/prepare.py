@@ -14,7 +14,6 @@ class PrepareRequest:
 
     data: DataConfig
     verify: bool
-    runs_dir: str
     corpora_dir: str
 
 

@@ -23,7 +23,6 @@ class ViewRequest:
     run: str
     step: int
     rows: int
-    runs_dir: str
     corpora_dir: str
 
 
