@@ -1,7 +1,5 @@
 """Choosing the right text: minimal pairs and facts, by log-probability, with the estimators of `scoring`."""
 
-import gzip
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.sources import world_of
-from ettin_core.data.world import World, agreement_pairs, fact_items
+from ettin_core.data.world import agreement_pairs, fact_items
 from ettin_core.evaluation.model import EvaluatedModel
-from ettin_core.evaluation.protocol import BLIMP, ItemResult, Measured, Result, SuiteConfig, mean_result
+from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig, mean_result
 from ettin_core.evaluation.scoring import fill, left_to_right, pseudo_likelihood, segment
-from ettin_core.foundation.errors import invalid
-from ettin_core.foundation.structures import build
+from ettin_core.evaluation.sets import BLIMP, corpus_world, read_rows
 
 
 @dataclass(frozen=True)
@@ -113,13 +108,6 @@ def _accuracy(task: str, scored: list[tuple[Choice, float]]) -> Result:
     return mean_result(task, "accuracy", [value for _, value in scored], reference=chance)
 
 
-def corpus_world(corpus: Corpus) -> World | None:
-    """The world a corpus was written by, if it was."""
-    if corpus.manifest["kind"] != "world":
-        return None
-    return world_of(build(DataConfig, corpus.manifest["config"]))
-
-
 def _pairs(corpus: Corpus, suite: SuiteConfig) -> Iterator[Choice]:
     world = corpus_world(corpus)
     if world is not None:
@@ -140,12 +128,3 @@ def _facts(corpus: Corpus, suite: SuiteConfig) -> Iterator[Choice]:
             yield Choice(
                 item.frequency, item.relation, str(number), item.prefix, item.choices, item.suffix, item.answer
             )
-
-
-def read_rows(file: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a gzipped JSON-lines evaluation set."""
-    if not file.is_file():
-        raise invalid("suite.eval_data", str(file), "is missing", "give the folder that holds it, or eval_data=null")
-    with gzip.open(file, "rt", encoding="utf-8") as stream:
-        for line in stream:
-            yield json.loads(line)

@@ -14,6 +14,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import pack
 from ettin_core.evaluation.model import EvaluatedModel, Reading
 from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig
+from ettin_core.evaluation.sets import corpus_world
 from ettin_core.foundation.randomness import derive
 from ettin_core.objectives.targets import Masking, clm, mntp
 
@@ -29,7 +30,7 @@ def measure_clm(model: EvaluatedModel, corpus: Corpus, suite: SuiteConfig) -> Me
     name, tokens = corpus.manifest["name"], int(counts.sum())
     results = [
         _ratio(name, "loss", losses, counts, tokens, False),
-        _ratio(name, "bits_per_token", bits, counts, tokens, False, _entropy_bits(corpus)),
+        _ratio(name, "bits_per_token", bits, counts, tokens, False, entropy_bits(corpus, documents)),
         _ratio(name, "bits_per_byte", bits, sizes, tokens, False),
     ]
     return results, _items(name, counts, losses)
@@ -122,13 +123,14 @@ def _constant_guess(model: EvaluatedModel, documents: list[np.ndarray]) -> float
     return float(np.bincount(tokens).max() / len(tokens))
 
 
-def _entropy_bits(corpus: Corpus) -> float | None:
-    """The generator's own bits per predicted token over the whole validation split, where it is known."""
-    entries = [splits["validation"] for splits in corpus.manifest["sources"].values()]
-    if any(entry["log_probability"] is None for entry in entries):
+def entropy_bits(corpus: Corpus, documents: list[np.ndarray]) -> float | None:
+    """The generator's own bits per predicted token of exactly these documents (the split's first), where it is known."""
+    world = corpus_world(corpus)
+    if world is None:
         return None
-    predicted = sum(entry["tokens"] - entry["documents"] for entry in entries)  # BOS is given, EOS is predicted
-    return -sum(entry["log_probability"] for entry in entries) / math.log(2) / predicted
+    nats = -sum(document.log_probability for document in world.documents("validation", len(documents)))
+    predicted = sum(len(ids) - 1 for ids in documents)  # BOS is given, EOS is predicted
+    return nats / math.log(2) / predicted
 
 
 def _items(task: str, counts: np.ndarray, losses: np.ndarray) -> list[ItemResult]:
@@ -136,6 +138,8 @@ def _items(task: str, counts: np.ndarray, losses: np.ndarray) -> list[ItemResult
 
     A ratio has no items of its own; its linearisation has: ratio + (loss - ratio * tokens) / mean tokens.
     """
+    if not counts.sum():
+        return []
     ratio = losses.sum() / counts.sum()
     values = ratio + (losses - ratio * counts) / counts.mean()
     return [

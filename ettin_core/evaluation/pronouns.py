@@ -16,10 +16,10 @@ import numpy as np
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.world import pronoun_items
-from ettin_core.evaluation.choices import corpus_world, read_rows
 from ettin_core.evaluation.model import EvaluatedModel
-from ettin_core.evaluation.protocol import WINOGENDER, ItemResult, Measured, Result, SuiteConfig, mean_result
+from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig, mean_result
 from ettin_core.evaluation.scoring import fill, left_to_right, segment
+from ettin_core.evaluation.sets import WINOGENDER, corpus_world, read_rows
 from ettin_core.foundation.errors import invalid
 
 FORMS = ("female", "male", "neutral")
@@ -81,15 +81,14 @@ def differing_words(versions: tuple[str, ...]) -> set[int]:
 
 
 def _summarise(task: str, items: list[ItemResult]) -> list[Result]:
+    known = all(f"truth_{form}" in item.details for item in items for form in FORMS)
     results = []
     for form in FORMS:
-        truth = [item.details[f"truth_{form}"] for item in items if f"truth_{form}" in item.details]
-        reference = float(np.mean(truth)) if truth else None
+        reference = float(np.mean([item.details[f"truth_{form}"] for item in items])) if known else None
         shares = [item.details[form] for item in items]
         results.append(mean_result(task, f"probability_{form}", shares, reference=reference))
-    pairs = [(item.value, item.details["truth_female"]) for item in items if "truth_female" in item.details]
-    if all("truth_male" in item.details for item in items):
-        errors = [abs(value - truth) for value, truth in pairs]
+    if known:
+        errors = [abs(item.value - item.details["truth_female"]) for item in items]
         results.append(mean_result(task, "absolute_error", errors, higher_is_better=False))
     results.append(_correlation(task, items))
     return results

@@ -2,17 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.model import EvaluatedModel
+from ettin_core.evaluation.sets import check_folder
 from ettin_core.foundation.errors import invalid
-
-BLIMP = "probing/blimp.jsonl.gz"
-WINOGENDER = "bias/winogender.jsonl.gz"
 
 
 @dataclass(frozen=True)
@@ -30,13 +27,7 @@ class SuiteConfig:
             if getattr(self, name) < 1:
                 raise invalid(f"suite.{name}", getattr(self, name), "is not positive", "give a positive number")
         if self.eval_data is not None:
-            if not Path(self.eval_data).is_dir():
-                raise invalid(
-                    "suite.eval_data", self.eval_data, "is not a folder", "give the folder of evaluation sets"
-                )
-            for name in (BLIMP, WINOGENDER):
-                if not (Path(self.eval_data) / name).is_file():
-                    raise invalid("suite.eval_data", self.eval_data, f"lacks {name}", "add it, or leave eval_data null")
+            check_folder(self.eval_data)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation import choices, heldout, pronouns
 from ettin_core.evaluation.model import EvaluatedModel, load_weights
 from ettin_core.evaluation.protocol import Protocol, SuiteConfig
+from ettin_core.evaluation.sets import set_hashes
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.provenance import library_versions
 from ettin_core.foundation.storage import folder_under_construction, read_json, write_json
@@ -63,7 +64,9 @@ def evaluate(
 ) -> list[Measurement]:
     """Measure a run with every protocol that applies; those already measured with the same settings are left alone."""
     model, name, weights = open_model(run, folder, corpus, checkpoint, device, suite.batch_tokens)
-    settings = plain(suite) | {"weights": weights, "eval_data": suite.eval_data is not None, "batch_tokens": None}
+    if folder.complete and name == folder.summary()["final_checkpoint"]:
+        checkpoint = None  # the last one by its name is the last one
+    settings = plain(suite) | {"weights": weights, "eval_data": set_hashes(suite.eval_data), "batch_tokens": None}
     for protocol in PROTOCOLS:
         if protocol.applies(model):
             progress(protocol.name)

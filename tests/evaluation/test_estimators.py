@@ -8,7 +8,7 @@ import torch
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.world import fact_items
 from ettin_core.evaluation.choices import corpus_world
-from ettin_core.evaluation.model import EvaluatedModel, Reading
+from ettin_core.evaluation.model import EvaluatedModel, Reading, _chunks
 from ettin_core.evaluation.scoring import Segmented, fill, left_to_right, pseudo_likelihood, segment
 from ettin_core.model.config import ModelConfig, View
 from ettin_core.model.transformer import Transformer
@@ -146,6 +146,17 @@ def test_scores_do_not_depend_on_batching(objective: str, name: str, corpus: Cor
     assert scores[1] == pytest.approx(scores[2], abs=1e-5)
     alone = [ESTIMATORS[name](tiny(corpus, objective), [text])[0] for text in texts]
     assert alone == pytest.approx(scores[2], abs=1e-5)
+
+
+@pytest.mark.parametrize("budget", [1, 16, 200])
+def test_batches_stay_within_their_budget(budget: int) -> None:
+    lengths = [3, 9, 4, 4, 30, 7, 3, 3]
+    order = sorted(range(len(lengths)), key=lambda number: lengths[number])
+    chunks = _chunks(order, lengths, budget)
+    assert [number for chunk in chunks for number in chunk] == order
+    for chunk in chunks:
+        assert len(chunk) == 1 or len(chunk) * max(lengths[number] for number in chunk) <= budget
+    assert len(chunks) == {1: 8, 16: 4, 200: 2}[budget]
 
 
 def test_answers_come_back_in_the_order_of_the_questions(corpus: Corpus) -> None:

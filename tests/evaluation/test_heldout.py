@@ -115,6 +115,12 @@ def test_the_same_tokens_are_masked_for_every_model(corpus: Corpus) -> None:
     assert abs(share - 0.15) < 4 * (0.15 * 0.85 / eligible) ** 0.5
 
 
+def test_equal_documents_are_not_masked_alike(corpus: Corpus) -> None:
+    model, ids = tiny(corpus, "mlm", context=4096), max(corpus.documents("validation"), key=len)
+    one, other, again = (heldout._pieces(model, ids, number, True)[0] for number in (0, 1, 0))
+    assert one == again != other
+
+
 @pytest.mark.parametrize("objective", ["mlm", "mntp"])
 def test_a_masked_token_is_hidden_and_read_where_the_objective_says(objective: str, corpus: Corpus) -> None:
     model, mask = tiny(corpus, objective, context=16), corpus.tokenizer.special.mask
@@ -198,6 +204,13 @@ def test_one_document_has_no_error_and_none_no_value() -> None:
     assert heldout._ratio("t", "m", np.array([2.0]), np.array([4.0]), 4, False).standard_error is None
     nothing = heldout._ratio("t", "m", np.array([0.0, 0.0]), np.array([0.0, 0.0]), 0, False)
     assert nothing.value is None and nothing.standard_error is None
+    assert heldout._items("t", np.zeros(2), np.zeros(2)) == []
+
+
+def test_items_of_a_ratio_by_hand() -> None:
+    items = heldout._items("t", np.array([1.0, 2.0, 0.0]), np.array([2.0, 6.0, 0.0]))
+    assert [item.value for item in items] == pytest.approx([8 / 3 - 2 / 3, 8 / 3 + 2 / 3, 8 / 3])
+    assert [item.details["loss"] for item in items] == [2, 3, 0]
 
 
 def test_documents_are_whole_and_within_the_limit(corpus: Corpus) -> None:

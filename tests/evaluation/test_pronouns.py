@@ -133,6 +133,13 @@ def test_shares_do_not_depend_on_batching(objective: str, corpus: Corpus) -> Non
     assert two == pytest.approx(three, abs=1e-5)
 
 
+def test_a_long_sentence_beside_a_short_one_keeps_its_shares(corpus: Corpus) -> None:
+    long = triple(tuple("It was late . " * 60 + version for version in WERE))  # type: ignore[arg-type]
+    model = rigged(corpus, torch.randn(1024, generator=torch.Generator().manual_seed(3)).log_softmax(-1))
+    together = pronoun_shares(model, [triple(WERE), long])
+    assert together[1] == pytest.approx(together[0], abs=1e-3)  # sums of a thousand nats in single precision
+
+
 def test_truths_of_the_world_sum_to_one(corpus: Corpus) -> None:
     for item in pronouns._triples(corpus, SUITE):
         assert sum(item.truth.values()) == pytest.approx(1)

@@ -136,13 +136,16 @@ def test_accuracy_is_the_mean_of_its_items(member: str, evaluated: Trained) -> N
 
 
 @pytest.mark.parametrize(("member", "protocol"), [("decoder", "heldout_clm"), ("encoder", "heldout_mlm")])
-def test_loss_is_the_weighted_mean_of_its_items(member: str, protocol: str, evaluated: Trained) -> None:
+def test_loss_and_its_error_follow_from_the_items(member: str, protocol: str, evaluated: Trained) -> None:
     folder = evaluated[member][1]
     (loss,) = [row for row in folder.measurements() if (row.protocol, row.metric) == (protocol, "loss")]
     items = folder.items(protocol)
+    values = [item.value for item in items]
+    assert loss.value == pytest.approx(np.mean(values))
+    assert loss.standard_error == pytest.approx(np.std(values, ddof=1) / len(values) ** 0.5)
     weights = [item.details["tokens"] for item in items]
     assert loss.n == sum(weights)
-    assert loss.value == pytest.approx(np.average([item.value for item in items], weights=weights))
+    assert loss.value == pytest.approx(np.average([item.details["loss"] for item in items], weights=weights))
 
 
 @pytest.mark.parametrize("changed", [{}, {"batch_tokens": 64}])

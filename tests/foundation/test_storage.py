@@ -201,19 +201,21 @@ def test_leftovers_of_a_kill_do_not_get_into_the_next_folder(tmp_path: Path) -> 
     assert os.listdir(tmp_path / "target") == ["file"] and os.listdir(tmp_path) == ["target"]
 
 
-def test_a_folder_is_out_of_sight_before_its_files_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_while_a_folder_is_deleted_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "target").mkdir()
-    (tmp_path / "target" / "file").write_text("x")
-    seen = []
-    delete = storage.shutil.rmtree
+    for name in ("one", "two"):
+        (tmp_path / "target" / name).write_text("x")
 
-    def watch(path: Path, **options: Any) -> None:
-        seen.append((tmp_path / "target").exists() and not (tmp_path / "target" / "file").exists())
-        delete(path, **options)
+    def delete_half(path: Path, **options: Any) -> None:
+        if path.exists():
+            (path / "one").unlink()
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(storage.shutil, "rmtree", watch)
-    remove_folder(tmp_path / "target")
-    assert seen and not any(seen) and not (tmp_path / "target").exists()
+    monkeypatch.setattr(storage.shutil, "rmtree", delete_half)
+    with pytest.raises(KeyboardInterrupt):
+        remove_folder(tmp_path / "target")
+    monkeypatch.undo()
+    assert not (tmp_path / "target").exists()
     remove_folder(tmp_path / "target")
     assert os.listdir(tmp_path) == []
 
