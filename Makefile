@@ -31,7 +31,7 @@ demo: $(VENV)/.base
 	$(BIN)/python -m experiments.study experiment=demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 	@echo "left out: tests marked slow (make test-slow) and gpu (pytest -m gpu)"
 
 test-slow: $(VENV)/.test

@@ -18,11 +18,12 @@ PARENT_DEATH_SIGNAL = 1  # Linux prctl(2) option
 
 @dataclass(frozen=True)
 class Job:
-    """A named call in a worker; `function` must be importable from a module."""
+    """A named call in a worker; `function` must be importable from a module. Others wait for what is `urgent`."""
 
     name: str
     function: Callable[..., Any]
     arguments: tuple[Any, ...] = field(default=())
+    urgent: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,33 +36,33 @@ class Outcome:
 
 
 class Pool:
-    """Runs jobs side by side; jobs may be added while others run."""
+    """Runs jobs side by side, urgent ones first; jobs may be added while others run."""
 
     def __init__(self, workers: int) -> None:
         context = multiprocessing.get_context("spawn")
         arguments = (context.Value("i", 0), context.RLock(), os.getpid())
+        self._workers = workers
         self._executor = ProcessPoolExecutor(workers, context, _start, arguments)
-        self._jobs: dict[Future[Any], Job] = {}
+        self._waiting: list[Job] = []
+        self._running: dict[Future[Any], Job] = {}
 
     def add(self, job: Job) -> None:
         """Queue a job."""
-        self._jobs[self._executor.submit(job.function, *job.arguments)] = job
+        self._waiting.append(job)
 
     def outcomes(self) -> Iterator[Outcome]:
         """Outcomes as they come, until nothing is queued or running."""
-        while self._jobs:
-            done, _ = wait(self._jobs, return_when=FIRST_COMPLETED)
+        while self._waiting or self._running:
+            while self._waiting and len(self._running) < self._workers:
+                job = max(self._waiting, key=lambda item: item.urgent)  # the first of the most urgent
+                self._waiting.remove(job)
+                try:
+                    self._running[self._executor.submit(job.function, *job.arguments)] = job
+                except BrokenProcessPool:
+                    yield Outcome(job, None, "not started, because another cell's process was killed")
+            done, _ = wait(self._running, return_when=FIRST_COMPLETED)
             for future in done:
-                job = self._jobs.pop(future)
-                error = future.exception()
-                if isinstance(error, BrokenProcessPool):
-                    yield Outcome(job, None, "its process was killed (out of memory?)")
-                elif error is not None:
-                    yield Outcome(
-                        job, None, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-                    )
-                else:
-                    yield Outcome(job, future.result(), None)
+                yield _outcome(self._running.pop(future), future)
 
     def __enter__(self) -> "Pool":
         return self
@@ -71,6 +72,15 @@ class Pool:
             for process in list((self._executor._processes or {}).values()):
                 process.kill()  # every write is atomic, so the next start continues from the last checkpoint
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _outcome(job: Job, future: "Future[Any]") -> Outcome:
+    error = future.exception()
+    if isinstance(error, BrokenProcessPool):
+        return Outcome(job, None, "its process was killed (out of memory?)")
+    if error is not None:
+        return Outcome(job, None, f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}")
+    return Outcome(job, future.result(), None)
 
 
 def _start(counter: Any, lock: Any, parent: int) -> None:

@@ -103,10 +103,10 @@ class Study:
         """The job that trains a planned member."""
         request = self.request
         arguments = (self.runs[member], self.corpus.folder, request.placement, request.runs_dir)
-        return Job(f"train {member}", train_stage, arguments)
+        return Job(f"train {member}", train_stage, arguments, urgent=True)
 
     def followers(self, member: str) -> list[Job]:
-        """What can start when a member is trained: its conversion first, then its probes and export."""
+        """What can start when a member is trained: its conversion, its probes and its export."""
         request, path, corpora = self.request, self.folder(member).path, self.corpus.folder.parent
         jobs = []
         for conversion, parent in CONVERSIONS.items():
