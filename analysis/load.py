@@ -163,7 +163,7 @@ def _certificates(folders: list[RunFolder]) -> list[dict[str, Any]]:
 def _fingerprint(folders: list[RunFolder], study: Path | None) -> str:
     digest = hashlib.sha256()
     for folder in folders:
-        evaluations = sorted(folder.path.glob("evaluations/*/*.jsonl"))
+        evaluations = sorted(folder.path.glob("evaluations/[!.]*/*.jsonl"))
         for file in [folder.path / "COMPLETE", folder.metrics_file, folder.certificate_file, *evaluations]:
             if file.exists():
                 digest.update(

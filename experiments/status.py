@@ -29,7 +29,7 @@ def line(study: Study, member: str) -> str:
     folder, run = study.folder(member), study.runs[member]
     kind = "causal" if run.objective.name == "clm" else "masked"
     possible = sum(kind in protocol.kinds for protocol in PROTOCOLS)
-    measured = len(list(folder.path.glob("evaluations/*@*/measurements.jsonl")))
+    measured = len(list(folder.path.glob("evaluations/[!.]*@*/measurements.jsonl")))
     return f"{member:<14}{state(folder, run):<44}{f'{measured}/{possible}':<11}{folder.path}"
 
 

@@ -21,7 +21,7 @@ from ettin_core.foundation.storage import hash_text
 
 SPLITS = ("train", "validation", "test")
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".txt.gz", ".txt.zst")
-_NAMED = re.compile(r"^(?P<source>.+?)\.(?P<split>train|validation|valid|dev|test)(?:[-.].*)?$")
+_NAMED = re.compile(r"^(?:(?P<source>.+?)\.)?(?P<split>train|validation|valid|dev|test)(?:[-.].*)?$")
 _SPLIT_NAMES = {"valid": "validation", "dev": "validation"}
 _HELD_OUT = 0.02
 
@@ -81,7 +81,7 @@ def _text_sources(config: DataConfig) -> list[Source]:
         raise invalid("data.path", str(odd), "states no split while other files do", "name it <source>.train.jsonl")
     grouped: dict[str, list[tuple[str | None, Path]]] = {}
     for path, match in named.items():
-        source = match["source"] if match else config.name
+        source = (match["source"] if match else None) or config.name
         split = _SPLIT_NAMES.get(match["split"], match["split"]) if match else None
         grouped.setdefault(source, []).append((split, path))
     return [_file_source(config, name, parts) for name, parts in sorted(grouped.items())]

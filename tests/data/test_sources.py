@@ -2,7 +2,7 @@
 
 import gzip
 import json
-import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,12 @@ def compressed(suffix: str, content: bytes) -> bytes:
     """Content as a file with that suffix holds it."""
     if suffix.endswith(".gz"):
         return gzip.compress(content)
-    return zstandard.ZstdCompressor().compress(content) if suffix.endswith(".zst") else content
+    return zstandard.ZstdCompressor(write_checksum=True).compress(content) if suffix.endswith(".zst") else content
+
+
+def noise(seed: int, size: int) -> str:
+    """Text that hardly compresses, the same each time."""
+    return random.Random(seed).randbytes(size).hex()
 
 
 def documents(path: Path, **options: Any) -> list[Document]:
@@ -76,7 +81,7 @@ def test_a_document_without_an_id_is_named_by_file_and_line(tmp_path: Path) -> N
 
 
 def test_a_large_zst_file_of_several_frames_is_read_whole(tmp_path: Path) -> None:
-    rows = [{"id": str(number), "text": os.urandom(200).hex()} for number in range(3000)]
+    rows = [{"id": str(number), "text": noise(number, 200)} for number in range(3000)]
     frames = [zstandard.ZstdCompressor().compress(json_lines(rows[begin : begin + 1000])) for begin in (0, 1000, 2000)]
     (tmp_path / "a.jsonl.zst").write_bytes(b"".join(frames))
     assert [(document.id, document.text) for document in documents(tmp_path / "a.jsonl.zst")] == [
@@ -234,7 +239,7 @@ def test_half_a_surrogate_pair_is_refused_by_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", [0.02, 0.5, 0.9, 0.999])
 def test_a_compressed_file_cut_short_is_refused(suffix: str, kept: float, tmp_path: Path) -> None:
     file = tmp_path / f"a{suffix}"
-    whole = compressed(suffix, json_lines([{"text": os.urandom(100).hex()} for _ in range(2000)]))
+    whole = compressed(suffix, json_lines([{"text": noise(number, 100)} for number in range(2000)]))
     file.write_bytes(whole[: int(len(whole) * kept)])
     message = refusal(file)
     assert message.startswith(f"data.path={str(file)!r} is cut short or damaged (")
@@ -250,7 +255,7 @@ def test_a_file_that_only_claims_to_be_compressed_is_refused(suffix: str, tmp_pa
 @pytest.mark.parametrize("suffix", [".jsonl.gz", ".jsonl.zst"])
 def test_a_compressed_file_damaged_inside_is_refused(suffix: str, tmp_path: Path) -> None:
     file = tmp_path / f"a{suffix}"
-    whole = bytearray(compressed(suffix, json_lines([{"text": os.urandom(100).hex()} for _ in range(100)])))
+    whole = bytearray(compressed(suffix, json_lines([{"text": noise(number, 100)} for number in range(100)])))
     whole[len(whole) // 2 : len(whole) // 2 + 40] = bytes(40)
     file.write_bytes(whole)
     assert str(file) in refusal(file)
@@ -271,3 +276,14 @@ def test_a_corpus_that_makes_no_sense_is_refused(options: dict[str, Any], proble
     with pytest.raises(ValueError) as caught:
         DataConfig(**options)
     assert str(caught.value).startswith(problem)
+
+
+def test_files_named_by_split_alone_are_one_source(tmp_path: Path) -> None:
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}-00000-of-00001.jsonl").write_text(
+            '{"id": "' + split + '", "text": "words of ' + split + '"}\n'
+        )
+    sources = open_sources(DataConfig(kind="text", name="mine", path=str(tmp_path)))
+    assert [source.name for source in sources] == ["mine"]
+    for split in ("train", "validation", "test"):
+        assert [document.text for document in sources[0].documents(split)] == [f"words of {split}"]
