@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
+TORCH_FLAGS ?=
 export HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= true
@@ -10,12 +11,14 @@ export TOKENIZERS_PARALLELISM ?= true
 .PHONY: demo test test-slow lint paper clean
 .DEFAULT_GOAL := demo
 
-$(BIN)/python:
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 
-# torch first and exactly as pinned: a looser range pulls several GB of CUDA packages
-$(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/pip install -q "$(TORCH)"
+# torch first and exactly as pinned. The default index may serve a CUDA build; for the CPU build of a bare Linux machine:
+# make TORCH_FLAGS="--index-url ..." demo
+$(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/pip install -q $(TORCH_FLAGS) "$(TORCH)"
 	$(BIN)/pip install -q -c constraints.txt -e ".[report]"
 	touch $@
 
@@ -44,6 +47,7 @@ lint: $(VENV)/.lint
 
 # The newest study's tables and figures into paper/generated, and the PDF where LaTeX is installed.
 paper: $(VENV)/.base
+	@ls studies/*/study.json >/dev/null 2>&1 || { echo "no study yet: run make demo first"; exit 1; }
 	$(BIN)/python -m analysis.report runs=runs out=paper/generated study=$$(ls -t studies/*/study.json | head -n 1)
 	@if command -v latexmk >/dev/null; then cd paper && latexmk -pdf -interaction=nonstopmode main.tex; \
 	else echo "LaTeX is not installed: paper/generated is renewed, paper/main.pdf is not"; fi

@@ -143,6 +143,17 @@ def _refuse_mixed_versions(measurements: pd.DataFrame) -> None:
                 f"protocol={protocol!r} has versions {sorted(versions)} in one comparison, and they measure different "
                 f"things ({versions}); evaluate all runs with one version and remove the other."
             )
+        settings = {json.dumps(_measured_with(origin), sort_keys=True) for origin in group["provenance"]}
+        if len(settings) > 1:
+            raise ValueError(
+                f"protocol={protocol!r} was measured with different settings in one comparison ({sorted(settings)}); "
+                "evaluate all runs with the same suite."
+            )
+
+
+def _measured_with(provenance: dict[str, Any]) -> dict[str, Any]:
+    """How much was measured: the settings but for what belongs to the run."""
+    return {name: value for name, value in provenance.get("settings", {}).items() if name != "weights"}
 
 
 def _unique(frame: pd.DataFrame, key: list[str]) -> pd.DataFrame:

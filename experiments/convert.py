@@ -44,7 +44,7 @@ def main(request: ConvertRequest) -> None:
     if request.dry_run:
         print(describe(run, corpus))
     else:
-        print(f"run {train_run(run, corpus, request.placement, request.runs_dir).path}")
+        print(f"run {train_run(run, corpus, request.placement, request.runs_dir, folder.path.parent).path}")
 
 
 if __name__ == "__main__":

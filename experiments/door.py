@@ -10,7 +10,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import DiskFullError, UserError, invalid
 from ettin_core.foundation.structures import build
 
 Request = TypeVar("Request")
@@ -43,7 +43,7 @@ class RunStopped(RuntimeError):
     """Something the user must see in one line, not as a traceback."""
 
 
-USER_ERRORS = (ValueError, RunStopped, OSError)
+USER_ERRORS = (UserError, RunStopped, DiskFullError)
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:
@@ -54,6 +54,6 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
     try:
         plain = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise ValueError(str(error).split("\n")[0]) from error
+        raise UserError(str(error).split("\n")[0]) from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}

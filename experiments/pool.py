@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -12,6 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tqdm import tqdm
+
+from ettin_core.foundation.errors import UserError
+from experiments.door import RunStopped
 
 PARENT_DEATH_SIGNAL = 1  # Linux prctl(2) option
 
@@ -79,6 +83,8 @@ def _outcome(job: Job, future: "Future[Any]") -> Outcome:
     if isinstance(error, BrokenProcessPool):
         return Outcome(job, None, "its process was killed (out of memory?)")
     if error is not None:
+        if not isinstance(error, UserError | RunStopped):
+            traceback.print_exception(error)  # a fault of the program: the one line below would not find it
         return Outcome(job, None, f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}")
     return Outcome(job, future.result(), None)
 

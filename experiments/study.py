@@ -199,6 +199,9 @@ def report(study: Study) -> None:
     }
     if subprocess.run(command, env=environment).returncode:
         raise RunStopped(f"the runs are complete, the report is not: {' '.join(command)}")
+    broken = [certificate.sentence() for certificate in certificates if certificate.verdict == NOT_MATCHED]
+    if broken:
+        raise RunStopped("\n".join(broken))
 
 
 def planned(request: StudyRequest) -> Study:

@@ -25,12 +25,19 @@ def main(request: TrainRequest) -> None:
         print(f"run {train_run(run, corpus, request.placement, request.runs_dir).path}")
 
 
-def train_run(run: RunConfig, corpus: Corpus, placement: PlacementConfig, runs_dir: str) -> RunFolder:
-    """Train a run (or continue it, or leave a complete one alone) and return its folder."""
+def train_run(
+    run: RunConfig, corpus: Corpus, placement: PlacementConfig, runs_dir: str, parents_dir: Path | None = None
+) -> RunFolder:
+    """Train a run (or continue it, or leave a complete one alone) and return its folder.
+
+    `parents_dir` holds the run's parent (None: the same folder of runs).
+    """
     folder = RunFolder(Path(runs_dir) / run.name)
+    if folder.complete:
+        return folder
     group = join("gloo" if placement.device == "cpu" else None)
     try:
-        train(run, folder, corpus, placement, group, parent_weights(run, Path(runs_dir)))
+        train(run, folder, corpus, placement, group, parent_weights(run, parents_dir or Path(runs_dir)))
     except (LeakError, NonFiniteError) as error:
         raise RunStopped(str(error)) from error
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.storage import (
     canonical_json,
     folder_under_construction,
@@ -25,6 +25,10 @@ from ettin_core.foundation.storage import (
 
 FORMAT = 1
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
+
+
+class AnotherRunError(UserError):
+    """A checkpoint that is whole but belongs to another run."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,9 @@ def check(folder: Path, identity: str | None = None) -> dict[str, Any]:
     if index["format"] != FORMAT:
         raise invalid("checkpoint", str(folder), f"has format {index['format']}", f"use one of format {FORMAT}")
     if identity is not None and index.get("identity") != identity:
-        raise invalid(
-            "checkpoint",
-            str(folder),
-            f"belongs to {index.get('identity')}, not to {identity}",
-            "resume it with its own configuration",
+        raise AnotherRunError(
+            f"checkpoint={str(folder)!r} belongs to {index.get('identity')}, not to {identity}; "
+            "resume it with its own configuration."
         )
     for file, expected in index["files"].items():
         path = folder / file
@@ -112,9 +114,9 @@ def latest(folder: Path, identity: str, report: Callable[[str], None]) -> Checkp
     for path in reversed(ordered(folder, report)):
         try:
             return load(path, identity)
+        except AnotherRunError:
+            raise
         except ValueError as error:
-            if "belongs to" in str(error):
-                raise
             report(f"{error} Trying the checkpoint before it.")
     return None
 

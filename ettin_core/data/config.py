@@ -14,7 +14,6 @@ class DataConfig:
     `documents` is the number of training documents of `world`, or a limit per source for text (None: all).
     `tokenizer` is a folder with tokenizer.json (None: train a byte-level BPE of `vocab_size` on the corpus itself).
     `separator` splits plain text files into documents (None: one file is one document).
-    `max_epochs` is how often a phase may pass over a source before the plan is refused.
     """
 
     kind: str
@@ -28,7 +27,6 @@ class DataConfig:
     vocab_size: int = 2048
     tokenizer: str | None = None
     tokenizer_sample_mb: float = 32.0
-    max_epochs: float = 4.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -45,5 +43,3 @@ class DataConfig:
             raise invalid(
                 "data.vocab_size", self.vocab_size, "leaves no room beside 256 bytes and 5 special tokens", "use 2048"
             )
-        if self.max_epochs <= 0:
-            raise invalid("data.max_epochs", self.max_epochs, "is not positive", "use 4, or more to allow repetition")

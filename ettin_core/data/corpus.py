@@ -4,6 +4,7 @@ Layout: manifest.json, tokenizer/, and for every source and split `<source>.<spl
 uint32 ids, documents written as BOS ids EOS one after the other).
 """
 
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from ettin_core.data.tokenizer import POLICY, Tokenizer, policy_hash
 from ettin_core.foundation.errors import invalid
-from ettin_core.foundation.storage import canonical_json, hash_file, hash_text, read_json
+from ettin_core.foundation.storage import canonical_json, hash_file, hash_text, read_json, write_json
 
 FORMAT = 1
 
@@ -116,6 +117,8 @@ class Corpus:
         by_source = []
         for source in self.sources:
             stream = self.stream(source, split)
+            if not len(stream):
+                continue
             enough = len(stream) if limit is None else min(len(stream), limit * 4096)
             starts = np.flatnonzero((ids := stream.read(0, enough)) == bos)
             while enough < len(stream) and len(starts) < 2:  # not one whole document so far
@@ -126,6 +129,21 @@ class Corpus:
         turns = max((len(pieces) for pieces in by_source), default=0)
         chosen = [pieces[turn] for turn in range(turns) for pieces in by_source if turn < len(pieces)]
         return chosen[:limit]
+
+    def verify_once(self) -> None:
+        """Verify unless that was done for exactly these files: reading terabytes at each start would be too slow."""
+        shards = [
+            shard["file"]
+            for splits in self.manifest["sources"].values()
+            for entry in splits.values()
+            for shard in entry["shards"]
+        ]
+        marks = {name: [(stat := (self.folder / name).stat()).st_size, stat.st_mtime_ns] for name in shards}
+        record = self.folder / "verified.json"
+        if not record.exists() or read_json(record) != marks:
+            self.verify()
+            with contextlib.suppress(PermissionError):  # shared storage may be read-only
+                write_json(record, marks)
 
     def verify(self) -> None:
         """Read every shard and compare with the manifest. Raises ValueError naming the damaged file."""

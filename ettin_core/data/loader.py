@@ -100,6 +100,7 @@ class Loader:
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
         """Rows of one part of the global batch of a step; parts are contiguous slices of the same global rows."""
+        assert self.batch_rows % parts == 0, "parts must divide the batch, or rows would be left out"
         size = self.batch_rows // parts
         first = step * self.batch_rows + part * size
         global_rows = np.arange(first, first + size, dtype=np.int64)

@@ -30,7 +30,7 @@ Progress = Callable[[Iterable[Document], str], Iterable[Document]]
 
 def corpus_name(config: DataConfig, sources: list[Source]) -> str:
     """The content name: what the corpus is, not where it lies."""
-    identity = plain(config) | {"path": None, "max_epochs": None}
+    identity = plain(config) | {"path": None}
     if config.tokenizer is not None:
         identity["tokenizer"] = Tokenizer(Path(config.tokenizer)).hash
     identity["sources"] = [[source.name, source.identity] for source in sources]
@@ -60,7 +60,7 @@ def _write_corpus(config: DataConfig, sources: list[Source], folder: Path, progr
         for split in SPLITS:
             documents = progress(source.documents(split), f"{source.name} {split}")
             entries[source.name][split] = _write_split(documents, tokenizer, folder, f"{source.name}.{split}", dtype)
-    for split in SPLITS:
+    for split in ("train", "validation"):
         if not any(entry[split]["documents"] for entry in entries.values()):
             raise invalid(
                 "data",

@@ -186,7 +186,8 @@ def _decompress(path: Path) -> Iterator[bytes]:
 
 
 def _plain_documents(path: Path, text: str, separator: str | None) -> Iterator[Document]:
-    parts = [text] if separator is None else text.split(separator)
+    # the command line cannot hold a line break, so it is spelled there
+    parts = [text] if separator is None else text.split(separator.replace("\\n", "\n").replace("\\t", "\t"))
     for number, part in enumerate(parts):
         yield Document(f"{path.name}#{number}" if separator else path.name, part.strip())
 

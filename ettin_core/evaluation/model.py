@@ -14,6 +14,7 @@ import torch
 from ettin_core.checkpoints import native
 from ettin_core.data.loader import Batch, pack
 from ettin_core.data.tokenizer import Tokenizer
+from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid
 from ettin_core.model.config import View
 from ettin_core.model.transformer import Transformer
@@ -45,8 +46,7 @@ class EvaluatedModel:
         batch_tokens: int = 8192,
     ) -> None:
         """`objective` is what the model was trained for last; `context` the longest row it was trained on."""
-        name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        self.device = torch.device(name)
+        self.device = choose_device(device, ProcessGroup())
         self.model = model.to(self.device).eval()
         self.view = view
         self.objective = objective

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,9 @@ def set_hashes(folder: str | None) -> dict[str, str] | None:
 
 def read_rows(file: Path) -> Iterator[dict[str, Any]]:
     """Rows of a gzipped JSON-lines evaluation set."""
-    with gzip.open(file, "rt", encoding="utf-8") as stream:
-        for line in stream:
-            yield json.loads(line)
+    try:
+        with gzip.open(file, "rt", encoding="utf-8") as stream:
+            for line in stream:
+                yield json.loads(line)
+    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise invalid("suite.eval_data", str(file), f"is damaged ({error})", "fetch the file again") from error

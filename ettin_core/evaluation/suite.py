@@ -11,7 +11,7 @@ from ettin_core.evaluation.protocol import Protocol, SuiteConfig
 from ettin_core.evaluation.sets import set_hashes
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.provenance import library_versions
-from ettin_core.foundation.storage import folder_under_construction, read_json, write_json
+from ettin_core.foundation.storage import folder_under_construction, locked, read_json, write_json
 from ettin_core.foundation.structures import plain
 from ettin_core.model.transformer import Transformer
 from ettin_core.records.folders import RunFolder, append
@@ -43,7 +43,7 @@ def open_model(
     if not path.is_dir():
         known = ", ".join(sorted(item.name for item in folder.checkpoints.glob("[!.]*")))
         raise invalid("checkpoint", name, f"is not a checkpoint of {folder.name}", f"it has {known}")
-    model = Transformer(run.model)
+    model = Transformer(run.model, attention="sdpa")  # rows of many widths: flex would be compiled for each
     weights = load_weights(model, path, run.name)
     own = [number for number, phase in enumerate(run.phases) if name.removeprefix(phase.prefix).isdigit()]
     trained = run.phases[: own[0] + 1] if own else run.phases  # the phases behind this checkpoint
@@ -67,12 +67,13 @@ def evaluate(
     if folder.complete and name == folder.summary()["final_checkpoint"]:
         checkpoint = None  # the last one by its name is the last one
     settings = plain(suite) | {"weights": weights, "eval_data": set_hashes(suite.eval_data), "batch_tokens": None}
-    for protocol in PROTOCOLS:
-        if protocol.applies(model):
-            progress(protocol.name)
-            target = folder.evaluation_folder(protocol.name, protocol.version, checkpoint)
-            if not _measured(target, settings):
-                _measure(run, protocol, model, corpus, suite, target, settings, name)
+    with locked(folder.path / "evaluations"):
+        for protocol in PROTOCOLS:
+            if protocol.applies(model):
+                progress(protocol.name)
+                target = folder.evaluation_folder(protocol.name, protocol.version, checkpoint)
+                if not _measured(target, settings):
+                    _measure(run, protocol, model, corpus, suite, target, settings, name)
     return folder.measurements(checkpoint)
 
 

@@ -2,14 +2,17 @@
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from ettin_core.foundation.errors import invalid
+
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process's place: rank and world size, and the two collectives the project needs."""
+    """This process's place: rank and world size, and the collectives the project needs."""
 
     rank: int = 0
     world_size: int = 1
@@ -25,6 +28,14 @@ class ProcessGroup:
         if self.world_size > 1:
             dist.all_reduce(value)
         return value
+
+    def share(self, value: Any) -> Any:
+        """The main process's value, on every process."""
+        if self.world_size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
 
     def barrier(self) -> None:
         """Wait until every process is here."""
@@ -45,3 +56,17 @@ def leave() -> None:
     """Leave the group, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def choose_device(name: str, group: ProcessGroup) -> torch.device:
+    """The device of this process; `auto` takes its own GPU where there is one. Raises ValueError for an absent one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise invalid("device", name, "is not available here", "use cpu or auto")
+        torch.cuda.set_device(group.local_rank)
+        return torch.device("cuda", group.local_rank)
+    if name != "cpu":
+        raise invalid("device", name, "is not a device", "use auto, cpu or cuda")
+    return torch.device("cpu")

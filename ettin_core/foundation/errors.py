@@ -1,10 +1,18 @@
 """One sentence form for every error a user can cause: field, value, what is wrong, what to do."""
 
 
-def invalid(field: str, value: object, problem: str, remedy: str) -> ValueError:
+class UserError(ValueError):
+    """A mistake of the user's, told in one line; any other ValueError is a fault of the program."""
+
+
+class DiskFullError(OSError):
+    """No space left; what was saved before is whole."""
+
+
+def invalid(field: str, value: object, problem: str, remedy: str) -> UserError:
     """Build (not raise) the error for a user's mistake.
 
     >>> str(invalid("size", "17n", "is not a known size", "use one of nano, micro"))
     "size='17n' is not a known size; use one of nano, micro."
     """
-    return ValueError(f"{field}={value!r} {problem}; {remedy}.")
+    return UserError(f"{field}={value!r} {problem}; {remedy}.")

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import DiskFullError, invalid
 
 NAME_HASH_LENGTH = 10
 
@@ -50,7 +50,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         number = next((number for number in (errno.ENOSPC, errno.EDQUOT) if _has_number(error, number)), None)
         if number is not None:
             free = shutil.disk_usage(path.parent if path.parent.exists() else Path(".")).free
-            raise OSError(
+            raise DiskFullError(
                 number,
                 f"disk full while writing {path} ({free / 2**20:.0f} MiB free): free some space or point the output "
                 "folder elsewhere, then start the same command again; nothing saved before is lost",
@@ -70,6 +70,13 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file that was appended to, if it is there."""
+    if path.exists():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -167,7 +174,7 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError as error:
+        except BlockingIOError as error:
             raise invalid(
                 "folder", str(folder), "is being written by another process", "wait for it to end, or stop it"
             ) from error

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
-CHUNK_ELEMENTS = 2**20  # logits held at once: 4 MiB in fp32, about a core's share of cache
+CHUNK_ELEMENTS = 2**20  # logits held at once on a CPU: 4 MiB in fp32, about a core's share of cache
+CHUNK_ROWS = 4096  # on a GPU, where larger products pay; with 50,368 ids 0.8 GiB
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
@@ -18,7 +20,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, labels: torch.Tensor
     ) -> torch.Tensor:
-        rows = max(1, CHUNK_ELEMENTS // weight.shape[0]) if states.device.type == "cpu" else 4096
+        rows = max(1, CHUNK_ELEMENTS // weight.shape[0]) if states.device.type == "cpu" else CHUNK_ROWS
         dtype = torch.get_autocast_dtype(states.device.type) if torch.is_autocast_enabled(states.device.type) else None
         compute_states, compute_weight = (states, weight) if dtype is None else (states.to(dtype), weight.to(dtype))
         total = torch.zeros((), dtype=torch.float32, device=states.device)
@@ -44,6 +46,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         scale = outputs[0]
         states, weight, bias = ctx.saved_tensors

@@ -27,8 +27,11 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.name not in NAMES:
             raise invalid("optimizer.name", self.name, "is not an optimiser", f"use one of {', '.join(NAMES)}")
-        if self.learning_rate <= 0:
-            raise invalid("optimizer.learning_rate", self.learning_rate, "is not positive", "use about 1e-3")
+        for name, example in (("learning_rate", "1e-3"), ("epsilon", "1e-6")):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise invalid(f"optimizer.{name}", getattr(self, name), "is not positive", f"use about {example}")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise invalid("optimizer.weight_decay", self.weight_decay, "is negative", "use 0 or more")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise invalid("optimizer.betas", self.betas, "are not two numbers in [0, 1)", "use [0.9, 0.98]")
 

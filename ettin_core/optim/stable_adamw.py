@@ -47,7 +47,7 @@ class StableAdamW(Optimizer):
         first.lerp_(gradient, 1 - beta_1)
         second.mul_(beta_2).addcmul_(gradient, gradient, value=1 - beta_2)
         surprise = (gradient.square() / second.clamp(min=epsilon**2)).mean().sqrt()
-        rate = group["lr"] / max(1.0, float(surprise))
+        rate = group["lr"] / surprise.clamp(min=1.0)  # stays on the device: no synchronisation per tensor
         if group["weight_decay"]:
             parameter.mul_(1 - rate / group["peak"] * group["weight_decay"])
-        parameter.addcdiv_(first, second.sqrt().add_(epsilon), value=-rate)
+        parameter.sub_((first / second.sqrt().add_(epsilon)).mul_(rate))

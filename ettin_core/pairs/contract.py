@@ -15,9 +15,7 @@ EVIDENCE = (
     "flops",
     "seconds",
     "data_hash",
-    "backend",
-    "code",
-    "libraries",
+    "sessions",
 )
 
 

@@ -19,7 +19,8 @@ from ettin_core.training.step import StepResult
 class Progress:
     """Where a run stands, between two steps. With weights and optimiser state this is everything: no hidden streams.
 
-    `step` counts within the phase; `window_*` sum since the last training row; `metric_rows` is how many rows exist.
+    `step` counts within the phase; `window_*` sum since the last training row; `metric_rows` is how many rows exist;
+    `sessions` holds the distinct surroundings (code, libraries, device, placement) the run was trained in.
     """
 
     phase: int = 0
@@ -33,6 +34,7 @@ class Progress:
     window_tokens: int = 0
     metric_rows: int = 0
     seconds: float = 0.0
+    sessions: tuple[str, ...] = ()
 
 
 def account(

@@ -31,7 +31,7 @@ class Learner(nn.Module):
 
         inputs, documents, positions (B, S); read (N,) flat positions; labels (N,).
         """
-        states = self.forward_model(inputs, documents, positions, view).flatten(0, 1)[read]
+        states = self.forward_model(inputs, documents, positions, view).flatten(0, 1).index_select(0, read)
         return summed_cross_entropy(
             self.model.head(states), self.model.embedding.weight, self.model.output_bias, labels
         )

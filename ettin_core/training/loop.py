@@ -39,6 +39,8 @@ def train(
     if folder.complete:
         return folder.summary()
     check_fit(run, corpus, placement, group)
+    if group.is_main:
+        corpus.verify_once()
     with locked(folder.path) if group.is_main else contextlib.nullcontext():
         session = open_session(run, folder, corpus, placement, group, parent_weights)
         progress = resume(session)
@@ -72,7 +74,7 @@ def _advance(session: Session, phase: Phase, loader: Loader, progress: Progress,
         run.precision,
         session.group,
         session.device,
-        identity=f"run {run.name}, phase {phase.name}, step {progress.step}, "
+        identity=f"run {run.name}, global step {progress.global_step}, phase {phase.name}, step {progress.step}, "
         f"global rows {rows} to {rows + phase.batch_rows - 1}",
     )
     progress = account(run, progress, [batch for batch, _ in parts], result, session.group, session.device)
@@ -87,8 +89,7 @@ def _advance(session: Session, phase: Phase, loader: Loader, progress: Progress,
 def _parts(session: Session, phase: Phase, loader: Loader, step: int) -> list[tuple[Batch, Targets]]:
     """This process's micro-batches of a step with their targets."""
     run, group = session.run, session.group
-    rows = phase.batch_rows // group.world_size
-    count = -(-rows // (session.placement.micro_rows or rows))
+    count = session.placement.micro_batches(phase.batch_rows, group.world_size)
     masking = Masking(phase.mask_rate, run.objective.mask_share, run.objective.random_share)
     objective, key = OBJECTIVES[run.objective.name], mask_key(run.seeds.masks, phase.name)
     parts = []

@@ -32,10 +32,34 @@ class PhaseRecipe:
 
 @dataclass(frozen=True)
 class RecipeConfig:
-    """The whole training of a member: one number of tokens, shared out over phases in order."""
+    """The whole training of a member: one number of tokens, shared out over phases in order.
+
+    A phase that passes more than `max_epochs` times over a source is refused before training.
+    """
 
     tokens: int
     phases: dict[str, PhaseRecipe]
+    max_epochs: float = 4.0
+
+    def __post_init__(self) -> None:
+        for name, phase in self.phases.items():
+            _check(f"recipe.phases.{name}", phase)
+        if not self.max_epochs > 0:
+            raise invalid("recipe.max_epochs", self.max_epochs, "is not positive", "use 4, or more to allow repetition")
+
+
+def _check(path: str, phase: PhaseRecipe) -> None:
+    """Refuse (ValueError) values that no phase can have, by name."""
+    for name in ("share", "batch_rows", "context", "learning_rate_factor"):
+        value = getattr(phase, name)
+        if not 0 < value < float("inf"):
+            raise invalid(f"{path}.{name}", value, "is not positive", "give a positive number")
+    for name in ("warmup_share", "decay_share", "final_factor"):
+        value = getattr(phase, name)
+        if not 0 <= value <= 1:
+            raise invalid(f"{path}.{name}", value, "is not a share", "give 0 to 1")
+    if not (phase.prefix.isascii() and phase.prefix.isalpha()):
+        raise invalid(f"{path}.prefix", phase.prefix, "is not a word", "use letters only, e.g. step")
 
 
 @dataclass(frozen=True)
@@ -57,8 +81,6 @@ class Phase:
     def __post_init__(self) -> None:
         if self.context < 8:
             raise invalid(f"recipe.phases.{self.name}.context", self.context, "is too short", "use 128 or more")
-        if self.batch_rows < 1:
-            raise invalid(f"recipe.phases.{self.name}.batch_rows", self.batch_rows, "is not positive", "use 16")
         if not 0 < self.mask_rate < 1:
             raise invalid(f"recipe.phases.{self.name}.mask_rate", self.mask_rate, "is not in (0, 1)", "use 0.3")
 
@@ -84,7 +106,7 @@ def plan(recipe: RecipeConfig, peak: float) -> tuple[Phase, ...]:
     phases = []
     for name, phase in recipe.phases.items():
         step_tokens = phase.batch_rows * phase.context
-        steps = round(recipe.tokens * phase.share / step_tokens) if step_tokens > 0 else 0
+        steps = round(recipe.tokens * phase.share / step_tokens)
         if steps < 1:
             raise invalid(
                 "recipe.tokens",

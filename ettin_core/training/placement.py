@@ -8,23 +8,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ettin_core.foundation.distributed import ProcessGroup
-from ettin_core.foundation.errors import invalid
 from ettin_core.training.learner import Learner
 from ettin_core.training.run import PlacementConfig
-
-
-def choose_device(name: str, group: ProcessGroup) -> torch.device:
-    """The device of this process; `auto` takes its own GPU where there is one. Raises ValueError for an absent one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda":
-        if not torch.cuda.is_available():
-            raise invalid("placement.device", name, "is not available here", "use cpu or auto")
-        torch.cuda.set_device(group.local_rank)
-        return torch.device("cuda", group.local_rank)
-    if name != "cpu":
-        raise invalid("placement.device", name, "is not a device", "use auto, cpu or cuda")
-    return torch.device("cpu")
 
 
 def place(learner: Learner, placement: PlacementConfig, group: ProcessGroup, device: torch.device) -> nn.Module:

@@ -8,6 +8,7 @@ from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import content_name
 from ettin_core.foundation.structures import plain
+from ettin_core.model.attention_backends import BACKENDS
 from ettin_core.model.config import ModelConfig, View
 from ettin_core.objectives.targets import ObjectiveConfig, check_well_posed
 from ettin_core.optim.build import OptimizerConfig
@@ -47,8 +48,28 @@ class PlacementConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        if self.threads < 1 or self.log_every < 1:
-            raise invalid("placement.threads", self.threads, "or log_every is not positive", "use 1 or more")
+        for name in ("threads", "log_every", "micro_rows"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise invalid(f"placement.{name}", value, "is not positive", "use 1 or more")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise invalid("placement.device", self.device, "is not a device", "use auto, cpu or cuda")
+        if self.attention not in BACKENDS:
+            raise invalid(
+                "placement.attention", self.attention, "is not a backend", f"use one of {', '.join(BACKENDS)}"
+            )
+
+    def micro_batches(self, batch_rows: int, world_size: int) -> int:
+        """Parts into which each process cuts its share of a batch. Raises ValueError when the rows do not divide."""
+        parts = -(-batch_rows // (world_size * (self.micro_rows or batch_rows)))
+        if batch_rows % (world_size * parts):
+            raise invalid(
+                "batch_rows",
+                batch_rows,
+                f"does not divide into {world_size} processes and micro-batches of {self.micro_rows} rows",
+                "choose a batch that is a multiple of both",
+            )
+        return parts
 
 
 @dataclass(frozen=True)

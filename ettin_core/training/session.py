@@ -1,5 +1,6 @@
 """A session of a run: opening it from the same start everywhere, resuming, saving, finishing."""
 
+import importlib.util
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from ettin_core.checkpoints import native
 from ettin_core.checkpoints.retention import prune
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Loader
-from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.provenance import provenance
-from ettin_core.foundation.storage import write_json, write_text
+from ettin_core.foundation.storage import canonical_json, sync_file, write_json, write_text
+from ettin_core.foundation.structures import build
 from ettin_core.model.accounting import parameters_by_group
 from ettin_core.model.leak_test import check_no_leak
 from ettin_core.model.transformer import Transformer
@@ -27,7 +29,7 @@ from ettin_core.records.folders import RunFolder
 from ettin_core.training.books import Progress
 from ettin_core.training.learner import Learner
 from ettin_core.training.phases import Phase
-from ettin_core.training.placement import choose_device, place
+from ettin_core.training.placement import place
 from ettin_core.training.run import PlacementConfig, RunConfig
 from ettin_core.training.watch import truncate_rows
 
@@ -63,28 +65,24 @@ def check_fit(run: RunConfig, corpus: Corpus, placement: PlacementConfig, group:
         )
     for phase in run.phases:
         _check_enough_text(run, phase, corpus)
-        parts = group.world_size * -(-phase.batch_rows // (placement.micro_rows or phase.batch_rows))
-        if phase.batch_rows % group.world_size or phase.batch_rows % parts:
-            raise invalid(
-                f"recipe.phases.{phase.name}.batch_rows",
-                phase.batch_rows,
-                f"does not divide into {group.world_size} processes and micro-batches of {placement.micro_rows} rows",
-                "choose a batch that is a multiple of both",
-            )
+        placement.micro_batches(phase.batch_rows, group.world_size)
+    choose_device(placement.device, group)
+    if placement.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise invalid("placement.tensorboard", True, "needs a package", 'pip install -e ".[gpu]", or set it to false')
 
 
 def _check_enough_text(run: RunConfig, phase: Phase, corpus: Corpus) -> None:
     loader = Loader(corpus, phase.context, phase.batch_rows, run.seeds.order, phase.name, phase.mixture)
     passes = loader.order.epochs(phase.steps * phase.batch_rows)
     worst = int(np.argmax(passes))
-    max_epochs = corpus.manifest["config"]["max_epochs"]
+    max_epochs = run.recipe.max_epochs
     if passes[worst] > max_epochs:
         raise invalid(
             "recipe.tokens",
             run.recipe.tokens,
             f"passes {passes[worst]:.1f} times over source {loader.sources[worst]!r} ({len(loader.streams[worst])} "
-            f"tokens) in phase {phase.name}, more than data.max_epochs={max_epochs}",
-            "give more text, fewer tokens, or raise data.max_epochs",
+            f"tokens) in phase {phase.name}, more than recipe.max_epochs={max_epochs}",
+            "give more text, fewer tokens, or raise recipe.max_epochs",
         )
 
 
@@ -126,10 +124,35 @@ def open_session(
 
 
 def resume(session: Session) -> Progress:
-    """Continue from the last whole checkpoint, or write step 0 and begin."""
+    """Continue from the last whole checkpoint, or write step 0 and begin; this session's surroundings are noted."""
+    progress = _resume(session)
+    here = _surroundings(session)
+    return replace(progress, sessions=tuple(dict.fromkeys([*progress.sessions, here])))
+
+
+def _surroundings(session: Session) -> str:
+    """Everything outside the configuration that could move a number, as one text: compared by the certificate."""
+    origin, placement, device = provenance(), session.placement, session.device
+    return canonical_json(
+        {
+            "code": origin["code"],
+            "libraries": origin["libraries"],
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "attention": placement.attention,
+            "compile": placement.compile,
+            "threads": placement.threads,
+            "micro_rows": placement.micro_rows,
+            "processes": session.group.world_size,
+        }
+    )
+
+
+def _resume(session: Session) -> Progress:
     folder, run = session.folder, session.run
-    checkpoint = native.latest(folder.checkpoints, run.name, _report)
-    session.group.barrier()  # nobody writes step 0 while another process still looks
+    checkpoint = native.latest(folder.checkpoints, run.name, _report) if session.group.is_main else None
+    name = session.group.share(checkpoint.name if checkpoint else None)  # one process chooses for all
+    if checkpoint is None and name is not None:
+        checkpoint = native.load(folder.checkpoints / name, run.name)
     if checkpoint is None:
         if session.group.is_main:
             truncate_rows(folder.metrics_file, 0)
@@ -137,7 +160,7 @@ def resume(session: Session) -> Progress:
         return Progress()
     session.model.load_state_dict(checkpoint.model)
     native.restore_optimizer(session.optimizer, session.model, checkpoint.optimizer)
-    progress = Progress(**{key: checkpoint.state[key] for key in asdict(Progress())})
+    progress = build(Progress, checkpoint.state)
     if session.group.is_main:
         truncate_rows(folder.metrics_file, progress.metric_rows)
         _report(f"{folder.name}: continuing from {checkpoint.name} ({progress.tokens:,} tokens)")
@@ -151,6 +174,7 @@ def save(session: Session, phase: Phase, progress: Progress) -> None:
     """Write the checkpoint of this moment and prune the ones that need not stay."""
     if session.group.is_main:
         name = f"{phase.prefix}{progress.step}"
+        sync_file(session.folder.metrics_file)  # rows that the checkpoint counts must not be younger than it
         path = native.save(
             session.folder.checkpoints,
             name,
@@ -176,7 +200,7 @@ def _lasts(run: RunConfig, name: str) -> bool:
 
 def finish(session: Session, progress: Progress) -> dict[str, Any]:
     """Write the data order and the summary, which marks the run complete."""
-    run, folder, corpus, origin = session.run, session.folder, session.corpus, provenance()
+    run, folder, corpus = session.run, session.folder, session.corpus
     summary = {
         "run": run.name,
         "member": run.member,
@@ -198,9 +222,7 @@ def finish(session: Session, progress: Progress) -> dict[str, Any]:
         "final_weights": native.hash_tensors(session.model.state_dict()),
         "final_checkpoint": f"{run.phases[-1].prefix}{run.phases[-1].steps}",
         "data_hash": progress.data_hash,
-        "backend": f"{session.device.type}/{session.placement.attention}/{run.precision}",
-        "code": origin["code"],
-        "libraries": origin["libraries"],
+        "sessions": list(progress.sessions),
     }
     if session.group.is_main:
         hashes = {row.step: row.data_hash for row in folder.training()}

@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import write_text
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.schema import TimingRecord, TrainingRecord
@@ -79,5 +80,8 @@ class Watch:
 
 def truncate_rows(path: Path, rows: int) -> None:
     """Keep the first `rows` lines of a JSON-lines file: what a killed process wrote after its last checkpoint goes."""
-    if path.exists():
-        write_text(path, "".join(line + "\n" for line in path.read_text().split("\n")[:rows] if line))
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    if len(lines) < rows:
+        raise invalid("records", str(path), f"has {len(lines)} rows instead of {rows}", "restore it, or delete the run")
+    if lines:
+        write_text(path, "".join(lines[:rows]))

@@ -168,3 +168,26 @@ def test_another_format_is_refused(copy: Path) -> None:
     (copy / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
     with pytest.raises(ValueError, match="has format 99; prepare it again"):
         Corpus(copy)
+
+
+def test_a_corpus_without_test_split_and_with_a_source_without_validation(tmp_path: Path) -> None:
+    words = "some words that are said often "
+    for name in ("books.train", "books.validation", "web.train"):
+        rows = [json.dumps({"id": f"{name}{number}", "text": f"{words * 3}{number}"}) for number in range(40)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
+    made = prepare(DataConfig(kind="text", name="mine", path=str(tmp_path), vocab_size=300), tmp_path / "corpora")
+    assert made.tokens("web", "validation") == 0
+    assert len(made.documents("validation")) == 40
+    assert made.documents("test") == []
+
+
+def test_verifying_once_reads_again_only_what_changed(corpus: Corpus, tmp_path: Path) -> None:
+    shutil.copytree(corpus.folder, tmp_path / "copy")
+    copy = Corpus(tmp_path / "copy")
+    copy.verify_once()
+    shard = tmp_path / "copy" / "world.train-00000.bin"
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match="world.train-00000.bin.* is damaged"):
+        copy.verify_once()

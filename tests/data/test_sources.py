@@ -269,7 +269,6 @@ def test_a_compressed_file_damaged_inside_is_refused(suffix: str, tmp_path: Path
         ({"kind": "world", "name": "x"}, "data.documents=None is missing"),
         ({"kind": "text", "name": "x", "path": "p", "documents": -1}, "data.documents=-1 is not positive"),
         ({"kind": "text", "name": "x", "path": "p", "vocab_size": 256}, "data.vocab_size=256 leaves no room"),
-        ({"kind": "text", "name": "x", "path": "p", "max_epochs": 0}, "data.max_epochs=0 is not positive"),
     ],
 )
 def test_a_corpus_that_makes_no_sense_is_refused(options: dict[str, Any], problem: str) -> None:
@@ -287,3 +286,13 @@ def test_files_named_by_split_alone_are_one_source(tmp_path: Path) -> None:
     assert [source.name for source in sources] == ["mine"]
     for split in ("train", "validation", "test"):
         assert [document.text for document in sources[0].documents(split)] == [f"words of {split}"]
+
+
+@pytest.mark.parametrize("separator", ["\n\n", "\\n\\n"])
+def test_a_separator_may_be_spelled_as_the_command_line_can(separator: str, tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text("one\n\ntwo\n\nthree")
+    config = DataConfig(kind="text", name="mine", path=str(tmp_path), separator=separator)
+    documents = [
+        document for split in ("train", "validation", "test") for document in open_sources(config)[0].documents(split)
+    ]
+    assert sorted(document.text for document in documents) == ["one", "three", "two"]

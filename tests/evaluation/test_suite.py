@@ -81,7 +81,9 @@ def hashes(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("member", MEMBERS)
 def test_every_protocol_that_applies_is_written(member: str, evaluated: Trained) -> None:
     folder = evaluated[member][1]
-    written = {path.name: {file.name for file in path.iterdir()} for path in (folder.path / "evaluations").iterdir()}
+    written = {
+        path.name: {file.name for file in path.iterdir()} for path in (folder.path / "evaluations").glob("[!.]*")
+    }
     assert written == {f"{name}@1": FILES for name in names_for(member)}
 
 
@@ -205,7 +207,7 @@ def test_an_interrupted_protocol_leaves_no_trace(
             evaluate(run, folder, corpus, SUITE)
     after = hashes(folder.path)
     done = [f"{name}@1" for name in names_for("encoder")[:2]]
-    assert sorted(path.name for path in (folder.path / "evaluations").iterdir()) == sorted(done)
+    assert sorted(path.name for path in (folder.path / "evaluations").glob("[!.]*")) == sorted(done)
     assert {name: value for name, value in after.items() if not name.startswith("evaluations")} == before
     assert any(name.startswith("checkpoints") for name in before)
     evaluate(run, folder, corpus, SUITE)

@@ -93,7 +93,7 @@ BAD_INPUTS = {
     "heads that do not divide": ("train", ["size.num_heads=3"], "model.num_heads=3 does not split hidden_size=128"),
     "a path that does not exist": ("prepare", ["data=text", "data.path=nowhere"], "data.path='nowhere' does not exist"),
     "text without a path": ("prepare", ["data=text"], "data.path=None is missing"),
-    "more tokens than there are": ("train", [*SMOKE, "recipe.tokens=4e6"], "more than data.max_epochs=4.0"),
+    "more tokens than there are": ("train", [*SMOKE, "recipe.tokens=4e6"], "more than recipe.max_epochs=4.0"),
     "an unfinished parent": ("convert", ["parent=nowhere", "to=decoder"], "run='nowhere' is not a run folder"),
     "a missing mandatory value": ("convert", ["to=decoder"], "parent=None is missing"),
     "a leaking objective": ("train", ["member.direction=bidirectional", "member.objective.name=clm"], "leaks under"),

@@ -90,7 +90,7 @@ def test_a_failing_cell_leaves_the_others_and_a_non_zero_status(tmp_path: Path) 
     assert study.wait(timeout=280) == 2
     printed = (tmp_path / "log").read_text()
     for member in ("encoder", "decoder", "enc-from-dec", "dec-from-enc"):
-        assert f"  evaluate {member}: BadGzipFile" in printed
+        assert f"  evaluate {member}: UserError: suite.eval_data=" in printed
     assert all(run.complete for run in run_folders(tmp_path / "runs"))
     assert len(run_folders(tmp_path / "runs")) == 4
 

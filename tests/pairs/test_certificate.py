@@ -18,7 +18,7 @@ CONTRACT = Contract(
     "encoder_decoder",
     {"member": "names", "direction": "one half of what is compared", "objective.name": "the other half"},
     "equal",
-    ("fingerprint", "tokenizer", "parameters", "tokens", "data_hash", "backend", "code", "libraries"),
+    ("fingerprint", "tokenizer", "parameters", "tokens", "data_hash", "sessions"),
     ("loss_tokens", "flops", "seconds"),
 )
 
@@ -84,9 +84,8 @@ def test_a_planted_difference_of_configuration_is_caught(field: int, pair: list[
         ("tokenizer", "another"),
         ("tokens", 1),
         ("parameters", 1),
-        ("backend", "cuda/flex/fp32"),
-        ("code", "another"),
-        ("libraries", {"torch": "1.0"}),
+        ("sessions", ['{"code":"another"}']),
+        ("sessions", ["first", "second"]),
         ("fingerprint", None),
     ],
 )

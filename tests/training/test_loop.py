@@ -100,7 +100,7 @@ def test_another_corpus_is_refused(corpus: Corpus, tmp_path: Path) -> None:
 
 def test_a_corpus_too_small_for_the_plan_is_refused(corpus: Corpus, tmp_path: Path) -> None:
     run = tiny_run(corpus)
-    with pytest.raises(ValueError, match=r"passes .* times over source 'world' .* data.max_epochs"):
+    with pytest.raises(ValueError, match=r"passes .* times over source 'world' .* recipe.max_epochs"):
         train_tiny(replace(run, recipe=replace(run.recipe, tokens=5_000_000)), tmp_path, corpus)
     assert not (tmp_path / replace(run, recipe=replace(run.recipe, tokens=5_000_000)).name).exists()
 

@@ -34,10 +34,14 @@ def test_rates_at_the_knots() -> None:
     ("changes", "message"),
     [
         ({"share": 0.9}, "make them add up to 1"),
-        ({"warmup_share": 1.2}, "longer than the phase"),
+        ({"warmup_share": 0.7, "decay_share": 0.7}, "longer than the phase"),
+        ({"warmup_share": 1.2}, "recipe.phases.pretrain.warmup_share=1.2 is not a share"),
+        ({"learning_rate_factor": -1.0}, "recipe.phases.pretrain.learning_rate_factor=-1.0 is not positive"),
+        ({"share": 0.0}, "recipe.phases.pretrain.share=0.0 is not positive"),
+        ({"prefix": "step/1"}, "recipe.phases.pretrain.prefix='step/1' is not a word"),
         ({"context": 4}, "recipe.phases.pretrain.context=4 is too short"),
         ({"mask_rate": 0.0}, "recipe.phases.pretrain.mask_rate=0.0 is not in"),
-        ({"batch_rows": 0}, "gives phase pretrain no step"),
+        ({"batch_rows": 0}, "recipe.phases.pretrain.batch_rows=0 is not positive"),
         ({"shape": "cosine"}, "shape='cosine' is not a schedule"),
     ],
 )

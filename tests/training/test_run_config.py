@@ -8,7 +8,7 @@ import pytest
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.structures import build, plain
-from ettin_core.training.run import Parent, RunConfig, Seeds
+from ettin_core.training.run import Parent, PlacementConfig, RunConfig, Seeds
 from tests.runs import tiny_run
 
 
@@ -49,3 +49,16 @@ def test_every_other_field_is_in_the_name(field: str, corpus: Corpus) -> None:
     }
     assert replace(run, **{field: {**CHANGES, **nested}[field]}).name != run.name
     assert set(CHANGES) | set(nested) | {"member", "direction", "checkpoint"} == set(plain(run))
+
+
+@pytest.mark.parametrize(
+    ("rows", "processes", "micro", "parts"), [(16, 8, 4, 1), (16, 2, 4, 2), (16, 1, None, 1), (24, 2, 5, 3)]
+)
+def test_micro_batches(rows: int, processes: int, micro: int | None, parts: int) -> None:
+    assert PlacementConfig(micro_rows=micro).micro_batches(rows, processes) == parts
+
+
+@pytest.mark.parametrize(("rows", "processes", "micro"), [(20, 2, 4), (7, 2, None), (8, 3, 2)])
+def test_rows_that_would_be_left_out_are_refused(rows: int, processes: int, micro: int | None) -> None:
+    with pytest.raises(ValueError, match=f"batch_rows={rows} does not divide into {processes} processes"):
+        PlacementConfig(micro_rows=micro).micro_batches(rows, processes)
