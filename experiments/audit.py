@@ -10,7 +10,7 @@ from ettin_core.optim.build import OptimizerConfig
 from ettin_core.pairs.audit import NOT_MATCHED, Certificate, audit, certify
 from ettin_core.pairs.contract import Contract
 from ettin_core.training.phases import RecipeConfig
-from ettin_core.training.run import RunConfig, Seeds
+from ettin_core.training.run import Seeds
 from experiments.door import entry
 from experiments.requests import MemberConfig, SizeConfig, TrainingParts, open_run
 
@@ -59,25 +59,10 @@ def _from_configuration(request: AuditRequest) -> Certificate:
     parts = TrainingParts(
         request.size, request.recipe, request.optimizer, request.seeds, request.precision, request.checkpoint
     )
-    runs = [_planned(parts, member, request.data.vocab_size) for member in (request.left_member, request.right_member)]
+    members = (request.left_member, request.right_member)
+    unknown = "not prepared"
+    runs = [parts.planned(member, request.data.vocab_size, unknown, unknown) for member in members]
     return audit(request.pair, runs[0], runs[1])
-
-
-def _planned(parts: TrainingParts, member: MemberConfig, tokenizer_size: int) -> RunConfig:
-    return RunConfig(
-        member=member.name,
-        size=parts.size.name,
-        direction=member.direction,
-        objective=member.objective,
-        model=parts.size.model(tokenizer_size),
-        recipe=parts.recipe,
-        optimizer=parts.optimizer,
-        corpus="not prepared",
-        fingerprint="not prepared",
-        precision=parts.precision,
-        seeds=parts.seeds,
-        checkpoint=parts.checkpoint,
-    )
 
 
 def describe(certificate: Certificate) -> str:

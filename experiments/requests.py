@@ -74,16 +74,20 @@ class TrainingParts:
 
     def run(self, member: MemberConfig, corpus: Corpus) -> RunConfig:
         """The run of a member on a prepared corpus."""
+        return self.planned(member, corpus.tokenizer.vocab_size, corpus.name, corpus.fingerprint)
+
+    def planned(self, member: MemberConfig, tokenizer_size: int, corpus: str, fingerprint: str) -> RunConfig:
+        """The run of a member on a corpus known by name only, for an audit before there is one."""
         return RunConfig(
             member=member.name,
             size=self.size.name,
             direction=member.direction,
             objective=member.objective,
-            model=self.size.model(corpus.tokenizer.vocab_size),
+            model=self.size.model(tokenizer_size),
             recipe=self.recipe,
             optimizer=self.optimizer,
-            corpus=corpus.name,
-            fingerprint=corpus.fingerprint,
+            corpus=corpus,
+            fingerprint=fingerprint,
             precision=self.precision,
             seeds=self.seeds,
             checkpoint=self.checkpoint,
