@@ -1,4 +1,4 @@
-# make demo | test | test-slow | lint | paper | clean. Each sets up the virtual environment it needs.
+# make demo | test | lint | paper | clean. Each sets up the virtual environment it needs.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,15 +8,15 @@ export HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= true
 
-.PHONY: demo test test-slow lint paper clean
+.PHONY: demo test lint paper clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 
-# torch first and exactly as pinned. The default index may serve a CUDA build; for the CPU build of a bare Linux machine:
-# make TORCH_FLAGS="--index-url ..." demo
+# torch first and exactly as pinned. Where the default index serves a CUDA build and a CPU build is wanted, give pip's
+# options for it: make TORCH_FLAGS="--index-url ..." demo
 $(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/pip
 	$(BIN)/pip install -q $(TORCH_FLAGS) "$(TORCH)"
 	$(BIN)/pip install -q -c constraints.txt -e ".[report]"
@@ -34,11 +34,8 @@ demo: $(VENV)/.base
 	$(BIN)/python -m experiments.study experiment=demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
-	@echo "left out: tests marked slow (make test-slow) and gpu (pytest -m gpu)"
-
-test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -m "slow" --timeout 3600
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu"
+	@echo "left out: tests marked gpu ($(BIN)/python -m pytest -m gpu, on a machine with CUDA)"
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

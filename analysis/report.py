@@ -78,7 +78,8 @@ def _announce(evidence: Evidence, comparison: Table, expectations: Table, out: P
         print(f"missing run: {name}")
     print(f"\n{render.text(comparison)}\n\n{render.text(expectations)}\n")
     print(f"page     {out / 'index.html'}")
-    print(f"figures  {', '.join(str(out / f'{picture.name}.png') for picture in pictures)}")
+    for picture in pictures:
+        print(f"figure   {out / f'{picture.name}.png'}")
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="report")

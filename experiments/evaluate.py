@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.protocol import SuiteConfig
-from ettin_core.evaluation.suite import PROTOCOLS, evaluate
+from ettin_core.evaluation.suite import applicable, evaluate
 from ettin_core.records.schema import Measurement
 from experiments.door import entry
 from experiments.requests import open_run
@@ -43,7 +43,9 @@ def evaluate_run(
     folder, run = open_run(str(path))
     torch.set_num_threads(threads)
     line = int(os.environ.get("ETTIN_BAR_LINE", 0))  # a study gives each worker its own line
-    with tqdm(total=len(PROTOCOLS), desc=f"evaluate {run.name}", unit="protocol", position=line) as bar:
+    with tqdm(
+        total=len(applicable(run.objective.name)), desc=f"evaluate {run.name}", unit="protocol", position=line
+    ) as bar:
 
         def progress(protocol: str) -> None:
             bar.set_postfix_str(protocol)

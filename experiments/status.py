@@ -3,7 +3,7 @@
 import time
 from datetime import timedelta
 
-from ettin_core.evaluation.suite import PROTOCOLS
+from ettin_core.evaluation.suite import applicable
 from ettin_core.foundation.storage import locked
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.run import RunConfig
@@ -27,8 +27,7 @@ def line(study: Study, member: str) -> str:
     if member not in study.runs:
         return f"{member:<14}{'waits for its parent':<44}"
     folder, run = study.folder(member), study.runs[member]
-    kind = "causal" if run.objective.name == "clm" else "masked"
-    possible = sum(kind in protocol.kinds for protocol in PROTOCOLS)
+    possible = len(applicable(run.objective.name))
     measured = len(list(folder.path.glob("evaluations/[!.]*@*/measurements.jsonl")))
     return f"{member:<14}{state(folder, run):<44}{f'{measured}/{possible}':<11}{folder.path}"
 

@@ -65,10 +65,6 @@ class Protocol:
     kinds: tuple[str, ...]
     measure: Callable[[EvaluatedModel, Corpus, SuiteConfig], Measured]
 
-    def applies(self, model: EvaluatedModel) -> bool:
-        """Whether the protocol is defined for the model."""
-        return ("causal" if model.is_causal else "masked") in self.kinds
-
 
 def standard_error(values: list[float] | np.ndarray) -> float | None:
     """Standard error of a mean over items; None below two items."""

@@ -29,6 +29,12 @@ PROTOCOLS = (
 )
 
 
+def applicable(objective: str) -> list[Protocol]:
+    """The protocols that are defined for a model of the objective."""
+    kind = "causal" if objective == "clm" else "masked"
+    return [protocol for protocol in PROTOCOLS if kind in protocol.kinds]
+
+
 def open_model(
     run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str | None, device: str, batch_tokens: int = 8192
 ) -> tuple[EvaluatedModel, str, str]:
@@ -68,12 +74,11 @@ def evaluate(
         checkpoint = None  # the last one by its name is the last one
     settings = plain(suite) | {"weights": weights, "eval_data": set_hashes(suite.eval_data), "batch_tokens": None}
     with locked(folder.path / "evaluations"):
-        for protocol in PROTOCOLS:
-            if protocol.applies(model):
-                progress(protocol.name)
-                target = folder.evaluation_folder(protocol.name, protocol.version, checkpoint)
-                if not _measured(target, settings):
-                    _measure(run, protocol, model, corpus, suite, target, settings, name)
+        for protocol in applicable(run.objective.name):
+            target = folder.evaluation_folder(protocol.name, protocol.version, checkpoint)
+            if not _measured(target, settings):
+                _measure(run, protocol, model, corpus, suite, target, settings, name)
+            progress(protocol.name)
     return folder.measurements(checkpoint)
 
 
