@@ -1,4 +1,4 @@
-# make demo | test | lint | paper | clean. Each sets up the virtual environment it needs.
+# make demo | test | lint | paper | bench | clean. Each sets up the virtual environment it needs.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= true
 
-.PHONY: demo test lint paper clean
+.PHONY: demo test lint paper bench clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/pip:
@@ -48,6 +48,10 @@ paper: $(VENV)/.base
 	$(BIN)/python -m analysis.report runs=runs out=paper/generated study=$$(ls -t studies/*/study.json | head -n 1)
 	@if command -v latexmk >/dev/null; then cd paper && latexmk -pdf -interaction=nonstopmode main.tex; \
 	else echo "LaTeX is not installed: paper/generated is renewed, paper/main.pdf is not"; fi
+
+bench: $(VENV)/.base
+	$(BIN)/python -m experiments.benchmark size=nano
+	$(BIN)/python -m experiments.benchmark size=17m rounds=5
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info

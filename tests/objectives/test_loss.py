@@ -47,18 +47,12 @@ def test_value_and_gradients_equal_torch(rows: int) -> None:
 
 @pytest.mark.parametrize("rows", [1, 6, 7, 8, 13, 14, 15, 70])
 def test_edges_of_chunks_leave_no_trace(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss, "CHUNK_ELEMENTS", 7 * 50)
+    monkeypatch.setitem(loss.CHUNK_ROWS, "cpu", 7)
     check_equal(example(rows))
 
 
-def test_a_vocabulary_larger_than_a_chunk_goes_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss, "CHUNK_ELEMENTS", 10)
-    check_equal(example(5))
-
-
 def test_the_real_chunk_size_is_crossed() -> None:
-    assert loss.CHUNK_ELEMENTS // 2**14 == 64
-    check_equal(example(130, width=4, vocabulary=2**14))
+    check_equal(example(loss.CHUNK_ROWS["cpu"] + 30, width=4, vocabulary=50))
 
 
 @pytest.mark.parametrize("scale", [0.25, -3.0])
