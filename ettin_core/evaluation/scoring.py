@@ -27,10 +27,6 @@ class Segmented:
     ends: tuple[int, ...]
     words: tuple[int, ...]
 
-    def tokens_after(self, characters: int) -> tuple[int, ...]:
-        """Positions of the tokens that reach beyond the first `characters` characters."""
-        return tuple(position for position, end in enumerate(self.ends) if end > characters)
-
     def tokens_between(self, begin: int, end: int) -> tuple[int, ...]:
         """Positions of the tokens that end within characters begin < … <= end."""
         return tuple(position for position, last in enumerate(self.ends) if begin < last <= end)

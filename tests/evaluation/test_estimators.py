@@ -219,7 +219,7 @@ def test_an_option_can_begin_the_text(corpus: Corpus) -> None:
     text = segment(corpus.tokenizer, "The nurse was late.")
     own = text.tokens_between(0, 3)
     assert corpus.tokenizer.decode(text.ids[place] for place in own) == "The"
-    assert text.tokens_after(3) == tuple(range(len(own), len(text.ids)))
+    assert text.tokens_between(3, text.ends[-1]) == tuple(range(len(own), len(text.ids)))
 
 
 def test_the_gap_of_a_fact_holds_exactly_its_option(corpus: Corpus) -> None:
