@@ -23,11 +23,11 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/pip
 	touch $@
 
 $(VENV)/.test: $(VENV)/.base
-	$(BIN)/pip install -q -c constraints.txt -e ".[report,test]"
+	$(BIN)/pip install -q -c constraints.txt -e ".[report,data,pdf,curation,test]"
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.test
-	$(BIN)/pip install -q -c constraints.txt -e ".[report,test,lint]"
+	$(BIN)/pip install -q -c constraints.txt -e ".[report,data,pdf,curation,test,lint]"
 	touch $@
 
 demo: $(VENV)/.base
@@ -49,9 +49,10 @@ paper: $(VENV)/.base
 	@if command -v latexmk >/dev/null; then cd paper && latexmk -pdf -interaction=nonstopmode main.tex; \
 	else echo "LaTeX is not installed: paper/generated is renewed, paper/main.pdf is not"; fi
 
-bench: $(VENV)/.base
+bench: $(VENV)/.test
 	$(BIN)/python -m experiments.benchmark size=nano
 	$(BIN)/python -m experiments.benchmark size=17m rounds=5
+	$(BIN)/python -m experiments.benchmark_data
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info

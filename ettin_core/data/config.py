@@ -1,45 +1,124 @@
-"""Which corpus, how it is read, and which tokenizer it gets."""
+"""Which corpus, how its sources are read and curated, and which tokenizer it gets."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
 
+from ettin_core.data.curation.config import CurationConfig
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.structures import build, plain
 
-KINDS = ("world", "text")
+KINDS = ("world", "text", "huggingface", "mds")
+ON_BAD = ("error", "skip")
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """A corpus to prepare. `path` is only where it lies: two copies of the same files are the same corpus.
+class SourceConfig:
+    """How one source is read. `path` is only where it lies: two copies of the same files are the same source.
 
-    `documents` is the number of training documents of `world`, or a limit per source for text (None: all).
-    `tokenizer` is a folder with tokenizer.json (None: train a byte-level BPE of `vocab_size` on the corpus itself).
-    `separator` splits plain text files into documents (None: one file is one document).
+    Args:
+        kind: the importer: world | text (files by suffix) | huggingface | mds.
+        path: a file, a folder, or for `huggingface` a hub id, a folder of data files or of `save_to_disk`.
+        files: which files of the folder, as a pattern ("wiki.*").
+        text_field, id_field: names of the columns of JSON lines, Parquet, datasets and MDS.
+        token_field: a column of token ids to take instead of text (needs `tokenizer`).
+        separator: splits plain text files into documents (None: one file is one document).
+        at_least: smallest value by numeric column, e.g. {q: 85}; other documents are counted and left out.
+        documents: training documents of `world`, or a limit by source and split (None: all).
+        subset, revision: of a dataset on the hub.
+        world_seed: which world.
+        on_bad: `error` stops at the first document that cannot be read, `skip` counts it and keeps a sample.
+        licence: stated in the manifest.
+        curation: rules, language and duplicates; all are off unless named.
     """
 
     kind: str
-    name: str
     path: str | None = None
+    files: str | None = None
     text_field: str = "text"
     id_field: str = "id"
+    token_field: str | None = None
     separator: str | None = None
+    at_least: dict[str, float] = field(default_factory=dict)
     documents: int | None = None
+    subset: str | None = None
+    revision: str | None = None
     world_seed: int = 0
-    vocab_size: int = 2048
-    tokenizer: str | None = None
-    tokenizer_sample_mb: float = 32.0
+    on_bad: str = "error"
+    licence: str | None = None
+    curation: CurationConfig = field(default_factory=CurationConfig)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise invalid("data.kind", self.kind, "is not a kind of corpus", f"use one of {', '.join(KINDS)}")
-        if self.kind == "text" and not self.path:
-            raise invalid("data.path", self.path, "is missing", "give a file or folder of .txt, .jsonl(.gz, .zst)")
-        if self.kind == "world" and not self.documents:
-            raise invalid("data.documents", self.documents, "is missing", "say how many documents world shall write")
+        if self.on_bad not in ON_BAD:
+            raise invalid("data.on_bad", self.on_bad, "is no choice", f"use one of {', '.join(ON_BAD)}")
         if self.documents is not None and self.documents < 1:
             raise invalid(
                 "data.documents", self.documents, "is not positive", "give a positive number, or null for all"
             )
+
+    def check_complete(self, name: str) -> None:
+        """Raise ValueError when what the importer needs is missing."""
+        if self.kind == "world" and not self.documents:
+            raise invalid("data.documents", self.documents, "is missing", "say how many documents world shall write")
+        if self.kind != "world" and not self.path:
+            raise invalid(
+                "data.path", self.path, f"is missing for source {name!r}", "give a file or folder, or a hub id"
+            )
+
+
+@dataclass(frozen=True)
+class DataConfig(SourceConfig):
+    """A corpus to prepare: how its sources are read, and its tokenizer.
+
+    What is said here holds for every source; `sources` names sources and what differs for each. With no sources named,
+    the file names name them ("books.train-00.jsonl.zst" belongs to `books`). `tokenizer` is a folder with
+    tokenizer.json (None: train a byte-level BPE of `vocab_size` on the corpus itself). `mixtures` gives weights by
+    source for each phase (None: by size); it belongs to the recipe and does not change the corpus.
+    """
+
+    name: str = "corpus"
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    vocab_size: int = 2048
+    tokenizer: str | None = None
+    tokenizer_sample_mb: float = 32.0
+    mixtures: dict[str, dict[str, float] | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.vocab_size < 300:
             raise invalid(
                 "data.vocab_size", self.vocab_size, "leaves no room beside 256 bytes and 5 special tokens", "use 2048"
             )
+        for name, source in self.source_configs().items():
+            source.check_complete(name)
+        for phase, mixture in self.mixtures.items():
+            check_mixture(f"data.mixtures.{phase}", mixture, list(self.sources) or None)
+
+    def source_configs(self) -> dict[str, SourceConfig]:
+        """The named sources, completed with what holds for all; one under the corpus's name when none are named.
+
+        A source's relative path is taken from the corpus's path. Raises ValueError for unknown keys.
+        """
+        common = SourceConfig(**{item.name: getattr(self, item.name) for item in fields(SourceConfig)})
+        if not self.sources:
+            return {self.name: common}
+        return {name: _completed(common, name, changes) for name, changes in self.sources.items()}
+
+
+def _completed(common: SourceConfig, name: str, changes: Mapping[str, Any]) -> SourceConfig:
+    source = build(SourceConfig, plain(common) | dict(changes), f"data.sources.{name}")
+    if source.path and common.path and "path" in changes and source.kind != "huggingface":
+        source = replace(source, path=str(Path(common.path) / source.path))
+    return source
+
+
+def check_mixture(field_name: str, mixture: dict[str, float] | None, sources: list[str] | None) -> None:
+    """Raise ValueError for a weight that is not positive, or a source that there is not (None: not known yet)."""
+    for name, weight in (mixture or {}).items():
+        if not 0 < weight < float("inf"):
+            raise invalid(f"{field_name}.{name}", weight, "is not positive", "leave the source out instead")
+        if sources is not None and name not in sources:
+            raise invalid(field_name, name, "is not a source of the corpus", f"it has {', '.join(sorted(sources))}")

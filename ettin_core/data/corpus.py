@@ -1,54 +1,23 @@
 """A prepared corpus on disk: memory-mapped token shards and the manifest that proves what they hold.
 
-Layout: manifest.json, tokenizer/, and for every source and split `<source>.<split>-NNNNN.bin` (little-endian uint16 or
-uint32 ids, documents written as BOS ids EOS one after the other).
+Layout: manifest.json, tokenizer/, and for every source, split and part of the input `<source>.<split>-PPPPP-NNN.bin` with
+the places where documents begin in `.starts` beside it (shards.py).
 """
 
 import contextlib
-from dataclasses import dataclass
-from functools import cached_property
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ettin_core.data.shards import START, TokenStream
 from ettin_core.data.tokenizer import POLICY, Tokenizer, policy_hash
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text, read_json, write_json
 
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class TokenStream:
-    """The token ids of one source and split: shards read as one sequence."""
-
-    files: tuple[Path, ...]
-    sizes: tuple[int, ...]
-    dtype: np.dtype
-
-    def __len__(self) -> int:
-        return sum(self.sizes)
-
-    @cached_property
-    def _maps(self) -> list[np.ndarray]:
-        return [np.memmap(file, dtype=self.dtype, mode="r") for file in self.files]
-
-    @cached_property
-    def _starts(self) -> np.ndarray:
-        return np.concatenate([[0], np.cumsum(self.sizes)])
-
-    def read(self, begin: int, end: int) -> np.ndarray:
-        """Ids begin..end (clipped to the stream), across shard edges, as int64."""
-        end = min(end, len(self))
-        pieces = []
-        while begin < end:
-            shard = int(np.searchsorted(self._starts, begin, side="right")) - 1
-            offset = begin - int(self._starts[shard])
-            piece = self._maps[shard][offset : offset + end - begin]
-            pieces.append(piece)
-            begin += len(piece)
-        return np.concatenate(pieces).astype(np.int64) if pieces else np.empty(0, dtype=np.int64)
+FORMAT = 2
 
 
 class Corpus:
@@ -61,7 +30,9 @@ class Corpus:
         self.folder = folder
         self.manifest: dict[str, Any] = read_json(file)
         if self.manifest.get("format") != FORMAT:
-            raise invalid("corpus", str(folder), f"has format {self.manifest.get('format')}", "prepare it again")
+            raise invalid(
+                "corpus", str(folder), f"has format {self.manifest.get('format')}", "delete it and prepare again"
+            )
         self.tokenizer = Tokenizer(folder / "tokenizer")
         if policy_hash(self.tokenizer) != self.manifest["policy_hash"]:
             raise invalid(
@@ -100,65 +71,64 @@ class Corpus:
         files = []
         for shard in entry["shards"]:
             file = self.folder / shard["file"]
-            size = file.stat().st_size if file.exists() else None
-            if size != shard["tokens"] * dtype.itemsize:
-                raise invalid(
-                    "shard",
-                    str(file),
-                    "is missing" if size is None else f"has {size} bytes instead of {shard['tokens'] * dtype.itemsize}",
-                    "restore it, or delete the corpus folder and prepare again",
-                )
+            _check_size(file, shard["tokens"] * dtype.itemsize)
+            _check_size(file.with_suffix(".starts"), shard["documents"] * START.itemsize)
             files.append(file)
-        return TokenStream(tuple(files), tuple(shard["tokens"] for shard in entry["shards"]), dtype)
+        sizes, counts = (tuple(shard[key] for shard in entry["shards"]) for key in ("tokens", "documents"))
+        return TokenStream(tuple(files), sizes, counts, dtype)
 
     def documents(self, split: str, limit: int | None = None) -> list[np.ndarray]:
-        """Whole documents of a split with BOS and EOS, sources in turn, at most `limit` in all."""
-        bos = self.tokenizer.special.bos
-        by_source = []
-        for source in self.sources:
-            stream = self.stream(source, split)
-            if not len(stream):
-                continue
-            enough = len(stream) if limit is None else min(len(stream), limit * 4096)
-            starts = np.flatnonzero((ids := stream.read(0, enough)) == bos)
-            while enough < len(stream) and len(starts) < 2:  # not one whole document so far
-                enough = min(len(stream), enough * 2)
-                starts = np.flatnonzero((ids := stream.read(0, enough)) == bos)
-            pieces = np.split(ids, starts[1:])
-            by_source.append(pieces if enough == len(stream) else pieces[:-1])
-        turns = max((len(pieces) for pieces in by_source), default=0)
-        chosen = [pieces[turn] for turn in range(turns) for pieces in by_source if turn < len(pieces)]
-        return chosen[:limit]
+        """Whole documents of a split with BOS and EOS, int64, sources in turn, at most `limit` in all."""
+        by_source = [itertools.islice(_whole(self.stream(source, split)), limit) for source in self.sources]
+        turns = itertools.chain.from_iterable(itertools.zip_longest(*by_source))
+        return list(itertools.islice((ids for ids in turns if ids is not None), limit))
 
     def verify_once(self) -> None:
         """Verify unless that was done for exactly these files: reading terabytes at each start would be too slow."""
-        shards = [
-            shard["file"]
-            for splits in self.manifest["sources"].values()
-            for entry in splits.values()
-            for shard in entry["shards"]
-        ]
-        marks = {name: [(stat := (self.folder / name).stat()).st_size, stat.st_mtime_ns] for name in shards}
+        marks = {name: [(stat := (self.folder / name).stat()).st_size, stat.st_mtime_ns] for name in self._hashes}
         record = self.folder / "verified.json"
         if not record.exists() or read_json(record) != marks:
             self.verify()
-            with contextlib.suppress(PermissionError):  # shared storage may be read-only
+            with contextlib.suppress(OSError):  # shared storage may be read-only
                 write_json(record, marks)
+
+    @property
+    def _hashes(self) -> dict[str, str]:
+        """sha256 of every file of tokens and starts."""
+        hashes = {}
+        for splits in self.manifest["sources"].values():
+            for shard in itertools.chain.from_iterable(entry["shards"] for entry in splits.values()):
+                hashes[shard["file"]] = shard["sha256"]
+                hashes[str(Path(shard["file"]).with_suffix(".starts"))] = shard["starts_sha256"]
+        return hashes
 
     def verify(self) -> None:
         """Read every shard and compare with the manifest. Raises ValueError naming the damaged file."""
-        for splits in self.manifest["sources"].values():
-            for entry in splits.values():
-                for shard in entry["shards"]:
-                    if hash_file(self.folder / shard["file"]) != shard["sha256"]:
-                        raise invalid(
-                            "shard",
-                            str(self.folder / shard["file"]),
-                            "is damaged",
-                            "delete the corpus and prepare again",
-                        )
+        for name, expected in self._hashes.items():
+            if hash_file(self.folder / name) != expected:
+                raise invalid(
+                    "shard", str(self.folder / name), "is damaged", "delete the corpus folder and prepare again"
+                )
         if fingerprint(self.manifest) != self.fingerprint:
             raise invalid("corpus", str(self.folder), "has an altered manifest", "delete it and prepare again")
+
+
+def _check_size(file: Path, wanted: int) -> None:
+    size = file.stat().st_size if file.exists() else None
+    if size != wanted:
+        raise invalid(
+            "shard",
+            str(file),
+            "is missing" if size is None else f"has {size} bytes instead of {wanted}",
+            "restore it, or delete the corpus folder and prepare again",
+        )
+
+
+def _whole(stream: TokenStream) -> Iterator[np.ndarray]:
+    for shard, begin in enumerate(stream.edges[:-1].tolist()):
+        starts = stream.starts(shard) + begin
+        for first, end in itertools.pairwise(starts.tolist()):
+            yield stream.read(first, end).astype(np.int64)
 
 
 def fingerprint(manifest: dict[str, Any]) -> str:

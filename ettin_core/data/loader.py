@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ettin_core.data.config import check_mixture
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.order import Order
+from ettin_core.data.rows import packed_rows
 from ettin_core.foundation.errors import invalid
 
 
@@ -38,15 +40,22 @@ class Batch:
         return total % 2**63
 
 
-def lay_out(tokens: np.ndarray, bos: int, pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """Documents and positions (B, S) of packed rows (B, S): a document begins at each BOS and at the row's start."""
-    index = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
+def lay_out(
+    tokens: np.ndarray, bos: int, filled: np.ndarray, begins: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Documents and positions (B, S) of packed rows (B, S), of which the first `filled` (B,) tokens are not padding.
+
+    A document begins at each BOS, at the row's start, and where `begins` (B, S) bool says that a piece does.
+    """
+    index = np.arange(tokens.shape[1])
     starts = tokens == bos
+    if begins is not None:
+        starts |= begins
     starts[:, 0] = True
     documents = np.cumsum(starts, axis=1) - 1
     positions = index - np.maximum.accumulate(np.where(starts, index, 0), axis=1)
-    documents = np.where(tokens == pad, -1, documents)
-    return documents.astype(np.int64), positions.astype(np.int64)
+    documents[index >= filled[:, None]] = -1
+    return documents, positions
 
 
 def pack(documents: list[np.ndarray], rows: np.ndarray, bos: int, pad: int, context: int | None = None) -> Batch:
@@ -55,7 +64,7 @@ def pack(documents: list[np.ndarray], rows: np.ndarray, bos: int, pad: int, cont
     tokens = np.full((len(documents), width), pad, dtype=np.int64)
     for number, ids in enumerate(documents):
         tokens[number, : len(ids)] = ids
-    places, positions = lay_out(tokens, bos, pad)
+    places, positions = lay_out(tokens, bos, np.array([len(ids) for ids in documents]))
     return Batch(tokens, places, positions, rows, np.zeros(len(rows), dtype=np.int64))
 
 
@@ -70,33 +79,49 @@ class Loader:
         seed: int,
         phase: str,
         mixture: dict[str, float] | None = None,
+        packing: str = "stream",
         split: str = "train",
     ) -> None:
-        """`mixture` gives weights by source (None: by size). Raises ValueError for unknown or too small sources."""
+        """`mixture` gives weights by source (None: by size in tokens), `packing` is one of rows.PACKINGS.
+
+        Raises ValueError for unknown or too small sources, or none.
+        """
+        check_mixture("mixture", mixture, corpus.sources)
         names = corpus.sources if mixture is None else sorted(mixture)
-        for name in names:
-            if name not in corpus.sources:
-                raise invalid("mixture", name, "is not a source of the corpus", f"it has {', '.join(corpus.sources)}")
-            if mixture is not None and mixture[name] <= 0:
-                raise invalid(f"mixture.{name}", mixture[name], "is not positive", "leave the source out instead")
         self.sources = [name for name in names if corpus.tokens(name, split) > 0 or mixture is not None]
-        self.streams = [corpus.stream(name, split) for name in self.sources]
-        for name, stream in zip(self.sources, self.streams, strict=True):
-            if len(stream) < context:
+        if not self.sources:
+            raise invalid(f"mixture of phase {phase}", mixture, "leaves nothing to read", "name a source, or use null")
+        for name in self.sources:
+            if corpus.tokens(name, split) < context:
                 raise invalid(
                     f"context of phase {phase}",
                     context,
-                    f"is longer than the whole source {name!r} ({len(stream)} tokens)",
+                    f"is longer than the whole source {name!r} ({corpus.tokens(name, split)} tokens)",
                     "give more text, or a shorter context",
                 )
-        weights = [float(len(stream)) for stream in self.streams]
-        if mixture is not None:
-            weights = [mixture[name] for name in self.sources]
+        self.tokens = [corpus.tokens(name, split) for name in self.sources]
+        self.rows = [packed_rows(corpus, name, split, packing, context) for name in self.sources]
+        shares = (
+            [float(count) for count in self.tokens] if mixture is None else [mixture[name] for name in self.sources]
+        )
+        rows_per_token = [rows.count / count for rows, count in zip(self.rows, self.tokens, strict=True)]
+        weights = [share * rate for share, rate in zip(shares, rows_per_token, strict=True)]  # shares are of tokens
         self.context = context
         self.batch_rows = batch_rows
         self.special = corpus.tokenizer.special
-        rows = [-(-len(stream) // context) for stream in self.streams]
-        self.order = Order(corpus.fingerprint, seed, phase, rows, weights)
+        self.order = Order(corpus.fingerprint, seed, phase, [rows.count for rows in self.rows], weights)
+
+    @property
+    def utilisation(self) -> dict[str, float]:
+        """The share of each source's row positions that hold a token."""
+        return {
+            name: tokens / (rows.count * self.context)
+            for name, tokens, rows in zip(self.sources, self.tokens, self.rows, strict=True)
+        }
+
+    def repeats(self, global_rows: int) -> dict[str, float]:
+        """Passes over each source after the given number of rows of the phase."""
+        return dict(zip(self.sources, self.order.epochs(global_rows), strict=True))
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
         """Rows of one part of the global batch of a step; parts are contiguous slices of the same global rows."""
@@ -106,8 +131,14 @@ class Loader:
         global_rows = np.arange(first, first + size, dtype=np.int64)
         location = self.order.locate(global_rows)
         tokens = np.full((size, self.context), self.special.pad, dtype=np.int64)
-        for number, (source, row) in enumerate(zip(location.source, location.row, strict=True)):
-            ids = self.streams[source].read(int(row) * self.context, (int(row) + 1) * self.context)
-            tokens[number, : len(ids)] = ids
-        documents, positions = lay_out(tokens, self.special.bos, self.special.pad)
+        begins = np.zeros((size, self.context), dtype=bool)
+        filled = np.zeros(size, dtype=np.int64)
+        for number, (source, row) in enumerate(zip(location.source.tolist(), location.row.tolist(), strict=True)):
+            place = 0
+            for piece in self.rows[source].read(row):
+                tokens[number, place : place + len(piece)] = piece
+                begins[number, place] = True
+                place += len(piece)
+            filled[number] = place
+        documents, positions = lay_out(tokens, self.special.bos, filled, begins)
         return Batch(tokens, documents, positions, global_rows, location.source)

@@ -1,17 +1,19 @@
 """Which row comes when: a pure function of (corpus fingerprint, seed, phase, global row), in O(1) memory.
 
-A row is `context` consecutive tokens of a source's stream, so every token is in exactly one row and nothing is lost. Rows of
-a source come in a keyed permutation; when they are used up a new epoch begins with another one. Sources are mixed in
-blocks of PERIOD rows that hold each source's exact share, so row g of the mixture is found by counting in one block.
+Rows of a source come in a keyed permutation; when they are used up a new epoch begins with another one. Sources are mixed
+in blocks of PERIOD rows that hold each source's exact share. Within a block a source's rows are spread evenly, each at a
+random place in its own share of the block, so that any stretch of rows has nearly the shares of the mixture.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-from ettin_core.foundation.randomness import derive, permute
+from ettin_core.foundation.randomness import derive, permute, uniform
 
-PERIOD = 1000
+PERIOD = 10_000
+_KEPT_BLOCKS = 8
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Order:
         self.keys = (fingerprint, phase)
         self.seed = seed
         self.quotas = _quotas(weights)
-        self.edges = np.concatenate([[0], np.cumsum(self.quotas)])
+        self._block = lru_cache(maxsize=_KEPT_BLOCKS)(self._mix)
 
     def locate(self, global_rows: np.ndarray) -> Location:
         """Locations of the given global rows (any order, any number)."""
@@ -41,10 +43,7 @@ class Order:
         drawn = np.empty(len(global_rows), dtype=np.int64)
         for block in np.unique(blocks):
             here = blocks == block
-            shuffled = permute(np.arange(PERIOD), PERIOD, derive(self.seed, "mixture", *self.keys, int(block)))
-            sources = np.searchsorted(self.edges, shuffled, side="right") - 1
-            turns = np.empty(PERIOD, dtype=np.int64)  # how many rows of its source come before it in the block
-            turns[np.argsort(sources, kind="stable")] = np.arange(PERIOD) - np.repeat(self.edges[:-1], self.quotas)
+            sources, turns = self._block(int(block))
             source[here] = sources[slots[here]]
             drawn[here] = block * self.quotas[source[here]] + turns[slots[here]]
         size = np.array(self.rows)[source]
@@ -55,6 +54,14 @@ class Order:
             key = derive(self.seed, "order", *self.keys, number, cycle)
             row[here] = permute(place[here], self.rows[number], key)
         return Location(source, epoch, row)
+
+    def _mix(self, block: int) -> tuple[np.ndarray, np.ndarray]:
+        """The source of each slot of a block, and how many rows of that source come before it."""
+        sources = np.repeat(np.arange(len(self.quotas)), self.quotas)
+        turns = np.concatenate([np.arange(quota) for quota in self.quotas.tolist()])
+        jitter = uniform(derive(self.seed, "mixture", *self.keys, block), np.arange(PERIOD))
+        order = np.argsort((turns + jitter) / self.quotas[sources], kind="stable")
+        return sources[order], turns[order]
 
     def epochs(self, global_rows: int) -> list[float]:
         """Passes over each source after the given number of rows."""

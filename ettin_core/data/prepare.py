@@ -1,7 +1,12 @@
-"""Text to tokens: tokenizer, shards, manifest. Done once per corpus, atomically; the same input gives the same bytes."""
+"""Text to tokens: tokenizer, shards, manifest. The same input gives the same bytes, whatever the number of workers.
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator
+The work stands in a hidden folder until it is whole. Stopped or killed at any time, the same command continues: finished
+parts are kept. Two processes that prepare one corpus at once do it once: the second waits for the first.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,135 +14,226 @@ import numpy as np
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import FORMAT, Corpus, fingerprint
-from ettin_core.data.sources import SPLITS, Document, Source, open_sources
+from ettin_core.data.crew import Progress, WorkerDied, cores, run_stage
+from ettin_core.data.curation.duplicates import find_duplicates
+from ettin_core.data.documents import SPLITS, Source
+from ettin_core.data.parts import Tally, cut, documents
+from ettin_core.data.plan import Plan, make_plan
+from ettin_core.data.shards import token_dtype
 from ettin_core.data.tokenizer import POLICY, Tokenizer, policy_hash, train
-from ettin_core.foundation.errors import invalid
+from ettin_core.data.worker import duplicates_file, signatures_file
+from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.storage import (
-    content_name,
-    folder_under_construction,
-    hash_file,
+    disk_errors,
     locked,
+    read_json,
+    remove_folder,
+    sync_folder,
     write_bytes,
     write_json,
 )
 from ettin_core.foundation.structures import plain
 
-SHARD_TOKENS = 2**26
-BATCH_DOCUMENTS = 512
-
-Progress = Callable[[Iterable[Document], str], Iterable[Document]]
+_TOTALS = ("documents", "tokens", "bytes")
 
 
-def corpus_name(config: DataConfig, sources: list[Source]) -> str:
-    """The content name: what the corpus is, not where it lies."""
-    identity = plain(config) | {"path": None}
-    if config.tokenizer is not None:
-        identity["tokenizer"] = Tokenizer(Path(config.tokenizer)).hash
-    identity["sources"] = [[source.name, source.identity] for source in sources]
-    return content_name(config.name, identity)
+def silent(stage: str, done: float, total: float, documents: int) -> None:
+    """No progress report."""
 
 
-def prepare(config: DataConfig, root: Path, progress: Progress = lambda documents, name: documents) -> Corpus:
-    """Prepare the corpus under `root`, or open it if it is there. Safe to call from several processes at once.
+def prepare(config: DataConfig, root: Path, workers: int | None = None, progress: Progress = silent) -> Corpus:
+    """Prepare the corpus under `root`, or open it if it is there, with `workers` processes (None: one per core).
 
-    Raises ValueError for unreadable input or an empty split; an interrupted preparation leaves nothing behind.
+    Raises ValueError for unreadable input or an empty split, and DiskFullError; after the latter, as after a kill, the
+    same call continues.
     """
-    sources = open_sources(config)
-    folder = root / corpus_name(config, sources)
-    with locked(root / ".locks" / folder.name, wait=True):
-        if not (folder / "manifest.json").exists():
-            with folder_under_construction(folder) as building:
-                _write_corpus(config, sources, building, progress)
+    if workers is not None and workers < 1:
+        raise invalid("workers", workers, "is not positive", "give 1 or more, or null for one per core")
+    plan = make_plan(config)
+    folder = root / plan.corpus_name
+    if not (folder / "manifest.json").exists():  # no lock before: shared storage may be read-only
+        with locked(root / ".locks" / folder.name, wait=True):
+            if not (folder / "manifest.json").exists():
+                _build(plan, folder, workers or cores(), progress)
     return Corpus(folder)
 
 
-def _write_corpus(config: DataConfig, sources: list[Source], folder: Path, progress: Progress) -> None:
-    tokenizer = _obtain_tokenizer(config, sources, folder / "tokenizer")
-    dtype = np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<u4")
-    entries: dict[str, dict[str, Any]] = {}
-    for source in sources:
-        entries[source.name] = {}
-        for split in SPLITS:
-            documents = progress(source.documents(split), f"{source.name} {split}")
-            entries[source.name][split] = _write_split(documents, tokenizer, folder, f"{source.name}.{split}", dtype)
-    for split in ("train", "validation"):
-        if not any(entry[split]["documents"] for entry in entries.values()):
-            raise invalid(
-                "data",
-                config.path or config.name,
-                f"gives no document for the {split} split",
-                "give more documents; for few large .txt files set data.separator to split them, e.g. '\\n\\n'",
-            )
-    manifest = {
-        "format": FORMAT,
-        "name": config.name,
-        "kind": config.kind,
-        "config": plain(config) | {"path": None},
-        "dtype": dtype.str,
-        "tokenizer_hash": tokenizer.hash,
-        "vocab_size": tokenizer.vocab_size,
-        "policy": POLICY,
-        "policy_hash": policy_hash(tokenizer),
-        "sources": entries,
-    }
-    write_json(folder / "manifest.json", manifest | {"fingerprint": fingerprint(manifest)})
+def _build(plan: Plan, folder: Path, workers: int, progress: Progress) -> None:
+    building = folder.with_name(f".{folder.name}.building")
+    with disk_errors(folder):
+        if not (building / "manifest.json").exists():  # written last
+            _fill(plan, building, workers, progress)
+        _clear_away(building)
+        remove_folder(folder)  # one that somebody took the manifest from
+        os.replace(building, folder)
+        sync_folder(folder.parent)
 
 
-def _obtain_tokenizer(config: DataConfig, sources: list[Source], folder: Path) -> Tokenizer:
+def _fill(plan: Plan, building: Path, workers: int, progress: Progress) -> None:
+    (building / "parts").mkdir(parents=True, exist_ok=True)
+    _remove_unfinished(building)
+    try:
+        write_json(building / "plan.json", plain(plan))
+        tokenizer = _obtain_tokenizer(plan, building / "tokenizer")
+        _find_duplicates(plan, building, workers, progress)
+        policy = policy_hash(tokenizer)
+        left = [number for number, part in enumerate(plan.parts) if not _is_finished(building, part.name, policy)]
+        run_stage("tokens", plan, building, left, workers, progress)
+        write_json(building / "manifest.json", _manifest(plan, building, tokenizer))
+    except WorkerDied:
+        raise
+    except UserError:
+        shutil.rmtree(building, ignore_errors=True)  # other input will have another name
+        raise
+    finally:
+        _remove_unfinished(building)
+
+
+def _clear_away(building: Path) -> None:
+    """Remove what only the preparation needed."""
+    for folder in ("parts", "duplicates"):
+        shutil.rmtree(building / folder, ignore_errors=True)
+    (building / "plan.json").unlink(missing_ok=True)
+
+
+def _remove_unfinished(building: Path) -> None:
+    """Remove what killed workers left: on a full disk it would take the space that was freed."""
+    for file in building.rglob(".*.tmp"):
+        file.unlink(missing_ok=True)
+
+
+def _entry_file(folder: Path, part: str) -> Path:
+    return folder / "parts" / f"{part}.json"
+
+
+def _is_finished(folder: Path, part: str, policy: str) -> bool:
+    """Whether a part was written, under this tokenizer and policy: one under another is written again, not mixed in."""
+    file = _entry_file(folder, part)
+    if not file.exists() or (entry := read_json(file))["policy"] != policy:
+        return False
+    return all((folder / shard["file"]).exists() for split in entry["splits"].values() for shard in split["shards"])
+
+
+def _obtain_tokenizer(plan: Plan, folder: Path) -> Tokenizer:
+    config = plan.config
     if config.tokenizer is not None:
         given = Tokenizer(Path(config.tokenizer))
         for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
             if (given.folder / name).exists():
                 write_bytes(folder / name, (given.folder / name).read_bytes())
-    else:
-        train(_sample(sources, config.tokenizer_sample_mb), config.vocab_size, folder)
+    elif any(source.config.token_field for source in plan.sources):
+        raise invalid(
+            "data.tokenizer", None, "is missing for a column of token ids", "give the tokenizer the ids were made with"
+        )
+    elif not (folder / "tokenizer_config.json").exists():
+        train(_sample(plan, config.tokenizer_sample_mb), config.vocab_size, folder)
     return Tokenizer(folder)
 
 
-def _sample(sources: list[Source], megabytes: float) -> Iterator[str]:
+def _sample(plan: Plan, megabytes: float) -> Iterator[str]:
     """Training text for the tokenizer: every source's first documents, an equal share of bytes each."""
-    for source in sources:
-        left = megabytes * 1e6 / len(sources)
-        for document in source.documents("train"):
-            yield document.text
-            left -= len(document.text)
+    for source in plan.sources:
+        left = megabytes * 1e6 / len(plan.sources)
+        for text in _training_texts(source):
+            yield text[: int(left)]
+            left -= len(text)
             if left <= 0:
                 break
 
 
-def _write_split(
-    documents: Iterable[Document], tokenizer: Tokenizer, folder: Path, stem: str, dtype: np.dtype
-) -> dict[str, Any]:
-    """Tokenise one split into shards; returns its manifest entry."""
-    special = tokenizer.special
-    entry: dict[str, Any] = {"documents": 0, "tokens": 0, "bytes": 0, "skipped_empty": 0, "shards": []}
-    log_probability = 0.0
-    known = True
-    buffer: list[np.ndarray] = []
-    buffered = 0
+def _training_texts(source: Source) -> Iterator[str]:
+    for part in cut(source):
+        if part.split in (None, "train"):
+            for split, document in documents(part, source.config, Tally()):
+                if split == "train":
+                    yield document.text
 
-    def flush() -> None:
-        nonlocal buffer, buffered
-        file = folder / f"{stem}-{len(entry['shards']):05d}.bin"
-        file.write_bytes(np.concatenate(buffer).data)  # ndarray.tofile would hide the reason when the disk is full
-        entry["shards"].append({"file": file.name, "tokens": buffered, "sha256": hash_file(file)})
-        buffer, buffered = [], 0
 
-    iterator = iter(documents)
-    while batch := list(itertools.islice(iterator, BATCH_DOCUMENTS)):
-        kept = [document for document in batch if document.text.strip()]
-        entry["skipped_empty"] += len(batch) - len(kept)
-        for document, ids in zip(kept, tokenizer.encode([document.text for document in kept]), strict=True):
-            buffer.append(np.array([special.bos, *ids, special.eos], dtype=dtype))
-            buffered += len(ids) + 2
-            entry["documents"] += 1
-            entry["tokens"] += len(ids) + 2
-            entry["bytes"] += len(document.text.encode())
-            known = known and document.log_probability is not None
-            log_probability += document.log_probability or 0.0
-            if buffered >= SHARD_TOKENS:
-                flush()
-    if buffered:
-        flush()
-    entry["log_probability"] = log_probability if known and entry["documents"] else None
-    return entry
+class _Tables(Sequence[np.ndarray]):
+    """Signatures of many parts, opened one by one: a system allows only so many open files."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self._files = files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, number: Any) -> Any:
+        return np.load(self._files[number], mmap_mode="r")
+
+
+def _find_duplicates(plan: Plan, folder: Path, workers: int, progress: Progress) -> None:
+    """Write which documents of each part are duplicates of an earlier document of the same source."""
+    finds = [source for source in plan.sources if source.config.curation.removes_duplicates]
+    if not finds:
+        return
+    (folder / "duplicates").mkdir(exist_ok=True)
+    mine = {source.name for source in finds}
+    chosen = [number for number, part in enumerate(plan.parts) if part.source in mine]
+    left = [number for number in chosen if not signatures_file(folder, plan.parts[number].name).exists()]
+    run_stage("signatures", plan, folder, left, workers, progress)
+    for source in finds:
+        parts = [plan.parts[number].name for number in chosen if plan.parts[number].source == source.name]
+        if all(duplicates_file(folder, part).exists() for part in parts):
+            continue
+        tables = _Tables([signatures_file(folder, part) for part in parts])
+        for part, found in zip(parts, find_duplicates(tables, source.config.curation), strict=True):
+            write_json(duplicates_file(folder, part), {str(number): reason for number, reason in found.items()})
+
+
+def _manifest(plan: Plan, folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
+    sources, reading = {}, {}
+    for source in plan.sources:
+        entries = [read_json(_entry_file(folder, part.name)) for part in plan.parts if part.source == source.name]
+        sources[source.name] = {split: _sum([entry["splits"][split] for entry in entries]) for split in SPLITS}
+        tally = Tally()
+        for entry in entries:
+            tally.add(entry)
+        reading[source.name] = {
+            "kind": source.config.kind,
+            "identity": source.identity,
+            "licence": source.config.licence,
+            "curation": plain(source.config.curation),
+            **tally.plain,
+        }
+    _check_not_empty(plan, sources, reading)
+    config = plan.config
+    manifest = {
+        "format": FORMAT,
+        "name": config.name,
+        "kind": config.kind,
+        "config": plain(config) | {"path": None},
+        "dtype": token_dtype(tokenizer.vocab_size).str,
+        "tokenizer_hash": tokenizer.hash,
+        "vocab_size": tokenizer.vocab_size,
+        "policy": POLICY,
+        "policy_hash": policy_hash(tokenizer),
+        "sources": sources,
+        "reading": reading,
+    }
+    return manifest | {"fingerprint": fingerprint(manifest)}
+
+
+def _sum(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """The entry of one split over all parts."""
+    total: dict[str, Any] = {key: sum(entry[key] for entry in entries) for key in _TOTALS}
+    lengths = np.zeros(max((len(entry["lengths"]) for entry in entries), default=0), dtype=np.int64)
+    for entry in entries:
+        lengths[: len(entry["lengths"])] += np.array(entry["lengths"], dtype=np.int64)
+    known = [entry["log_probability"] for entry in entries if entry["documents"]]
+    total["lengths"] = lengths.tolist()
+    total["log_probability"] = sum(known) if known and None not in known else None
+    total["shards"] = [shard for entry in entries for shard in entry["shards"]]
+    return total
+
+
+def _check_not_empty(plan: Plan, sources: dict[str, Any], reading: dict[str, Any]) -> None:
+    for split in ("train", "validation"):
+        if not any(entry[split]["documents"] for entry in sources.values()):
+            left_out = {name: entry["skipped"] for name, entry in reading.items() if entry["skipped"]}
+            raise invalid(
+                "data",
+                plan.config.path or plan.config.name,
+                f"gives no document for the {split} split" + (f" (left out: {left_out})" if left_out else ""),
+                "give more documents; for few large .txt files set data.separator to split them, e.g. '\\n\\n'",
+            )

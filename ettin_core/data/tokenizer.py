@@ -4,19 +4,27 @@ Text never produces a special token: a literal "[MASK]" in a document is encoded
 by the preparation (BOS document EOS), so that both members of a pair meet the same marks.
 """
 
+import itertools
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from tokenizers import Tokenizer as BackendTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from ettin_core.data.words import WordMemory
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import hash_file, hash_text, read_json, write_json, write_text
 
 SPECIAL_NAMES = {"unknown": "[UNK]", "bos": "[CLS]", "eos": "[SEP]", "pad": "[PAD]", "mask": "[MASK]"}
 POLICY = "BOS document EOS"
+STRETCH = 2**19  # characters
+_BETWEEN_LETTERS = re.compile(r"(?<=[^\W\d_]) (?=[^\W\d_])")
+_ENDLESS_WORD = re.compile(r"(\S{256})")
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,34 @@ class Tokenizer:
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens."""
+        return [ids.tolist() for ids in self.encode_arrays(texts)]
+
+    def encode_arrays(self, texts: list[str]) -> list[np.ndarray]:
+        """Token ids of each text, uint32. A very long text is encoded in stretches and few at once, to bound memory."""
+        encoded: list[list[np.ndarray]] = [[] for _ in texts]
+        for group in _groups((number, part) for number, text in enumerate(texts) for part in self._stretches(text)):
+            for (number, _), ids in zip(group, self._encode_all([part for _, part in group]), strict=True):
+                encoded[number].append(np.array(ids, dtype=np.uint32))
+        return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in encoded]
+
+    def _stretches(self, text: str) -> list[str]:
+        return _stretches(text, STRETCH) if len(text) > STRETCH and self._cuts_at_spaces else [text]
+
+    def _encode_all(self, texts: list[str]) -> list[list[int]]:
+        if self._words is not None:
+            return self._words.encode(texts)
         return [item.ids for item in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    @cached_property
+    def _words(self) -> WordMemory | None:
+        return WordMemory(self.backend) if WordMemory.suits(self.backend) else None
+
+    @cached_property
+    def _cuts_at_spaces(self) -> bool:
+        """Whether a text gives the same ids when it is cut before a space between letters; most tokenizers do."""
+        left, right = "A sentence, cut in two", " just before a space."
+        whole, *halves = self.backend.encode_batch_fast([left + right, left, right], add_special_tokens=False)
+        return whole.ids == [*halves[0].ids, *halves[1].ids]
 
     def encode_with_ends(self, text: str) -> tuple[list[int], list[int]]:
         """Token ids of a text and, for each token, the number of characters up to and including it."""
@@ -65,6 +100,29 @@ class Tokenizer:
     def decode(self, ids: Iterable[int], show_special: bool = False) -> str:
         """The text of token ids; byte-level, so decode(encode(text)) is the text."""
         return self.backend.decode(list(ids), skip_special_tokens=not show_special)
+
+
+def _stretches(text: str, size: int) -> list[str]:
+    """A text cut before spaces between letters, into `size` characters or some more; a word twice as long is cut, too."""
+    cuts = [0]
+    while len(text) - cuts[-1] > size:
+        found = _BETWEEN_LETTERS.search(text, cuts[-1] + size, cuts[-1] + 2 * size)
+        cuts.append(found.start() if found else min(cuts[-1] + 2 * size, len(text)))
+    return [text[begin:end] for begin, end in itertools.pairwise([*cuts, len(text)])]
+
+
+def _groups(parts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Parts in groups of about a megabyte or two."""
+    group: list[tuple[int, str]] = []
+    held = 0
+    for part in parts:
+        if group and held + len(part[1]) > 4 * STRETCH:
+            yield group
+            group, held = [], 0
+        group.append(part)
+        held += len(part[1])
+    if group:
+        yield group
 
 
 def train(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
@@ -78,8 +136,15 @@ def train(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator(texts, trainer)
+    backend.train_from_iterator(_digestible(texts), trainer)
     save(backend, folder)
+
+
+def _digestible(texts: Iterable[str]) -> Iterator[str]:
+    """Texts in pieces: the trainer holds a hundred bytes by byte of a text, and takes hours over a word of megabytes."""
+    for text in texts:
+        for stretch in _stretches(text, 2**16):
+            yield from filter(None, _ENDLESS_WORD.split(stretch))
 
 
 def save(backend: BackendTokenizer, folder: Path) -> None:
@@ -134,4 +199,4 @@ def _special_tokens(folder: Path, backend: BackendTokenizer) -> SpecialTokens:
 
 def policy_hash(tokenizer: Tokenizer) -> str:
     """One hash for everything that decides which ids a text becomes."""
-    return hash_text(json.dumps([tokenizer.hash, POLICY]))
+    return hash_text(json.dumps([tokenizer.hash, asdict(tokenizer.special), POLICY]))

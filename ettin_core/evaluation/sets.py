@@ -9,7 +9,7 @@ from typing import Any
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.sources import world_of
+from ettin_core.data.importers.world import world_of
 from ettin_core.data.world import World
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import hash_file

@@ -6,6 +6,7 @@ numpy promises no stable streams between versions.
 """
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def permute(position: np.ndarray, size: int, key: int) -> np.ndarray:
         raise ValueError(f"size={size} cannot be permuted; give at least one element.")
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     mask = np.uint64((1 << half) - 1)
-    keys = [derive(key, "feistel", number) for number in range(4)]
+    keys = _round_keys(key)
     values = np.asarray(position, dtype=np.uint64)
     pending = np.ones(values.shape, dtype=bool)
     result = values.copy()
@@ -65,3 +66,8 @@ def permute(position: np.ndarray, size: int, key: int) -> np.ndarray:
         result[pending] = (left << np.uint64(half)) | right
         pending = result >= np.uint64(size)
     return result.astype(np.int64)
+
+
+@lru_cache(maxsize=256)
+def _round_keys(key: int) -> list[int]:
+    return [derive(key, "feistel", number) for number in range(4)]

@@ -13,11 +13,12 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ettin_core.foundation.errors import DiskFullError, invalid
 
 NAME_HASH_LENGTH = 10
+_HELD: set[IO[str]] = set()  # locks of this process
 
 
 def canonical_json(value: Any) -> str:
@@ -178,4 +179,18 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
             raise invalid(
                 "folder", str(folder), "is being written by another process", "wait for it to end, or stop it"
             ) from error
-        yield
+        _HELD.add(file)
+        try:
+            yield
+        finally:
+            _HELD.discard(file)
+
+
+def _let_go() -> None:
+    """A forked child holds no lock: it may outlive its parent by seconds, and another process must not wait for it."""
+    for file in _HELD:
+        file.close()
+    _HELD.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)

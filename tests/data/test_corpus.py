@@ -1,6 +1,8 @@
 """A prepared corpus: what it holds is what was given, and damage is found before a token is used."""
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ettin_core.data import prepare as preparation
+from ettin_core.data import corpus as corpus_module
+from ettin_core.data import shards
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus, fingerprint
+from ettin_core.data.documents import SPLITS, Document
+from ettin_core.data.importers.registry import find_sources, read
 from ettin_core.data.prepare import prepare
-from ettin_core.data.sources import SPLITS, open_sources
 from ettin_core.data.tokenizer import train
 from ettin_core.foundation.storage import hash_file
 
@@ -20,12 +24,26 @@ from ettin_core.foundation.storage import hash_file
 @pytest.fixture
 def copy(corpus: Corpus, tmp_path: Path) -> Path:
     """A copy of the small world that a test may damage."""
-    return shutil.copytree(corpus.folder, tmp_path / corpus.name)
+    return shutil.copytree(
+        corpus.folder, tmp_path / corpus.name, ignore=shutil.ignore_patterns("verified.json", "rows")
+    )
 
 
 def shard(folder: Path) -> Path:
     """The train shard of the small world."""
-    return folder / "world.train-00000.bin"
+    return folder / "world.train-00000-000.bin"
+
+
+def starts(folder: Path) -> Path:
+    """Where the documents of that shard begin."""
+    return shard(folder).with_suffix(".starts")
+
+
+def given(config: DataConfig, split: str) -> list[Document]:
+    """The documents of a split, from the source itself."""
+    (source,) = find_sources(config)
+    items = [item for piece in source.pieces if piece.split == split for item in read(source.config, piece)]
+    return [item for item in items if isinstance(item, Document)]
 
 
 def flip(file: Path, place: int) -> None:
@@ -45,12 +63,11 @@ def write_documents(folder: Path, name: str, texts: list[str]) -> None:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_document_is_bos_text_eos(corpus: Corpus, world_config: DataConfig, split: str) -> None:
-    (source,) = open_sources(world_config)
     special = corpus.tokenizer.special
     found = corpus.documents(split)
-    given = [document.text for document in source.documents(split)]
-    assert len(found) == len(given)
-    for ids, text in zip(found, given, strict=True):
+    texts = [document.text for document in given(world_config, split)]
+    assert len(found) == len(texts)
+    for ids, text in zip(found, texts, strict=True):
         assert ids[0] == special.bos and ids[-1] == special.eos
         assert not np.isin(ids[1:-1], special.ids).any()
         assert corpus.tokenizer.decode(ids[1:-1]) == text
@@ -58,25 +75,27 @@ def test_every_document_is_bos_text_eos(corpus: Corpus, world_config: DataConfig
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_manifest_counts_what_is_there(corpus: Corpus, world_config: DataConfig, split: str) -> None:
-    (source,) = open_sources(world_config)
-    given = list(source.documents(split))
+    there = given(world_config, split)
     entry = corpus.manifest["sources"]["world"][split]
-    assert entry["documents"] == len(given)
-    assert entry["bytes"] == sum(len(document.text.encode()) for document in given)
-    assert entry["tokens"] == sum(len(ids) for ids in corpus.documents(split)) == corpus.tokens("world", split)
+    assert entry["documents"] == len(there) == sum(part["documents"] for part in entry["shards"])
+    assert entry["bytes"] == sum(len(document.text.encode()) for document in there)
+    lengths = [len(ids) for ids in corpus.documents(split)]
+    assert entry["tokens"] == sum(lengths) == corpus.tokens("world", split)
     assert entry["tokens"] == sum(part["tokens"] for part in entry["shards"]) == len(corpus.stream("world", split))
-    assert entry["log_probability"] == sum(document.log_probability or 0.0 for document in given)
-    assert entry["skipped_empty"] == 0
+    assert entry["lengths"] == np.bincount([length.bit_length() - 1 for length in lengths]).tolist()
+    assert entry["log_probability"] == sum(document.log_probability or 0.0 for document in there) < 0
 
 
 def test_shards_are_read_as_one_stream(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world_config: DataConfig, corpus: Corpus
 ) -> None:
-    monkeypatch.setattr(preparation, "SHARD_TOKENS", 5000)
-    small = prepare(world_config, tmp_path)
+    monkeypatch.setattr(shards, "SHARD_TOKENS", 5000)
+    small = prepare(world_config, tmp_path, 1)
     stream, whole = small.stream("world", "train"), corpus.stream("world", "train").read(0, 10**9)
     assert len(stream.files) > 10 and len(stream) == len(whole)
     assert np.array_equal(stream.read(0, len(stream)), whole)
+    for one, other in zip(small.documents("train"), corpus.documents("train"), strict=True):
+        assert np.array_equal(one, other)
     edge = stream.sizes[0]
     for begin, end in ((edge - 3, edge + 3), (edge, edge + 1), (edge - 1, edge), (7, 40_000), (len(whole) - 2, 10**9)):
         assert np.array_equal(stream.read(begin, end), whole[begin:end])
@@ -87,7 +106,7 @@ def test_documents_take_sources_in_turn(tmp_path: Path) -> None:
     write_documents(tmp_path / "in", "books", ["b one", "b two", "b three"])
     write_documents(tmp_path / "in", "web", ["w one"])
     config = DataConfig(kind="text", name="mine", path=str(tmp_path / "in"), vocab_size=300)
-    corpus = prepare(config, tmp_path)
+    corpus = prepare(config, tmp_path, 1)
 
     def texts(limit: int | None) -> list[str]:
         return [corpus.tokenizer.decode(ids) for ids in corpus.documents("train", limit)]
@@ -100,7 +119,7 @@ def test_documents_take_sources_in_turn(tmp_path: Path) -> None:
 def test_a_limited_read_gives_whole_documents_only(tmp_path: Path) -> None:
     texts = ["long " * 9000, "short one", "short two"]
     write_documents(tmp_path / "in", "books", texts)
-    corpus = prepare(DataConfig(kind="text", name="mine", path=str(tmp_path / "in"), vocab_size=300), tmp_path)
+    corpus = prepare(DataConfig(kind="text", name="mine", path=str(tmp_path / "in"), vocab_size=300), tmp_path, 1)
     assert len(corpus.documents("train")[0]) > 2 * 4096
     for limit in (1, 2, 3):
         found = [corpus.tokenizer.decode(ids) for ids in corpus.documents("train", limit)]
@@ -120,40 +139,57 @@ def test_verify_names_a_shard_with_one_flipped_bit(copy: Path, place: int) -> No
     assert str(caught.value).startswith(f"shard={str(shard(copy))!r} is damaged; ")
 
 
+@pytest.mark.parametrize("place", [0, 4, -1])
+def test_verify_names_starts_with_one_flipped_bit(copy: Path, place: int) -> None:
+    flip(starts(copy), place)
+    with pytest.raises(ValueError) as caught:
+        Corpus(copy).verify()
+    assert str(caught.value).startswith(f"shard={str(starts(copy))!r} is damaged; ")
+
+
 def test_verify_notices_an_altered_manifest(copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     flip(shard(copy), 4)
-    damaged = hash_file(shard(copy))
-    manifest["sources"]["world"]["train"]["shards"][0]["sha256"] = damaged
+    manifest["sources"]["world"]["train"]["shards"][0]["sha256"] = hash_file(shard(copy))
     (copy / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match="has an altered manifest"):
         Corpus(copy).verify()
 
 
-def truncate(folder: Path) -> None:
-    """Cut one token off the shard."""
-    shard(folder).write_bytes(shard(folder).read_bytes()[:-2])
-
-
-def delete(folder: Path) -> None:
-    """Delete the shard."""
-    shard(folder).unlink()
-
-
-@pytest.mark.parametrize(
-    ("damage", "problem"), [(truncate, "has 234012 bytes instead of 234014"), (delete, "is missing")]
-)
-def test_a_shard_of_the_wrong_size_is_refused_at_opening(
-    copy: Path, damage: Callable[[Path], None], problem: str
-) -> None:
-    damage(copy)
+@pytest.mark.parametrize("find", [shard, starts])
+@pytest.mark.parametrize("change", [-2, -(10**9), 2])
+def test_a_file_of_the_wrong_size_is_refused_at_opening(copy: Path, find: Callable[[Path], Path], change: int) -> None:
+    file = find(copy)
+    size = file.stat().st_size
+    content = file.read_bytes() + bytes(2)
+    file.write_bytes(content[: max(0, size + change)])
     with pytest.raises(ValueError) as caught:
         Corpus(copy)
-    assert str(caught.value).startswith(f"shard={str(shard(copy))!r} {problem}; ")
+    assert str(caught.value) == (
+        f"shard={str(file)!r} has {max(0, size + change)} bytes instead of {size}; "
+        "restore it, or delete the corpus folder and prepare again."
+    )
+
+
+@pytest.mark.parametrize("find", [shard, starts])
+def test_a_missing_file_is_refused_at_opening(copy: Path, find: Callable[[Path], Path]) -> None:
+    find(copy).unlink()
+    with pytest.raises(ValueError) as caught:
+        Corpus(copy)
+    assert str(caught.value).startswith(f"shard={str(find(copy))!r} is missing; restore it, or delete")
 
 
 def test_another_tokenizer_is_refused_at_opening(copy: Path) -> None:
     train(["quite another text"], 300, copy / "tokenizer")
+    with pytest.raises(ValueError, match="was prepared with another tokenizer or policy than the one beside it"):
+        Corpus(copy)
+
+
+@pytest.mark.parametrize("role", ["bos_token", "mask_token"])
+def test_another_role_of_a_special_token_is_refused_at_opening(copy: Path, role: str) -> None:
+    file = copy / "tokenizer" / "tokenizer_config.json"
+    roles = json.loads(file.read_text())
+    file.write_text(json.dumps(roles | {role: roles["unk_token"]}))
     with pytest.raises(ValueError, match="was prepared with another tokenizer or policy than the one beside it"):
         Corpus(copy)
 
@@ -166,7 +202,7 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
 def test_another_format_is_refused(copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(ValueError, match="has format 99; prepare it again"):
+    with pytest.raises(ValueError, match="has format 99; delete it and prepare again"):
         Corpus(copy)
 
 
@@ -175,7 +211,7 @@ def test_a_corpus_without_test_split_and_with_a_source_without_validation(tmp_pa
     for name in ("books.train", "books.validation", "web.train"):
         rows = [json.dumps({"id": f"{name}{number}", "text": f"{words * 3}{number}"}) for number in range(40)]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
-    made = prepare(DataConfig(kind="text", name="mine", path=str(tmp_path), vocab_size=300), tmp_path / "corpora")
+    made = prepare(DataConfig(kind="text", name="mine", path=str(tmp_path), vocab_size=300), tmp_path / "corpora", 1)
     assert made.tokens("web", "validation") == 0
     assert len(made.documents("validation")) == 40
     assert made.documents("test") == []
@@ -185,9 +221,38 @@ def test_verifying_once_reads_again_only_what_changed(corpus: Corpus, tmp_path: 
     shutil.copytree(corpus.folder, tmp_path / "copy")
     copy = Corpus(tmp_path / "copy")
     copy.verify_once()
-    shard = tmp_path / "copy" / "world.train-00000.bin"
-    content = bytearray(shard.read_bytes())
-    content[100] ^= 1
-    shard.write_bytes(bytes(content))
-    with pytest.raises(ValueError, match="world.train-00000.bin.* is damaged"):
+    flip(starts(copy.folder), 100)
+    with pytest.raises(ValueError, match="world.train-00000-000.starts.* is damaged"):
         copy.verify_once()
+
+
+def test_verifying_once_reads_nothing_twice(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_files: list[str] = []
+
+    def noted(file: Path) -> str:
+        read_files.append(file.name)
+        return hash_file(file)
+
+    monkeypatch.setattr(corpus_module, "hash_file", noted)
+    Corpus(copy).verify_once()
+    first = len(read_files)
+    assert first == 6 and len(set(read_files)) == 6
+    Corpus(copy).verify_once()
+    assert len(read_files) == first
+    os.utime(shard(copy))
+    Corpus(copy).verify_once()
+    assert len(read_files) == 2 * first
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_verifying_once_works_where_nothing_can_be_written(
+    copy: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: Path, value: object) -> None:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(corpus_module, "write_json", refuse)
+    Corpus(copy).verify_once()
+    flip(shard(copy), 7)
+    with pytest.raises(ValueError, match="is damaged"):
+        Corpus(copy).verify_once()

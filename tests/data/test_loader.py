@@ -1,14 +1,19 @@
 """Batches: the same global rows however they are divided, no token lost, documents and positions right."""
 
 import json
+import random
+from functools import partial
 
 import numpy as np
 import pytest
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
+from ettin_core.data.feed import feed
 from ettin_core.data.loader import Batch, Loader, lay_out, pack
+from ettin_core.data.order import PERIOD
 from ettin_core.data.prepare import prepare
+from ettin_core.data.rows import PACKINGS
 
 BOS, EOS, PAD = 1, 2, 3
 FIELDS = ("tokens", "documents", "positions", "rows", "sources")
@@ -22,7 +27,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
         for split, count in zip(("train", "validation", "test"), counts, strict=True):
             rows = [{"id": str(n), "text": f"{name} number {n} " * (n % 7 + 1)} for n in range(count)]
             (folder / f"{name}.{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) or "\n")
-    return prepare(DataConfig(kind="text", name="mixed", path=str(folder), vocab_size=320), folder / "out")
+    return prepare(DataConfig(kind="text", name="mixed", path=str(folder), vocab_size=320), folder / "out", 1)
 
 
 def loader(corpus: Corpus, context: int = 48, batch_rows: int = 8, **options: object) -> Loader:
@@ -50,13 +55,22 @@ def slow_layout(row: list[int]) -> tuple[list[int], list[int]]:
 
 
 def epoch(of: Loader) -> Batch:
-    """Every row of the only source in one batch."""
-    return Batch(**join([of.batch(step) for step in range(-(-of.order.rows[0] // of.batch_rows))]))
+    """Every row of the only source in one batch, in the order of the rows of the source."""
+    rows = of.order.rows[0]
+    batch = join([of.batch(step) for step in range(-(-rows // of.batch_rows))])
+    in_turn = np.argsort(of.order.locate(np.arange(rows)).row)
+    return Batch(**{name: values[:rows][in_turn] for name, values in batch.items()})
 
 
+def equal(one: Batch, other: Batch) -> bool:
+    """Whether two batches hold the same arrays."""
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in FIELDS)
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
 @pytest.mark.parametrize("parts", [1, 2, 4, 8])
-def test_parts_are_slices_of_the_same_global_batch(corpus: Corpus, parts: int) -> None:
-    of = loader(corpus)
+def test_parts_are_slices_of_the_same_global_batch(corpus: Corpus, parts: int, packing: str) -> None:
+    of = loader(corpus, packing=packing)
     whole = of.batch(5)
     divided = join([of.batch(5, part, parts) for part in range(parts)])
     for name in FIELDS:
@@ -65,12 +79,34 @@ def test_parts_are_slices_of_the_same_global_batch(corpus: Corpus, parts: int) -
     assert whole.tokens.shape == (8, 48) and whole.tokens.dtype == np.int64
 
 
-def test_a_batch_does_not_depend_on_what_was_read_before(corpus: Corpus) -> None:
-    used, fresh = loader(corpus), loader(corpus)
-    for step in (9, 0, 3):
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_a_batch_does_not_depend_on_what_was_read_before(mixed: Corpus, packing: str) -> None:
+    used, fresh = (loader(mixed, mixture={"books": 0.3, "web": 0.7}, packing=packing) for _ in range(2))
+    for step in (9, 0, 3, 5000):
         used.batch(step)
-    for name in FIELDS:
-        assert np.array_equal(getattr(used.batch(7), name), getattr(fresh.batch(7), name))
+    assert equal(used.batch(7), fresh.batch(7))
+    assert equal(used.batch(7), used.batch(7))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("parts", [1, 2, 4])
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_resuming_anywhere_equals_having_read_up_to_there(
+    mixed: Corpus, packing: str, parts: int, workers: int
+) -> None:
+    """One stream of batches for each rank, begun at step 0 by one number of ranks and continued by another."""
+    mixture, steps = {"books": 0.3, "web": 0.7}, 9
+    stop = random.Random(f"{packing} {parts} {workers}").randrange(1, steps)
+    alone = loader(mixed, mixture=mixture, packing=packing)
+    whole = [alone.batch(step) for step in range(steps)]
+    for begin in (0, stop):
+        ranks = []
+        for rank in range(parts):
+            of = loader(Corpus(mixed.folder), mixture=mixture, packing=packing)
+            ranks.append(feed(partial(of.batch, part=rank, parts=parts), range(begin, steps), workers))
+        for expected, *divided in zip(whole[begin:], *ranks, strict=True):
+            assert equal(Batch(**join(divided)), expected)
+            assert sum(batch.digest() for batch in divided) % 2**63 == expected.digest()
 
 
 def test_the_batch_size_only_groups_the_rows(corpus: Corpus) -> None:
@@ -84,14 +120,26 @@ def test_seed_and_phase_change_the_rows(corpus: Corpus, change: dict[str, object
 
 
 @pytest.mark.parametrize("context", [48, 50, 1024])
-def test_every_token_of_the_stream_is_in_exactly_one_row(corpus: Corpus, context: int) -> None:
-    of = loader(corpus, context, batch_rows=1)
-    rows = of.order.rows[0]
-    location = of.order.locate(np.arange(rows))
-    tokens = np.concatenate([of.batch(step).tokens for step in range(rows)])[np.argsort(location.row)].ravel()
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_every_token_is_in_exactly_one_row_of_an_epoch(corpus: Corpus, packing: str, context: int) -> None:
+    batch = epoch(loader(corpus, context, batch_rows=16, packing=packing))
     stream = corpus.stream("world", "train").read(0, 10**9)
-    assert np.array_equal(tokens[: len(stream)], stream)
-    assert (tokens[len(stream) :] == corpus.tokenizer.special.pad).all() and len(tokens) - len(stream) < context
+    assert (batch.tokens[~batch.real] == PAD).all() and (batch.documents[~batch.real] == -1).all()
+    tokens = batch.tokens[batch.real]
+    if packing == "stream":
+        assert np.array_equal(tokens, stream)
+        assert (~batch.real).sum() < context
+    else:
+        assert np.array_equal(np.bincount(tokens), np.bincount(stream))
+        ends = (tokens == EOS).sum()
+        pieces = (np.diff(np.flatnonzero(stream == BOS), append=len(stream)) - 1) // context + 1
+        assert ends == len(pieces) and (batch.positions[batch.real] == 0).sum() == pieces.sum()
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_padding_is_at_the_ends_of_rows(corpus: Corpus, packing: str) -> None:
+    real = epoch(loader(corpus, 50, packing=packing)).real
+    assert real[:, 0].all() and (real[:, :-1] >= real[:, 1:]).all()
 
 
 def test_padding_is_in_the_last_row_only(corpus: Corpus) -> None:
@@ -115,12 +163,45 @@ def test_documents_and_positions_equal_a_slow_loop(corpus: Corpus, context: int)
         assert positions.tolist() == expected[1]
 
 
+@pytest.mark.parametrize("context", [20, 100])
+@pytest.mark.parametrize("packing", ["best_fit", "off"])
+def test_each_piece_is_a_document_of_its_own(corpus: Corpus, packing: str, context: int) -> None:
+    of = loader(corpus, context, packing=packing)
+    batch, several = epoch(of), 0
+    for number in range(0, of.order.rows[0], 7):
+        pieces = of.rows[0].read(number)
+        several += any(piece[0] != BOS for piece in pieces[1:])
+        documents = np.concatenate([np.full(len(piece), place) for place, piece in enumerate(pieces)])
+        positions = np.concatenate([np.arange(len(piece)) for piece in pieces])
+        filled = len(documents)
+        assert np.array_equal(batch.tokens[number, :filled], np.concatenate(pieces))
+        assert np.array_equal(batch.documents[number, :filled], documents)
+        assert np.array_equal(batch.positions[number, :filled], positions)
+        assert (batch.documents[number, filled:] == -1).all() and (batch.tokens[number, filled:] == PAD).all()
+    assert (several > 0) == (packing == "best_fit"), "rows in which a later piece does not begin with BOS"
+
+
 def test_layout_of_a_row_by_hand() -> None:
     tokens = np.array([[7, 8, EOS, BOS, 9, EOS, BOS, EOS, PAD, PAD], [BOS, 7, 7, 7, 7, 7, 7, 7, 7, BOS]])
-    documents, positions = lay_out(tokens, BOS, PAD)
+    documents, positions = lay_out(tokens, BOS, np.array([8, 10]))
     assert documents.tolist() == [[0, 0, 0, 1, 1, 1, 2, 2, -1, -1], [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]]
     assert positions[:, :8].tolist() == [[0, 1, 2, 0, 1, 2, 0, 1], [0, 1, 2, 3, 4, 5, 6, 7]]
     assert positions[1, 8:].tolist() == [8, 0]
+
+
+def test_pieces_that_do_not_begin_a_document_are_laid_out_apart() -> None:
+    tokens = np.array([[7, 8, EOS, 7, 7, BOS, 9, EOS, PAD, PAD]])
+    begins = np.zeros(tokens.shape, dtype=bool)
+    begins[0, [0, 3]] = True
+    documents, positions = lay_out(tokens, BOS, np.array([8]), begins)
+    assert documents.tolist() == [[0, 0, 0, 1, 1, 2, 2, 2, -1, -1]]
+    assert positions[0, :8].tolist() == [0, 1, 2, 0, 1, 0, 1, 2]
+    assert begins.sum() == 2 and tokens[0, 5] == BOS, "what is given stays as it is"
+
+
+def test_a_text_that_holds_the_id_of_padding_is_text() -> None:
+    documents, _ = lay_out(np.array([[BOS, PAD, 9, EOS, PAD]]), BOS, np.array([4]))
+    assert documents.tolist() == [[0, 0, 0, 0, -1]]
 
 
 def test_pack_pads_to_the_longest_or_to_the_context() -> None:
@@ -153,21 +234,73 @@ def test_the_digest_sees_one_token_a_row_number_and_two_swapped_rows(corpus: Cor
     assert len({batch.digest(), *(other.digest() for other in others)}) == 4
 
 
-def test_golden_digest(corpus: Corpus) -> None:
-    assert loader(corpus).batch(0).digest() == 2480257885452012682
+@pytest.mark.parametrize(
+    ("packing", "digest"),
+    [("stream", 1274704343914334119), ("best_fit", 949375457440459495), ("off", 7279911513111987075)],
+)
+def test_golden_digests(corpus: Corpus, packing: str, digest: int) -> None:
+    assert loader(corpus, packing=packing).batch(0).digest() == digest
 
 
 def test_mixture_shares_are_exact(mixed: Corpus) -> None:
-    of = loader(mixed, context=20, batch_rows=1000, mixture={"books": 0.1, "web": 0.9})
+    of = loader(mixed, context=20, batch_rows=PERIOD, mixture={"books": 0.1, "web": 0.9})
     assert of.sources == ["books", "web"]
-    assert np.bincount(of.batch(2).sources).tolist() == [100, 900]
+    counts = np.bincount(of.batch(2).sources)
+    assert counts.tolist() == of.order.quotas.tolist()
+    assert abs(counts[0] - 0.1 * PERIOD) < 10  # each source's last row is not full
 
 
-def test_without_a_mixture_sources_count_by_size(mixed: Corpus) -> None:
-    of = loader(mixed, context=20, batch_rows=1000)
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_without_a_mixture_sources_count_by_size(mixed: Corpus, packing: str) -> None:
+    of = loader(mixed, context=20, batch_rows=1000, packing=packing)
     assert of.sources == ["books", "web"]  # the third has nothing to train on
-    books, web = (mixed.tokens(name, "train") for name in of.sources)
-    assert abs(np.bincount(of.batch(0).sources)[0] - 1000 * books / (books + web)) <= 1
+    repeats = of.repeats(10**6)
+    assert repeats["books"] == pytest.approx(repeats["web"], rel=2e-3)
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """A corpus of short notes and long books."""
+    folder = tmp_path_factory.mktemp("uneven")
+    for name, count, words in (("books", 60, 400), ("notes", 900, 3)):
+        for split, number in (("train", count), ("validation", 2), ("test", 2)):
+            rows = [{"id": f"{n}", "text": f"{name} {n} " * (words + n % words)} for n in range(number)]
+            (folder / f"{name}.{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = DataConfig(kind="text", name="uneven", path=str(folder), vocab_size=320)
+    return prepare(config, folder / "out", workers=1)
+
+
+@pytest.mark.parametrize("context", [64, 512])
+@pytest.mark.parametrize("mixture", [None, {"books": 0.5, "notes": 0.5}, {"books": 1.0, "notes": 3.0}])
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_weights_are_shares_of_tokens(
+    uneven: Corpus, packing: str, mixture: dict[str, float] | None, context: int
+) -> None:
+    of = loader(uneven, context=context, batch_rows=1000, mixture=mixture, packing=packing)
+    drawn = np.zeros(2)
+    for step in range(PERIOD // 1000):
+        batch = of.batch(step)
+        drawn += np.bincount(batch.sources, weights=batch.real.sum(axis=1), minlength=2)
+    weights = mixture or {name: uneven.tokens(name, "train") for name in of.sources}
+    shares = np.array([weights[name] for name in of.sources]) / sum(weights.values())
+    assert drawn / drawn.sum() == pytest.approx(shares, rel=0.02)
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_utilisation_and_repeats_are_what_was_drawn(uneven: Corpus, packing: str) -> None:
+    of = loader(uneven, context=64, batch_rows=1000, packing=packing)
+    batch = Batch(**join([of.batch(step) for step in range(PERIOD // 1000)]))
+    location = of.order.locate(np.arange(PERIOD))
+    for number, name in enumerate(of.sources):
+        mine = batch.sources == number
+        assert of.repeats(PERIOD)[name] == mine.sum() / of.order.rows[number]
+        assert of.utilisation[name] == pytest.approx(batch.real[mine].mean(), rel=0.02)
+        first = mine & (location.epoch == 0)
+        assert first.sum() == of.order.rows[number], "the first block holds an epoch of each source"
+        assert of.utilisation[name] == pytest.approx(batch.real[first].mean(), rel=1e-12)
+    if packing != "off":
+        assert min(of.utilisation.values()) > 0.9
+    assert of.tokens == [uneven.tokens(name, "train") for name in of.sources]
 
 
 def test_rows_come_from_the_source_they_name(mixed: Corpus) -> None:
@@ -182,14 +315,16 @@ def test_rows_come_from_the_source_they_name(mixed: Corpus) -> None:
 
 def test_another_split_can_be_read(corpus: Corpus) -> None:
     of = loader(corpus, split="validation")
-    assert len(of.streams[0]) == corpus.tokens("world", "validation")
+    assert of.tokens == [corpus.tokens("world", "validation")]
+    assert of.rows[0].count == -(-of.tokens[0] // 48)
 
 
-def test_a_context_longer_than_a_source_is_refused(corpus: Corpus) -> None:
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_a_context_longer_than_a_source_is_refused(corpus: Corpus, packing: str) -> None:
     with pytest.raises(
         ValueError, match=r"context of phase pretrain=200000 is longer than the whole source 'world' \(117007"
     ):
-        loader(corpus, context=200_000)
+        loader(corpus, context=200_000, packing=packing)
 
 
 def test_an_unknown_source_is_refused(mixed: Corpus) -> None:
@@ -202,7 +337,17 @@ def test_a_source_of_the_mixture_without_training_text_is_refused(mixed: Corpus)
         loader(mixed, mixture={"empty": 0.5, "web": 0.5})
 
 
-@pytest.mark.parametrize("weight", [0.0, -0.5])
+def test_a_mixture_of_nothing_is_refused(mixed: Corpus) -> None:
+    with pytest.raises(ValueError, match=r"mixture of phase pretrain=\{\} leaves nothing to read; name a source"):
+        loader(mixed, mixture={})
+
+
+def test_a_packing_that_there_is_not_is_refused(mixed: Corpus) -> None:
+    with pytest.raises(ValueError, match="packing='tight' is no packing"):
+        loader(mixed, packing="tight")
+
+
+@pytest.mark.parametrize("weight", [0.0, -0.5, float("inf"), float("nan")])
 def test_a_weight_that_is_not_positive_is_refused(mixed: Corpus, weight: float) -> None:
     with pytest.raises(ValueError, match=rf"mixture\.web={weight} is not positive; leave the source out"):
         loader(mixed, mixture={"books": 1.0, "web": weight})

@@ -1,12 +1,18 @@
 """The tokenizer: every text comes back byte for byte, no text makes a special token, and transformers agrees."""
 
 import json
+import random
+import re
 import shutil
 from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as BackendTokenizer
+from tokenizers import models, pre_tokenizers, trainers
 
 from ettin_core.data import tokenizer as module
 from ettin_core.data.corpus import Corpus
@@ -77,6 +83,123 @@ def test_a_batch_equals_its_texts_one_by_one(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode([]) == []
 
 
+def test_arrays_are_the_lists(tokenizer: Tokenizer) -> None:
+    found = tokenizer.encode_arrays([*SENTENCES, ""])
+    assert [ids.dtype for ids in found] == [np.dtype("uint32")] * (len(SENTENCES) + 1)
+    assert [ids.tolist() for ids in found] == tokenizer.encode([*SENTENCES, ""])
+
+
+# --- very long texts
+
+
+WORDS = st.sampled_from(["baker", "sold", " ", "  ", "\n", "12", "3", "'s", "naïve", "хлеб", "北京", "[MASK]", "-"])
+
+
+def in_one_go(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids the library gives for the whole text."""
+    return tokenizer.backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
+
+
+@given(st.lists(st.lists(WORDS, max_size=60).map(" ".join), max_size=4), st.integers(1, 200))
+def test_stretches_of_any_length_give_the_ids_of_the_whole(
+    tokenizer: Tokenizer, texts: list[str], stretch: int
+) -> None:
+    def unbroken(text: str) -> bool:  # only what has no place to cut for twice a stretch is cut anywhere
+        return all(len(between) < stretch - 1 for between in re.split(r"(?<=[a-zа-яï]) (?=[a-zа-я])", text))
+
+    with patch.object(module, "STRETCH", stretch):
+        found = tokenizer.encode(texts)
+        cut = [module._stretches(text, stretch) for text in texts]
+    assert ["".join(several) for several in cut] == texts
+    assert all(len(part) <= 2 * stretch for several in cut for part in several)
+    for text, ids in zip(texts, found, strict=True):
+        if unbroken(text):
+            assert ids == in_one_go(tokenizer, text)
+        assert tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize("words", ["The baker sold naïve bread", "Пекарь продал хлеб и вино"])
+def test_a_long_text_is_encoded_in_stretches(words: str, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STRETCH", 1000)
+    sizes: list[list[int]] = []
+    encode_all = Tokenizer._encode_all
+
+    def noted(self: Tokenizer, texts: list[str]) -> list[list[int]]:
+        sizes.append([len(text) for text in texts])
+        return encode_all(self, texts)
+
+    monkeypatch.setattr(Tokenizer, "_encode_all", noted)
+    text = " ".join([words] * 600)
+    assert tokenizer.encode(["short", text, "shorter"])[1] == in_one_go(tokenizer, text)
+    assert max(map(max, sizes)) < 1100 and max(map(sum, sizes)) <= 4000
+    assert sum(map(sum, sizes)) == len(text) + len("short" + "shorter")
+
+
+def test_a_word_without_end_is_cut_where_it_is(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STRETCH", 100)
+    text = "北京" * 500 + "x" * 999
+    assert tokenizer.decode(tokenizer.encode([text])[0]) == text
+    assert max(map(len, module._stretches(text, 100))) == 200
+
+
+@pytest.mark.parametrize(
+    ("pre_tokenizer", "cuts"),
+    [
+        (pre_tokenizers.ByteLevel(add_prefix_space=False), True),
+        (pre_tokenizers.ByteLevel(add_prefix_space=True), True),
+        (pre_tokenizers.Metaspace(prepend_scheme="always"), True),
+        (pre_tokenizers.Metaspace(prepend_scheme="first"), True),
+        (pre_tokenizers.Metaspace(prepend_scheme="never"), True),
+        (pre_tokenizers.Metaspace(prepend_scheme="always", split=False), False),
+        (pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False), False),
+    ],
+)
+def test_whatever_splits_words_a_long_text_has_the_ids_of_the_whole(
+    pre_tokenizer: pre_tokenizers.PreTokenizer, cuts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = BackendTokenizer(models.BPE(unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizer
+    texts = ["A sentence, cut in two just before a space."] * 30 + SENTENCES
+    special = list(SPECIAL_NAMES.values())
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=420, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    backend.train_from_iterator(texts, trainer)
+    module.save(backend, tmp_path)
+    tokenizer = Tokenizer(tmp_path)
+    monkeypatch.setattr(module, "STRETCH", 50)
+    text = " ".join(texts * 5)
+    assert tokenizer.encode([text])[0] == in_one_go(tokenizer, text)
+    if not cuts:  # the words of such a tokenizer go across spaces
+        assert tokenizer._stretches(text) == [text]
+
+
+def test_training_is_the_same_for_a_text_in_pieces(tmp_path: Path) -> None:
+    words = ["baker", "sold", "bread", "smith", "made", "ring", "naïve", "хлеб"]
+    text = " ".join(words[number * number % 8] + words[number % 7][:3] for number in range(40_000))
+    assert len(text) > 3 * 2**16
+    module.train([text], 400, tmp_path)
+    backend = BackendTokenizer(models.BPE(unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=list(SPECIAL_NAMES.values()),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator([text], trainer)
+    assert backend.get_vocab() == Tokenizer(tmp_path).backend.get_vocab()
+
+
+def test_training_digests_a_word_without_end(tmp_path: Path) -> None:
+    text = "".join(random.Random(0).choices("abcdefgh", k=400_000))
+    pieces = list(module._digestible([f"a few {text} words", "more"]))
+    assert "".join(pieces) == f"a few {text} wordsmore" and max(map(len, pieces)) <= 256
+    module.train([text], 320, tmp_path)  # as one word this takes half a minute
+    assert Tokenizer(tmp_path).vocab_size == 320
+
+
 def test_ends_count_characters(tokenizer: Tokenizer) -> None:
     text = "The baker sold naïve bread"
     ids, ends = tokenizer.encode_with_ends(text)
@@ -102,6 +225,12 @@ def test_the_hash_follows_the_file(folder: Path, tmp_path: Path) -> None:
     assert tokenizer.hash == Tokenizer(folder).hash
     other = Tokenizer(altered(folder, tmp_path / "other", '"use_regex": true', '"use_regex": false'))
     assert other.hash != tokenizer.hash and policy_hash(other) != policy_hash(tokenizer)
+
+
+def test_the_policy_follows_the_roles_of_the_special_tokens(folder: Path, tmp_path: Path) -> None:
+    old, new = '"bos_token": "[CLS]"', '"bos_token": "[UNK]"'
+    other = Tokenizer(altered(folder, tmp_path / "other", old, new, ("tokenizer_config.json",)))
+    assert other.hash == Tokenizer(folder).hash and policy_hash(other) != policy_hash(Tokenizer(folder))
 
 
 def test_transformers_loads_the_folder_with_the_same_ids(corpus: Corpus) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from ettin_core.checkpoints import native
 from ettin_core.data.config import DataConfig
 from ettin_core.data.prepare import prepare
+from ettin_core.foundation.errors import DiskFullError
 from ettin_core.foundation.storage import append_json_lines, read_json_lines, write_bytes
 
 MIB = 2**20
@@ -71,10 +73,35 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(small_disk: Path) 
     assert found is not None and found.name == "step1" and torch.equal(found.model["w"], small["w"])
 
 
-def test_a_corpus_that_does_not_fit_leaves_nothing(small_disk: Path) -> None:
-    config = DataConfig(kind="world", name="world", documents=8000, vocab_size=300)
-    with pytest.raises(OSError) as caught:
-        prepare(config, small_disk)
-    folder = next((small_disk / ".locks").iterdir()).name
-    check_message(caught.value, small_disk / folder)
-    assert os.listdir(small_disk) == [".locks"]
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_corpus_that_does_not_fit_keeps_what_is_finished(workers: int, small_disk: Path, tmp_path: Path) -> None:
+    draw = random.Random(0)
+    words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=9)) for _ in range(2000)]
+    (tmp_path / "in").mkdir()
+    for name, letters in (("a.train", 380_000), ("b.train", 250_000), ("b.validation", 100)):  # one of the two fits
+        (tmp_path / "in" / f"{name}.txt").write_text(" ".join(draw.choices(words, k=letters // 10)))
+    config = DataConfig(kind="text", name="mine", path=str(tmp_path / "in"), vocab_size=300, tokenizer_sample_mb=0.01)
+    with pytest.raises(DiskFullError) as caught:
+        prepare(config, small_disk, workers)
+    assert "disk full while writing" in str(caught.value) and str(small_disk) in str(caught.value)
+    assert "start the same command again; nothing saved before is lost" in str(caught.value)
+    (building,) = (file for file in small_disk.iterdir() if file.name != ".locks")
+    assert building.name.startswith(".mine-") and building.name.endswith(".building")
+    assert [*building.rglob("*.tmp")] == []
+    finished = {file.name: file.stat().st_mtime_ns for file in building.glob("*.bin")}
+    assert [*building.glob("parts/*.json")] and finished
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    corpus = prepare(config, small_disk, workers)
+    corpus.verify()
+    assert {name: (corpus.folder / name).stat().st_mtime_ns for name in finished} == finished
+    assert corpus.fingerprint == prepare(config, tmp_path / "elsewhere", 1).fingerprint
+    assert sorted(os.listdir(small_disk)) == sorted([".locks", corpus.name])
+
+
+def test_a_corpus_on_a_read_only_disk_is_opened(small_disk: Path) -> None:
+    config = DataConfig(kind="world", name="world", documents=100, vocab_size=300)
+    made = prepare(config, small_disk, 1)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    again = prepare(config, small_disk)
+    again.verify_once()
+    assert again.fingerprint == made.fingerprint

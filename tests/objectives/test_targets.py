@@ -242,6 +242,24 @@ def test_mntp_never_reads_across_documents_or_rows() -> None:
     assert (targets.read.tolist(), targets.labels.tolist()) == ([1, 3], [9, 8])
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_no_objective_reads_across_the_pieces_of_a_row(name: str, corpus: Corpus) -> None:
+    """In rows of several pieces, some of which begin within their document."""
+    special = corpus.tokenizer.special
+    of = Loader(corpus, 100, 64, seed=1, phase="pretrain", packing="best_fit")
+    batch = of.batch(0)
+    targets = OBJECTIVES[name](batch, Vocabulary(1024, special), Masking(0.9), KEY)
+    scored = targets.read + (name != "mlm")
+    assert np.array_equal(targets.labels, batch.tokens.ravel()[scored])
+    pieces = batch.documents + np.arange(64)[:, None] * 100
+    pieces[~batch.real] = -1
+    assert (pieces.ravel()[scored] == pieces.ravel()[targets.read]).all() and (pieces.ravel()[scored] >= 0).all()
+    inner = (batch.positions == 0) & (batch.tokens != special.bos) & batch.real
+    inner[:, 0] = False
+    assert inner.any()
+    assert inner.ravel()[scored].any() == (name == "mlm"), "the first token of a piece has nothing before it"
+
+
 def test_mlm_and_mntp_corrupt_alike() -> None:
     one, other = (OBJECTIVES[name](LARGE, VOCABULARY, Masking(0.3), KEY) for name in MASKED)
     assert np.array_equal(one.inputs, other.inputs)

@@ -1,0 +1,131 @@
+"""What importers speak: pieces of a source, documents, and the reasons why something is left out."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ettin_core.data.config import SourceConfig
+from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.storage import hash_text
+
+SPLITS = ("train", "validation", "test")
+HELD_OUT = 0.02
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Something an importer reads in one go, the same for every number of workers.
+
+    `place` is a file, folder or shard; `begin` and `end` bound it in the importer's own unit (bytes, rows, documents;
+    `end` None: to the end); `split` is what the input states (None: by a hash of each document's id); `size` is the
+    work it is, in bytes of input or a like unit.
+    """
+
+    place: str
+    split: str | None
+    size: int
+    begin: int = 0
+    end: int | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A named source as found: the pieces it is read in, in order. `identity` changes when the content does."""
+
+    name: str
+    config: SourceConfig
+    identity: str
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document: its text, or token ids without marks at the ends. `log_probability` (nats) is known for `world`."""
+
+    id: str
+    text: str = ""
+    tokens: np.ndarray | None = None
+    log_probability: float | None = None
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something left out: the reason it is counted under, and the beginning of what it was."""
+
+    id: str
+    reason: str
+    sample: str = ""
+
+
+def split_of(document_id: str) -> str:
+    """The split of a document whose input states none: 96 : 2 : 2 by a hash of its id, whatever the file order."""
+    share = int(hash_text(f"split|{document_id}")[:12], 16) / 16**12
+    return "test" if share < HELD_OUT else "validation" if share < 2 * HELD_OUT else "train"
+
+
+def bad(config: SourceConfig, identity: str, error: UserError, reason: str, sample: str = "") -> Skipped:
+    """A document that cannot be read: a counted skip under `on_bad=skip`, else the error with that as a way out."""
+    if config.on_bad == "skip":
+        return Skipped(identity, reason, sample)
+    raise UserError(f"{str(error).removesuffix('.')}, or set data.on_bad=skip to count and leave out such documents.")
+
+
+def from_row(row: Any, config: SourceConfig, where: str, default_id: str) -> Document | Skipped:
+    """The document of a row with named columns.
+
+    Args:
+        row: a mapping by column; anything else is a bad document.
+        where: where the row stands, for the error message ("file:line").
+        default_id: the id of a row that has none.
+
+    Raises:
+        ValueError: for a row without the text (or token) column, unless `config.on_bad` is skip.
+    """
+    wanted = config.token_field or config.text_field
+    key = "data.token_field" if config.token_field else "data.text_field"
+    value = row.get(wanted) if isinstance(row, Mapping) else None
+    if value is None or (not config.token_field and not isinstance(value, str)):
+        has = ", ".join(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
+        error = invalid(
+            key, wanted, f"is no {'token column' if config.token_field else 'text'} in {where}", f"the row has: {has}"
+        )
+        return bad(config, default_id, error, "missing_field", _beginning(row))
+    stated = row.get(config.id_field)
+    identity = default_id if stated is None else str(stated)
+    for name, least in config.at_least.items():
+        number = row.get(name)
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            error = invalid("data.at_least", name, f"is no number in {where} ({number!r})", "name a numeric column")
+            return bad(config, default_id, error, "missing_field", _beginning(row))
+        if not number >= least:  # a number that is none is below as well
+            return Skipped(identity, f"{name}_below_{least:g}", "" if config.token_field else value[:300])
+    if config.token_field:
+        return _token_document(value, config, where, identity)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        error = invalid("data.path", where, "holds half a character (\\ud800)", "mend the row")
+        return bad(config, default_id, error, "invalid_text", _beginning(row))
+    return Document(identity, value)
+
+
+def _token_document(value: Any, config: SourceConfig, where: str, identity: str) -> Document | Skipped:
+    """A document of token ids; anything but a list of whole numbers is a bad document."""
+    try:
+        tokens = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        tokens = np.empty((), dtype=object)
+    if tokens.ndim == 1 and not len(tokens):
+        tokens = tokens.astype(np.int64)
+    if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+        form = f"is no list of ids in {where} ({tokens.ndim} axes of {tokens.dtype})"
+        error = invalid("data.token_field", config.token_field, form, "name a column of ids")
+        return bad(config, identity, error, "invalid_tokens", str(value)[:300])
+    return Document(identity, tokens=tokens)
+
+
+def _beginning(row: Any) -> str:
+    return json.dumps(row, default=str)[:300]

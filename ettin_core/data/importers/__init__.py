@@ -1,0 +1,1 @@
+"""Importers: one adapter for each form in which text lies about."""

@@ -1,0 +1,180 @@
+"""MosaicML's MDS shards (version 2), read directly: as their writer leaves them, as `merge_index` joins them, as Ettin's lie.
+
+A raw shard is `uint32 samples | uint32 offsets[samples + 1] | JSON header | samples`; a sample is `uint32 sizes` of the
+columns of variable size, then the columns' bytes. A shard may lie there raw, compressed, or both; its index.json says how
+large either is. Folders may state split and source: `train/<source>/<any>/index.json`, `validation/index.json`.
+"""
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ettin_core.data.config import SourceConfig
+from ettin_core.data.documents import Document, Piece, Skipped, Source, bad, from_row
+from ettin_core.data.importers.compression import file_identity
+from ettin_core.data.importers.mds_shards import (
+    Damaged,
+    Shard,
+    columns_of,
+    decoder,
+    known_hashes,
+    samples_of,
+    shard_bytes,
+    shard_file,
+)
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.storage import canonical_json, hash_text, read_json
+
+SAMPLED = 2**23  # a shard that states no hash is identified by samples of it: there may be terabytes of them
+_SPLITS = {name: name for name in ("train", "validation", "test")} | dict.fromkeys(
+    ("valid", "val", "dev"), "validation"
+)
+
+
+def find(name: str, config: SourceConfig) -> list[Source]:
+    """The sources of a folder: one for each that its sub-folders name, or one under `name` when they name none.
+
+    `config.files` takes only folders that it matches (or whose parents it matches), all of them as one source.
+
+    Raises ValueError for a folder without shards, an index that is none, columns that are not there or cannot be read,
+    and folders of which only some state a split.
+    """
+    assert config.path is not None
+    grouped: dict[str, list[tuple[Piece, list[Any]]]] = {}
+    stated: dict[bool, Path] = {}
+    for index, number, shard, folder in _listed(Path(config.path), config.files):
+        split, source = _names(folder, index.parent.relative_to(config.path))
+        stated.setdefault(split is not None, folder)
+        _check_columns(config, index, shard)
+        piece = Piece(str(index), split, shard["raw_data"]["bytes"], number, number + 1)
+        found = [split, shard["raw_data"]["basename"], _content(index.parent, shard)]
+        grouped.setdefault(source if source and not config.files else name, []).append((piece, found))
+    if len(stated) == 2:
+        odd = str(Path(config.path) / stated[False])
+        raise invalid("data.path", odd, "states no split while other folders do", "move it below train or validation")
+    return [
+        Source(source, config, hash_text(canonical_json([content for _, content in parts])), tuple(p for p, _ in parts))
+        for source, parts in sorted(grouped.items())
+    ]
+
+
+def _listed(root: Path, pattern: str | None) -> Iterator[tuple[Path, int, Shard, Path]]:
+    """(index, number, shard, folder of the shard), each shard once: by the topmost index that lists it."""
+    indices = sorted(root.rglob("index.json"), key=lambda path: (len(path.parts), path)) if root.is_dir() else []
+    if not indices:
+        raise invalid("data.path", str(root), "holds no index.json", "give a folder that was written as MDS")
+    found: dict[Path, tuple[Path, int, Shard, Path]] = {}
+    for index in indices:
+        for number, shard in enumerate(_read_index(index)):
+            file = (index.parent / shard["raw_data"]["basename"]).relative_to(root)
+            found.setdefault(file, (index, number, shard, file.parent))
+    ordered = sorted(found.values(), key=lambda item: (item[3], item[1]))
+    wanted = [item for item in ordered if pattern is None or _matches(item[3], pattern)]
+    if not wanted:
+        problem = "holds no shards" if pattern is None else f"has no folder that matches data.files={pattern!r}"
+        example = next((item[3] for item in ordered), "train/<source>")
+        raise invalid("data.path", str(root), problem, f"its folders have names such as {example}")
+    yield from wanted
+
+
+def _matches(folder: Path, pattern: str) -> bool:
+    return any(fnmatchcase(part.as_posix(), pattern) for part in (folder / "index.json", folder, *folder.parents))
+
+
+def _names(folder: Path, indexed: Path) -> tuple[str | None, str | None]:
+    """(split, source) as the first two folders name them; below an index that joins folders, their names mean nothing."""
+    place = next((place for place, part in enumerate(folder.parts[:2]) if part in _SPLITS), None)
+    names = [part for number, part in enumerate(indexed.parts) if number != place]
+    return None if place is None else _SPLITS[folder.parts[place]], names[0] if names else None
+
+
+@lru_cache(maxsize=2)
+def _parsed(index: Path, modified: int) -> list[Shard]:
+    content = read_json(index)
+    try:
+        shards = content["shards"]
+        problem = next((problem for problem in map(_oddity, shards) if problem), None)
+    except (KeyError, TypeError) as error:
+        shards, problem = [], f"it lacks {error}"
+    if problem:
+        raise invalid("data.path", str(index), f"is no index of MDS version 2 ({problem})", "fetch the file again")
+    return shards
+
+
+def _oddity(shard: Shard) -> str | None:
+    """What is wrong with an entry of an index; raises KeyError or TypeError when something is missing."""
+    if (shard["version"], shard["format"]) != (2, "mds"):
+        return f"it is {shard['format']} {shard['version']}"
+    if not len(shard["column_names"]) == len(shard["column_encodings"]) == len(shard["column_sizes"]):
+        return "its columns do not match"
+    files = [file for file in (shard["raw_data"], shard["zip_data"]) if file]
+    numbers = [shard["samples"], *(file["bytes"] for file in files)]
+    whole = all(isinstance(number, int) for number in numbers) and all(isinstance(f["basename"], str) for f in files)
+    return None if whole and shard["raw_data"] else "a shard's entry is incomplete"
+
+
+def _read_index(index: Path) -> list[Shard]:
+    return _parsed(index, index.stat().st_mtime_ns)
+
+
+def _check_columns(config: SourceConfig, index: Path, shard: Shard) -> None:
+    encodings = dict(zip(shard["column_names"], shard["column_encodings"], strict=True))
+    key, wanted = ("token_field", config.token_field) if config.token_field else ("text_field", config.text_field)
+    for field, column in ((f"data.{key}", wanted), *(("data.at_least", name) for name in config.at_least)):
+        if column not in encodings:
+            raise invalid(field, column, f"is no column of {index}", f"it has {', '.join(encodings)}")
+    for column in _wanted(config, shard):
+        encoding = encodings[column]
+        if encoding == "pkl":
+            problem = f"of {index} is pickled, and reading it could run any program"
+            raise invalid("column", column, problem, "write the data again as str, json or ndarray")
+        if decoder(encoding) is None:
+            problem = f"of {index} is stored as {encoding!r}, which is not read here"
+            raise invalid("column", column, problem, "name another column, or write the data again as str or ndarray")
+
+
+def _wanted(config: SourceConfig, shard: Shard) -> list[str]:
+    names = {config.token_field or config.text_field, config.id_field, *config.at_least}
+    return [name for name in shard["column_names"] if name in names]
+
+
+def _content(folder: Path, shard: Shard) -> Any:
+    """What identifies a shard's content: the hashes its index states, which are checked when it is read, or its bytes."""
+    known = known_hashes(shard["raw_data"])
+    try:
+        return known or file_identity(shard_file(folder, shard)[0], SAMPLED)
+    except Damaged:
+        return None  # reading says so, or counts it
+
+
+def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
+    """The documents of a shard. The id of one without an id column is the shard's name and its number, from 1.
+
+    Raises ValueError naming the shard when it is absent, damaged or not of the stated hashes, and naming the document for
+    one that is no text or no tokens, unless `on_bad` is skip; and for a compression that is not read here.
+    """
+    index = Path(piece.place)
+    shard = _read_index(index)[piece.begin]
+    name = shard["raw_data"]["basename"]
+    place = index.parent / name
+    try:
+        for number, sample in enumerate(samples_of(shard_bytes(index.parent, shard), shard["samples"]), start=1):
+            yield _document(config, shard, sample, f"{place}, document {number}", f"{name}#{number}")
+    except Damaged as error:
+        problem = invalid("data.path", str(place), f"is no whole shard: {error}", "fetch it again")
+        yield bad(config, name, problem, "damaged_file")
+
+
+def _document(config: SourceConfig, shard: Shard, sample: bytes, where: str, default_id: str) -> Document | Skipped:
+    columns = columns_of(shard, sample)
+    encodings = dict(zip(shard["column_names"], shard["column_encodings"], strict=True))
+    try:
+        row = {name: decoder(encodings[name])(columns[name]) for name in _wanted(config, shard)}  # type: ignore[misc]
+    except (ValueError, IndexError, KeyError, RecursionError) as error:
+        problem = invalid("data.path", where, f"does not hold what its columns say ({error})", "fetch the shard again")
+        return bad(
+            config, default_id, problem, f"invalid_{'tokens' if config.token_field else 'text'}", repr(sample[:200])
+        )
+    return from_row(row, config, where, default_id)

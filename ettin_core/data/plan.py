@@ -1,0 +1,59 @@
+"""What is to be prepared: sources, their parts, and the corpus's name. Written down for the workers."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ettin_core.data.config import DataConfig
+from ettin_core.data.documents import Source
+from ettin_core.data.importers.registry import find_sources
+from ettin_core.data.parts import Part, cut
+from ettin_core.data.tokenizer import Tokenizer, policy_hash
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.storage import content_name
+from ettin_core.foundation.structures import plain
+
+ELSEWHERE = ("path", "mixtures", "sources")  # where the text lies, and what belongs to the recipe, do not name a corpus
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A corpus to prepare, with its sources as they were found."""
+
+    config: DataConfig
+    sources: tuple[Source, ...]
+
+    @property
+    def corpus_name(self) -> str:
+        """The content name: what the corpus is, not where it lies."""
+        identity = {key: value for key, value in plain(self.config).items() if key not in ELSEWHERE}
+        if self.config.tokenizer is not None:
+            identity["tokenizer"] = policy_hash(Tokenizer(Path(self.config.tokenizer)))
+        identity["sources"] = [
+            [source.name, source.identity, plain(source.config) | {"path": None}, _versions(source)]
+            for source in self.sources
+        ]
+        return content_name(self.config.name, identity)
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """All parts, source after source, in the order of their documents."""
+        return [part for source in self.sources for part in cut(source)]
+
+    def source(self, name: str) -> Source:
+        """A source by name."""
+        return next(source for source in self.sources if source.name == name)
+
+
+def _versions(source: Source) -> dict[str, str]:
+    """Versions of the libraries that decide what of a source is kept. Raises ValueError for one that is absent."""
+    try:
+        return {package: version(package) for package in source.config.curation.packages}
+    except PackageNotFoundError as error:
+        raise invalid("data.curation", source.name, f"needs {error.name}", 'pip install -e ".[curation]"') from error
+
+
+def make_plan(config: DataConfig) -> Plan:
+    """Find the sources of a corpus. Raises ValueError for what cannot be read."""
+    return Plan(config, tuple(find_sources(config)))
