@@ -4,7 +4,7 @@ import base64
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment
+from jinja2 import DictLoader, Environment
 
 from analysis import style
 from analysis.figures import Picture
@@ -12,7 +12,7 @@ from analysis.load import Evidence, rows_of
 from analysis.numbers import entropy_ratios
 from analysis.tables import Table, number, verdict
 
-_TEMPLATE = """<!doctype html>
+_BASE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -32,10 +32,35 @@ _TEMPLATE = """<!doctype html>
   .verdict.broken { border-color: #b00; background: #fdf3f3; }
   figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; }
   code { font-size: .85em; }
+  {% block style %}{% endblock %}
 </style>
 </head>
 <body>
 <h1>{{ name }}</h1>
+{% block body %}{% endblock %}
+</body>
+</html>
+"""
+
+_PARTS = """{% macro table(table) %}
+<h2 id="{{ table.name }}">{{ table.title }}</h2>
+<div class="scroll"><table>
+<thead><tr>{% for cell in table.header %}<th>{{ cell }}</th>{% endfor %}</tr></thead>
+<tbody>{% for title, rows in table.sections %}
+{% if title %}<tr class="section"><th colspan="{{ table.header|length }}">{{ title }}</th></tr>{% endif %}
+{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}{% else %}<tr><td>nothing to show</td></tr>{% endfor %}</tbody>
+</table></div>
+{% for note in table.notes %}<p class="note">{{ note }}</p>{% endfor %}
+{% endmacro %}
+{% macro figure(picture) %}
+<figure id="figure-{{ picture.name }}"><img alt="{{ picture.title }}" src="data:image/png;base64,{{ picture.image }}">
+<figcaption><b>{{ picture.title }}.</b> {{ picture.caption }}
+Numbers: <a href="{{ picture.name }}.data.csv">{{ picture.name }}.data.csv</a></figcaption></figure>
+{% endmacro %}
+"""
+
+_TEMPLATE = """{% extends "base" %}{% import "parts" as parts %}{% block body %}
 <p>{{ run_count }} complete runs in {{ blocks|length }} group{{ "s" if blocks|length > 1 }}: {{ blocks|join("; ") }}.
 Everything here is generated from recorded evidence (sha256 <code>{{ fingerprint[:16] }}</code>).</p>
 
@@ -48,24 +73,12 @@ Everything here is generated from recorded evidence (sha256 <code>{{ fingerprint
 {% else %}<p>No certificate was found: nothing proves that these runs differ only where they should.</p>{% endfor %}
 
 {% for table in tables %}
-<h2 id="{{ table.name }}">{{ table.title }}</h2>
-<div class="scroll"><table>
-<thead><tr>{% for cell in table.header %}<th>{{ cell }}</th>{% endfor %}</tr></thead>
-<tbody>{% for title, rows in table.sections %}
-{% if title %}<tr class="section"><th colspan="{{ table.header|length }}">{{ title }}</th></tr>{% endif %}
-{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}{% else %}<tr><td>nothing to show</td></tr>{% endfor %}</tbody>
-</table></div>
-{% for note in table.notes %}<p class="note">{{ note }}</p>{% endfor %}
+{{ parts.table(table) }}
 {% if table.name == "comparison" %}{% for sentence in entropy %}<p>{{ sentence }}</p>{% endfor %}{% endif %}
 {% endfor %}
 
 <h2>Figures</h2>
-{% for picture in pictures %}
-<figure id="figure-{{ picture.name }}"><img alt="{{ picture.title }}" src="data:image/png;base64,{{ picture.image }}">
-<figcaption><b>{{ picture.title }}.</b> {{ picture.caption }}
-Numbers: <a href="{{ picture.name }}.data.csv">{{ picture.name }}.data.csv</a></figcaption></figure>
-{% endfor %}
+{% for picture in pictures %}{{ parts.figure(picture) }}{% endfor %}
 
 <h2>What was measured, and how</h2>
 <dl>{% for name, version, meaning in protocols %}
@@ -73,17 +86,36 @@ Numbers: <a href="{{ picture.name }}.data.csv">{{ picture.name }}.data.csv</a></
 
 <h2>Holes</h2>
 {% if holes %}<ul>{% for hole in holes %}<li>{{ hole }}</li>{% endfor %}</ul>{% else %}<p>None.</p>{% endif %}
-</body>
-</html>
-"""
+{% endblock %}"""
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A page: a template that extends "base" and may import "parts" for tables and figures."""
+    environment = Environment(
+        autoescape=True, trim_blocks=True, loader=DictLoader({"base": _BASE, "parts": _PARTS, "page": template})
+    )
+    return environment.get_template("page").render(**values)
+
+
+def embedded(pictures: list[Picture], images: dict[str, bytes]) -> list[dict[str, str]]:
+    """Pictures as a page needs them, the image within the page."""
+    return [
+        {
+            "name": picture.name,
+            "title": picture.title,
+            "caption": picture.caption,
+            "image": base64.b64encode(images[picture.name]).decode(),
+        }
+        for picture in pictures
+    ]
 
 
 def page(
     evidence: Evidence, cells: pd.DataFrame, tables: list[Table], pictures: list[Picture], images: dict[str, bytes]
 ) -> str:
     """The whole report as HTML: verdicts first, then tables, figures, methods and holes."""
-    template = Environment(autoescape=True, trim_blocks=True).from_string(_TEMPLATE)
-    return template.render(
+    return rendered(
+        _TEMPLATE,
         name=evidence.name,
         run_count=len(evidence.runs),
         blocks=evidence.blocks,
@@ -93,15 +125,7 @@ def page(
         told=differences_told,
         tables=tables,
         entropy=entropy_sentences(cells),
-        pictures=[
-            {
-                "name": picture.name,
-                "title": picture.title,
-                "caption": picture.caption,
-                "image": base64.b64encode(images[picture.name]).decode(),
-            }
-            for picture in pictures
-        ],
+        pictures=embedded(pictures, images),
         protocols=_protocols(cells),
         holes=holes(evidence, cells),
     )

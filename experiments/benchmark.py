@@ -95,7 +95,7 @@ def synthetic_batch(request: BenchmarkRequest) -> Batch:
     index = np.arange(shape[0] * shape[1], dtype=np.uint64)
     tokens = 5 + below(1, index, (request.size.vocab_size or request.vocab_size) - 5).reshape(shape)
     tokens[uniform(2, index).reshape(shape) < 1 / request.document_length] = SPECIAL.bos
-    documents, positions = lay_out(tokens, SPECIAL.bos, SPECIAL.pad)
+    documents, positions = lay_out(tokens, SPECIAL.bos, np.full(shape[0], shape[1]))
     return Batch(tokens, documents, positions, np.arange(shape[0]), np.zeros(shape[0], dtype=np.int64))
 
 

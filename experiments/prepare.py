@@ -13,6 +13,7 @@ class PrepareRequest:
     """conf/prepare.yaml."""
 
     data: DataConfig
+    workers: int | None
     verify: bool
     corpora_dir: str
 
@@ -20,22 +21,35 @@ class PrepareRequest:
 @entry("prepare", PrepareRequest)
 def main(request: PrepareRequest) -> None:
     """Prepare (or open) a corpus and say what it holds."""
-    corpus = prepared(request.data, request.corpora_dir)
+    corpus = prepared(request.data, request.corpora_dir, request.workers)
     if request.verify:
         corpus.verify()
     print(describe(corpus))
 
 
 def describe(corpus: Corpus) -> str:
-    """The manifest for people: a row per source, and the fingerprint."""
-    lines = [f"{'source':<16}{'split':<12}{'documents':>10}{'tokens':>13}{'bytes/token':>13}{'skipped':>9}"]
-    for source, splits in sorted(corpus.manifest["sources"].items()):
-        for split, counted in splits.items():
-            ratio = f"{counted['bytes'] / counted['tokens']:.2f}" if counted["tokens"] else "—"
-            counts = f"{counted['documents']:>10,}{counted['tokens']:>13,}{ratio:>13}{counted['skipped_empty']:>9,}"
-            lines.append(f"{source:<16}{split:<12}{counts}")
+    """The manifest for people: a row per source and split, what was left out and why, and the fingerprint."""
+    manifest = corpus.manifest
+    width = max(16, *(len(name) + 2 for name in corpus.sources))
+    lines = [f"{'source':<{width}}{'split':<12}{'documents':>11}{'tokens':>15}{'bytes':>15}{'bytes/token':>13}"]
+    total = dict.fromkeys(("documents", "tokens", "bytes"), 0)
+    for source in corpus.sources:
+        for split, counted in manifest["sources"][source].items():
+            total = {key: total[key] + counted[key] for key in total}
+            lines.append(_row(source, split, counted, width))
+    lines += [_row("all", "", total, width), ""]
+    for source in corpus.sources:
+        reading = manifest["reading"][source]
+        left_out = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reading["skipped"].items()))
+        lines += [f"{source}: left out {left_out}"] if left_out else []
     lines.append(f"vocabulary {corpus.tokenizer.vocab_size:,}   fingerprint {corpus.fingerprint}")
     return "\n".join([*lines, f"corpus {corpus.folder}"])
+
+
+def _row(source: str, split: str, counted: dict[str, int], width: int) -> str:
+    ratio = f"{counted['bytes'] / counted['tokens']:.2f}" if counted["tokens"] else "—"
+    counts = f"{counted['documents']:>11,}{counted['tokens']:>15,}{counted['bytes']:>15,}{ratio:>13}"
+    return f"{source:<{width}}{split:<12}{counts}"
 
 
 if __name__ == "__main__":

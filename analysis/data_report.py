@@ -1,0 +1,88 @@
+"""Tables, figures and a page from a record of data: `python -m analysis.data_report record=<data_report.json> out=<folder>`."""
+
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from analysis import data_figures, data_page, data_tables, render
+from analysis.artifacts import Shelf
+from analysis.data_tables import DataRecord, load_record
+from analysis.figures import Picture
+
+FULL = 0.995  # rows that are filled to this share need no figure
+
+
+def build(file: Path, out: Path) -> list[Path]:
+    """Write the report of a record into `out`; returns the files. Raises ValueError for what is no such record."""
+    record = load_record(file)
+    phases, draws = data_tables.phases_table(record), data_tables.draws_table(record)
+    sources, left_out = data_tables.sources_table(record), data_tables.left_out_table(record)
+    pictures = _pictures(record)
+    images = {picture.name: picture.encoded("png") for picture in pictures}
+
+    shelf = Shelf(out, record.fingerprint)
+    for frame in ("draws", "sources", "left_out"):
+        shelf.put(f"{frame}.csv", render.csv(getattr(record, frame)), load_record)
+    for table, maker in (
+        (phases, data_tables.phases_table),
+        (draws, data_tables.draws_table),
+        (sources, data_tables.sources_table),
+        (left_out, data_tables.left_out_table),
+    ):
+        shelf.put(f"{table.name}.md", render.markdown(table), maker)
+        shelf.put(f"{table.name}.tex", render.latex(table), maker)
+    for picture in pictures:
+        shelf.put(f"{picture.name}.data.csv", render.csv(picture.data), picture.maker)
+        shelf.put(f"{picture.name}.png", images[picture.name], picture.maker)
+        shelf.put(f"{picture.name}.pdf", picture.encoded("pdf"), picture.maker)
+    page = data_page.page(record, [phases, draws, sources, left_out], pictures, images, filled(record))
+    shelf.put("index.html", page, data_page.page)
+    print("\n\n".join(render.text(table) for table in (sources, phases, draws, left_out)))
+    _announce(record, file, out, pictures)
+    return shelf.close()
+
+
+def filled(record: DataRecord) -> list[str]:
+    """A sentence in place of the figure of utilisation, where rows are full."""
+    if len(record.draws) and record.draws["utilisation"].min() >= FULL:
+        least = data_tables.percent(record.draws["utilisation"].min())
+        return [f"Rows are full: {least} or more of the places of every source's rows hold a token."]
+    return []
+
+
+def _pictures(record: DataRecord) -> list[Picture]:
+    """Every figure; one without anything to show is left out."""
+    pictures = [data_figures.lengths(record)]
+    if len(record.draws):
+        pictures = [data_figures.mixture(record), data_figures.passes(record), *pictures]
+        if not filled(record):
+            pictures.append(data_figures.utilisation(record))
+    if len(record.left_out):
+        pictures.append(data_figures.left_out(record))
+    return pictures
+
+
+def _announce(record: DataRecord, file: Path, out: Path, pictures: list[Picture]) -> None:
+    print()
+    for sentence in filled(record):
+        print(sentence)
+    for problem in record.problems:
+        print(f"refused: {problem}")
+    print(f"record   {file}\npage     {out / 'index.html'}")
+    for picture in pictures:
+        print(f"figure   {out / f'{picture.name}.png'}")
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="report_data")
+def main(config: DictConfig) -> None:
+    """The command line."""
+    try:
+        build(Path(config.record), Path(config.out))
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""python -m experiments.preview data=text data.path=<folder>: what an importer makes of some text, before it is prepared."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ettin_core.data.config import DataConfig, SourceConfig
+from ettin_core.data.documents import Document
+from ettin_core.data.parts import Part, Tally, documents
+from ettin_core.data.plan import make_plan
+from ettin_core.foundation.errors import invalid
+from experiments.door import entry
+
+WIDTH = 300
+
+
+@dataclass(frozen=True)
+class PreviewRequest:
+    """conf/preview.yaml."""
+
+    data: DataConfig
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise invalid("count", self.count, "is not positive", "use 10")
+
+
+@entry("preview", PreviewRequest)
+def main(request: PreviewRequest) -> None:
+    """Print the first documents of each source in turn, and what was left out on the way."""
+    print(describe(request.data, request.count))
+
+
+def describe(config: DataConfig, count: int) -> str:
+    """The first `count` documents over all sources, the reasons for what was left out before them, and samples of that."""
+    plan = make_plan(replace(config, on_bad="skip"))  # here to be looked at, not to be stopped by
+    each = -(-count // len(plan.sources))
+    lines, shown = [], 0
+    for source in plan.sources:
+        tally, splits = Tally(), Counter[str]()
+        parts = sorted(
+            (part for part in plan.parts if part.source == source.name),
+            key=lambda part: part.split not in (None, "train"),
+        )
+        size = sum(part.size for part in parts)
+        lines.append(f"source {source.name}: {len(parts)} parts, {size / 1e6:,.1f} MB of input ({source.config.kind})")
+        for split, document in _first(parts, source.config, tally, min(each, count - shown)):
+            splits[split] += 1
+            shown += 1
+            lines += [f"\n[{shown}] {document.id}  ({split}, {_length(document)})", _beginning(document)]
+        lines.append(f"\n  read: {dict(splits)}; left out on the way: {dict(tally.skipped) or 'nothing'}")
+        if tally.lines_removed:
+            lines.append(f"  lines removed: {dict(tally.lines_removed)}")
+        for reason, samples in tally.samples.items():
+            lines += [f"    {reason}: {sample['id']}: {_short(sample['text'], 120)}" for sample in samples]
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def _first(parts: list[Part], config: SourceConfig, tally: Tally, count: int) -> Iterator[tuple[str, Document]]:
+    kept = itertools.chain.from_iterable(documents(part, config, tally) for part in parts)
+    return itertools.islice(kept, max(0, count))
+
+
+def _length(document: Document) -> str:
+    return f"{len(document.tokens)} token ids" if document.tokens is not None else f"{len(document.text):,} characters"
+
+
+def _beginning(document: Document) -> str:
+    return str(document.tokens[:40].tolist()) if document.tokens is not None else _short(document.text, WIDTH)
+
+
+def _short(text: str, width: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[:width] + "…"
+
+
+if __name__ == "__main__":
+    main()
