@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ettin_core.foundation.errors import DiskFullError, UserError, invalid
 from ettin_core.foundation.structures import build
+from ettin_core.training.stops import EXIT_REQUEUE, StopRequested
 
 Request = TypeVar("Request")
 
@@ -22,7 +23,8 @@ CONFIGURATIONS = Path(__file__).resolve().parents[1] / "conf"
 def entry(config_name: str, request: type[Request]) -> Callable[[Callable[[Request], Any]], Callable[[], None]]:
     """Make a Hydra main of a function that takes the typed request.
 
-    Mistakes of the user end with one line on stderr and exit status 2; anything else keeps its traceback.
+    Mistakes of the user end with one line on stderr and exit status 2, a run that was asked to stop with 75 (start it
+    again); anything else keeps its traceback.
     """
 
     def decorate(function: Callable[[Request], Any]) -> Callable[[], None]:
@@ -33,6 +35,9 @@ def entry(config_name: str, request: type[Request]) -> Callable[[Callable[[Reque
             except USER_ERRORS as error:
                 print(f"error: {error}", file=sys.stderr, flush=True)
                 sys.exit(EXIT_USER_ERROR)
+            except StopRequested as stop:
+                print(stop, file=sys.stderr, flush=True)
+                sys.exit(EXIT_REQUEUE)
 
         return hydra.main(version_base="1.3", config_path=str(CONFIGURATIONS), config_name=config_name)(run)
 

@@ -15,6 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ettin_core.foundation.errors import UserError
+from ettin_core.training.stops import StopRequested
 from experiments.door import RunStopped
 
 PARENT_DEATH_SIGNAL = 1  # Linux prctl(2) option
@@ -83,7 +84,7 @@ def _outcome(job: Job, future: "Future[Any]") -> Outcome:
     if isinstance(error, BrokenProcessPool):
         return Outcome(job, None, "its process was killed (out of memory?)")
     if error is not None:
-        if not isinstance(error, UserError | RunStopped):
+        if not isinstance(error, UserError | RunStopped | StopRequested):
             traceback.print_exception(error)  # a fault of the program: the one line below would not find it
         return Outcome(job, None, f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}")
     return Outcome(job, future.result(), None)

@@ -142,14 +142,17 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: torch.nn.Module) 
 
 
 def restore_optimizer(
-    optimizer: torch.optim.Optimizer, model: torch.nn.Module, tensors: dict[str, torch.Tensor]
+    optimizer: torch.optim.Optimizer,
+    model: torch.nn.Module,
+    tensors: dict[str, torch.Tensor],
+    like: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = lambda value, parameter: value.to(parameter.device),
 ) -> None:
-    """Put back what `optimizer_tensors` gave."""
+    """Put back what `optimizer_tensors` gave; `like(value, parameter)` puts a moment where its parameter lies."""
     parameters = dict(model.named_parameters())
     for key, value in tensors.items():
         name, slot = key.rsplit("/", 1)
         parameter = parameters[name]
-        optimizer.state[parameter][slot] = value if value.ndim == 0 else value.to(parameter.device)
+        optimizer.state[parameter][slot] = value if value.ndim == 0 else like(value, parameter)
 
 
 def _writable(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -35,6 +35,18 @@ def parameter_count(config: ModelConfig) -> int:
     return vocabulary * hidden + layers * per_layer + 2 * hidden + hidden**2 + vocabulary
 
 
+def activation_bytes(config: ModelConfig, operand_bytes: int) -> int:
+    """Bytes that one token keeps in all layers for the backward pass, run eagerly and without the attention's own mask.
+
+    Per layer, with H hidden, I intermediate and b = `operand_bytes` (2 under bf16 autocast, else 4): the inputs of both
+    norms in fp32 (8 H), the inputs of the matrices (3 H b), the joint projection and query, key and result of the
+    attention (6 H b), the MLP's projection, GELU and product (4 I b), and a byte per H where there is dropout.
+    """
+    hidden = config.hidden_size
+    per_layer = 8 * hidden + operand_bytes * (9 * hidden + 4 * config.intermediate_size)
+    return config.num_layers * (per_layer + (hidden if config.attention_output_dropout else 0))
+
+
 def attention_pairs(lengths: np.ndarray, direction: str, window: int | None) -> int:
     """Visible (query, key) pairs in documents of the given lengths, for one layer (`window` None: global)."""
     lengths = lengths.astype(np.int64)

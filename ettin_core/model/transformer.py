@@ -8,6 +8,7 @@ third, and a tied prediction head of dense, GELU, norm and an output bias. No ot
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from ettin_core.foundation.randomness import derive
 from ettin_core.model.attention_backends import Attend, prepare
@@ -100,6 +101,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.attention_backend = attention
+        self.recompute = False  # keep only each layer's input for the backward pass (Chen et al. 2016)
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         self.embedding_norm = _norm(config)
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_layers))
@@ -128,7 +130,10 @@ class Transformer(nn.Module):
             kinds[is_global] = angles[base], prepare(self.attention_backend, documents, view.direction, window)
         states = self.embedding_norm(self.embedding(tokens))
         for index, layer in enumerate(self.layers):
-            states = layer(states, *kinds[config.is_global(index)])
+            if self.recompute and torch.is_grad_enabled():
+                states = checkpoint(layer, states, *kinds[config.is_global(index)], use_reentrant=False)
+            else:
+                states = layer(states, *kinds[config.is_global(index)])
         return self.final_norm(states)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:

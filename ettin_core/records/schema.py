@@ -14,7 +14,8 @@ class TrainingRecord:
 
     `tokens`, `loss_tokens` and `flops` are cumulative over the whole run (all phases so far). `loss` is in nats per
     loss-bearing token over the steps since the previous row, `gradient_norm` that of the last of them. `data_hash` is
-    the rolling hash of the unmasked token ids.
+    the rolling hash of the unmasked token ids. `skipped` counts the updates left out so far because a number was not
+    finite; if the last one was, it has no gradient norm.
     """
 
     phase: str
@@ -24,8 +25,9 @@ class TrainingRecord:
     flops: float
     loss: float
     learning_rate: float
-    gradient_norm: float
+    gradient_norm: float | None
     data_hash: str
+    skipped: int = 0
     kind: str = "training"
     schema: int = SCHEMA_VERSION
 

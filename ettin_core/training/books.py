@@ -20,7 +20,8 @@ class Progress:
     """Where a run stands, between two steps. With weights and optimiser state this is everything: no hidden streams.
 
     `step` counts within the phase; `window_*` sum since the last training row; `metric_rows` is how many rows exist;
-    `sessions` holds the distinct surroundings (code, libraries, device, placement) the run was trained in.
+    `sessions` holds the distinct surroundings (code, libraries, device, placement) the run was trained in, in order of
+    their last use; `skipped` counts updates that were left out because a number was not finite.
     """
 
     phase: int = 0
@@ -35,6 +36,7 @@ class Progress:
     metric_rows: int = 0
     seconds: float = 0.0
     sessions: tuple[str, ...] = ()
+    skipped: int = 0
 
 
 def account(
@@ -60,10 +62,16 @@ def account(
         tokens=progress.tokens + tokens,
         loss_tokens=progress.loss_tokens + result.loss_tokens,
         flops=progress.flops + flops + 3 * counter.per_scored * result.loss_tokens,
-        data_hash=hashlib.sha256(f"{progress.data_hash}|{combined}".encode()).hexdigest()[:32],
-        window_loss=progress.window_loss + result.loss_sum,
-        window_tokens=progress.window_tokens + result.loss_tokens,
+        data_hash=roll(progress.data_hash, combined),
+        window_loss=progress.window_loss + (0.0 if result.skipped else result.loss_sum),
+        window_tokens=progress.window_tokens + (0 if result.skipped else result.loss_tokens),
+        skipped=progress.skipped + result.skipped,
     )
+
+
+def roll(data_hash: str, digest: int) -> str:
+    """The rolling hash of the data after a step whose global batch has this digest; "" before the first step."""
+    return hashlib.sha256(f"{data_hash}|{digest}".encode()).hexdigest()[:32]
 
 
 def document_lengths(batch: Batch) -> np.ndarray:
@@ -82,6 +90,7 @@ def training_row(phase: Phase, progress: Progress, result: StepResult) -> Traini
         flops=progress.flops,
         loss=progress.window_loss / max(1, progress.window_tokens),
         learning_rate=phase.rate(progress.step - 1),
-        gradient_norm=result.gradient_norm,
+        gradient_norm=None if result.skipped else result.gradient_norm,
         data_hash=progress.data_hash,
+        skipped=progress.skipped,
     )

@@ -2,11 +2,13 @@
 
 import contextlib
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from ettin_core.data.corpus import Corpus
+from ettin_core.data.feed import feed
 from ettin_core.data.loader import Batch, Loader
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.randomness import derive
@@ -18,6 +20,7 @@ from ettin_core.training.phases import Phase
 from ettin_core.training.run import PlacementConfig, RunConfig
 from ettin_core.training.session import Session, check_fit, finish, open_session, resume, save
 from ettin_core.training.step import optimisation_step
+from ettin_core.training.stops import StopRequest, StopRequested, Watchdog
 from ettin_core.training.watch import Watch
 
 
@@ -34,7 +37,8 @@ def train(
 
     A complete run is left alone. `parent_weights` are a conversion's starting weights. `stop_after` ends the session
     after so many global steps, as an interruption would, and returns None. Raises ValueError for a corpus or
-    configuration that does not fit, LeakError for a broken mask, NonFiniteError before a bad update.
+    configuration that does not fit, LeakError for a broken mask, NonFiniteError before a bad update, and StopRequested
+    after SIGTERM or SIGUSR1, with the state of the last step saved.
     """
     if folder.complete:
         return folder.summary()
@@ -44,26 +48,39 @@ def train(
     with locked(folder.path) if group.is_main else contextlib.nullcontext():
         session = open_session(run, folder, corpus, placement, group, parent_weights)
         progress = resume(session)
-        with Watch(
-            folder, run.tokens, _clock(run, progress), progress.seconds, group.is_main, placement.tensorboard
-        ) as watch:
+        with (
+            Watch(
+                folder, run.tokens, _clock(run, progress), progress.seconds, group.is_main, placement.tensorboard
+            ) as watch,
+            StopRequest(group, session.device) as request,
+            Watchdog(placement.stall_seconds, run.name) as watchdog,
+        ):
             for number in range(progress.phase, len(run.phases)):
                 phase = run.phases[number]
-                loader = Loader(corpus, phase.context, phase.batch_rows, run.seeds.order, phase.name, phase.mixture)
+                loader = phase.loader(corpus, run.seeds.order)
                 progress = replace(progress, phase=number, step=progress.step if number == progress.phase else 0)
-                while progress.step < phase.steps:
-                    progress = _advance(session, phase, loader, progress, watch)
-                    if run.checkpoint.due(progress.step, phase.steps):
+                make = partial(_parts, session, phase, loader)
+                for parts in feed(make, range(progress.step, phase.steps), placement.workers):
+                    progress = _advance(session, phase, parts, progress, watch)
+                    watchdog.step()
+                    stopping = request.agreed()
+                    if stopping or run.checkpoint.due(progress.step, phase.steps):
                         save(session, phase, progress)
+                    if stopping:
+                        raise StopRequested(
+                            f"{run.name}: {request.name or 'a signal to another process'} at step "
+                            f"{progress.global_step}; saved, start the same command again to continue"
+                        )
                     if stop_after is not None and progress.global_step >= stop_after:
                         return None
         return finish(session, progress)
 
 
-def _advance(session: Session, phase: Phase, loader: Loader, progress: Progress, watch: Watch) -> Progress:
-    """One step: the batch, its targets, the update, and the books."""
+def _advance(
+    session: Session, phase: Phase, parts: list[tuple[Batch, Targets]], progress: Progress, watch: Watch
+) -> Progress:
+    """One step on a batch and its targets: the update and the books."""
     run, rows = session.run, progress.step * phase.batch_rows
-    parts = _parts(session, phase, loader, progress.step)
     _seed_dropout(session, phase, progress.step)
     result = optimisation_step(
         session.wrapped,
@@ -76,6 +93,7 @@ def _advance(session: Session, phase: Phase, loader: Loader, progress: Progress,
         session.device,
         identity=f"run {run.name}, global step {progress.global_step}, phase {phase.name}, step {progress.step}, "
         f"global rows {rows} to {rows + phase.batch_rows - 1}",
+        on_nonfinite=run.recipe.on_nonfinite,
     )
     progress = account(run, progress, [batch for batch, _ in parts], result, session.group, session.device)
     watch.step(_clock(run, progress), result.loss_sum / max(1, result.loss_tokens))

@@ -2,9 +2,15 @@
 
 from dataclasses import dataclass
 
+from ettin_core.data.config import check_mixture
+from ettin_core.data.corpus import Corpus
+from ettin_core.data.loader import Loader
+from ettin_core.data.rows import PACKINGS
 from ettin_core.foundation.errors import invalid
 from ettin_core.model.config import View
 from ettin_core.optim.schedules import Schedule
+
+ON_NONFINITE = ("stop", "skip")
 
 
 @dataclass(frozen=True)
@@ -12,7 +18,7 @@ class PhaseRecipe:
     """A phase as configured: its share of the run's tokens, and everything relative to that.
 
     `learning_rate_factor` is relative to the optimiser's peak; `prefix` names the phase's checkpoints; `mixture` gives
-    weights by source (None: by size).
+    weights by source (None: by size); `packing` says how documents fill rows (data/rows.py).
     """
 
     share: float
@@ -28,22 +34,27 @@ class PhaseRecipe:
     rope_base_global: float = 10_000.0
     rope_base_local: float = 10_000.0
     mixture: dict[str, float] | None = None
+    packing: str = "stream"
 
 
 @dataclass(frozen=True)
 class RecipeConfig:
     """The whole training of a member: one number of tokens, shared out over phases in order.
 
-    A phase that passes more than `max_epochs` times over a source is refused before training.
+    A phase that passes more than `max_epochs` times over a source is refused before training. `on_nonfinite` says what a
+    loss or gradient that is no finite number does: stop the run before the update, or skip the update and count it.
     """
 
     tokens: int
     phases: dict[str, PhaseRecipe]
     max_epochs: float = 4.0
+    on_nonfinite: str = "stop"
 
     def __post_init__(self) -> None:
         for name, phase in self.phases.items():
             _check(f"recipe.phases.{name}", phase)
+        if self.on_nonfinite not in ON_NONFINITE:
+            raise invalid("recipe.on_nonfinite", self.on_nonfinite, "is no choice", f"use {' or '.join(ON_NONFINITE)}")
         if not self.max_epochs > 0:
             raise invalid("recipe.max_epochs", self.max_epochs, "is not positive", "use 4, or more to allow repetition")
 
@@ -58,6 +69,9 @@ def _check(path: str, phase: PhaseRecipe) -> None:
         value = getattr(phase, name)
         if not 0 <= value <= 1:
             raise invalid(f"{path}.{name}", value, "is not a share", "give 0 to 1")
+    check_mixture(f"{path}.mixture", phase.mixture, None)
+    if phase.packing not in PACKINGS:
+        raise invalid(f"{path}.packing", phase.packing, "is no packing", f"use one of {', '.join(PACKINGS)}")
     if not (phase.prefix.isascii() and phase.prefix.isalpha()):
         raise invalid(f"{path}.prefix", phase.prefix, "is not a word", "use letters only, e.g. step")
 
@@ -77,6 +91,7 @@ class Phase:
     rope_base_global: float
     rope_base_local: float
     mixture: dict[str, float] | None
+    packing: str
 
     def __post_init__(self) -> None:
         if self.context < 8:
@@ -92,6 +107,10 @@ class Phase:
     def rate(self, step: int) -> float:
         """Learning rate of a step (0-based): the schedule's value at the tokens consumed when the step is done."""
         return self.learning_rate * self.schedule.factor((step + 1) * self.step_tokens)
+
+    def loader(self, corpus: Corpus, seed: int) -> Loader:
+        """The rows of this phase in the order of a seed. Raises ValueError for unknown or too small sources."""
+        return Loader(corpus, self.context, self.batch_rows, seed, self.name, self.mixture, self.packing)
 
     def view(self, direction: str) -> View:
         """How a model of the given direction looks at rows in this phase."""
@@ -135,6 +154,7 @@ def plan(recipe: RecipeConfig, peak: float) -> tuple[Phase, ...]:
                 phase.rope_base_global,
                 phase.rope_base_local,
                 phase.mixture,
+                phase.packing,
             )
         )
     return tuple(phases)

@@ -1,10 +1,14 @@
-"""Putting a learner on its device and dividing it over processes with torch's own DDP."""
+"""Putting a learner on its device and dividing it over processes with torch's own DDP or FSDP2."""
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ettin_core.foundation.distributed import ProcessGroup
@@ -12,13 +16,21 @@ from ettin_core.training.learner import Learner
 from ettin_core.training.run import PlacementConfig
 
 
-def place(learner: Learner, placement: PlacementConfig, group: ProcessGroup, device: torch.device) -> nn.Module:
-    """The learner on its device, wrapped for the group."""
-    torch.set_num_threads(placement.threads)
-    learner.to(device)
+def divide(learner: Learner, placement: PlacementConfig, group: ProcessGroup, device: torch.device) -> nn.Module:
+    """The learner, on its device already, wrapped for the group.
+
+    Under `fsdp` every layer is a unit whose weights are whole only while it computes; what is left (embedding, norms, head)
+    is one more. The master weights stay fp32 under either; bf16 is autocast's.
+    """
     if group.world_size == 1:
         return learner
-    return DistributedDataParallel(learner, device_ids=[device.index] if device.type == "cuda" else None)
+    if placement.parallel == "ddp":
+        return DistributedDataParallel(learner, device_ids=[device.index] if device.type == "cuda" else None)
+    mesh = init_device_mesh(device.type, (group.world_size,))
+    for layer in learner.model.layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(learner, mesh=mesh, reshard_after_forward=False)
+    return learner
 
 
 @contextlib.contextmanager
@@ -27,5 +39,37 @@ def gradients_stay_local(wrapped: nn.Module, stay: bool) -> Iterator[None]:
     if isinstance(wrapped, DistributedDataParallel) and stay:
         with wrapped.no_sync():
             yield
+    elif isinstance(wrapped, FSDPModule):
+        wrapped.set_requires_gradient_sync(not stay)
+        yield
     else:
         yield
+
+
+def whole(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Every tensor in full, on every process: all must call it. A checkpoint does not depend on how a run was divided."""
+    return {name: as_whole(tensor) for name, tensor in tensors.items()}
+
+
+def as_whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor in full."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def like(value: torch.Tensor, parameter: torch.Tensor) -> Any:
+    """A whole tensor placed and divided as a parameter is; scalars stay as they are."""
+    if value.ndim == 0:
+        return value
+    if isinstance(parameter, DTensor):
+        return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
+    return value.to(parameter.device)
+
+
+@torch.no_grad()
+def put_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Load whole weights into a model that may be divided. Raises KeyError for a name that is missing or unknown."""
+    parameters = dict(model.named_parameters())
+    if set(parameters) != set(weights):
+        raise KeyError(sorted(set(parameters) ^ set(weights)))
+    for name, parameter in parameters.items():
+        parameter.copy_(like(weights[name], parameter))

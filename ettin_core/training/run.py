@@ -15,6 +15,8 @@ from ettin_core.optim.build import OptimizerConfig
 from ettin_core.training.phases import Phase, RecipeConfig, plan
 
 PRECISIONS = ("fp32", "bf16")
+PARALLEL = ("ddp", "fsdp")
+SURROUNDINGS = ("code", "libraries", "device")  # what may move numbers and is not in the configuration
 
 
 @dataclass(frozen=True)
@@ -37,21 +39,42 @@ class Parent:
 
 @dataclass(frozen=True)
 class PlacementConfig:
-    """Where and how a run is computed. Nothing here may change numbers beyond rounding, so it is not in the name."""
+    """Where and how a run is computed. Nothing here may change numbers beyond rounding, so it is not in the name.
+
+    Several processes (torchrun) hold whole copies of the weights (`parallel` ddp) or a part each (fsdp). `recompute`
+    keeps only each layer's input for the backward pass. `workers` processes make batches and their targets ahead of the
+    step (0: the training process does). A process that does no step for `stall_seconds` ends itself (0: never).
+    `allow_mismatch` names surroundings (SURROUNDINGS) that may differ from those of the session a run is resumed from.
+    """
 
     device: str = "auto"
     threads: int = 1
     micro_rows: int | None = None
     attention: str = "auto"
     compile: bool = False
+    parallel: str = "ddp"
+    recompute: bool = False
+    workers: int = 0
     log_every: int = 10
     tensorboard: bool = False
+    stall_seconds: float = 1800.0
+    allow_mismatch: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("threads", "log_every", "micro_rows"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise invalid(f"placement.{name}", value, "is not positive", "use 1 or more")
+        for name in ("workers", "stall_seconds"):
+            if getattr(self, name) < 0:
+                raise invalid(f"placement.{name}", getattr(self, name), "is negative", "use 0 (none) or more")
+        if self.parallel not in PARALLEL:
+            raise invalid("placement.parallel", self.parallel, "is no way to divide", f"use {' or '.join(PARALLEL)}")
+        for name in self.allow_mismatch:
+            if name not in SURROUNDINGS:
+                raise invalid(
+                    "placement.allow_mismatch", name, "is nothing that is compared", f"use {', '.join(SURROUNDINGS)}"
+                )
         if self.device not in ("auto", "cpu", "cuda"):
             raise invalid("placement.device", self.device, "is not a device", "use auto, cpu or cuda")
         if self.attention not in BACKENDS:

@@ -1,11 +1,11 @@
 """A session of a run: opening it from the same start everywhere, resuming, saving, finishing."""
 
 import importlib.util
+import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from torch import nn
@@ -14,7 +14,6 @@ from tqdm import tqdm
 from ettin_core.checkpoints import native
 from ettin_core.checkpoints.retention import prune
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.loader import Loader
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.provenance import provenance
@@ -29,8 +28,8 @@ from ettin_core.records.folders import RunFolder
 from ettin_core.training.books import Progress
 from ettin_core.training.learner import Learner
 from ettin_core.training.phases import Phase
-from ettin_core.training.placement import place
-from ettin_core.training.run import PlacementConfig, RunConfig
+from ettin_core.training.placement import divide, like, put_weights, whole
+from ettin_core.training.run import SURROUNDINGS, PlacementConfig, RunConfig
 from ettin_core.training.watch import truncate_rows
 
 
@@ -72,15 +71,15 @@ def check_fit(run: RunConfig, corpus: Corpus, placement: PlacementConfig, group:
 
 
 def _check_enough_text(run: RunConfig, phase: Phase, corpus: Corpus) -> None:
-    loader = Loader(corpus, phase.context, phase.batch_rows, run.seeds.order, phase.name, phase.mixture)
-    passes = loader.order.epochs(phase.steps * phase.batch_rows)
-    worst = int(np.argmax(passes))
+    loader = phase.loader(corpus, run.seeds.order)
+    passes = loader.repeats(phase.steps * phase.batch_rows)
+    worst = max(passes, key=passes.__getitem__)
     max_epochs = run.recipe.max_epochs
     if passes[worst] > max_epochs:
         raise invalid(
             "recipe.tokens",
             run.recipe.tokens,
-            f"passes {passes[worst]:.1f} times over source {loader.sources[worst]!r} ({len(loader.streams[worst])} "
+            f"passes {passes[worst]:.1f} times over source {worst!r} ({corpus.tokens(worst, 'train')} "
             f"tokens) in phase {phase.name}, more than recipe.max_epochs={max_epochs}",
             "give more text, fewer tokens, or raise recipe.max_epochs",
         )
@@ -100,13 +99,15 @@ def open_session(
         write_json(folder.path / "provenance.json", provenance() | {"placement": asdict(placement)})
     device = choose_device(placement.device, group)
     model = Transformer(run.model, run.seeds.initialisation, placement.attention)
+    model.recompute = placement.recompute
     if parent_weights is not None:
         model.load_state_dict(parent_weights)
     initial_weights = native.hash_tensors(model.state_dict())
-    learner = Learner(model, placement.compile)
-    wrapped = place(learner, placement, group, device)
+    torch.set_num_threads(placement.threads)
+    learner = Learner(model, placement.compile).to(device)
     for view in {phase.view(run.direction) for phase in run.phases}:
         check_no_leak(model, view, learner.forward_model)
+    wrapped = divide(learner, placement, group, device)
     return Session(
         run,
         folder,
@@ -124,10 +125,29 @@ def open_session(
 
 
 def resume(session: Session) -> Progress:
-    """Continue from the last whole checkpoint, or write step 0 and begin; this session's surroundings are noted."""
+    """Continue from the last whole checkpoint, or write step 0 and begin; this session's surroundings are noted.
+
+    Raises ValueError when code, libraries or device are not those the run was last trained with, unless
+    `placement.allow_mismatch` names what differs.
+    """
     progress = _resume(session)
     here = _surroundings(session)
-    return replace(progress, sessions=tuple(dict.fromkeys([*progress.sessions, here])))
+    if progress.sessions:
+        _check_surroundings(session, json.loads(progress.sessions[-1]), json.loads(here))
+    return replace(progress, sessions=(*(text for text in progress.sessions if text != here), here))
+
+
+def _check_surroundings(session: Session, before: dict[str, Any], here: dict[str, Any]) -> None:
+    differing = [name for name in SURROUNDINGS if before[name] != here[name]]
+    refused = [name for name in differing if name not in session.placement.allow_mismatch]
+    if refused:
+        told = "; ".join(f"{name} was {before[name]}, is {here[name]}" for name in refused)
+        raise invalid(
+            "resume",
+            session.folder.name,
+            f"would mix surroundings ({told})",
+            f"go back to those, or continue all the same with placement.allow_mismatch=[{','.join(differing)}]",
+        )
 
 
 def _surroundings(session: Session) -> str:
@@ -142,6 +162,8 @@ def _surroundings(session: Session) -> str:
             "compile": placement.compile,
             "threads": placement.threads,
             "micro_rows": placement.micro_rows,
+            "parallel": placement.parallel,
+            "recompute": placement.recompute,
             "processes": session.group.world_size,
         }
     )
@@ -158,8 +180,8 @@ def _resume(session: Session) -> Progress:
             truncate_rows(folder.metrics_file, 0)
         save(session, run.phases[0], Progress())
         return Progress()
-    session.model.load_state_dict(checkpoint.model)
-    native.restore_optimizer(session.optimizer, session.model, checkpoint.optimizer)
+    put_weights(session.model, checkpoint.model)
+    native.restore_optimizer(session.optimizer, session.model, checkpoint.optimizer, like)
     progress = build(Progress, checkpoint.state)
     if session.group.is_main:
         truncate_rows(folder.metrics_file, progress.metric_rows)
@@ -172,14 +194,16 @@ def _resume(session: Session) -> Progress:
 
 def save(session: Session, phase: Phase, progress: Progress) -> None:
     """Write the checkpoint of this moment and prune the ones that need not stay."""
+    weights = whole(session.model.state_dict())
+    moments = whole(native.optimizer_tensors(session.optimizer, session.model))
     if session.group.is_main:
         name = f"{phase.prefix}{progress.step}"
         sync_file(session.folder.metrics_file)  # rows that the checkpoint counts must not be younger than it
         path = native.save(
             session.folder.checkpoints,
             name,
-            session.model.state_dict(),
-            native.optimizer_tensors(session.optimizer, session.model),
+            weights,
+            moments,
             asdict(progress),
             session.run.name,
         )
@@ -219,17 +243,30 @@ def finish(session: Session, progress: Progress) -> dict[str, Any]:
         "seconds": round(progress.seconds, 1),
         "parameters": sum(parameters_by_group(session.model).values()),
         "initial_weights": session.initial_weights,
-        "final_weights": native.hash_tensors(session.model.state_dict()),
+        "final_weights": native.hash_tensors(whole(session.model.state_dict())),
         "final_checkpoint": f"{run.phases[-1].prefix}{run.phases[-1].steps}",
         "data_hash": progress.data_hash,
         "sessions": list(progress.sessions),
     }
     if session.group.is_main:
         hashes = {row.step: row.data_hash for row in folder.training()}
-        write_json(folder.data_order_file, {"fingerprint": corpus.fingerprint, "steps": hashes})
+        write_json(
+            folder.data_order_file,
+            {"fingerprint": corpus.fingerprint, "phases": _sampling(run, corpus), "steps": hashes},
+        )
         folder.finish(summary)
     session.group.barrier()
     return summary
+
+
+def _sampling(run: RunConfig, corpus: Corpus) -> dict[str, Any]:
+    """What each phase drew: passes over every source, and how much of its rows was text."""
+    phases = {}
+    for phase in run.phases:
+        loader = phase.loader(corpus, run.seeds.order)
+        repeats = loader.repeats(phase.steps * phase.batch_rows)
+        phases[phase.name] = {"packing": phase.packing, "repeats": repeats, "utilisation": loader.utilisation}
+    return phases
 
 
 def _report(message: str) -> None:

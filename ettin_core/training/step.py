@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -12,8 +12,9 @@ from ettin_core.data.loader import Batch
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.config import View
 from ettin_core.objectives.targets import Targets
+from ettin_core.optim.update import begin_step, finish_step
 from ettin_core.training.learner import tensors
-from ettin_core.training.placement import gradients_stay_local
+from ettin_core.training.placement import as_whole, gradients_stay_local
 
 
 class NonFiniteError(RuntimeError):
@@ -22,11 +23,12 @@ class NonFiniteError(RuntimeError):
 
 @dataclass(frozen=True)
 class StepResult:
-    """Global results of a step: summed loss in nats, loss-bearing tokens, gradient norm."""
+    """Global results of a step: summed loss in nats, loss-bearing tokens, gradient norm, whether its update was skipped."""
 
     loss_sum: float
     loss_tokens: int
     gradient_norm: float
+    skipped: bool = False
 
 
 @contextlib.contextmanager
@@ -46,17 +48,19 @@ def optimisation_step(
     group: ProcessGroup,
     device: torch.device,
     identity: str,
+    on_nonfinite: str = "stop",
 ) -> StepResult:
     """Update the weights from this process's `parts` of the global batch.
 
     The gradient is that of (sum of losses over the global batch) / (global count of loss-bearing tokens), whatever the
-    number of parts and processes. Raises NonFiniteError before anything is changed.
+    number of parts and processes. A loss or gradient that is not finite changes nothing: under `on_nonfinite` "stop" it
+    raises NonFiniteError, under "skip" the result says so.
     """
     counts = torch.tensor([sum(len(targets.labels) for _, targets in parts)], dtype=torch.float64, device=device)
     loss_tokens = int(group.sum(counts).item())
     scale = group.world_size / max(1, loss_tokens)  # DDP averages over processes; this makes it a sum
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-    optimizer.zero_grad(set_to_none=True)
+    begin_step(optimizer)
     for number, (batch, targets) in enumerate(parts):
         with gradients_stay_local(wrapped, stay=number + 1 < len(parts)):
             with autocast(precision, device):
@@ -64,14 +68,15 @@ def optimisation_step(
             (loss * scale).backward()
         loss_sum += loss.detach()
     gradients = [parameter.grad for parameter in wrapped.parameters() if parameter.grad is not None]
-    gradient_norm = float(torch.nn.utils.get_total_norm(gradients))
+    gradient_norm = float(as_whole(torch.nn.utils.get_total_norm(gradients)))
     result = StepResult(float(group.sum(loss_sum)), loss_tokens, gradient_norm)
     if not math.isfinite(result.loss_sum) or not math.isfinite(result.gradient_norm):
+        if on_nonfinite == "skip":
+            return replace(result, skipped=True)
         raise NonFiniteError(
             f"loss={result.loss_sum} gradient_norm={result.gradient_norm} at {identity}: stopped before the update. "
-            "Look at the batch with experiments.view_batch; lower the learning rate or lengthen the warm-up."
+            "Look at the batch with experiments.view_batch; lower the learning rate, lengthen the warm-up, or leave such "
+            "updates out with recipe.on_nonfinite=skip."
         )
-    for parameter_group in optimizer.param_groups:
-        parameter_group["lr"] = learning_rate
-    optimizer.step()
+    finish_step(optimizer, gradient_norm, learning_rate, group)
     return result

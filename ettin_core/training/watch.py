@@ -74,7 +74,8 @@ class Watch:
         append(self.folder.timing_file, [TimingRecord(row.step, round(self.seconds, 3), round(rate, 1))])
         if self._writer is not None:
             for name in ("loss", "learning_rate", "gradient_norm"):
-                self._writer.add_scalar(name, getattr(row, name), row.tokens)
+                if getattr(row, name) is not None:
+                    self._writer.add_scalar(name, getattr(row, name), row.tokens)
             self._writer.add_scalar("tokens_per_second", rate, row.tokens)
 
 

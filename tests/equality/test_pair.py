@@ -1,5 +1,6 @@
 """Members of a pair start alike and see the same data, whatever the placement (invariants 1 to 4)."""
 
+import math
 import os
 import subprocess
 import sys
@@ -12,38 +13,52 @@ import torch
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Loader
+from ettin_core.data.rows import PACKINGS
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import OBJECTIVES, Masking, Targets, Vocabulary
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.learner import Learner
+from ettin_core.training.run import RunConfig
 from ettin_core.training.step import optimisation_step
 from tests.runs import MEMBERS, PLACEMENT, tiny_run, train_tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN_CHILD = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import join, leave
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.loop import train
+from tests.equality.test_pair import RUNS, packed
 from tests.runs import PLACEMENT, tiny_run
 if __name__ == "__main__":
     corpus = Corpus(Path(sys.argv[1]))
-    for member in ("encoder", "decoder"):
-        run = tiny_run(corpus, member)
-        train(run, RunFolder(Path(sys.argv[2]) / run.name), corpus, PLACEMENT, join("gloo"))
+    for member, packing, workers in RUNS:
+        run = packed(tiny_run(corpus, member), packing)
+        placement = replace(PLACEMENT, workers=workers)
+        train(run, RunFolder(Path(sys.argv[2]) / run.name), corpus, placement, join("gloo"))
     leave()
 """
+RUNS = [("encoder", "stream", 0), ("decoder", "stream", 2), ("encoder", "off", 0), ("decoder", "best_fit", 1)]
+
+
+def packed(run: RunConfig, packing: str) -> RunConfig:
+    """A run whose phases fill their rows in another way."""
+    phases = {name: replace(phase, packing=packing) for name, phase in run.recipe.phases.items()}
+    return replace(run, recipe=replace(run.recipe, phases=phases))
 
 
 @pytest.fixture(scope="module")
 def summaries(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Summaries of every member, and of the encoder with micro-batches."""
+    """Summaries of every member, and of the encoder with micro-batches and with workers that make its batches."""
     root = tmp_path_factory.mktemp("pair")
     found = {member: train_tiny(tiny_run(corpus, member), root, corpus).summary() for member in MEMBERS}
     micro = replace(PLACEMENT, micro_rows=2)
+    fed = replace(PLACEMENT, micro_rows=4, workers=2)
+    found["fed"] = train_tiny(tiny_run(corpus), root / "fed", corpus, placement=fed).summary()
     found["root"] = root
     found["micro"] = train_tiny(tiny_run(corpus), root / "micro", corpus, placement=micro).summary()
     return found
@@ -84,24 +99,42 @@ def test_two_processes_give_the_same_run(corpus: Corpus, tmp_path: Path, summari
         [*command, str(corpus.folder), str(tmp_path)], env=environment, capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    for member in ("encoder", "decoder"):
-        run = tiny_run(corpus, member)
+    for member, packing, _ in RUNS:
+        run = packed(tiny_run(corpus, member), packing)
+        alone = train_tiny(run, summaries["root"], corpus).summary()
         summary = RunFolder(tmp_path / run.name).summary()
         for field in ("initial_weights", "data_hash", "tokens", "loss_tokens", "flops"):
-            assert summary[field] == summaries[member][field], field
+            assert summary[field] == alone[field], field
         one, two = (RunFolder(root / run.name).training() for root in (summaries["root"], tmp_path))
-        for alone, together in zip(one, two, strict=True):
-            assert together.loss == pytest.approx(alone.loss, rel=1e-4)
-            assert together.gradient_norm == pytest.approx(alone.gradient_norm, rel=1e-3)
+        for single, together in zip(one, two, strict=True):
+            assert together.loss == pytest.approx(single.loss, rel=1e-4)
+            assert together.gradient_norm == pytest.approx(single.gradient_norm, rel=1e-3)
 
 
-def gradients(corpus: Corpus, member: str, parts: int) -> dict[str, torch.Tensor]:
+@pytest.mark.parametrize("packing", ["best_fit", "off"])
+def test_members_see_the_same_data_in_every_packing(packing: str, corpus: Corpus, tmp_path: Path) -> None:
+    runs = [packed(tiny_run(corpus, member), packing) for member in MEMBERS]
+    folders = [train_tiny(run, tmp_path, corpus) for run in runs]
+    assert len({folder.summary()["data_hash"] for folder in folders}) == 1
+    real = sum(
+        int(phase.loader(corpus, runs[0].seeds.order).batch(step).real.sum())
+        for phase in runs[0].phases
+        for step in range(phase.steps)
+    )
+    assert {folder.summary()["tokens"] for folder in folders} == {real}
+    assert real < runs[0].tokens, "padding is not text"
+    for folder in folders:
+        assert all(math.isfinite(row.loss) and 0 < row.loss < 8 for row in folder.training())
+
+
+def gradients(corpus: Corpus, member: str, packing: str, parts: int) -> dict[str, torch.Tensor]:
     """Gradients of one step taken in `parts` micro-batches where only two of the eight rows bear a loss."""
     run = tiny_run(corpus, member)
     model = Transformer(run.model, 3)
-    loader = Loader(corpus, 64, 8, seed=1, phase="test")
+    loader = Loader(corpus, 300, 8, seed=1, phase="test", packing=packing)
     vocabulary = Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special)
     pieces = []
+    assert loader.batch(0).real.all() == (packing == "stream"), "rows with padding are what is tested"
     for part in range(parts):
         batch = loader.batch(0, part, parts)
         targets = OBJECTIVES[run.objective.name](batch, vocabulary, Masking(0.3), 7)
@@ -113,9 +146,10 @@ def gradients(corpus: Corpus, member: str, parts: int) -> dict[str, torch.Tensor
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
+@pytest.mark.parametrize("packing", PACKINGS)
 @pytest.mark.parametrize("member", MEMBERS)
-def test_accumulation_does_not_change_the_gradient(member: str, corpus: Corpus) -> None:
-    whole, parts = gradients(corpus, member, 1), gradients(corpus, member, 4)
+def test_accumulation_does_not_change_the_gradient(member: str, packing: str, corpus: Corpus) -> None:
+    whole, parts = (gradients(corpus, member, packing, number) for number in (1, 4))
     assert whole.keys() == parts.keys()
     for name, gradient in whole.items():
         scale = float(gradient.abs().max()) + 1e-12

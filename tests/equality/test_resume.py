@@ -1,28 +1,33 @@
 """Exact resume: an interrupted run ends with the same bytes as an undisturbed one (invariant 6)."""
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ettin_core.checkpoints import native
 from ettin_core.data.corpus import Corpus
 from ettin_core.records.folders import RunFolder
-from tests.runs import MEMBERS, final_state, tiny_run, train_tiny
+from tests.runs import MEMBERS, PLACEMENT, final_state, tiny_run, train_tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = """
 import sys, json
+from dataclasses import replace
 from pathlib import Path
 from ettin_core.data.corpus import Corpus
-from tests.runs import tiny_run, train_tiny
+from tests.runs import PLACEMENT, tiny_run, train_tiny
 corpus = Corpus(Path(sys.argv[1]))
-train_tiny(tiny_run(corpus, sys.argv[3]), Path(sys.argv[2]), corpus)
+placement = replace(PLACEMENT, workers=int(sys.argv[4]))
+train_tiny(tiny_run(corpus, sys.argv[3]), Path(sys.argv[2]), corpus, placement=placement)
 """
 
 
@@ -36,28 +41,58 @@ def test_stopped_and_continued_equals_undisturbed(member: str, stop: int, corpus
     assert final_state(resumed) == final_state(straight)
 
 
-@pytest.mark.parametrize("member", ["encoder", "decoder"])
-def test_killed_at_random_moments_equals_undisturbed(member: str, corpus: Corpus, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("stop", [5, 14])
+def test_batches_made_ahead_change_nothing(stop: int, workers: int, corpus: Corpus, tmp_path: Path) -> None:
+    """Not in a run without a break, and not when it is continued with another number of workers."""
+    run, fed = tiny_run(corpus), replace(PLACEMENT, workers=workers)
+    straight = final_state(train_tiny(run, tmp_path / "straight", corpus))
+    assert final_state(train_tiny(run, tmp_path / "fed", corpus, placement=fed)) == straight
+    train_tiny(run, tmp_path / "resumed", corpus, stop_after=stop, placement=fed)
+    assert not psutil.Process().children(), "stopping leaves no worker"
+    other = replace(PLACEMENT, workers=2 - workers)
+    assert final_state(train_tiny(run, tmp_path / "resumed", corpus, placement=other)) == straight
+
+
+@pytest.mark.parametrize(("member", "workers"), [("encoder", 0), ("decoder", 2)])
+def test_killed_at_random_moments_equals_undisturbed(member: str, workers: int, corpus: Corpus, tmp_path: Path) -> None:
     run = tiny_run(corpus, member)
     straight = train_tiny(run, tmp_path / "straight", corpus)
     folder = RunFolder(tmp_path / "killed" / run.name)
     chance = random.Random(member)
     for _ in range(3):
-        child = start_child(corpus, tmp_path / "killed", member)
+        child = start_child(corpus, tmp_path / "killed", member, workers)
         wait_for(lambda: native.ordered(folder.checkpoints) != [], child)
         time.sleep(chance.uniform(0.0, 0.4))
-        os.kill(child.pid, signal.SIGKILL)
+        os.killpg(child.pid, signal.SIGKILL)
         child.wait()
-    child = start_child(corpus, tmp_path / "killed", member)
+    child = start_child(corpus, tmp_path / "killed", member, workers)
     assert child.wait(timeout=120) == 0
     assert final_state(folder) == final_state(straight)
 
 
-def start_child(corpus: Corpus, root: Path, member: str) -> "subprocess.Popen[bytes]":
-    """A real process that trains the tiny run."""
+def test_a_killed_run_can_be_continued_at_once(corpus: Corpus, tmp_path: Path) -> None:
+    """While workers that nobody killed are still there for a few seconds."""
+    run = tiny_run(corpus)
+    straight = train_tiny(run, tmp_path / "straight", corpus)
+    folder = RunFolder(tmp_path / "killed" / run.name)
+    child = start_child(corpus, tmp_path / "killed", "encoder", workers=2)
+    wait_for(lambda: len(native.ordered(folder.checkpoints)) > 1, child)
+    workers = psutil.Process(child.pid).children()
+    child.kill()
+    child.wait()
+    assert len(workers) == 2 and all(worker.is_running() for worker in workers)
+    assert final_state(train_tiny(run, tmp_path / "killed", corpus)) == final_state(straight)
+    with contextlib.suppress(ProcessLookupError):  # they may have ended meanwhile
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def start_child(corpus: Corpus, root: Path, member: str, workers: int = 0) -> "subprocess.Popen[bytes]":
+    """A real process that trains the tiny run, leader of a process group of its own."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", CHILD, str(corpus.folder), str(root), member]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    command = [sys.executable, "-c", CHILD, str(corpus.folder), str(root), member, str(workers)]
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True, **silent)
 
 
 def wait_for(condition, child: "subprocess.Popen[bytes]") -> None:  # type: ignore[no-untyped-def]

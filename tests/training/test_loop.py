@@ -3,13 +3,17 @@
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from ettin_core.checkpoints import native
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.corpus import Corpus
+from ettin_core.data.loader import Batch, Loader
+from ettin_core.data.rows import PACKINGS
 from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.foundation.storage import read_json
 from ettin_core.model import attention_backends
 from ettin_core.model.leak_test import LeakError
 from ettin_core.model.transformer import Transformer
@@ -18,7 +22,7 @@ from ettin_core.records.folders import RunFolder
 from ettin_core.training.loop import train
 from ettin_core.training.phases import RecipeConfig
 from ettin_core.training.step import NonFiniteError
-from tests.runs import MEMBERS, PLACEMENT, tiny_run, train_tiny
+from tests.runs import MEMBERS, PLACEMENT, final_state, tiny_run, train_tiny
 
 
 @pytest.mark.parametrize("member", MEMBERS)
@@ -48,6 +52,61 @@ def test_a_run_folder_holds_its_evidence(corpus: Corpus, tmp_path: Path) -> None
     assert names[0] == "step0"
     assert names[-1] == f"decay{run.phases[-1].steps}"
     assert f"step{run.phases[0].steps}" in names
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_the_data_order_says_what_each_phase_drew(packing: str, corpus: Corpus, tmp_path: Path) -> None:
+    run = tiny_run(corpus)
+    phases = run.recipe.phases | {"decay": replace(run.recipe.phases["decay"], packing=packing)}
+    run = replace(run, recipe=replace(run.recipe, phases=phases))
+    order = read_json(train_tiny(run, tmp_path, corpus).data_order_file)
+    assert order["fingerprint"] == corpus.fingerprint and list(order["phases"]) == ["decay", "pretrain"]
+    tokens = corpus.tokens("world", "train")
+    rows = -(-tokens // 48)
+    pretrain, decay = order["phases"]["pretrain"], order["phases"]["decay"]
+    assert pretrain == {
+        "packing": "stream",
+        "repeats": {"world": run.phases[0].steps * 8 / rows},
+        "utilisation": {"world": tokens / (rows * 48)},
+    }
+    rows = run.phases[1].loader(corpus, 0).rows[0].count
+    assert decay["packing"] == packing
+    assert decay["repeats"] == {"world": run.phases[1].steps * 8 / rows}
+    assert decay["utilisation"] == {"world": tokens / (rows * 80)}
+    assert (decay["utilisation"]["world"] > 0.95) == (packing != "off")
+    assert int(max(order["steps"], key=int)) == sum(phase.steps for phase in run.phases)
+
+
+def test_repeats_are_counted_in_rows_of_the_packing(corpus: Corpus, tmp_path: Path) -> None:
+    """Without packing a source has more rows, so that the same recipe passes over less of it."""
+    run = tiny_run(corpus)
+    passes = {}
+    for packing in PACKINGS:
+        phase = replace(run.phases[0], packing=packing, context=1000)
+        passes[packing] = phase.loader(corpus, 0).repeats(phase.steps * 8)["world"]
+    assert passes["off"] < 0.5 * passes["best_fit"] and passes["best_fit"] <= passes["stream"]
+
+
+def test_workers_that_fail_stop_the_run_before_the_update(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Loader.batch
+
+    def broken(self: Loader, step: int, part: int = 0, parts: int = 1) -> Batch:
+        if step == 6:
+            raise ValueError("the shard is damaged")
+        return honest(self, step, part, parts)
+
+    run = tiny_run(corpus)
+    with monkeypatch.context() as patch:
+        patch.setattr(Loader, "batch", broken)
+        with pytest.raises(ValueError, match="the shard is damaged"):
+            train_tiny(run, tmp_path / "broken", corpus, placement=replace(PLACEMENT, workers=2))
+    assert not psutil.Process().children(), "nor does a worker stay"
+    folder = RunFolder(tmp_path / "broken" / run.name)
+    assert [path.name for path in native.ordered(folder.checkpoints)] == ["step0", "step4"]
+    resumed = train_tiny(run, tmp_path / "broken", corpus)
+    assert final_state(resumed) == final_state(train_tiny(run, tmp_path / "straight", corpus))
 
 
 def test_retention_keeps_what_the_rule_says(corpus: Corpus, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from ettin_core.data.corpus import Corpus
+from ettin_core.data.loader import Loader
 from ettin_core.training.phases import PhaseRecipe, RecipeConfig, plan
 
 RECIPE = RecipeConfig(
@@ -43,12 +45,27 @@ def test_rates_at_the_knots() -> None:
         ({"mask_rate": 0.0}, "recipe.phases.pretrain.mask_rate=0.0 is not in"),
         ({"batch_rows": 0}, "recipe.phases.pretrain.batch_rows=0 is not positive"),
         ({"shape": "cosine"}, "shape='cosine' is not a schedule"),
+        (
+            {"packing": "tight"},
+            "recipe.phases.pretrain.packing='tight' is no packing; use one of stream, best_fit, off",
+        ),
+        ({"mixture": {"web": 0.0}}, "recipe.phases.pretrain.mixture.web=0.0 is not positive"),
     ],
 )
 def test_bad_recipes_are_named(changes: dict, message: str) -> None:
     phases = RECIPE.phases | {"pretrain": replace(RECIPE.phases["pretrain"], **changes)}
     with pytest.raises(ValueError, match=message):
         plan(RecipeConfig(RECIPE.tokens, phases), 1e-3)
+
+
+def test_a_phase_reads_its_mixture_in_its_packing(corpus: Corpus) -> None:
+    phase = PhaseRecipe(1.0, 100, 10, "step", mixture={"world": 2.0}, packing="off")
+    (planned,) = plan(RecipeConfig(100_000, {"pretrain": phase}), 1e-3)
+    of = planned.loader(corpus, seed=5)
+    expected = Loader(corpus, 100, 10, 5, "pretrain", {"world": 2.0}, "off")
+    assert of.batch(3).digest() == expected.batch(3).digest() and planned.mixture == phase.mixture
+    with pytest.raises(ValueError, match="mixture='web' is not a source of the corpus; it has world"):
+        replace(planned, mixture={"web": 1.0}).loader(corpus, seed=5)
 
 
 def test_too_few_tokens_for_a_phase() -> None:

@@ -51,6 +51,18 @@ def test_every_other_field_is_in_the_name(field: str, corpus: Corpus) -> None:
     assert set(CHANGES) | set(nested) | {"member", "direction", "checkpoint"} == set(plain(run))
 
 
+@pytest.mark.parametrize("change", [{"packing": "off"}, {"mixture": {"world": 1.0}}])
+def test_what_a_phase_reads_is_in_the_name(change: dict, corpus: Corpus) -> None:
+    run = tiny_run(corpus)
+    phases = run.recipe.phases | {"decay": replace(run.recipe.phases["decay"], **change)}
+    assert replace(run, recipe=replace(run.recipe, phases=phases)).name != run.name
+
+
+def test_workers_cannot_be_fewer_than_none() -> None:
+    with pytest.raises(ValueError, match=r"placement\.workers=-1 is negative; use 0 \(none\) or more"):
+        PlacementConfig(workers=-1)
+
+
 @pytest.mark.parametrize(
     ("rows", "processes", "micro", "parts"), [(16, 8, 4, 1), (16, 2, 4, 2), (16, 1, None, 1), (24, 2, 5, 3)]
 )

@@ -1,0 +1,89 @@
+"""How a run ends before its time: asked to by the cluster, or because a process stalls. Neither loses a saved step."""
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+import torch
+
+from ettin_core.foundation.distributed import ProcessGroup
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+EXIT_REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: not a failure, start the same command again
+EXIT_STALLED = 70
+
+
+class StopRequested(RuntimeError):
+    """The run was asked to stop; it has saved its state and continues when it is started again."""
+
+
+class StopRequest:
+    """Notes SIGTERM and SIGUSR1 (SLURM's warning before the time limit) instead of dying of them, within its block.
+
+    Outside the main thread, where Python allows no handlers, nothing is noted.
+    """
+
+    def __init__(self, group: ProcessGroup, device: torch.device) -> None:
+        self.name: str | None = None
+        self._group, self._device = group, device
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.name = signal.Signals(number).name
+
+    def agreed(self) -> bool:
+        """Whether any process was asked to stop: the same answer on every process."""
+        if self._group.world_size == 1:
+            return self.name is not None
+        asked = torch.tensor([float(self.name is not None)], device=self._device)
+        return bool(self._group.sum(asked).item())
+
+
+class Watchdog:
+    """Ends this process, with the stack of every thread, when no step was done for `seconds` (0: never).
+
+    A process that hangs in a collective because another one died or stalled would otherwise hold the whole job.
+    """
+
+    def __init__(self, seconds: float, name: str) -> None:
+        self._seconds, self._name = seconds, name
+        self._alive = time.monotonic()
+        self._over = threading.Event()
+
+    def __enter__(self) -> "Watchdog":
+        if self._seconds:
+            threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+
+    def step(self) -> None:
+        """Note that a step was done."""
+        self._alive = time.monotonic()
+
+    def _watch(self) -> None:
+        while not self._over.wait(min(1.0, self._seconds / 4)):
+            if time.monotonic() - self._alive > self._seconds:
+                print(
+                    f"error: {self._name}: no step for {self._seconds:g} seconds (placement.stall_seconds). Another "
+                    "process may have died, or the storage hangs; the last checkpoint is whole. Where this one stands:",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                faulthandler.dump_traceback(all_threads=True)
+                os._exit(EXIT_STALLED)

@@ -1,0 +1,107 @@
+"""FSDP2 over two real processes, and recomputed activations, give the run that one process gives; checkpoints fit either."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ettin_core.checkpoints import native
+from ettin_core.data.corpus import Corpus
+from ettin_core.records.folders import RunFolder
+from ettin_core.training.placement import whole
+from tests.runs import PLACEMENT, final_state, tiny_run, train_tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+CHILD = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from ettin_core.data.corpus import Corpus
+from ettin_core.foundation.distributed import join, leave
+from ettin_core.records.folders import RunFolder
+from ettin_core.training.loop import train
+from tests.runs import PLACEMENT, tiny_run
+if __name__ == "__main__":
+    corpus, root, stop = Corpus(Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3]) or None
+    for member in ("encoder", "decoder"):
+        run = tiny_run(corpus, member)
+        placement = replace(PLACEMENT, parallel="fsdp", micro_rows=2, recompute=member == "encoder")
+        train(run, RunFolder(root / run.name), corpus, placement, join("gloo"), stop_after=stop)
+    leave()
+"""
+
+
+def on_two_processes(corpus: Corpus, root: Path, stop_after: int = 0) -> None:
+    """Train encoder and decoder under torchrun with FSDP2."""
+    root.mkdir(parents=True, exist_ok=True)
+    script = root / "child.py"
+    script.write_text(CHILD)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(corpus.folder), str(root), str(stop_after)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def weights(folder: RunFolder) -> dict[str, torch.Tensor]:
+    """The final weights of a run."""
+    return native.load(folder.checkpoints / str(folder.summary()["final_checkpoint"])).model
+
+
+def assert_same_run(left: RunFolder, right: RunFolder) -> None:
+    """The same data, the same losses and the same weights but for rounding."""
+    rows = zip(left.training(), right.training(), strict=True)
+    for one, other in rows:
+        assert one.data_hash == other.data_hash and one.loss_tokens == other.loss_tokens
+        assert one.loss == pytest.approx(other.loss, rel=1e-4)
+        assert one.gradient_norm == pytest.approx(other.gradient_norm, rel=1e-3)
+    ours, theirs = weights(left), weights(right)
+    assert all((ours[name] - theirs[name]).abs().max() < 2e-4 for name in ours)
+
+
+@pytest.fixture(scope="module")
+def alone(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
+    """Both members trained by one process."""
+    root = tmp_path_factory.mktemp("alone")
+    return {member: train_tiny(tiny_run(corpus, member), root, corpus) for member in ("encoder", "decoder")}
+
+
+def test_two_sharded_processes_are_one_run(corpus: Corpus, alone: dict[str, RunFolder], tmp_path: Path) -> None:
+    on_two_processes(corpus, tmp_path)
+    for folder in alone.values():
+        sharded = RunFolder(tmp_path / folder.name)
+        assert_same_run(folder, sharded)
+        first = [native.load(item.checkpoints / "step0").model for item in (folder, sharded)]
+        assert native.hash_tensors(first[0]) == native.hash_tensors(first[1]), "the same start, bit for bit"
+
+
+def test_saved_on_two_resumed_on_one_and_the_reverse(
+    corpus: Corpus, alone: dict[str, RunFolder], tmp_path: Path
+) -> None:
+    on_two_processes(corpus, tmp_path / "two-one", stop_after=8)
+    for member, folder in alone.items():
+        assert_same_run(folder, train_tiny(tiny_run(corpus, member), tmp_path / "two-one", corpus))
+    for member in alone:
+        train_tiny(tiny_run(corpus, member), tmp_path / "one-two", corpus, stop_after=8)
+    on_two_processes(corpus, tmp_path / "one-two")
+    for folder in alone.values():
+        assert_same_run(folder, RunFolder(tmp_path / "one-two" / folder.name))
+
+
+def test_recomputed_activations_change_nothing(corpus: Corpus, alone: dict[str, RunFolder], tmp_path: Path) -> None:
+    for member, folder in alone.items():
+        placement = replace(PLACEMENT, recompute=True)
+        again = train_tiny(tiny_run(corpus, member), tmp_path, corpus, placement=placement)
+        assert {key: value for key, value in final_state(again).items() if key != "state"} == {
+            key: value for key, value in final_state(folder).items() if key != "state"
+        }
+
+
+def test_whole_tensors_stay_what_they_are() -> None:
+    tensors = {"a": torch.arange(3.0)}
+    assert whole(tensors)["a"] is tensors["a"]
