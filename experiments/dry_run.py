@@ -1,47 +1,130 @@
-"""What a run will be, told without training: parameters, FLOPs, tokens, schedule, data."""
+"""A run told without training it: prints what experiments/forecast.py computes."""
 
-import numpy as np
-import torch
+from pathlib import Path
 
+from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.loader import Loader
-from ettin_core.foundation.distributed import ProcessGroup
-from ettin_core.model.accounting import FlopCounter, parameters_by_group
-from ettin_core.model.transformer import Transformer
-from ettin_core.objectives.targets import MASKED
-from ettin_core.training.run import PlacementConfig, RunConfig
-from ettin_core.training.session import check_fit
+from ettin_core.data.plan import make_plan
+from ettin_core.foundation.errors import UserError
+from experiments.forecast import UNKNOWN, Checkpoints, Forecast, Memory, PhaseForecast, forecast
+from experiments.requests import TrainRequest
 
-NON_SPECIAL = 0.98  # a rough share for the estimate of loss-bearing tokens; the run itself counts them
+BYTES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
-def describe(run: RunConfig, corpus: Corpus) -> str:
-    """The plan of a run as text. Raises ValueError for what would be refused at the start of training."""
-    check_fit(run, corpus, PlacementConfig(), ProcessGroup())
-    with torch.device("meta"):
-        groups = parameters_by_group(Transformer(run.model))
-    counter = FlopCounter(run.model, run.direction)
-    lines = [
-        f"run         {run.name}",
-        f"member      {run.member}: {run.direction}, {run.objective.name}, {run.precision}",
-        f"parameters  {sum(groups.values()):,}  ({', '.join(f'{name} {count:,}' for name, count in groups.items())})",
-        f"corpus      {corpus.name}  fingerprint {corpus.fingerprint[:16]}…",
-        f"optimiser   {run.optimizer.name}, peak {run.optimizer.learning_rate:g}, decay {run.optimizer.weight_decay:g}",
-    ]
-    total_flops = 0.0
-    for phase in run.phases:
-        share = phase.mask_rate * NON_SPECIAL if run.objective.name in MASKED else NON_SPECIAL
-        tokens = phase.steps * phase.step_tokens
-        scored = round(phase.step_tokens * share)
-        flops = phase.steps * counter.training(np.full(phase.batch_rows, phase.context), scored)
-        total_flops += flops
-        loader = Loader(corpus, phase.context, phase.batch_rows, run.seeds.order, phase.name, phase.mixture)
-        passes = max(loader.order.epochs(phase.steps * phase.batch_rows))
-        knots = ", ".join(f"{point:,}: {factor * phase.learning_rate:.3g}" for point, factor in phase.schedule.knots())
-        lines += [
-            f"{phase.name:<12}{phase.steps:,} steps of {phase.batch_rows} x {phase.context} = {tokens:,} tokens, about "
-            f"{scored * phase.steps:,} of them loss-bearing, {flops:.3g} FLOPs, at most {passes:.2f} epochs",
-            f"            rate by tokens {{{knots}}}, rope {phase.rope_base_global:g}/{phase.rope_base_local:g}"
-            + (f", mask rate {phase.mask_rate:g}" if run.objective.name in MASKED else ""),
+def dry_run(request: TrainRequest) -> str:
+    """The plan of a training as text. Prepares nothing: without a corpus it says what could not be checked.
+
+    Raises ValueError for what would be refused at the start of training.
+    """
+    corpus, reason = find_corpus(request.data, Path(request.corpora_dir))
+    if corpus is None:
+        run = request.parts.planned(request.member, request.data.vocab_size, UNKNOWN, UNKNOWN)
+    else:
+        run = request.parts.run(request.member, corpus)
+    return describe(forecast(run, request.placement, corpus, request.tokens_per_second), reason)
+
+
+def find_corpus(data: DataConfig, corpora: Path) -> tuple[Corpus | None, str]:
+    """The prepared corpus of a configuration, or None and why there is none.
+
+    The name of a corpus depends on its input's content; where nothing under that name was ever prepared, the input is
+    not read for it.
+    """
+    advice = "prepare it with experiments.prepare and the same data options"
+    if not any(corpora.glob(f"{data.name}-*/manifest.json")):
+        return None, f"not prepared; {advice}"
+    try:
+        folder = corpora / make_plan(data).corpus_name
+    except UserError as error:
+        return None, f"not found: {error}"
+    if not (folder / "manifest.json").is_file():
+        return None, f"not prepared with these options; {advice}"
+    return Corpus(folder), ""
+
+
+def describe(plan: Forecast, reason: str = UNKNOWN) -> str:
+    """A forecast as text; `reason` says why there is no corpus."""
+    run, groups = plan.run, plan.parameters
+    return "\n".join(
+        [
+            f"run         {run.name if plan.corpus else 'has its name when its corpus is prepared'}",
+            f"member      {run.member}: {run.direction}, {run.objective.name}, {run.precision}",
+            f"parameters  {sum(groups.values()):,}  ({', '.join(f'{name} {count:,}' for name, count in groups.items())})",
+            f"corpus      {plan.corpus}  fingerprint {run.fingerprint[:16]}…"
+            if plan.corpus
+            else f"corpus      {reason}",
+            f"optimiser   {run.optimizer.name}, peak {run.optimizer.learning_rate:g}, decay {run.optimizer.weight_decay:g}",
+            *(line for phase in plan.phases for line in _phase(phase)),
+            f"checkpoints {_checkpoints(plan.checkpoints, plan.run.checkpoint.every_steps)}",
+            f"total       {run.tokens:,} tokens, about {sum(phase.loss_tokens for phase in plan.phases):,} of them "
+            f"loss-bearing, {sum(phase.flops for phase in plan.phases):.3g} FLOPs",
+            f"duration    {_duration(plan)}",
+            *([] if plan.corpus else [f"not checked {_unchecked(plan)}"]),
         ]
-    return "\n".join([*lines, f"total       {run.tokens:,} tokens, {total_flops:.3g} FLOPs"])
+    )
+
+
+def _phase(phase: PhaseForecast) -> list[str]:
+    knots = ", ".join(f"{point:,}: {rate:.3g}" for point, rate in phase.knots)
+    bases = "/".join(f"{base:g}" for base in phase.rope_bases)
+    lines = [
+        f"{phase.name:<12}{phase.steps:,} steps of {phase.batch_rows} x {phase.context} = {phase.tokens:,} tokens, about "
+        f"{phase.loss_tokens:,} of them loss-bearing, {phase.flops:.3g} FLOPs",
+        f"rate by tokens {{{knots}}}, rope {bases}"
+        + (f", mask rate {phase.mask_rate:g}" if phase.mask_rate is not None else ""),
+        _rows(phase),
+        f"estimated memory {_memory(phase.memory, phase.context)}",
+    ]
+    return [lines[0], *(f"{'':<12}{line}" for line in lines[1:])]
+
+
+def _rows(phase: PhaseForecast) -> str:
+    text = f"packing {phase.packing}"
+    if phase.repeats is None:
+        return f"{text}, passes over sources unknown"
+    sources = ", ".join(f"{name} {passes:.2f}" for name, passes in phase.repeats.items())
+    return (
+        f"{text}, {phase.text_tokens / phase.tokens:.0%} of the row positions hold text, passes over sources: {sources}"
+    )
+
+
+def _memory(memory: Memory, context: int) -> str:
+    parts = ("weights", "gradients", "optimizer", "activations", "loss")
+    return (
+        f"{_size(memory.total)} per GPU or process, in micro-batches of {memory.rows} x {context} "
+        f"({', '.join(f'{name} {_size(getattr(memory, name))}' for name in parts)})"
+    )
+
+
+def _size(number: float) -> str:
+    unit, name = next((item for item in BYTES if number >= item[0]), BYTES[-1])
+    return f"{number / unit:.3g} {name}"
+
+
+def _checkpoints(kept: Checkpoints, every: int) -> str:
+    names = ", ".join(kept.lasting[:8]) + (f" … {kept.lasting[-1]}" if len(kept.lasting) > 8 else "")
+    number = len(kept.lasting) + kept.passing
+    newest = f" and the newest {kept.passing} of those every {every} steps" if kept.passing else ""
+    return (
+        f"{names}{newest}: {kept.written:,} written, {number:,} kept, {_size(kept.bytes_each)} each, "
+        f"{_size(number * kept.bytes_each)} in all"
+    )
+
+
+def _duration(plan: Forecast) -> str:
+    rate = plan.throughput
+    if rate is None:
+        return f"unknown: no rate was measured for size {plan.run.size}; give tokens_per_second="
+    hours = rate.gpu_hours(sum(phase.text_tokens for phase in plan.phases))
+    return f"{hours:,.4g} hours of one GPU at {rate.tokens_per_second:,.0f} tokens/s each: {rate.source}"
+
+
+def _unchecked(plan: Forecast) -> str:
+    text = (
+        "without a corpus: passes over sources against recipe.max_epochs, sources shorter than the context, the "
+        f"tokenizer against {plan.run.model.vocab_size} ids"
+    )
+    if any(phase.packing != "stream" for phase in plan.phases):
+        text += "; rows are taken as full, so with padding there are fewer tokens of text and fewer FLOPs than told"
+    return text

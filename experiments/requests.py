@@ -1,6 +1,5 @@
 """What the composed configuration of a run looks like, and how it becomes a RunConfig on a prepared corpus."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,45 +10,15 @@ from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.prepare import prepare
-from ettin_core.data.sources import Document
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.structures import build
-from ettin_core.model.config import ModelConfig
 from ettin_core.objectives.targets import ObjectiveConfig
 from ettin_core.optim.build import OptimizerConfig
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.phases import RecipeConfig
 from ettin_core.training.run import Parent, PlacementConfig, RunConfig, Seeds
-
-VOCABULARY_MULTIPLE = 64
-
-
-@dataclass(frozen=True)
-class SizeConfig:
-    """A row of the table of sizes: shape and the hyper-parameters that go with it. `vocab_size` None: the tokenizer's."""
-
-    name: str
-    vocab_size: int | None
-    num_layers: int
-    hidden_size: int
-    intermediate_size: int
-    num_heads: int
-    learning_rate: float
-    weight_decay: float
-    warmup_share: float
-    attention_output_dropout: float
-
-    def model(self, tokenizer_size: int) -> ModelConfig:
-        """The model's shape for a tokenizer."""
-        rounded = -(-tokenizer_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
-        return ModelConfig(
-            self.vocab_size or rounded,
-            self.hidden_size,
-            self.num_layers,
-            self.num_heads,
-            self.intermediate_size,
-            attention_output_dropout=self.attention_output_dropout,
-        )
+from experiments.refusals import check_plan
+from experiments.sizes import SizeConfig
 
 
 @dataclass(frozen=True)
@@ -77,14 +46,17 @@ class TrainingParts:
         return self.planned(member, corpus.tokenizer.vocab_size, corpus.name, corpus.fingerprint)
 
     def planned(self, member: MemberConfig, tokenizer_size: int, corpus: str, fingerprint: str) -> RunConfig:
-        """The run of a member on a corpus known by name only, for an audit before there is one."""
-        return RunConfig(
+        """The run of a member on a corpus known by name only, for an audit before there is one.
+
+        Raises ValueError for a plan that could not be trained.
+        """
+        run = RunConfig(
             member=member.name,
             size=self.size.name,
             direction=member.direction,
             objective=member.objective,
             model=self.size.model(tokenizer_size),
-            recipe=self.recipe,
+            recipe=self.size.recipe(self.recipe, member.name),
             optimizer=self.optimizer,
             corpus=corpus,
             fingerprint=fingerprint,
@@ -92,6 +64,7 @@ class TrainingParts:
             seeds=self.seeds,
             checkpoint=self.checkpoint,
         )
+        return check_plan(run)
 
 
 @dataclass(frozen=True)
@@ -109,6 +82,7 @@ class TrainRequest:
     precision: str
     checkpoint: CheckpointConfig
     dry_run: bool
+    tokens_per_second: float | None
     runs_dir: str
     corpora_dir: str
 
@@ -118,13 +92,33 @@ class TrainRequest:
         return TrainingParts(self.size, self.recipe, self.optimizer, self.seeds, self.precision, self.checkpoint)
 
 
-def prepared(data: DataConfig, corpora_dir: str) -> Corpus:
+def prepared(data: DataConfig, corpora_dir: str, workers: int | None = None) -> Corpus:
     """The prepared corpus of a data configuration; prepares it, with a bar, when it is not there."""
-    return prepare(data, Path(corpora_dir), _bar)
+    with PreparationBar() as bar:
+        return prepare(data, Path(corpora_dir), workers, bar)
 
 
-def _bar(documents: Iterable[Document], name: str) -> Iterable[Document]:
-    return tqdm(documents, desc=f"prepare {name}", unit="doc", unit_scale=True, mininterval=1.0)
+class PreparationBar:
+    """A progress bar for each stage of a preparation, with rate and time left."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+
+    def __enter__(self) -> "PreparationBar":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, stage: str, done: float, total: float, documents: int) -> None:
+        if self._bar is None or self._bar.desc != f"prepare {stage}: ":
+            self.__exit__()
+            self._bar = tqdm(
+                total=total, initial=done, desc=f"prepare {stage}", unit="B", unit_scale=True, mininterval=0.5
+            )
+        self._bar.set_postfix_str(f"{documents:,} documents", refresh=False)
+        self._bar.update(max(0.0, done - self._bar.n))
 
 
 def open_run(path: str) -> tuple[RunFolder, RunConfig]:
@@ -133,6 +127,23 @@ def open_run(path: str) -> tuple[RunFolder, RunConfig]:
     if not folder.config_file.is_file():
         raise invalid("run", path, "is not a run folder", "give a folder that experiments.train wrote (runs/<name>)")
     return folder, build(RunConfig, folder.config())
+
+
+def open_corpus(run: RunConfig, corpora: Path) -> Corpus:
+    """The corpus of a run. Raises ValueError when it is not there or is another one."""
+    if not (corpora / run.corpus / "manifest.json").is_file():
+        raise invalid(
+            "corpora_dir",
+            str(corpora),
+            f"does not hold the run's corpus {run.corpus}",
+            "give the folder that does, or prepare it again",
+        )
+    corpus = Corpus(corpora / run.corpus)
+    if corpus.fingerprint != run.fingerprint:
+        raise invalid(
+            "corpus", str(corpus.folder), "holds other tokens than the run was trained on", "prepare it again"
+        )
+    return corpus
 
 
 @dataclass(frozen=True)
@@ -157,15 +168,20 @@ class Conversion:
             raise invalid("budget", self.budget, "is not positive", "use a share of the parent's tokens, e.g. 0.1")
         if (parent.direction, parent.objective.name) == (self.member.direction, self.member.objective.name):
             raise invalid("to", self.member.name, f"is what {parent.name} already is", "convert to the other direction")
-        return replace(
+        last = parent.phases[-1]
+        phases = {
+            name: replace(phase, mixture=phase.mixture or last.mixture) for name, phase in self.recipe.phases.items()
+        }
+        run = replace(
             parent,
             member=self.member.name,
             direction=self.member.direction,
             objective=self.member.objective,
-            recipe=replace(self.recipe, tokens=round(self.budget * parent.tokens)),
+            recipe=replace(self.recipe, tokens=round(self.budget * parent.tokens), phases=phases),
             seeds=replace(parent.seeds, order=self.seed, masks=self.seed),
             checkpoint=self.checkpoint,
         )
+        return check_plan(run)
 
     def of(self, parent: RunConfig, folder: RunFolder) -> RunConfig:
         """The conversion's run from the last checkpoint of a complete parent (ValueError for an unfinished one)."""

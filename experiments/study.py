@@ -62,6 +62,12 @@ class StudyRequest:
     studies_dir: str
 
 
+def conversion_of(request: StudyRequest, member: str) -> Conversion:
+    """How a converted member of a study comes about."""
+    seed = request.seed + CONVERSION_SEED_OFFSET
+    return Conversion(request.members[member], request.conversion, request.budget, seed, request.checkpoint)
+
+
 class Study:
     """The plan of a study on a prepared corpus: which runs there are, and what follows when one is done."""
 
@@ -90,9 +96,7 @@ class Study:
 
     def conversion(self, member: str) -> Conversion:
         """How a converted member comes about."""
-        request = self.request
-        seed = request.seed + CONVERSION_SEED_OFFSET
-        return Conversion(request.members[member], request.conversion, request.budget, seed, request.checkpoint)
+        return conversion_of(self.request, member)
 
     def plan_conversion(self, member: str) -> None:
         """Name a conversion's run, which needs its complete parent."""

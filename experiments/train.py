@@ -10,19 +10,19 @@ from ettin_core.training.loop import train
 from ettin_core.training.run import PlacementConfig, RunConfig
 from ettin_core.training.step import NonFiniteError
 from experiments.door import RunStopped, entry
-from experiments.dry_run import describe
+from experiments.dry_run import dry_run
 from experiments.requests import TrainRequest, parent_weights, prepared
 
 
 @entry("train", TrainRequest)
 def main(request: TrainRequest) -> None:
     """Train one member from scratch."""
+    if request.dry_run:
+        print(dry_run(request))
+        return
     corpus = prepared(request.data, request.corpora_dir)
     run = request.parts.run(request.member, corpus)
-    if request.dry_run:
-        print(describe(run, corpus))
-    else:
-        print(f"run {train_run(run, corpus, request.placement, request.runs_dir).path}")
+    print(f"run {train_run(run, corpus, request.placement, request.runs_dir).path}")
 
 
 def train_run(
