@@ -41,7 +41,7 @@ def check_no_leak(model: Transformer, view: View, forward: Callable[..., torch.T
     was_training = model.training
     model.eval()
     try:
-        _check_model(model, view, forward or model)
+        _check_model(model, view, model if forward is None else forward)  # a compiled model has no truth value
         for index in range(model.config.num_layers):
             _check_layer(model, view, index)
     finally:

@@ -89,6 +89,15 @@ def test_a_wrong_mixture_is_refused_before_anything_is_read(override: str, messa
         build(DataConfig, composed("data=open_english", "data.path=nowhere", override)["data"])
 
 
+@pytest.mark.parametrize("one", ["raw", "curated"])
+def test_data_quality_is_an_axis(one: str) -> None:
+    phases = [f"data.mixtures.{phase}={{{one}: 1}}" for phase in ("pretrain", "extension", "decay")]
+    data = build(DataConfig, composed("data=quality", "data.path=somewhere", *phases)["data"])
+    sources = data.source_configs()
+    assert sources["raw"].curation.is_off and sources["curated"].curation.near_duplicates == 0.75
+    assert sources["raw"].path == sources["curated"].path and data.mixtures["decay"] == {one: 1.0}
+
+
 def run(tmp_path: Path, module: str, *options: str) -> "subprocess.CompletedProcess[str]":
     """An entry point, as a user starts it."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -102,3 +102,16 @@ def test_weights_that_are_not_numbers_are_refused() -> None:
         model.final_norm.weight.fill_(float("nan"))
     with pytest.raises(LeakError, match="not finite"):
         check_no_leak(model, View("causal"))
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_compiled_model_is_tested_as_it_will_run(direction: str) -> None:
+    model = Transformer(SHAPES["narrow window"])
+    calls: list[int] = []
+
+    def counting(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+        calls.append(len(inputs))
+        return graph.forward
+
+    check_no_leak(model, View(direction), torch.compile(model, backend=counting))
+    assert calls, "the compiled model was not called"
