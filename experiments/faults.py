@@ -33,6 +33,7 @@ HEADER = f"{'member':<10}{'fault':<36}{'where':<28}outcome"
 class FaultsRequest:
     """conf/faults.yaml."""
 
+    members: tuple[str, ...]
     kills: int
     seed: int
     tokens: int
@@ -41,6 +42,9 @@ class FaultsRequest:
     def __post_init__(self) -> None:
         if self.kills < 1:
             raise invalid("kills", self.kills, "is not positive", "use 30")
+        for member in self.members:
+            if member not in MEMBERS:
+                raise invalid("members", member, "is not a member", f"use some of {', '.join(MEMBERS)}")
 
 
 @entry("faults", FaultsRequest)
@@ -51,15 +55,14 @@ def main(request: FaultsRequest) -> None:
     chance = random.Random(request.seed)
     print(HEADER, flush=True)
     differing = []
-    for number, member in enumerate(MEMBERS):
-        share = request.kills // len(MEMBERS) + (number < request.kills % len(MEMBERS))
+    for number, member in enumerate(request.members):
+        share = request.kills // len(request.members) + (number < request.kills % len(request.members))
         campaign = Campaign(member, request.tokens, out, chance)
         differing += [f"{member}: {name}" for name in campaign.all(share)]
     if differing:
         raise RunStopped("not the same as undisturbed: " + ", ".join(differing))
-    print(
-        f"{request.kills} kills, {len(DAMAGES) * len(MEMBERS)} damaged checkpoints: every run ended byte for byte the same"
-    )
+    damaged = len(DAMAGES) * len(request.members)
+    print(f"{request.kills} kills, {damaged} damaged checkpoints: every run ended byte for byte the same")
 
 
 class Campaign:

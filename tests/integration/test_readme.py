@@ -18,6 +18,9 @@ SMALLER = {
     "experiments.train": " recipe=smoke data.documents=1500 data.vocab_size=1024",
     "experiments.convert": " recipe=smoke_conversion",
     "experiments.evaluate": " suite=smoke",
+    "experiments.faults": " kills=1 tokens=20000 members=[encoder]",
+    "experiments.benchmark": " rounds=2",
+    "experiments.benchmark_data": " megabytes=1 rounds=1 corpus_tokens=1e6 contexts=[128]",
 }
 
 
