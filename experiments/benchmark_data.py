@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ettin_core.data.batches import BatchSchedule
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Loader
@@ -170,10 +171,12 @@ def loading(request: BenchmarkDataRequest, folder: Path) -> list[str]:
     )
     for packing, context in itertools.product(PACKINGS, request.contexts):
         before = anonymous_memory()
-        loader = Loader(corpus, context, max(1, request.batch_tokens // context), 1, "benchmark", packing=packing)
+        loader = Loader(
+            corpus, context, BatchSchedule(max(1, request.batch_tokens // context)), 1, "benchmark", packing=packing
+        )
         rates = [
-            _rate(loader.batch, loader.batch_rows * context),
-            _rate(_crops(corpus, loader), loader.batch_rows * context),
+            _rate(loader.batch, loader.batches.rows * context),
+            _rate(_crops(corpus, loader), loader.batches.rows * context),
         ]
         grown = (anonymous_memory() - before) / 2**20
         used = statistics.mean(loader.utilisation.values())
@@ -199,7 +202,7 @@ def _crops(corpus: Corpus, loader: Loader) -> Callable[[int], np.ndarray]:
     generator = np.random.default_rng(0)
 
     def batch(step: int) -> np.ndarray:
-        places = generator.integers(0, len(ids) - loader.context, loader.batch_rows)
+        places = generator.integers(0, len(ids) - loader.context, loader.batches.rows)
         return np.stack([ids[place : place + loader.context].astype(np.int64) for place in places])
 
     return batch

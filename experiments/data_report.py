@@ -90,7 +90,7 @@ def _source(corpus: Corpus, source: str) -> dict[str, Any]:
 
 def _phase(phase: Phase, corpus: Corpus, seed: int) -> dict[str, Any]:
     """What a phase draws; `refused` says why it cannot, where it cannot."""
-    rows = phase.steps * phase.batch_rows
+    rows = phase.rows
     told = {
         "name": phase.name,
         "context": phase.context,
@@ -111,7 +111,7 @@ def _phase(phase: Phase, corpus: Corpus, seed: int) -> dict[str, Any]:
 
 
 def _drawn(loader: Loader, phase: Phase, corpus: Corpus) -> dict[str, Any]:
-    drawn = draws(loader, phase.mixture, phase.steps * phase.batch_rows)
+    drawn = draws(loader, phase.mixture, phase.rows)
     total = sum(draw.tokens for draw in drawn.values())
     told = {}
     for name, draw in drawn.items():

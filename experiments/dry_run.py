@@ -69,7 +69,7 @@ def _phase(phase: PhaseForecast) -> list[str]:
     knots = ", ".join(f"{point:,}: {rate:.3g}" for point, rate in phase.knots)
     bases = "/".join(f"{base:g}" for base in phase.rope_bases)
     lines = [
-        f"{phase.name:<12}{phase.steps:,} steps of {phase.batch_rows} x {phase.context} = {phase.tokens:,} tokens, about "
+        f"{phase.name:<12}{_steps(phase)} = {phase.tokens:,} tokens, about "
         f"{phase.loss_tokens:,} of them loss-bearing, {phase.flops:.3g} FLOPs",
         f"rate by tokens {{{knots}}}, rope {bases}"
         + (f", mask rate {phase.mask_rate:g}" if phase.mask_rate is not None else ""),
@@ -77,6 +77,15 @@ def _phase(phase: PhaseForecast) -> list[str]:
         f"estimated memory {_memory(phase.memory, phase.context)}",
     ]
     return [lines[0], *(f"{'':<12}{line}" for line in lines[1:])]
+
+
+def _steps(phase: PhaseForecast) -> str:
+    batches, context = phase.batches, phase.context
+    whole = f"{phase.steps - batches.warmup_steps:,} steps of {batches.rows} x {context}"
+    if not batches.warmup_steps:
+        return whole
+    smaller = ", ".join(str(size) for size in batches.sizes[:-1])
+    return f"{batches.stage_steps:,} steps each of {smaller} and {whole}"
 
 
 def _rows(phase: PhaseForecast) -> str:

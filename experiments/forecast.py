@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from ettin_core.data.batches import BatchSchedule
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.accounting import FlopCounter, activation_bytes, parameter_count, parameters_by_group
@@ -50,7 +51,7 @@ class PhaseForecast:
 
     name: str
     context: int
-    batch_rows: int
+    batches: BatchSchedule
     packing: str
     steps: int
     tokens: int
@@ -112,22 +113,22 @@ def _phase(
     masked = run.objective.name in MASKED
     text = int(lengths.sum())
     scored = round((text - special) * phase.mask_rate) if masked else text - len(lengths)
-    batches = phase.steps * phase.batch_rows / rows  # how many times the sample the phase is
+    batches = phase.rows / rows  # how many times the sample the phase is
     micro_rows = phase.batch_rows // placement.micro_batches(phase.batch_rows, 1)
     return PhaseForecast(
         phase.name,
         phase.context,
-        phase.batch_rows,
+        phase.batches,
         phase.packing,
         phase.steps,
-        phase.steps * phase.step_tokens,
+        phase.tokens,
         text_tokens=round(text * batches),
         loss_tokens=round(scored * batches),
         flops=batches * FlopCounter(run.model, run.direction).training(lengths, scored),
         mask_rate=phase.mask_rate if masked else None,
         rope_bases=(phase.rope_base_global, phase.rope_base_local),
         knots=tuple((point, factor * phase.learning_rate) for point, factor in phase.schedule.knots()),
-        repeats=phase.loader(corpus, run.seeds.order).repeats(phase.steps * phase.batch_rows) if corpus else None,
+        repeats=phase.loader(corpus, run.seeds.order).repeats(phase.rows) if corpus else None,
         memory=estimate_memory(run, micro_rows, phase.context, scored / (rows * phase.context)),
         gpu_hours=rate.gpu_hours(text * batches) if rate else None,
     )
@@ -141,8 +142,9 @@ def _sample(run: RunConfig, phase: Phase, corpus: Corpus | None) -> tuple[int, n
     if corpus is None:
         return 1, np.array([phase.context]), round(SPECIAL_SHARE * phase.context)
     loader = phase.loader(corpus, run.seeds.order)
+    least = phase.batches.sizes[0]  # a divisor of it divides every batch
     parts = next(
-        n for n in range(1, phase.batch_rows + 1) if phase.batch_rows % n == 0 and phase.batch_rows / n <= SAMPLED_ROWS
+        n for n in range(1, least + 1) if least % n == 0 and phase.batch_rows / n <= SAMPLED_ROWS or n == least
     )
     steps = sorted({int(step) for step in np.linspace(0, phase.steps - 1, SAMPLED_STEPS)})
     batches = [loader.batch(step, 0, parts) for step in steps]

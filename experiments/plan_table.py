@@ -37,7 +37,7 @@ class Cell:
 
 def cell_of(run: RunConfig, phase: PhaseForecast, micro_tokens: int) -> Cell:
     """The line of a phase, its memory for micro-batches of at most so many tokens (one row at least)."""
-    rows = max(1, min(phase.batch_rows, micro_tokens // phase.context))
+    rows = max(1, min(phase.batches.rows, micro_tokens // phase.context))
     return Cell(
         run.size,
         run.member,
@@ -45,7 +45,7 @@ def cell_of(run: RunConfig, phase: PhaseForecast, micro_tokens: int) -> Cell:
         run.direction,
         run.objective.name,
         phase.context,
-        phase.batch_rows,
+        phase.batches.rows,
         phase.packing,
         phase.mask_rate,
         phase.steps,

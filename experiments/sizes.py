@@ -36,6 +36,7 @@ class SizeConfig:
     learning_rate: float
     weight_decay: float
     warmup_share: float
+    batch_warmup_share: float
     tokens: int
     attention_output_dropout: float
     departures: tuple[Departure, ...] = ()

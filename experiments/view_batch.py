@@ -135,11 +135,11 @@ def _header(view: View, seen: list[Seen]) -> list[str]:
 
 def _sources(view: View) -> list[str]:
     """A line per source: its part of this batch, and what was drawn of it from the beginning up to this step."""
-    here = draws(view.loader, view.phase.mixture, (view.phase_step + 1) * view.phase.batch_rows)
+    here = draws(view.loader, view.phase.mixture, view.phase.batches.before(view.phase_step + 1))
     before: defaultdict[str, float] = defaultdict(float)
     for phase in view.run.phases[: view.run.phases.index(view.phase)]:
         loader = phase.loader(view.corpus, view.run.seeds.order)
-        for name, draw in draws(loader, phase.mixture, phase.steps * phase.batch_rows).items():
+        for name, draw in draws(loader, phase.mixture, phase.rows).items():
             before[name] += draw.passes
     width = max(16, *(len(name) + 2 for name in {*here, *before}))
     real = view.batch.real.sum(axis=1)

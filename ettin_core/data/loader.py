@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ettin_core.data.batches import BatchSchedule
 from ettin_core.data.config import check_mixture
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.order import Order
@@ -75,7 +76,7 @@ class Loader:
         self,
         corpus: Corpus,
         context: int,
-        batch_rows: int,
+        batches: BatchSchedule,
         seed: int,
         phase: str,
         mixture: dict[str, float] | None = None,
@@ -107,7 +108,7 @@ class Loader:
         rows_per_token = [rows.count / count for rows, count in zip(self.rows, self.tokens, strict=True)]
         weights = [share * rate for share, rate in zip(shares, rows_per_token, strict=True)]  # shares are of tokens
         self.context = context
-        self.batch_rows = batch_rows
+        self.batches = batches
         self.special = corpus.tokenizer.special
         self.order = Order(corpus.fingerprint, seed, phase, [rows.count for rows in self.rows], weights)
 
@@ -125,9 +126,10 @@ class Loader:
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
         """Rows of one part of the global batch of a step; parts are contiguous slices of the same global rows."""
-        assert self.batch_rows % parts == 0, "parts must divide the batch, or rows would be left out"
-        size = self.batch_rows // parts
-        first = step * self.batch_rows + part * size
+        rows = self.batches.rows_of(step)
+        assert rows % parts == 0, "parts must divide the batch, or rows would be left out"
+        size = rows // parts
+        first = self.batches.before(step) + part * size
         global_rows = np.arange(first, first + size, dtype=np.int64)
         location = self.order.locate(global_rows)
         tokens = np.full((size, self.context), self.special.pad, dtype=np.int64)

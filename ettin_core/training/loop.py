@@ -80,7 +80,7 @@ def _advance(
     session: Session, phase: Phase, parts: list[tuple[Batch, Targets]], progress: Progress, watch: Watch
 ) -> Progress:
     """One step on a batch and its targets: the update and the books."""
-    run, rows = session.run, progress.step * phase.batch_rows
+    run, rows = session.run, phase.batches.before(progress.step)
     _seed_dropout(session, phase, progress.step)
     result = optimisation_step(
         session.wrapped,
@@ -92,7 +92,7 @@ def _advance(
         session.group,
         session.device,
         identity=f"run {run.name}, global step {progress.global_step}, phase {phase.name}, step {progress.step}, "
-        f"global rows {rows} to {rows + phase.batch_rows - 1}",
+        f"global rows {rows} to {phase.batches.before(progress.step + 1) - 1}",
         on_nonfinite=run.recipe.on_nonfinite,
     )
     progress = account(run, progress, [batch for batch, _ in parts], result, session.group, session.device)
@@ -107,7 +107,7 @@ def _advance(
 def _parts(session: Session, phase: Phase, loader: Loader, step: int) -> list[tuple[Batch, Targets]]:
     """This process's micro-batches of a step with their targets."""
     run, group = session.run, session.group
-    count = session.placement.micro_batches(phase.batch_rows, group.world_size)
+    count = session.placement.micro_batches(phase.batches.rows_of(step), group.world_size)
     masking = Masking(phase.mask_rate, run.objective.mask_share, run.objective.random_share)
     objective, key = OBJECTIVES[run.objective.name], mask_key(run.seeds.masks, phase.name)
     parts = []
@@ -119,8 +119,8 @@ def _parts(session: Session, phase: Phase, loader: Loader, step: int) -> list[tu
 
 def _clock(run: RunConfig, progress: Progress) -> int:
     """Tokens by the schedules' clock, row padding included: what the progress bar counts."""
-    done = sum(phase.steps * phase.step_tokens for phase in run.phases[: progress.phase])
-    return done + progress.step * run.phases[progress.phase].step_tokens
+    done = sum(phase.tokens for phase in run.phases[: progress.phase])
+    return done + run.phases[progress.phase].consumed(progress.step)
 
 
 def _seed_dropout(session: Session, phase: Phase, step: int) -> None:

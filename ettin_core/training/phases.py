@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ettin_core.data.batches import BatchSchedule
 from ettin_core.data.config import check_mixture
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Loader
@@ -18,7 +19,8 @@ class PhaseRecipe:
     """A phase as configured: its share of the run's tokens, and everything relative to that.
 
     `learning_rate_factor` is relative to the optimiser's peak; `prefix` names the phase's checkpoints; `mixture` gives
-    weights by source (None: by size); `packing` says how documents fill rows (data/rows.py).
+    weights by source (None: by size); `packing` says how documents fill rows (data/rows.py). Over `batch_warmup_share` of
+    the phase's tokens the batch grows to `batch_rows` in `batch_warmup_stages` equal stages (data/batches.py).
     """
 
     share: float
@@ -35,6 +37,8 @@ class PhaseRecipe:
     rope_base_local: float = 10_000.0
     mixture: dict[str, float] | None = None
     packing: str = "stream"
+    batch_warmup_share: float = 0.0
+    batch_warmup_stages: int = 4
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,21 @@ def _check(path: str, phase: PhaseRecipe) -> None:
         value = getattr(phase, name)
         if not 0 < value < float("inf"):
             raise invalid(f"{path}.{name}", value, "is not positive", "give a positive number")
-    for name in ("warmup_share", "decay_share", "final_factor"):
+    for name in ("warmup_share", "decay_share", "final_factor", "batch_warmup_share"):
         value = getattr(phase, name)
         if not 0 <= value <= 1:
             raise invalid(f"{path}.{name}", value, "is not a share", "give 0 to 1")
+    if phase.batch_warmup_share == 1:
+        raise invalid(f"{path}.batch_warmup_share", 1, "leaves no step of the whole batch", "use less than 1")
+    if phase.batch_warmup_stages < 1:
+        raise invalid(f"{path}.batch_warmup_stages", phase.batch_warmup_stages, "is not positive", "use 1 or more")
+    if phase.batch_warmup_share and phase.batch_rows % phase.batch_warmup_stages:
+        raise invalid(
+            f"{path}.batch_warmup_stages",
+            phase.batch_warmup_stages,
+            f"does not divide batch_rows={phase.batch_rows}",
+            "use a number of stages that does, or batch_warmup_share=0",
+        )
     check_mixture(f"{path}.mixture", phase.mixture, None)
     if phase.packing not in PACKINGS:
         raise invalid(f"{path}.packing", phase.packing, "is no packing", f"use one of {', '.join(PACKINGS)}")
@@ -84,7 +99,7 @@ class Phase:
     prefix: str
     steps: int
     context: int
-    batch_rows: int
+    batches: BatchSchedule
     mask_rate: float
     learning_rate: float
     schedule: Schedule
@@ -100,17 +115,31 @@ class Phase:
             raise invalid(f"recipe.phases.{self.name}.mask_rate", self.mask_rate, "is not in (0, 1)", "use 0.3")
 
     @property
-    def step_tokens(self) -> int:
-        """Tokens of one step, the schedule's clock (row padding counts)."""
-        return self.batch_rows * self.context
+    def batch_rows(self) -> int:
+        """Rows of a step once the batch has grown."""
+        return self.batches.rows
+
+    @property
+    def rows(self) -> int:
+        """Rows of the whole phase."""
+        return self.batches.before(self.steps)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the whole phase by its clock."""
+        return self.consumed(self.steps)
+
+    def consumed(self, steps: int) -> int:
+        """Tokens after so many steps: the clock of every schedule (row padding counts)."""
+        return self.batches.before(steps) * self.context
 
     def rate(self, step: int) -> float:
         """Learning rate of a step (0-based): the schedule's value at the tokens consumed when the step is done."""
-        return self.learning_rate * self.schedule.factor((step + 1) * self.step_tokens)
+        return self.learning_rate * self.schedule.factor(self.consumed(step + 1))
 
     def loader(self, corpus: Corpus, seed: int) -> Loader:
         """The rows of this phase in the order of a seed. Raises ValueError for unknown or too small sources."""
-        return Loader(corpus, self.context, self.batch_rows, seed, self.name, self.mixture, self.packing)
+        return Loader(corpus, self.context, self.batches, seed, self.name, self.mixture, self.packing)
 
     def view(self, direction: str) -> View:
         """How a model of the given direction looks at rows in this phase."""
@@ -124,16 +153,8 @@ def plan(recipe: RecipeConfig, peak: float) -> tuple[Phase, ...]:
         raise invalid("recipe.phases.*.share", total, "is the sum of the shares", "make them add up to 1")
     phases = []
     for name, phase in recipe.phases.items():
-        step_tokens = phase.batch_rows * phase.context
-        steps = round(recipe.tokens * phase.share / step_tokens)
-        if steps < 1:
-            raise invalid(
-                "recipe.tokens",
-                recipe.tokens,
-                f"gives phase {name} no step of {phase.batch_rows} x {phase.context} tokens",
-                f"give at least {int(step_tokens / phase.share) + 1} tokens, or a smaller batch or context",
-            )
-        tokens = steps * step_tokens
+        batches, steps = _batches(name, phase, recipe.tokens)
+        tokens = batches.before(steps) * phase.context
         schedule = Schedule(
             phase.shape,
             tokens,
@@ -147,7 +168,7 @@ def plan(recipe: RecipeConfig, peak: float) -> tuple[Phase, ...]:
                 phase.prefix,
                 steps,
                 phase.context,
-                phase.batch_rows,
+                batches,
                 phase.mask_rate,
                 phase.learning_rate_factor * peak,
                 schedule,
@@ -158,3 +179,25 @@ def plan(recipe: RecipeConfig, peak: float) -> tuple[Phase, ...]:
             )
         )
     return tuple(phases)
+
+
+def _batches(name: str, phase: PhaseRecipe, run_tokens: int) -> tuple[BatchSchedule, int]:
+    """The batches of a phase and the number of its steps, to the nearest whole step of each batch size."""
+    rows, stages, tokens = phase.batch_rows, phase.batch_warmup_stages, run_tokens * phase.share
+    stage_steps = 0
+    if phase.batch_warmup_share and stages > 1:
+        mean_rows = rows / 2  # of the sizes rows/stages … (stages - 1) rows/stages
+        stage_steps = round(phase.batch_warmup_share * tokens / (phase.context * mean_rows * (stages - 1)))
+    batches = BatchSchedule(rows, stages, stage_steps) if stage_steps else BatchSchedule(rows)
+    warm = batches.warmup_steps
+    steps = round((tokens / phase.context - batches.before(warm)) / rows)
+    if steps < 1:
+        raise invalid(
+            "recipe.tokens",
+            run_tokens,
+            f"gives phase {name} no step of {rows} x {phase.context} tokens"
+            + (f" after {warm} steps of smaller batches" if warm else ""),
+            f"give at least {int(rows * phase.context / phase.share / (1 - phase.batch_warmup_share)) + 1} tokens, "
+            "or a smaller batch or context",
+        )
+    return batches, warm + steps

@@ -130,7 +130,7 @@ class RunConfig:
     @property
     def tokens(self) -> int:
         """Tokens of all phases (row padding counts)."""
-        return sum(phase.steps * phase.step_tokens for phase in self.phases)
+        return sum(phase.tokens for phase in self.phases)
 
     @property
     def plain(self) -> dict[str, Any]:

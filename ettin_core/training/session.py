@@ -64,7 +64,8 @@ def check_fit(run: RunConfig, corpus: Corpus, placement: PlacementConfig, group:
         )
     for phase in run.phases:
         _check_enough_text(run, phase, corpus)
-        placement.micro_batches(phase.batch_rows, group.world_size)
+        for rows in phase.batches.sizes:
+            placement.micro_batches(rows, group.world_size)
     choose_device(placement.device, group)
     if placement.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise invalid("placement.tensorboard", True, "needs a package", 'pip install -e ".[gpu]", or set it to false')
@@ -72,7 +73,7 @@ def check_fit(run: RunConfig, corpus: Corpus, placement: PlacementConfig, group:
 
 def _check_enough_text(run: RunConfig, phase: Phase, corpus: Corpus) -> None:
     loader = phase.loader(corpus, run.seeds.order)
-    passes = loader.repeats(phase.steps * phase.batch_rows)
+    passes = loader.repeats(phase.rows)
     worst = max(passes, key=passes.__getitem__)
     max_epochs = run.recipe.max_epochs
     if passes[worst] > max_epochs:
@@ -264,7 +265,7 @@ def _sampling(run: RunConfig, corpus: Corpus) -> dict[str, Any]:
     phases = {}
     for phase in run.phases:
         loader = phase.loader(corpus, run.seeds.order)
-        repeats = loader.repeats(phase.steps * phase.batch_rows)
+        repeats = loader.repeats(phase.rows)
         phases[phase.name] = {"packing": phase.packing, "repeats": repeats, "utilisation": loader.utilisation}
     return phases
 

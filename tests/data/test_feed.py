@@ -14,6 +14,7 @@ import psutil
 import pytest
 import torch
 
+from ettin_core.data.batches import BatchSchedule
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.feed import feed
 from ettin_core.data.loader import Batch, Loader
@@ -62,7 +63,7 @@ def test_fewer_steps_than_workers(workers: int) -> None:
 
 @pytest.mark.parametrize("workers", WORKERS)
 def test_batches_are_the_same(corpus: Corpus, workers: int) -> None:
-    alone, fed = (Loader(corpus, 48, 8, seed=1, phase="pretrain", packing="best_fit") for _ in range(2))
+    alone, fed = (Loader(corpus, 48, BatchSchedule(8), seed=1, phase="pretrain", packing="best_fit") for _ in range(2))
     for step, batch in zip(range(4, 12), feed(fed.batch, range(4, 12), workers), strict=True):
         expected = alone.batch(step)
         assert isinstance(batch, Batch) and batch.digest() == expected.digest()

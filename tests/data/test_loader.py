@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from ettin_core.data.batches import BatchSchedule
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.feed import feed
@@ -33,7 +34,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 def loader(corpus: Corpus, context: int = 48, batch_rows: int = 8, **options: object) -> Loader:
     """A loader with seed 1 for a phase."""
     arguments = {"seed": 1, "phase": "pretrain"} | options
-    return Loader(corpus, context, batch_rows, **arguments)  # type: ignore[arg-type]
+    return Loader(corpus, context, BatchSchedule(batch_rows), **arguments)  # type: ignore[arg-type]
 
 
 def join(parts: list[Batch]) -> dict[str, np.ndarray]:
@@ -57,7 +58,7 @@ def slow_layout(row: list[int]) -> tuple[list[int], list[int]]:
 def epoch(of: Loader) -> Batch:
     """Every row of the only source in one batch, in the order of the rows of the source."""
     rows = of.order.rows[0]
-    batch = join([of.batch(step) for step in range(-(-rows // of.batch_rows))])
+    batch = join([of.batch(step) for step in range(-(-rows // of.batches.rows))])
     in_turn = np.argsort(of.order.locate(np.arange(rows)).row)
     return Batch(**{name: values[:rows][in_turn] for name, values in batch.items()})
 

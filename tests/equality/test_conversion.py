@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ettin_core.checkpoints import native
+from ettin_core.data.batches import BatchSchedule
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Loader
 from ettin_core.foundation.distributed import ProcessGroup
@@ -20,7 +21,7 @@ from tests.runs import MEMBERS, PLACEMENT, tiny_run, train_tiny
 
 def logits(model: Transformer, corpus: Corpus, view: View) -> torch.Tensor:
     """Predictions on rows longer than twice the window."""
-    batch = Loader(corpus, 80, 2, seed=5, phase="probe").batch(0)
+    batch = Loader(corpus, 80, BatchSchedule(2), seed=5, phase="probe").batch(0)
     arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.documents, batch.positions))
     with torch.no_grad():
         return model.eval().logits(model(*arrays, view))

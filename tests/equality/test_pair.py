@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from ettin_core.data.batches import BatchSchedule
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Loader
 from ettin_core.data.rows import PACKINGS
@@ -131,7 +132,7 @@ def gradients(corpus: Corpus, member: str, packing: str, parts: int) -> dict[str
     """Gradients of one step taken in `parts` micro-batches where only two of the eight rows bear a loss."""
     run = tiny_run(corpus, member)
     model = Transformer(run.model, 3)
-    loader = Loader(corpus, 300, 8, seed=1, phase="test", packing=packing)
+    loader = Loader(corpus, 300, BatchSchedule(8), seed=1, phase="test", packing=packing)
     vocabulary = Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special)
     pieces = []
     assert loader.batch(0).real.all() == (packing == "stream"), "rows with padding are what is tested"

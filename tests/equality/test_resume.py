@@ -41,6 +41,18 @@ def test_stopped_and_continued_equals_undisturbed(member: str, stop: int, corpus
     assert final_state(resumed) == final_state(straight)
 
 
+@pytest.mark.parametrize("stop", [4, 9, 12])
+def test_stopped_while_the_batch_grows(stop: int, corpus: Corpus, tmp_path: Path) -> None:
+    run = tiny_run(corpus)
+    phases = {name: replace(phase, batch_warmup_share=0.4) for name, phase in run.recipe.phases.items()}
+    run = replace(run, recipe=replace(run.recipe, phases=phases))
+    assert [phase.batches.warmup_steps for phase in run.phases] == [9, 3]
+    straight = train_tiny(run, tmp_path / "straight", corpus)
+    train_tiny(run, tmp_path / "resumed", corpus, stop_after=stop)
+    assert final_state(train_tiny(run, tmp_path / "resumed", corpus)) == final_state(straight)
+    assert straight.summary()["tokens"] == run.tokens
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("stop", [5, 14])
 def test_batches_made_ahead_change_nothing(stop: int, workers: int, corpus: Corpus, tmp_path: Path) -> None:

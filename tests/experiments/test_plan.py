@@ -65,7 +65,7 @@ def test_a_forecast_comes_true(corpus: Corpus, tmp_path: Path, member: str, pack
     tensors = sum(file.stat().st_size for file in (folder.checkpoints / "decay5").glob("*.safetensors"))
     assert told.checkpoints.bytes_each == pytest.approx(tensors, rel=0.15)  # a tiny model: names weigh as well
     last = told.phases[-1]
-    assert last.repeats == run.phases[-1].loader(corpus, run.seeds.order).repeats(last.steps * last.batch_rows)
+    assert last.repeats == run.phases[-1].loader(corpus, run.seeds.order).repeats(last.steps * last.batches.rows)
 
 
 def test_checkpoints_follow_the_rule(corpus: Corpus) -> None:

@@ -6,6 +6,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from ettin_core.data.batches import BatchSchedule
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Batch, Loader, pack
 from ettin_core.data.tokenizer import SpecialTokens
@@ -110,7 +111,7 @@ def test_parts_of_a_batch_get_the_same_targets(name: str, parts: int) -> None:
 
 @pytest.mark.parametrize("parts", [2, 4])
 def test_micro_batches_of_a_real_corpus_get_the_same_masks(corpus: Corpus, parts: int) -> None:
-    loader = Loader(corpus, 48, 8, seed=1, phase="pretrain")
+    loader = Loader(corpus, 48, BatchSchedule(8), seed=1, phase="pretrain")
     vocabulary = Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special)
     whole = mlm(loader.batch(3), vocabulary, Masking(0.3), KEY)
     pieces = [mlm(loader.batch(3, number, parts), vocabulary, Masking(0.3), KEY) for number in range(parts)]
@@ -246,7 +247,7 @@ def test_mntp_never_reads_across_documents_or_rows() -> None:
 def test_no_objective_reads_across_the_pieces_of_a_row(name: str, corpus: Corpus) -> None:
     """In rows of several pieces, some of which begin within their document."""
     special = corpus.tokenizer.special
-    of = Loader(corpus, 100, 64, seed=1, phase="pretrain", packing="best_fit")
+    of = Loader(corpus, 100, BatchSchedule(64), seed=1, phase="pretrain", packing="best_fit")
     batch = of.batch(0)
     targets = OBJECTIVES[name](batch, Vocabulary(1024, special), Masking(0.9), KEY)
     scored = targets.read + (name != "mlm")

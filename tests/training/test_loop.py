@@ -37,7 +37,7 @@ def test_a_run_folder_holds_its_evidence(corpus: Corpus, tmp_path: Path) -> None
     run = tiny_run(corpus)
     folder = train_tiny(run, tmp_path, corpus)
     summary = folder.summary()
-    assert summary["tokens"] == sum(phase.steps * phase.step_tokens for phase in run.phases)
+    assert summary["tokens"] == sum(phase.steps * 8 * phase.context for phase in run.phases)
     assert summary["loss_tokens"] == folder.training()[-1].loss_tokens
     assert {path.name for path in folder.path.iterdir()} >= {
         "COMPLETE",

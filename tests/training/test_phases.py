@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from ettin_core.data.batches import BatchSchedule
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Loader
 from ettin_core.training.phases import PhaseRecipe, RecipeConfig, plan
@@ -19,8 +20,8 @@ RECIPE = RecipeConfig(
 
 def test_tokens_become_steps() -> None:
     pretrain, decay = plan(RECIPE, 1e-3)
-    assert (pretrain.steps, pretrain.step_tokens) == (80, 1000)
-    assert (decay.steps, decay.step_tokens) == (20, 1000)
+    assert (pretrain.steps, pretrain.tokens) == (80, 80_000)
+    assert (decay.steps, decay.tokens) == (20, 20_000)
 
 
 def test_rates_at_the_knots() -> None:
@@ -62,7 +63,7 @@ def test_a_phase_reads_its_mixture_in_its_packing(corpus: Corpus) -> None:
     phase = PhaseRecipe(1.0, 100, 10, "step", mixture={"world": 2.0}, packing="off")
     (planned,) = plan(RecipeConfig(100_000, {"pretrain": phase}), 1e-3)
     of = planned.loader(corpus, seed=5)
-    expected = Loader(corpus, 100, 10, 5, "pretrain", {"world": 2.0}, "off")
+    expected = Loader(corpus, 100, BatchSchedule(10), 5, "pretrain", {"world": 2.0}, "off")
     assert of.batch(3).digest() == expected.batch(3).digest() and planned.mixture == phase.mixture
     with pytest.raises(ValueError, match="mixture='web' is not a source of the corpus; it has world"):
         replace(planned, mixture={"web": 1.0}).loader(corpus, seed=5)
@@ -71,3 +72,26 @@ def test_a_phase_reads_its_mixture_in_its_packing(corpus: Corpus) -> None:
 def test_too_few_tokens_for_a_phase() -> None:
     with pytest.raises(ValueError, match=r"recipe.tokens=400 gives phase pretrain no step.*at least 1251 tokens"):
         plan(replace(RECIPE, tokens=400), 1e-3)
+
+
+def test_the_batch_grows_over_its_share_of_the_tokens() -> None:
+    # 12 rows in 4 stages: 3, 6, 9 rows make 18 rows a round; 0.25 of 2,880 rows are 720 = 40 rounds.
+    phase = PhaseRecipe(1.0, 100, 12, "step", warmup_share=0.5, batch_warmup_share=0.25)
+    (grown,) = plan(RecipeConfig(288_000, {"pretrain": phase}), 1.0)
+    assert grown.batches == BatchSchedule(12, stages=4, stage_steps=40)
+    assert grown.consumed(120) == 72_000
+    assert (grown.steps, grown.rows, grown.tokens) == (120 + 180, 2880, 288_000)
+    # the rate's clock is tokens: half of the phase is 144,000 of them, which are 120 small and 60 whole steps
+    assert grown.rate(179) == pytest.approx(1.0)
+    assert grown.rate(119) == pytest.approx(0.5)
+
+
+def test_a_growth_that_cannot_be_is_refused_by_field() -> None:
+    with pytest.raises(
+        ValueError, match=r"recipe\.phases\.pretrain\.batch_warmup_stages=4 does not divide batch_rows=10"
+    ):
+        RecipeConfig(10**6, {"pretrain": PhaseRecipe(1.0, 100, 10, "step", batch_warmup_share=0.1)})
+    with pytest.raises(ValueError, match=r"recipe\.phases\.pretrain\.batch_warmup_share=1 leaves no step"):
+        RecipeConfig(10**6, {"pretrain": PhaseRecipe(1.0, 100, 12, "step", batch_warmup_share=1)})
+    with pytest.raises(ValueError, match=r"gives phase pretrain no step of 12 x 100 tokens after .* steps of smaller"):
+        plan(RecipeConfig(3000, {"pretrain": PhaseRecipe(1.0, 100, 12, "step", batch_warmup_share=0.9)}), 1.0)
