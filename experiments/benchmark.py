@@ -108,7 +108,7 @@ def our_step(
     def step() -> float:
         learner.zero_grad(set_to_none=True)
         with autocast(request.precision, device):
-            loss = learner(*tensors(batch, targets, device), view) / len(targets.labels)
+            loss = learner(*tensors(batch, targets, device), view)[0] / len(targets.labels)
         loss.backward()
         return float(loss.detach())
 

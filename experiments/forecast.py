@@ -96,7 +96,7 @@ def forecast(
     Raises ValueError for everything that would be refused at the start of training and can be known here. The device is
     not looked for: what will run on a GPU can be planned without one.
     """
-    placement = replace(placement, device="auto", tensorboard=False)
+    placement = replace(placement, device="auto")
     if corpus is not None:
         check_fit(run, corpus, placement, ProcessGroup())
     rate = throughput(run.size, tokens_per_second)

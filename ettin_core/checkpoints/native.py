@@ -1,21 +1,28 @@
 """Exact training state on disk. A checkpoint is a folder that is complete or absent, and every byte of it is checked.
 
-checkpoints/<name>/ holds model.safetensors, optimizer.safetensors, state.json and index.json; the index names each file's
-sha256, and its own, and is part of the atomic rename. A damaged checkpoint is refused by name and the one before it is used.
+checkpoints/<name>/ holds model.safetensors, optimizer.safetensors, state.json and index.json; of a run whose processes hold
+a part of the weights each, one shard-*.safetensors per process instead of the first two. Either resumes on any number of
+processes. The index names each file's sha256, and its own, and is part of the atomic rename. A damaged checkpoint is refused
+by name and the one before it is used.
 """
 
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor
 
+from ettin_core.checkpoints import sharded
+from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.storage import (
     canonical_json,
+    disk_errors,
     folder_under_construction,
     hash_file,
     hash_text,
@@ -23,8 +30,9 @@ from ettin_core.foundation.storage import (
     write_json,
 )
 
-FORMAT = 1
-FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
+WHOLE, SHARDED = 1, 2  # formats
+FILES = ("model.safetensors", "optimizer.safetensors", "state.json")  # of the first
+ALONE = ProcessGroup()
 
 
 class AnotherRunError(UserError):
@@ -33,12 +41,51 @@ class AnotherRunError(UserError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint: tensors on the CPU, optimiser state by parameter name, and the plain state."""
+    """A checkpoint found whole, in its folder; what it holds is read when it is asked for."""
 
-    name: str
-    model: dict[str, torch.Tensor]
-    optimizer: dict[str, torch.Tensor]
-    state: dict[str, Any]
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The phase's prefix and the step."""
+        return self.folder.name
+
+    @cached_property
+    def state(self) -> dict[str, Any]:
+        """The plain state."""
+        return dict(read_json(self.folder / "state.json"))
+
+    @cached_property
+    def model(self) -> dict[str, torch.Tensor]:
+        """The weights by name, whole and on the CPU."""
+        file = self.folder / "model.safetensors"
+        return load_file(file) if file.exists() else sharded.read(self.folder, lambda name: "/" not in name)
+
+    @cached_property
+    def optimizer(self) -> dict[str, torch.Tensor]:
+        """The optimiser's state as `<parameter name>/<slot>` -> tensor, whole and on the CPU."""
+        file = self.folder / "optimizer.safetensors"
+        return load_file(file) if file.exists() else sharded.read(self.folder, lambda name: "/" in name)
+
+    def restore(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Put weights and optimiser state back, divided or not; every process of the group must call it.
+
+        Raises KeyError for a weight that is missing or unknown.
+        """
+        weights, parameters = model.state_dict(), dict(model.named_parameters())
+        stored = sharded.contents(self.folder)
+        differing = weights.keys() ^ {name for name in stored if "/" not in name}
+        if differing:
+            raise KeyError(sorted(differing))
+        slots = [name for name in stored if "/" in name]
+        moments = {name: _room(parameters[name.rsplit("/", 1)[0]], *stored[name]) for name in slots}
+        sharded.read_into(self.folder, weights | moments)
+        restore_optimizer(optimizer, model, moments)
+
+
+def _room(parameter: torch.Tensor, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+    """An empty tensor for an optimiser's slot: placed and divided as its parameter is, but for scalars."""
+    return torch.empty_like(parameter, dtype=dtype) if shape else torch.empty((), dtype=dtype)
 
 
 def save(
@@ -48,17 +95,45 @@ def save(
     optimizer: dict[str, torch.Tensor],
     state: dict[str, Any],
     identity: str,
+    group: ProcessGroup = ALONE,
 ) -> Path:
-    """Write checkpoint `name` under `folder`. `identity` is the run it belongs to; `state` must hold `global_step`."""
+    """Write checkpoint `name` under `folder`. `identity` is the run it belongs to; `state` must hold `global_step`.
+
+    Every process of the group must call it; the checkpoint is there when the main process has returned.
+    """
     target = folder / name
-    with folder_under_construction(target) as building:
-        save_file(_writable(model), building / "model.safetensors")
-        save_file(_writable(optimizer), building / "optimizer.safetensors")
-        write_json(building / "state.json", state)
-        hashes = {file: hash_file(building / file) for file in FILES}
-        index = {"format": FORMAT, "identity": identity, "global_step": state["global_step"], "files": hashes}
-        write_json(building / "index.json", index | {"self": hash_text(canonical_json(index))})
+    with folder_under_construction(target) if group.is_main else disk_errors(target) as mine:
+        building: Path = group.share(mine)
+        hashes = _write(building, model, optimizer, group)
+        if group.is_main:
+            write_json(building / "state.json", state)
+            hashes["state.json"] = hash_file(building / "state.json")
+            index = {
+                "format": SHARDED if sharded.is_divided(model) else WHOLE,
+                "identity": identity,
+                "global_step": state["global_step"],
+                "files": hashes,
+            }
+            write_json(building / "index.json", index | {"self": hash_text(canonical_json(index))})
     return target
+
+
+def _write(
+    folder: Path, model: dict[str, torch.Tensor], optimizer: dict[str, torch.Tensor], group: ProcessGroup
+) -> dict[str, str]:
+    """Write the tensors; sha256 of every file by name. Raises ValueError when processes do not share the folder."""
+    if sharded.is_divided(model):
+        hashes = sharded.write(folder, model | optimizer, group)
+        if group.is_main and hashes.keys() != {file.name for file in folder.iterdir()}:
+            raise invalid(
+                "runs_dir", str(folder.parent), "is not the same folder for all processes", "use shared storage"
+            )
+        return hashes
+    if not group.is_main:
+        return {}
+    save_file(_writable(model), folder / "model.safetensors")
+    save_file(_writable(optimizer), folder / "optimizer.safetensors")
+    return {name: hash_file(folder / name) for name in FILES[:2]}
 
 
 def check(folder: Path, identity: str | None = None) -> dict[str, Any]:
@@ -71,8 +146,8 @@ def check(folder: Path, identity: str | None = None) -> dict[str, Any]:
         raise invalid(
             "checkpoint", str(index_file), "is damaged (its hash differs)", "use another checkpoint of the run"
         )
-    if index["format"] != FORMAT:
-        raise invalid("checkpoint", str(folder), f"has format {index['format']}", f"use one of format {FORMAT}")
+    if index["format"] not in (WHOLE, SHARDED):
+        raise invalid("checkpoint", str(folder), f"has format {index['format']}", f"use one of {WHOLE} or {SHARDED}")
     if identity is not None and index.get("identity") != identity:
         raise AnotherRunError(
             f"checkpoint={str(folder)!r} belongs to {index.get('identity')}, not to {identity}; "
@@ -84,18 +159,16 @@ def check(folder: Path, identity: str | None = None) -> dict[str, Any]:
             raise invalid("checkpoint", str(path), "is missing", "use another checkpoint of the run")
         if hash_file(path) != expected:
             raise invalid("checkpoint", str(path), "is damaged (its hash differs)", "use another checkpoint of the run")
+    for path in folder.glob("*.safetensors"):
+        if path.name not in index["files"]:
+            raise invalid("checkpoint", str(path), "is not part of it", "move that file elsewhere")
     return index
 
 
 def load(folder: Path, identity: str | None = None) -> Checkpoint:
-    """Load a checkpoint after checking it whole."""
+    """A checkpoint, checked whole."""
     check(folder, identity)
-    return Checkpoint(
-        folder.name,
-        load_file(folder / "model.safetensors"),
-        load_file(folder / "optimizer.safetensors"),
-        read_json(folder / "state.json"),
-    )
+    return Checkpoint(folder)
 
 
 def ordered(folder: Path, report: Callable[[str], None] = lambda message: None) -> list[Path]:
@@ -122,10 +195,16 @@ def latest(folder: Path, identity: str, report: Callable[[str], None]) -> Checkp
 
 
 def hash_tensors(tensors: dict[str, torch.Tensor]) -> str:
-    """sha256 over names, shapes and bytes, in name order: equal iff the weights are bitwise equal."""
+    """sha256 over names, shapes and bytes, in name order: equal iff the weights are bitwise equal.
+
+    Divided tensors are gathered one after the other, so every process must call it.
+    """
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+        tensor = tensors[name].detach()
+        if isinstance(tensor, DTensor):
+            tensor = tensor.full_tensor()
+        tensor = tensor.cpu().contiguous()
         digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
@@ -142,17 +221,14 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: torch.nn.Module) 
 
 
 def restore_optimizer(
-    optimizer: torch.optim.Optimizer,
-    model: torch.nn.Module,
-    tensors: dict[str, torch.Tensor],
-    like: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = lambda value, parameter: value.to(parameter.device),
+    optimizer: torch.optim.Optimizer, model: torch.nn.Module, tensors: dict[str, torch.Tensor]
 ) -> None:
-    """Put back what `optimizer_tensors` gave; `like(value, parameter)` puts a moment where its parameter lies."""
+    """Put back what `optimizer_tensors` gave."""
     parameters = dict(model.named_parameters())
     for key, value in tensors.items():
         name, slot = key.rsplit("/", 1)
         parameter = parameters[name]
-        optimizer.state[parameter][slot] = value if value.ndim == 0 else like(value, parameter)
+        optimizer.state[parameter][slot] = value.to(parameter.device) if value.ndim else value
 
 
 def _writable(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -2,12 +2,15 @@
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from ettin_core.foundation.errors import invalid
+
+GRACE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,31 @@ class ProcessGroup:
         dist.broadcast_object_list(values)
         return values[0]
 
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value by rank, on every process."""
+        if self.world_size == 1:
+            return [value]
+        values = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
     def barrier(self) -> None:
         """Wait until every process is here."""
         if self.world_size > 1:
             dist.barrier()
 
 
-def join(backend: str | None = None) -> ProcessGroup:
-    """Join the group that torchrun describes in the environment, or be alone."""
+def join(backend: str | None = None, stall_seconds: float = 0.0) -> ProcessGroup:
+    """Join the group that torchrun describes in the environment, or be alone.
+
+    A collective that waits for another process longer than `stall_seconds`, and the grace that lets the training loop's
+    watchdog tell first, raises RuntimeError (gloo) or ends this process (NCCL). 0: torch's default.
+    """
     if "RANK" not in os.environ:
         return ProcessGroup()
     if not dist.is_initialized():
-        dist.init_process_group(backend or ("nccl" if torch.cuda.is_available() else "gloo"))
+        timeout = timedelta(seconds=stall_seconds + GRACE_SECONDS) if stall_seconds else None
+        dist.init_process_group(backend or ("nccl" if torch.cuda.is_available() else "gloo"), timeout=timeout)
     return ProcessGroup(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", 0)))
 
 

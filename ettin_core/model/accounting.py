@@ -13,17 +13,18 @@ from torch import nn
 from ettin_core.model.config import ModelConfig
 
 
+def parameter_group(name: str) -> str:
+    """The group of a parameter: embedding, attention, mlp, norms, or head (with the output bias)."""
+    if name.startswith(("head.", "output_bias")):
+        return "head"
+    return "norms" if "norm" in name else next(part for part in ("embedding", "attention", "mlp") if part in name)
+
+
 def parameters_by_group(model: nn.Module) -> dict[str, int]:
-    """Parameter counts: embedding, attention, mlp, norms, head (with the output bias); asserted to sum to the total."""
+    """Parameter counts by group; asserted to sum to the total."""
     groups = dict.fromkeys(("embedding", "attention", "mlp", "norms", "head"), 0)
     for name, parameter in model.named_parameters():
-        if name.startswith(("head.", "output_bias")):
-            group = "head"
-        elif "norm" in name:
-            group = "norms"
-        else:
-            group = next(part for part in ("embedding", "attention", "mlp") if part in name)
-        groups[group] += parameter.numel()
+        groups[parameter_group(name)] += parameter.numel()
     assert sum(groups.values()) == sum(parameter.numel() for parameter in model.parameters())
     return groups
 

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from ettin_core.foundation.randomness import derive
 from ettin_core.model.attention_backends import Attend, prepare
 from ettin_core.model.config import ModelConfig, View
+from ettin_core.model.logit_probe import LogitProbe
 
 INITIAL_STD = 0.02
 INITIAL_CUT = 2.0
@@ -102,6 +103,7 @@ class Transformer(nn.Module):
         self.config = config
         self.attention_backend = attention
         self.recompute = False  # keep only each layer's input for the backward pass (Chen et al. 2016)
+        self.probe: LogitProbe | None = None  # shown the queries and keys of every layer, where there is one
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         self.embedding_norm = _norm(config)
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_layers))
@@ -127,7 +129,10 @@ class Transformer(nn.Module):
         for is_global in {config.is_global(index) for index in range(config.num_layers)}:
             window = None if is_global else config.local_window
             base = view.rope_base_global if is_global else view.rope_base_local
-            kinds[is_global] = angles[base], prepare(self.attention_backend, documents, view.direction, window)
+            attend = prepare(self.attention_backend, documents, view.direction, window)
+            if self.probe is not None:
+                attend = self.probe.watching(attend, documents, view.direction, window)
+            kinds[is_global] = angles[base], attend
         states = self.embedding_norm(self.embedding(tokens))
         for index, layer in enumerate(self.layers):
             if self.recompute and torch.is_grad_enabled():

@@ -20,11 +20,12 @@ class _SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, labels: torch.Tensor
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         rows = CHUNK_ROWS[states.device.type]
         dtype = torch.get_autocast_dtype(states.device.type) if torch.is_autocast_enabled(states.device.type) else None
         compute_states, compute_weight = (states, weight) if dtype is None else (states.to(dtype), weight.to(dtype))
         total = torch.zeros((), dtype=torch.float32, device=states.device)
+        each = torch.empty(len(states), 1, dtype=torch.float32, device=states.device)
         wanted = any(ctx.needs_input_grad)
         state_gradient = torch.empty_like(states) if wanted else None
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if wanted else None
@@ -33,7 +34,8 @@ class _SummedCrossEntropy(torch.autograd.Function):
             chunk, target = compute_states[begin : begin + rows], labels[begin : begin + rows, None]
             logits = F.linear(chunk, compute_weight).float().add_(bias)
             normaliser = logits.logsumexp(-1, keepdim=True)
-            total += (normaliser - logits.gather(-1, target)).sum()
+            torch.sub(normaliser, logits.gather(-1, target), out=each[begin : begin + rows])
+            total += each[begin : begin + rows].sum()
             if wanted:
                 assert state_gradient is not None and weight_gradient is not None and bias_gradient is not None
                 gradient = logits.sub_(normaliser).exp_()  # softmax, then minus one at the label
@@ -44,7 +46,9 @@ class _SummedCrossEntropy(torch.autograd.Function):
                 weight_gradient += gradient.T @ chunk
         if wanted:
             ctx.save_for_backward(state_gradient, weight_gradient, bias_gradient)
-        return total
+        each = each.squeeze(-1)
+        ctx.mark_non_differentiable(each)
+        return total, each
 
     @staticmethod
     @once_differentiable
@@ -56,9 +60,10 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
 def summed_cross_entropy(
     states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, labels: torch.Tensor
-) -> torch.Tensor:
-    """Sum over N positions of -log softmax(states @ weight.T + bias)[label], in nats, fp32.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The sum over N positions of -log softmax(states @ weight.T + bias)[label], in nats, fp32; and each of them (N,).
 
-    states (N, H), weight (V, H), bias (V,), labels (N,) int64. Zero positions give exactly zero.
+    states (N, H), weight (V, H), bias (V,), labels (N,) int64. Zero positions give exactly zero. Gradients flow through the
+    sum alone.
     """
     return _SummedCrossEntropy.apply(states, weight, bias, labels)

@@ -43,6 +43,11 @@ class RunFolder:
         return self.path / "data_order.json"
 
     @property
+    def heartbeat_file(self) -> Path:
+        """The last sign of life of whoever trains the run: time, host, process, step. Not evidence."""
+        return self.path / "heartbeat.json"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of checkpoints."""
         return self.path / "checkpoints"

@@ -15,7 +15,10 @@ class TrainingRecord:
     `tokens`, `loss_tokens` and `flops` are cumulative over the whole run (all phases so far). `loss` is in nats per
     loss-bearing token over the steps since the previous row, `gradient_norm` that of the last of them. `data_hash` is
     the rolling hash of the unmasked token ids. `skipped` counts the updates left out so far because a number was not
-    finite; if the last one was, it has no gradient norm.
+    finite; if the last one was, it has no gradient norm and no update ratios.
+
+    `source_losses` is `loss` by source. Of the last step: `update_ratios`, |change| / |weights| by group of parameters, and
+    `attention_logits`, the largest of each layer on the first row of the batch.
     """
 
     phase: str
@@ -28,17 +31,24 @@ class TrainingRecord:
     gradient_norm: float | None
     data_hash: str
     skipped: int = 0
+    source_losses: dict[str, float] = field(default_factory=dict)
+    update_ratios: dict[str, float] = field(default_factory=dict)
+    attention_logits: list[float] = field(default_factory=list)
     kind: str = "training"
     schema: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
 class TimingRecord:
-    """Wall clock beside the deterministic rows: never part of what must be reproduced bit for bit."""
+    """Wall clock beside the deterministic rows: never part of what must be reproduced bit for bit.
+
+    `mfu` is the share of the device's peak that the model's FLOPs are (training/hardware.py); it was not always recorded.
+    """
 
     step: int
     seconds: float
     tokens_per_second: float
+    mfu: float | None = None
     kind: str = "timing"
     schema: int = SCHEMA_VERSION
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,16 +11,20 @@ from ettin_core.data.loader import Batch
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.accounting import FlopCounter
 from ettin_core.records.schema import TrainingRecord
+from ettin_core.training.diagnostics import Diagnosis
 from ettin_core.training.phases import Phase
 from ettin_core.training.run import RunConfig
 from ettin_core.training.step import StepResult
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
 class Progress:
     """Where a run stands, between two steps. With weights and optimiser state this is everything: no hidden streams.
 
-    `step` counts within the phase; `window_*` sum since the last training row; `metric_rows` is how many rows exist;
+    `step` counts within the phase; `window_*` sum since the last training row (`window_source_*` by number of the source);
+    `metric_rows` is how many rows exist;
     `sessions` holds the distinct surroundings (code, libraries, device, placement) the run was trained in, in order of
     their last use; `skipped` counts updates that were left out because a number was not finite.
     """
@@ -37,6 +42,20 @@ class Progress:
     seconds: float = 0.0
     sessions: tuple[str, ...] = ()
     skipped: int = 0
+    window_source_losses: tuple[float, ...] = ()
+    window_source_tokens: tuple[int, ...] = ()
+
+    def row_written(self, seconds: float) -> "Progress":
+        """With a training row written, after so many seconds of training: the window begins again."""
+        return replace(
+            self,
+            window_loss=0.0,
+            window_tokens=0,
+            window_source_losses=(),
+            window_source_tokens=(),
+            metric_rows=self.metric_rows + 1,
+            seconds=seconds,
+        )
 
 
 def account(
@@ -55,7 +74,7 @@ def account(
     totals = group.sum(torch.tensor(mine, dtype=torch.int64, device=device))
     tokens, flops, low, high = (int(value) for value in totals)
     combined = (low + high * 2**31) % 2**63
-    return replace(
+    booked = replace(
         progress,
         step=progress.step + 1,
         global_step=progress.global_step + 1,
@@ -63,10 +82,22 @@ def account(
         loss_tokens=progress.loss_tokens + result.loss_tokens,
         flops=progress.flops + flops + 3 * counter.per_scored * result.loss_tokens,
         data_hash=roll(progress.data_hash, combined),
-        window_loss=progress.window_loss + (0.0 if result.skipped else result.loss_sum),
-        window_tokens=progress.window_tokens + (0 if result.skipped else result.loss_tokens),
         skipped=progress.skipped + result.skipped,
     )
+    if result.skipped:
+        return booked
+    return replace(
+        booked,
+        window_loss=progress.window_loss + result.loss_sum,
+        window_tokens=progress.window_tokens + result.loss_tokens,
+        window_source_losses=_plus(progress.window_source_losses, result.source_losses),
+        window_source_tokens=_plus(progress.window_source_tokens, result.source_tokens),
+    )
+
+
+def _plus(window: tuple[Number, ...], step: tuple[Number, ...]) -> tuple[Number, ...]:
+    """Both added up by place; a window that has just begun is empty."""
+    return tuple(one + other for one, other in zip(window, step, strict=True)) if window else step
 
 
 def roll(data_hash: str, digest: int) -> str:
@@ -80,8 +111,11 @@ def document_lengths(batch: Batch) -> np.ndarray:
     return np.unique(keys[batch.real], return_counts=True)[1]
 
 
-def training_row(phase: Phase, progress: Progress, result: StepResult) -> TrainingRecord:
-    """The record of the steps since the previous row."""
+def training_row(
+    phase: Phase, progress: Progress, result: StepResult, sources: list[str], diagnosis: Diagnosis | None
+) -> TrainingRecord:
+    """The record of the steps since the previous row; `sources` names the phase's sources, `diagnosis` is of the last."""
+    sums = zip(sources, progress.window_source_losses, progress.window_source_tokens, strict=False)
     return TrainingRecord(
         phase=phase.name,
         step=progress.global_step,
@@ -93,4 +127,12 @@ def training_row(phase: Phase, progress: Progress, result: StepResult) -> Traini
         gradient_norm=None if result.skipped else result.gradient_norm,
         data_hash=progress.data_hash,
         skipped=progress.skipped,
+        source_losses={name: round(loss / tokens, 6) for name, loss, tokens in sums if tokens},
+        update_ratios=_short(diagnosis.update_ratios) if diagnosis and not result.skipped else {},
+        attention_logits=[round(logit, 4) for logit in diagnosis.attention_logits] if diagnosis else [],
     )
+
+
+def _short(numbers: dict[str, float]) -> dict[str, float]:
+    """To four significant digits."""
+    return {name: float(f"{number:.4g}") for name, number in numbers.items()}

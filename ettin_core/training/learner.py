@@ -1,4 +1,4 @@
-"""Model and loss as one module, so that DDP wraps a single forward call."""
+"""Model and loss as one module, so that DDP and FSDP wrap a single forward call."""
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ from ettin_core.objectives.targets import Targets
 
 
 class Learner(nn.Module):
-    """Rows and targets in, summed cross-entropy out."""
+    """Rows and targets in, cross-entropy out."""
 
     def __init__(self, model: Transformer, compile_model: bool = False) -> None:
         super().__init__()
@@ -26,12 +26,13 @@ class Learner(nn.Module):
         read: torch.Tensor,
         labels: torch.Tensor,
         view: View,
-    ) -> torch.Tensor:
-        """Cross-entropy in nats summed over the N scored positions.
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cross-entropy in nats: summed over the N scored positions, and of each (N,).
 
         inputs, documents, positions (B, S); read (N,) flat positions; labels (N,).
         """
-        states = self.forward_model(inputs, documents, positions, view).flatten(0, 1).index_select(0, read)
+        model = self.forward_model if self.model.probe is None else self.model
+        states = model(inputs, documents, positions, view).flatten(0, 1).index_select(0, read)
         return summed_cross_entropy(
             self.model.head(states), self.model.embedding.weight, self.model.output_bias, labels
         )

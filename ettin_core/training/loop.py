@@ -1,6 +1,7 @@
 """The training loop: phases, steps, checkpoints. Read `train` top to bottom."""
 
 import contextlib
+import time
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,12 +17,14 @@ from ettin_core.foundation.storage import locked
 from ettin_core.objectives.targets import OBJECTIVES, Masking, Targets, mask_key
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.books import Progress, account, training_row
+from ettin_core.training.diagnostics import diagnose
+from ettin_core.training.hardware import peak_flops
 from ettin_core.training.phases import Phase
 from ettin_core.training.run import PlacementConfig, RunConfig
 from ettin_core.training.session import Session, check_fit, finish, open_session, resume, save
 from ettin_core.training.step import optimisation_step
 from ettin_core.training.stops import StopRequest, StopRequested, Watchdog
-from ettin_core.training.watch import Watch
+from ettin_core.training.watch import Mark, Watch
 
 
 def train(
@@ -49,9 +52,7 @@ def train(
         session = open_session(run, folder, corpus, placement, group, parent_weights)
         progress = resume(session)
         with (
-            Watch(
-                folder, run.tokens, _clock(run, progress), progress.seconds, group.is_main, placement.tensorboard
-            ) as watch,
+            _watch(session, progress) as watch,
             StopRequest(group, session.device) as request,
             Watchdog(placement.stall_seconds, run.name) as watchdog,
         ):
@@ -61,7 +62,7 @@ def train(
                 progress = replace(progress, phase=number, step=progress.step if number == progress.phase else 0)
                 make = partial(_parts, session, phase, loader)
                 for parts in feed(make, range(progress.step, phase.steps), placement.workers):
-                    progress = _advance(session, phase, parts, progress, watch)
+                    progress = _advance(session, phase, loader.sources, parts, progress, watch)
                     watchdog.step()
                     stopping = request.agreed()
                     if stopping or run.checkpoint.due(progress.step, phase.steps):
@@ -77,16 +78,25 @@ def train(
 
 
 def _advance(
-    session: Session, phase: Phase, parts: list[tuple[Batch, Targets]], progress: Progress, watch: Watch
+    session: Session,
+    phase: Phase,
+    sources: list[str],
+    parts: list[tuple[Batch, Targets]],
+    progress: Progress,
+    watch: Watch,
 ) -> Progress:
     """One step on a batch and its targets: the update and the books."""
-    run, rows = session.run, phase.batches.before(progress.step)
+    run, rows, view = session.run, phase.batches.before(progress.step), phase.view(session.run.direction)
+    logged = (progress.step + 1) % session.placement.log_every == 0 or progress.step + 1 == phase.steps
     _seed_dropout(session, phase, progress.step)
+    diagnosed = None
+    if logged:
+        diagnosed = diagnose(session.wrapped, session.model, parts[0], view, run.precision, session.device)
     result = optimisation_step(
         session.wrapped,
         session.optimizer,
         parts,
-        phase.view(run.direction),
+        view,
         phase.rate(progress.step),
         run.precision,
         session.group,
@@ -94,14 +104,24 @@ def _advance(
         identity=f"run {run.name}, global step {progress.global_step}, phase {phase.name}, step {progress.step}, "
         f"global rows {rows} to {phase.batches.before(progress.step + 1) - 1}",
         on_nonfinite=run.recipe.on_nonfinite,
+        sources=len(sources),
     )
     progress = account(run, progress, [batch for batch, _ in parts], result, session.group, session.device)
-    watch.step(_clock(run, progress), result.loss_sum / max(1, result.loss_tokens))
-    if progress.step % session.placement.log_every == 0 or progress.step == phase.steps:
-        watch.record(training_row(phase, progress, result))
-        rows_written = progress.metric_rows + 1
-        progress = replace(progress, window_loss=0.0, window_tokens=0, metric_rows=rows_written, seconds=watch.seconds)
+    watch.step(_clock(run, progress), progress.global_step, result.loss_sum / max(1, result.loss_tokens))
+    if diagnosed is not None:
+        watch.record(training_row(phase, progress, result, sources, diagnosed()))
+        progress = progress.row_written(watch.seconds)
     return progress
+
+
+def _watch(session: Session, progress: Progress) -> Watch:
+    """The observers of a session that starts here."""
+    run, group = session.run, session.group
+    peak = peak_flops(session.device, run.precision) * group.world_size
+    mark = Mark(time.perf_counter(), progress.tokens, progress.flops)
+    clock = _clock(run, progress)
+    trackers = session.placement.trackers
+    return Watch(session.folder, run.tokens, clock, mark, progress.seconds, group.is_main, peak, trackers)
 
 
 def _parts(session: Session, phase: Phase, loader: Loader, step: int) -> list[tuple[Batch, Targets]]:

@@ -2,13 +2,12 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ettin_core.foundation.distributed import ProcessGroup
@@ -46,30 +45,6 @@ def gradients_stay_local(wrapped: nn.Module, stay: bool) -> Iterator[None]:
         yield
 
 
-def whole(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Every tensor in full, on every process: all must call it. A checkpoint does not depend on how a run was divided."""
-    return {name: as_whole(tensor) for name, tensor in tensors.items()}
-
-
 def as_whole(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor in full."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def like(value: torch.Tensor, parameter: torch.Tensor) -> Any:
-    """A whole tensor placed and divided as a parameter is; scalars stay as they are."""
-    if value.ndim == 0:
-        return value
-    if isinstance(parameter, DTensor):
-        return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
-    return value.to(parameter.device)
-
-
-@torch.no_grad()
-def put_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Load whole weights into a model that may be divided. Raises KeyError for a name that is missing or unknown."""
-    parameters = dict(model.named_parameters())
-    if set(parameters) != set(weights):
-        raise KeyError(sorted(set(parameters) ^ set(weights)))
-    for name, parameter in parameters.items():
-        parameter.copy_(like(weights[name], parameter))

@@ -43,8 +43,9 @@ class PlacementConfig:
 
     Several processes (torchrun) hold whole copies of the weights (`parallel` ddp) or a part each (fsdp). `recompute`
     keeps only each layer's input for the backward pass. `workers` processes make batches and their targets ahead of the
-    step (0: the training process does). A process that does no step for `stall_seconds` ends itself (0: never).
-    `allow_mismatch` names surroundings (SURROUNDINGS) that may differ from those of the session a run is resumed from.
+    step (0: the training process does). `trackers` (training/trackers.py) mirror the records. A process that does no step
+    for `stall_seconds` ends itself (0: never). `allow_mismatch` names surroundings (SURROUNDINGS) that may differ from
+    those of the session a run is resumed from.
     """
 
     device: str = "auto"
@@ -56,7 +57,7 @@ class PlacementConfig:
     recompute: bool = False
     workers: int = 0
     log_every: int = 10
-    tensorboard: bool = False
+    trackers: tuple[str, ...] = ("tensorboard",)
     stall_seconds: float = 1800.0
     allow_mismatch: tuple[str, ...] = ()
 

@@ -1,6 +1,5 @@
 """A session of a run: opening it from the same start everywhere, resuming, saving, finishing."""
 
-import importlib.util
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,8 +27,9 @@ from ettin_core.records.folders import RunFolder
 from ettin_core.training.books import Progress
 from ettin_core.training.learner import Learner
 from ettin_core.training.phases import Phase
-from ettin_core.training.placement import divide, like, put_weights, whole
+from ettin_core.training.placement import divide
 from ettin_core.training.run import SURROUNDINGS, PlacementConfig, RunConfig
+from ettin_core.training.trackers import check_trackers
 from ettin_core.training.watch import truncate_rows
 
 
@@ -67,8 +67,8 @@ def check_fit(run: RunConfig, corpus: Corpus, placement: PlacementConfig, group:
         for rows in phase.batches.sizes:
             placement.micro_batches(rows, group.world_size)
     choose_device(placement.device, group)
-    if placement.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise invalid("placement.tensorboard", True, "needs a package", 'pip install -e ".[gpu]", or set it to false')
+    if group.is_main:
+        check_trackers(placement.trackers)
 
 
 def _check_enough_text(run: RunConfig, phase: Phase, corpus: Corpus) -> None:
@@ -174,15 +174,13 @@ def _resume(session: Session) -> Progress:
     folder, run = session.folder, session.run
     checkpoint = native.latest(folder.checkpoints, run.name, _report) if session.group.is_main else None
     name = session.group.share(checkpoint.name if checkpoint else None)  # one process chooses for all
-    if checkpoint is None and name is not None:
-        checkpoint = native.load(folder.checkpoints / name, run.name)
-    if checkpoint is None:
+    if name is None:
         if session.group.is_main:
             truncate_rows(folder.metrics_file, 0)
         save(session, run.phases[0], Progress())
         return Progress()
-    put_weights(session.model, checkpoint.model)
-    native.restore_optimizer(session.optimizer, session.model, checkpoint.optimizer, like)
+    checkpoint = native.Checkpoint(folder.checkpoints / name)
+    checkpoint.restore(session.model, session.optimizer)
     progress = build(Progress, checkpoint.state)
     if session.group.is_main:
         truncate_rows(folder.metrics_file, progress.metric_rows)
@@ -195,19 +193,19 @@ def _resume(session: Session) -> Progress:
 
 def save(session: Session, phase: Phase, progress: Progress) -> None:
     """Write the checkpoint of this moment and prune the ones that need not stay."""
-    weights = whole(session.model.state_dict())
-    moments = whole(native.optimizer_tensors(session.optimizer, session.model))
+    name = f"{phase.prefix}{progress.step}"
     if session.group.is_main:
-        name = f"{phase.prefix}{progress.step}"
         sync_file(session.folder.metrics_file)  # rows that the checkpoint counts must not be younger than it
-        path = native.save(
-            session.folder.checkpoints,
-            name,
-            weights,
-            moments,
-            asdict(progress),
-            session.run.name,
-        )
+    path = native.save(
+        session.folder.checkpoints,
+        name,
+        session.model.state_dict(),
+        native.optimizer_tensors(session.optimizer, session.model),
+        asdict(progress),
+        session.run.name,
+        session.group,
+    )
+    if session.group.is_main:
         if not _lasts(session.run, name):
             session.passing.append(path)
         session.passing = prune(session.passing, session.run.checkpoint.keep_last)
@@ -244,7 +242,7 @@ def finish(session: Session, progress: Progress) -> dict[str, Any]:
         "seconds": round(progress.seconds, 1),
         "parameters": sum(parameters_by_group(session.model).values()),
         "initial_weights": session.initial_weights,
-        "final_weights": native.hash_tensors(whole(session.model.state_dict())),
+        "final_weights": native.hash_tensors(session.model.state_dict()),
         "final_checkpoint": f"{run.phases[-1].prefix}{run.phases[-1].steps}",
         "data_hash": progress.data_hash,
         "sessions": list(progress.sessions),

@@ -23,12 +23,17 @@ class NonFiniteError(RuntimeError):
 
 @dataclass(frozen=True)
 class StepResult:
-    """Global results of a step: summed loss in nats, loss-bearing tokens, gradient norm, whether its update was skipped."""
+    """Global results of a step: summed loss in nats, loss-bearing tokens, gradient norm, whether its update was skipped.
+
+    `source_losses` and `source_tokens` are the first two by number of the source.
+    """
 
     loss_sum: float
     loss_tokens: int
     gradient_norm: float
     skipped: bool = False
+    source_losses: tuple[float, ...] = ()
+    source_tokens: tuple[int, ...] = ()
 
 
 @contextlib.contextmanager
@@ -49,8 +54,9 @@ def optimisation_step(
     device: torch.device,
     identity: str,
     on_nonfinite: str = "stop",
+    sources: int = 1,
 ) -> StepResult:
-    """Update the weights from this process's `parts` of the global batch.
+    """Update the weights from this process's `parts` of the global batch, whose rows come from so many `sources`.
 
     The gradient is that of (sum of losses over the global batch) / (global count of loss-bearing tokens), whatever the
     number of parts and processes. A loss or gradient that is not finite changes nothing: under `on_nonfinite` "stop" it
@@ -60,16 +66,26 @@ def optimisation_step(
     loss_tokens = int(group.sum(counts).item())
     scale = group.world_size / max(1, loss_tokens)  # DDP averages over processes; this makes it a sum
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    source_sums = torch.zeros(2, sources, dtype=torch.float64, device=device)
     begin_step(optimizer)
-    for number, (batch, targets) in enumerate(parts):
+    for number, part in enumerate(parts):
         with gradients_stay_local(wrapped, stay=number + 1 < len(parts)):
             with autocast(precision, device):
-                loss = wrapped(*tensors(batch, targets, device), view)
+                loss, each = wrapped(*tensors(*part, device), view)
             (loss * scale).backward()
         loss_sum += loss.detach()
+        _add_by_source(source_sums, part, each)
     gradients = [parameter.grad for parameter in wrapped.parameters() if parameter.grad is not None]
     gradient_norm = float(as_whole(torch.nn.utils.get_total_norm(gradients)))
-    result = StepResult(float(group.sum(loss_sum)), loss_tokens, gradient_norm)
+    losses, tokens = group.sum(source_sums).tolist()
+    result = StepResult(
+        float(group.sum(loss_sum)),
+        loss_tokens,
+        gradient_norm,
+        False,
+        tuple(losses),
+        tuple(int(count) for count in tokens),
+    )
     if not math.isfinite(result.loss_sum) or not math.isfinite(result.gradient_norm):
         if on_nonfinite == "skip":
             return replace(result, skipped=True)
@@ -80,3 +96,11 @@ def optimisation_step(
         )
     finish_step(optimizer, gradient_norm, learning_rate, group)
     return result
+
+
+@torch.no_grad()
+def _add_by_source(sums: torch.Tensor, part: tuple[Batch, Targets], each: torch.Tensor) -> None:
+    """Add the losses `each` (N,) of a part's scored positions, and their number, to `sums` (2, sources) float64."""
+    batch, targets = part
+    source = torch.from_numpy(batch.sources[targets.read // batch.tokens.shape[1]]).to(sums.device)
+    sums.index_add_(1, source, torch.stack((each.double(), torch.ones_like(each, dtype=torch.float64))))

@@ -1,6 +1,7 @@
-"""Observers of a run: progress bar, records, TensorBoard. They see numbers and never change them."""
+"""Observers of a run: progress bar, records, heartbeat, trackers. They see numbers and never change them."""
 
 import os
+import socket
 import sys
 import time
 from dataclasses import dataclass, field
@@ -10,31 +11,50 @@ from typing import Any
 from tqdm import tqdm
 
 from ettin_core.foundation.errors import invalid
-from ettin_core.foundation.storage import write_text
+from ettin_core.foundation.storage import write_json, write_text
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.schema import TimingRecord, TrainingRecord
+from ettin_core.training.trackers import Tracker, open_trackers, scalars_of
+
+HEARTBEAT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Where the run stood at a moment."""
+
+    moment: float
+    tokens: int
+    flops: float
 
 
 @dataclass
 class Watch:
-    """Shows progress with rate and time left, appends records, mirrors to TensorBoard when asked."""
+    """Shows progress with rate, MFU and time left, appends records, leaves a sign of life, feeds the trackers.
+
+    `clock` counts tokens by the schedules' clock out of `total_tokens`; `mark` is where the session starts; `seconds` are
+    those of the sessions before. `peak_flops` is that of all processes. A disabled watch only counts seconds.
+    """
 
     folder: RunFolder
     total_tokens: int
-    tokens: int
+    clock: int
+    mark: Mark
     seconds: float
     enabled: bool
-    tensorboard: bool = False
+    peak_flops: float
+    trackers: tuple[str, ...] = ()
     _bar: Any = None
-    _writer: Any = None
-    _mark: tuple[float, int] = field(default=(0.0, 0))
+    _open: list[Tracker] = field(default_factory=list)
+    _beat: float = float("-inf")
+    _mfu: float | None = None
 
     def __enter__(self) -> "Watch":
-        self._mark = (time.perf_counter(), self.tokens)
         if self.enabled:
+            self._open = open_trackers(self.trackers, self.folder, self.mark.tokens)
             self._bar = tqdm(
                 total=self.total_tokens,
-                initial=self.tokens,
+                initial=self.clock,
                 unit="tok",
                 unit_scale=True,
                 desc=self.folder.name,
@@ -42,41 +62,42 @@ class Watch:
                 mininterval=0.2 if sys.stderr.isatty() else 10.0,
                 dynamic_ncols=True,
             )
-            if self.tensorboard:
-                from torch.utils.tensorboard import SummaryWriter
-
-                self._writer = SummaryWriter(str(self.folder.path / "tensorboard"))
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.close()
-        if self._writer is not None:
-            self._writer.close()
+        for tracker in self._open:
+            tracker.close()
 
-    def step(self, tokens: int, loss: float) -> None:
-        """After every step."""
-        if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
-            self._bar.update(tokens - self.tokens)
-        self.tokens = tokens
+    def step(self, clock: int, step: int, loss: float) -> None:
+        """After every step: the bar, and every few seconds the heartbeat, which `experiments.status` reads."""
+        if self._bar is None:
+            return
+        mfu = "" if self._mfu is None else f", MFU {self._mfu:.0%}"
+        self._bar.set_postfix_str(f"loss {loss:.3f}{mfu}", refresh=False)
+        self._bar.update(clock - self.clock)
+        self.clock = clock
+        if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
+            self._beat = time.monotonic()
+            sign = {"time": time.time(), "host": socket.gethostname(), "process": os.getpid(), "step": step}
+            write_json(self.folder.heartbeat_file, sign | {"clock": clock, "of": self.total_tokens})
 
     def record(self, row: TrainingRecord) -> None:
-        """After every logged step; also the run's heartbeat for `experiments.status`."""
-        now = time.perf_counter()
-        then, tokens = self._mark
-        self.seconds += now - then
-        self._mark = (now, row.tokens)
+        """After every logged step."""
+        now = Mark(time.perf_counter(), row.tokens, row.flops)
+        passed = max(now.moment - self.mark.moment, 1e-9)
+        rate, flops = (now.tokens - self.mark.tokens) / passed, (now.flops - self.mark.flops) / passed
+        self.seconds += passed
+        self.mark = now
         if not self.enabled:
             return
-        rate = (row.tokens - tokens) / max(now - then, 1e-9)
+        self._mfu = flops / self.peak_flops
+        timing = TimingRecord(row.step, round(self.seconds, 3), round(rate, 1), round(self._mfu, 4))
         append(self.folder.metrics_file, [row])
-        append(self.folder.timing_file, [TimingRecord(row.step, round(self.seconds, 3), round(rate, 1))])
-        if self._writer is not None:
-            for name in ("loss", "learning_rate", "gradient_norm"):
-                if getattr(row, name) is not None:
-                    self._writer.add_scalar(name, getattr(row, name), row.tokens)
-            self._writer.add_scalar("tokens_per_second", rate, row.tokens)
+        append(self.folder.timing_file, [timing])
+        for tracker in self._open:
+            tracker.log(scalars_of(row, timing), row)
 
 
 def truncate_rows(path: Path, rows: int) -> None:

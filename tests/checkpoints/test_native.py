@@ -162,10 +162,10 @@ def test_another_runs_checkpoint_is_an_error_and_not_passed_over(tmp_path: Path)
 
 
 def test_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "FORMAT", 99)
+    monkeypatch.setattr(native, "WHOLE", 99)
     path = save(tmp_path, 3)
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="has format 99; use one of format 1"):
+    with pytest.raises(ValueError, match="has format 99; use one of 1 or 2"):
         native.load(path)
 
 
@@ -242,3 +242,16 @@ def test_a_kill_at_any_moment_leaves_whole_checkpoints_only(tmp_path: Path) -> N
             assert (checkpoint.model["w"] == checkpoint.state["global_step"]).all()
         steps.append(found[-1].state["global_step"])
     assert min(steps) >= 2 and len(set(steps)) > 1
+
+
+def test_restoring_puts_weights_and_moments_back(tmp_path: Path) -> None:
+    one, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    optimizers = [torch.optim.AdamW(model.parameters()) for model in (one, other)]
+    one(torch.ones(1, 3)).sum().backward()
+    optimizers[0].step()
+    given = native.optimizer_tensors(optimizers[0], one)
+    native.save(tmp_path, "step1", one.state_dict(), given, {"global_step": 1}, "run")
+    native.load(tmp_path / "step1").restore(other, optimizers[1])
+    got = native.optimizer_tensors(optimizers[1], other)
+    assert got.keys() == given.keys() and all(same_bytes(got[name], given[name]) for name in given)
+    assert hash_tensors(other.state_dict()) == hash_tensors(one.state_dict())

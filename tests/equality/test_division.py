@@ -1,6 +1,7 @@
 """FSDP2 over two real processes, and recomputed activations, give the run that one process gives; checkpoints fit either."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,6 @@ import torch
 from ettin_core.checkpoints import native
 from ettin_core.data.corpus import Corpus
 from ettin_core.records.folders import RunFolder
-from ettin_core.training.placement import whole
 from tests.runs import PLACEMENT, final_state, tiny_run, train_tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,24 +26,27 @@ from ettin_core.records.folders import RunFolder
 from ettin_core.training.loop import train
 from tests.runs import PLACEMENT, tiny_run
 if __name__ == "__main__":
-    corpus, root, stop = Corpus(Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3]) or None
+    corpus, root, stop, parallel = Corpus(Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3]) or None, sys.argv[4]
     for member in ("encoder", "decoder"):
         run = tiny_run(corpus, member)
-        placement = replace(PLACEMENT, parallel="fsdp", micro_rows=2, recompute=member == "encoder")
+        placement = replace(PLACEMENT, parallel=parallel, micro_rows=2, recompute=member == "encoder")
         train(run, RunFolder(root / run.name), corpus, placement, join("gloo"), stop_after=stop)
     leave()
 """
 
 
-def on_two_processes(corpus: Corpus, root: Path, stop_after: int = 0) -> None:
-    """Train encoder and decoder under torchrun with FSDP2."""
+def on_two_processes(corpus: Corpus, root: Path, stop_after: int = 0, parallel: str = "fsdp") -> None:
+    """Train encoder and decoder under torchrun."""
     root.mkdir(parents=True, exist_ok=True)
     script = root / "child.py"
     script.write_text(CHILD)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, str(corpus.folder), str(root), str(stop_after)], env=environment, capture_output=True, text=True
+        [*command, str(corpus.folder), str(root), str(stop_after), parallel],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -62,6 +65,11 @@ def assert_same_run(left: RunFolder, right: RunFolder) -> None:
         assert one.gradient_norm == pytest.approx(other.gradient_norm, rel=1e-3)
     ours, theirs = weights(left), weights(right)
     assert all((ours[name] - theirs[name]).abs().max() < 2e-4 for name in ours)
+
+
+def formats(folder: RunFolder) -> dict[str, int]:
+    """How each checkpoint of a run is written."""
+    return {path.name: native.check(path)["format"] for path in native.ordered(folder.checkpoints)}
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +92,18 @@ def test_saved_on_two_resumed_on_one_and_the_reverse(
     corpus: Corpus, alone: dict[str, RunFolder], tmp_path: Path
 ) -> None:
     on_two_processes(corpus, tmp_path / "two-one", stop_after=8)
+    shutil.copytree(tmp_path / "two-one", tmp_path / "two-two")
     for member, folder in alone.items():
+        divided = RunFolder(tmp_path / "two-one" / folder.name)
+        assert formats(divided) == {"step0": native.SHARDED, "step4": native.SHARDED, "step8": native.SHARDED}
         assert_same_run(folder, train_tiny(tiny_run(corpus, member), tmp_path / "two-one", corpus))
+        assert formats(divided)["step12"] == native.WHOLE
+    on_two_processes(corpus, tmp_path / "two-two", parallel="ddp")
     for member in alone:
         train_tiny(tiny_run(corpus, member), tmp_path / "one-two", corpus, stop_after=8)
     on_two_processes(corpus, tmp_path / "one-two")
     for folder in alone.values():
+        assert_same_run(folder, RunFolder(tmp_path / "two-two" / folder.name))
         assert_same_run(folder, RunFolder(tmp_path / "one-two" / folder.name))
 
 
@@ -100,8 +114,3 @@ def test_recomputed_activations_change_nothing(corpus: Corpus, alone: dict[str, 
         assert {key: value for key, value in final_state(again).items() if key != "state"} == {
             key: value for key, value in final_state(folder).items() if key != "state"
         }
-
-
-def test_whole_tensors_stay_what_they_are() -> None:
-    tensors = {"a": torch.arange(3.0)}
-    assert whole(tensors)["a"] is tensors["a"]

@@ -22,6 +22,11 @@ def example(rows: int, width: int = 16, vocabulary: int = 50, scale: float = 1.0
     return states, weight, bias, labels
 
 
+def total(*tensors: torch.Tensor) -> torch.Tensor:
+    """The sum alone."""
+    return summed_cross_entropy(*tensors)[0]  # type: ignore[arg-type]
+
+
 def reference(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """What it must equal."""
     return F.cross_entropy(F.linear(states, weight, bias), labels, reduction="sum")
@@ -34,7 +39,7 @@ def gradients(value: torch.Tensor, tensors: Tensors, scale: float = 1.0) -> list
 
 def check_equal(tensors: Tensors, scale: float = 1.0) -> None:
     """Value and all gradients equal torch's, to fp32 rounding."""
-    ours, theirs = summed_cross_entropy(*tensors), reference(*tensors)
+    ours, theirs = total(*tensors), reference(*tensors)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     for one, other in zip(gradients(ours, tensors, scale), gradients(theirs, tensors, scale), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
@@ -67,7 +72,7 @@ def test_every_label_may_be_the_same() -> None:
 
 def test_large_logits_do_not_overflow() -> None:
     tensors = example(9, scale=200.0)
-    ours = summed_cross_entropy(*tensors)
+    ours = total(*tensors)
     assert torch.isfinite(ours)
     torch.testing.assert_close(ours, reference(*tensors), rtol=1e-5, atol=1e-5)
     assert all(torch.isfinite(gradient).all() for gradient in gradients(ours, tensors))
@@ -75,7 +80,7 @@ def test_large_logits_do_not_overflow() -> None:
 
 def test_zero_positions_give_exactly_zero() -> None:
     tensors = example(0)
-    value = summed_cross_entropy(*tensors)
+    value = total(*tensors)
     assert value.item() == 0.0
     states, weight, bias = gradients(value, tensors)
     assert states.shape == (0, 16) and not weight.any() and not bias.any()
@@ -83,40 +88,40 @@ def test_zero_positions_give_exactly_zero() -> None:
 
 def test_the_sum_over_parts_is_the_sum() -> None:
     states, weight, bias, labels = example(40)
-    parts = [summed_cross_entropy(states[i : i + 10], weight, bias, labels[i : i + 10]) for i in range(0, 40, 10)]
-    torch.testing.assert_close(sum(parts), summed_cross_entropy(states, weight, bias, labels), rtol=1e-6, atol=0.0)
+    parts = [total(states[i : i + 10], weight, bias, labels[i : i + 10]) for i in range(0, 40, 10)]
+    torch.testing.assert_close(sum(parts), total(states, weight, bias, labels), rtol=1e-6, atol=0.0)
 
 
 def test_a_uniform_guess_costs_log_of_the_vocabulary() -> None:
     states, weight, bias, labels = example(8)
-    value = summed_cross_entropy(states, torch.zeros_like(weight), torch.zeros_like(bias), labels)
+    value = total(states, torch.zeros_like(weight), torch.zeros_like(bias), labels)
     torch.testing.assert_close(value, 8 * torch.tensor(50.0).log(), rtol=1e-6, atol=0.0)
 
 
 def test_inputs_are_left_as_they_were() -> None:
     tensors = example(9)
     before = [tensor.detach().clone() for tensor in tensors]
-    gradients(summed_cross_entropy(*tensors), tensors)
+    gradients(total(*tensors), tensors)
     assert all(torch.equal(one, other) for one, other in zip(tensors, before, strict=True))
 
 
 def test_gradients_agree_with_finite_differences() -> None:
     tensors = example(3, width=2, vocabulary=4)
-    exact = gradients(summed_cross_entropy(*tensors), tensors)
+    exact = gradients(total(*tensors), tensors)
     for number, gradient in enumerate(exact):
         for place in range(gradient.numel()):
             values = []
             for step in (1e-2, -1e-2):
                 moved = [tensor.detach().clone() for tensor in tensors]
                 moved[number].view(-1)[place] += step
-                values.append(summed_cross_entropy(moved[0], moved[1], moved[2], moved[3]).item())
+                values.append(total(moved[0], moved[1], moved[2], moved[3]).item())
             assert (values[0] - values[1]) / 2e-2 == pytest.approx(gradient.view(-1)[place].item(), abs=1e-3)
 
 
 def test_bf16_autocast_stays_within_its_precision() -> None:
     tensors = example(64, width=32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        ours = summed_cross_entropy(*tensors)
+        ours = total(*tensors)
     assert ours.dtype == torch.float32
     exact = reference(*tensors)
     torch.testing.assert_close(ours, exact, rtol=2**-8, atol=0.0)
@@ -128,22 +133,31 @@ def test_bf16_autocast_stays_within_its_precision() -> None:
 def test_autocast_really_computes_in_bf16() -> None:
     tensors = example(64, width=32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        ours = summed_cross_entropy(*tensors)
+        ours = total(*tensors)
         theirs = F.cross_entropy(F.linear(tensors[0], tensors[1]).float() + tensors[2], tensors[3], reduction="sum")
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-    assert ours.item() != summed_cross_entropy(*tensors).item()
+    assert ours.item() != total(*tensors).item()
 
 
 def test_bf16_states_get_bf16_gradients() -> None:
     states, weight, bias, labels = example(9)
     low = states.detach().bfloat16().requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = summed_cross_entropy(low, weight, bias, labels)
+        value = total(low, weight, bias, labels)
     assert torch.autograd.grad(value, low)[0].dtype == torch.bfloat16
 
 
 def test_nothing_is_kept_when_no_gradient_is_wanted() -> None:
     states, weight, bias, labels = (tensor.detach() for tensor in example(9))
-    value = summed_cross_entropy(states, weight, bias, labels)
+    value = total(states, weight, bias, labels)
     assert not value.requires_grad
     torch.testing.assert_close(value, reference(states, weight, bias, labels), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 10, 1024, 1500])
+def test_each_position_has_its_own_loss(rows: int) -> None:
+    states, weight, bias, labels = example(rows)
+    value, each = summed_cross_entropy(states, weight, bias, labels)
+    expected = F.cross_entropy(F.linear(states, weight, bias), labels, reduction="none")
+    torch.testing.assert_close(each, expected.detach(), rtol=1e-5, atol=1e-5)
+    assert not each.requires_grad and value.requires_grad

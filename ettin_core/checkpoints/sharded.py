@@ -1,0 +1,75 @@
+"""A state divided over processes, on disk: torch's distributed checkpoint (DCP) with one safetensors file per process.
+
+No process ever holds the whole, and nothing is pickled: where a piece belongs stands in the header of its file. Whoever
+reads may be divided otherwise or not at all. A file of whole tensors is the special case of one piece each, so `read_into`
+reads it too.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.tensor import DTensor
+
+from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.foundation.storage import hash_file
+
+
+def is_divided(tensors: dict[str, torch.Tensor]) -> bool:
+    """Whether processes hold a part each."""
+    return any(isinstance(tensor, DTensor) for tensor in tensors.values())
+
+
+def write(folder: Path, tensors: dict[str, torch.Tensor], group: ProcessGroup) -> dict[str, str]:
+    """Write this process's part of every tensor; all must call it. Returns the sha256 of every process's file by name."""
+    with _plainly():
+        dcp.save(tensors, storage_writer=dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True))
+    own = {file.name: hash_file(file) for file in folder.glob(f"shard-{group.rank + 1:05d}-*.safetensors")}
+    return {name: value for part in group.gather(own) for name, value in part.items()}
+
+
+def read_into(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Fill tensors, divided or not, in place; every process of the group must call it, and reads only its parts.
+
+    Raises RuntimeError for a name and ValueError for a shape that the files do not have.
+    """
+    with _plainly():
+        dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(folder)))
+
+
+def read(folder: Path, wanted: Callable[[str], bool]) -> dict[str, torch.Tensor]:
+    """The tensors whose names are wanted, whole and on the CPU; one process alone may ask."""
+    tensors = {name: torch.empty(size, dtype=dtype) for name, (size, dtype) in contents(folder).items() if wanted(name)}
+    with _plainly():
+        dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(folder)), no_dist=True)
+    return tensors
+
+
+def contents(folder: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Shape of the whole and type of every tensor in the files of a folder."""
+    stored = dcp.HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    return {
+        name: (tensor.size, tensor.properties.dtype)
+        for name, tensor in stored.items()
+        if isinstance(tensor, TensorStorageMetadata)
+    }
+
+
+@contextlib.contextmanager
+def _plainly() -> Iterator[None]:
+    """Raise a process's failure as itself on every process, and let a single process pass without a warning.
+
+    DCP's own CheckpointException is no Exception: nobody would clean up after it, or know a full disk.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        try:
+            yield
+        except CheckpointException as error:
+            cause, _ = next(iter(error.failures.values()))
+            raise cause from error

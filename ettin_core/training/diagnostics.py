@@ -1,0 +1,89 @@
+"""What is looked at now and then while a model trains: how far an update moves the weights, how large attention grows.
+
+Diagnostics are computed beside a step and never change it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ettin_core.data.loader import Batch
+from ettin_core.model.accounting import parameter_group
+from ettin_core.model.config import View
+from ettin_core.model.logit_probe import LogitProbe
+from ettin_core.model.transformer import Transformer
+from ettin_core.objectives.targets import Targets
+from ettin_core.training.learner import tensors
+from ettin_core.training.placement import as_whole
+from ettin_core.training.step import autocast
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The largest attention logit of each layer on the first row of a batch, and the size of its update by group."""
+
+    attention_logits: list[float]
+    update_ratios: dict[str, float]
+
+
+def diagnose(
+    wrapped: nn.Module,
+    model: Transformer,
+    part: tuple[Batch, Targets],
+    view: View,
+    precision: str,
+    device: torch.device,
+) -> Callable[[], Diagnosis]:
+    """To be called before a step whose first part is `part`; what it returns is called after it, by all processes.
+
+    In between, a copy of the weights (under FSDP of each process's part) is held.
+    """
+    with autocast(precision, device):
+        logits = attention_logits(wrapped, model, part, view, device)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    return lambda: Diagnosis(logits, update_ratios(model, before))
+
+
+@torch.no_grad()
+def update_ratios(model: nn.Module, before: dict[str, torch.Tensor]) -> dict[str, float]:
+    """|weights after - before| / |weights before| by group of parameters, 2-norms; all processes must call it.
+
+    About 1e-3 is healthy for the matrices of a model in the middle of its training (a rule of thumb).
+    """
+    moved: dict[str, float] = {}
+    weight: dict[str, float] = {}
+    for name, parameter in model.named_parameters():
+        group = parameter_group(name)
+        moved[group] = moved.get(group, 0.0) + _square(parameter - before[name])
+        weight[group] = weight.get(group, 0.0) + _square(before[name])
+    return {group: (moved[group] / weight[group]) ** 0.5 if weight[group] else 0.0 for group in sorted(moved)}
+
+
+def _square(tensor: torch.Tensor) -> float:
+    return float(as_whole(torch.linalg.vector_norm(tensor, dtype=torch.float64))) ** 2
+
+
+@torch.no_grad()
+def attention_logits(
+    wrapped: nn.Module, model: Transformer, part: tuple[Batch, Targets], view: View, device: torch.device
+) -> list[float]:
+    """The largest attention logit of each layer on the first row of a batch, as the objective shows it to the model.
+
+    Under DDP and FSDP all processes must call it; each gets the answer for the first row of its own part.
+    """
+    batch, targets = part
+    first = Batch(batch.tokens[:1], batch.documents[:1], batch.positions[:1], batch.rows[:1], batch.sources[:1])
+    inside = targets.read < batch.tokens.shape[1]
+    model.probe = LogitProbe()
+    training = wrapped.training
+    wrapped.eval()  # no dropout, so that no stream of random numbers moves
+    try:
+        wrapped(
+            *tensors(first, Targets(targets.inputs[:1], targets.read[inside], targets.labels[inside]), device), view
+        )
+        return [float(value) for value in model.probe.largest]
+    finally:
+        model.probe = None
+        wrapped.train(training)

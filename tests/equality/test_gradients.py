@@ -1,0 +1,93 @@
+"""Two processes, DDP or FSDP2, take the gradient that one process takes, however unevenly the loss lies (invariant 4)."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ettin_core.data.batches import BatchSchedule
+from ettin_core.data.corpus import Corpus
+from ettin_core.data.loader import Batch, Loader
+from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.model.transformer import Transformer
+from ettin_core.objectives.targets import OBJECTIVES, Masking, Targets, Vocabulary
+from ettin_core.training.learner import Learner
+from ettin_core.training.placement import as_whole, divide
+from ettin_core.training.run import PARALLEL, PlacementConfig
+from ettin_core.training.step import optimisation_step
+from tests.runs import tiny_run
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = 8
+CASES = {"mlm, none": ("encoder", 0), "mlm, one": ("encoder", 1), "clm, one": ("decoder", 1), "clm": ("decoder", None)}
+CHILD = """
+import sys
+from pathlib import Path
+from safetensors.torch import save_file
+from ettin_core.data.corpus import Corpus
+from ettin_core.foundation.distributed import join, leave
+from tests.equality.test_gradients import CASES, PARALLEL, gradients
+
+if __name__ == "__main__":
+    group, corpus = join("gloo"), Corpus(Path(sys.argv[1]))
+    for parallel in PARALLEL:
+        for case in CASES:
+            found = gradients(case, corpus, group, parallel)
+            if group.is_main:
+                save_file(found, Path(sys.argv[2]) / f"{parallel}, {case}")
+    leave()
+"""
+
+
+def scored(batch: Batch, targets: Targets, rest: int | None) -> Targets:
+    """Of the second half of a batch's rows, which are the second process's, only `rest` positions are scored."""
+    if rest is None:
+        return targets
+    first_half = batch.rows[targets.read // batch.tokens.shape[1]] % ROWS < ROWS // 2
+    keep = first_half | ((~first_half).cumsum() <= rest)
+    return Targets(targets.inputs, targets.read[keep], targets.labels[keep])
+
+
+def gradients(case: str, corpus: Corpus, group: ProcessGroup, parallel: str = "ddp") -> dict[str, torch.Tensor]:
+    """Whole gradients of one step in which each process takes its share of the same rows, nearly all of them masked."""
+    member, rest = CASES[case]
+    run = tiny_run(corpus, member)
+    model = Transformer(run.model, 3)
+    wrapped = divide(Learner(model), PlacementConfig(device="cpu", parallel=parallel), group, torch.device("cpu"))
+    batch = Loader(corpus, 128, BatchSchedule(ROWS), 1, "test").batch(0, group.rank, group.world_size)
+    vocabulary = Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special)
+    targets = scored(batch, OBJECTIVES[run.objective.name](batch, vocabulary, Masking(0.95), 7), rest)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    view, device = run.phases[0].view(run.direction), torch.device("cpu")
+    optimisation_step(wrapped, optimizer, [(batch, targets)], view, 0.0, "fp32", group, device, "test")
+    return {name: as_whole(one.grad).clone() for name, one in model.named_parameters() if one.grad is not None}
+
+
+@pytest.fixture(scope="module")
+def together(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The gradients that two processes took, one file for each way to divide and each case."""
+    folder = tmp_path_factory.mktemp("gradients")
+    script = folder / "child.py"
+    script.write_text(CHILD)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(corpus.folder), str(folder)], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.parametrize("parallel", PARALLEL)
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_take_the_gradient_of_one(case: str, parallel: str, corpus: Corpus, together: Path) -> None:
+    alone, found = gradients(case, corpus, ProcessGroup()), load_file(together / f"{parallel}, {case}")
+    assert alone.keys() == found.keys()
+    differences = {name: float((found[name] - one).norm() / one.norm()) for name, one in alone.items()}
+    assert max(differences.values()) < 1e-6, max(differences, key=differences.__getitem__)
+    whole, expected = (torch.cat([one[name].flatten() for name in alone]) for one in (found, alone))
+    assert float((whole - expected).norm()) < 3e-7 * float(expected.norm())

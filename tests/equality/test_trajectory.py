@@ -1,0 +1,89 @@
+"""Fifty steps of two processes, DDP or FSDP2, lose what one process loses, though one of them scores next to nothing."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ettin_core.data.corpus import Corpus
+from ettin_core.data.loader import Batch
+from ettin_core.objectives import targets as objectives
+from ettin_core.objectives.targets import Masking, Targets, Vocabulary, mlm
+from ettin_core.records.folders import RunFolder
+from ettin_core.training.phases import PhaseRecipe
+from ettin_core.training.run import PARALLEL, RunConfig
+from tests.runs import PLACEMENT, tiny_run, train_tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS, STEPS, CONTEXT = 8, 50, 64
+CHILD = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from ettin_core.data.corpus import Corpus
+from ettin_core.foundation.distributed import join, leave
+from ettin_core.records.folders import RunFolder
+from ettin_core.training.loop import train
+from tests.equality.test_trajectory import EVERY_STEP, PARALLEL, fifty_steps, objectives, uneven_mlm
+
+if __name__ == "__main__":
+    objectives.OBJECTIVES["mlm"] = uneven_mlm
+    corpus = Corpus(Path(sys.argv[1]))
+    run = fifty_steps(corpus)
+    for parallel in PARALLEL:
+        folder = RunFolder(Path(sys.argv[2]) / parallel / run.name)
+        train(run, folder, corpus, replace(EVERY_STEP, parallel=parallel), join("gloo"))
+    leave()
+"""
+EVERY_STEP = replace(PLACEMENT, log_every=1)
+
+
+def uneven_mlm(batch: Batch, vocabulary: Vocabulary, masking: Masking, key: int) -> Targets:
+    """MLM whose second half of the rows, the second process's, has one scored position every other step, else none."""
+    made = mlm(batch, vocabulary, masking, key)
+    step, row = divmod(batch.rows[made.read // batch.tokens.shape[1]], ROWS)
+    rest = row >= ROWS // 2
+    keep = ~rest | ((rest.cumsum() == 1) & (step % 2 == 0))
+    return Targets(made.inputs, made.read[keep], made.labels[keep])
+
+
+def fifty_steps(corpus: Corpus) -> RunConfig:
+    """The tiny encoder in one phase that masks most tokens."""
+    phases = {"pretrain": PhaseRecipe(1.0, CONTEXT, ROWS, "step", warmup_share=0.1, mask_rate=0.8)}
+    run = tiny_run(corpus)
+    return replace(run, recipe=replace(run.recipe, tokens=STEPS * ROWS * CONTEXT, phases=phases))
+
+
+@pytest.fixture(scope="module")
+def together(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of runs by two processes, one for each way to divide."""
+    folder = tmp_path_factory.mktemp("trajectory")
+    script = folder / "child.py"
+    script.write_text(CHILD)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(corpus.folder), str(folder)], env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The same run by one process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(objectives.OBJECTIVES, "mlm", uneven_mlm)
+        return train_tiny(fifty_steps(corpus), tmp_path_factory.mktemp("alone"), corpus, placement=EVERY_STEP)
+
+
+@pytest.mark.parametrize("parallel", PARALLEL)
+def test_fifty_steps_lose_the_same(parallel: str, alone: RunFolder, together: Path) -> None:
+    one, two = alone.training(), RunFolder(together / parallel / alone.name).training()
+    assert len(one) == len(two) == STEPS
+    assert [row.loss_tokens for row in one] == [row.loss_tokens for row in two]
+    assert one[-1].loss < one[0].loss - 0.5, "something was learnt"
+    assert [row.loss for row in two] == pytest.approx([row.loss for row in one], rel=1e-4)
