@@ -10,7 +10,7 @@ from ettin_core.training.phases import RecipeConfig
 from ettin_core.training.run import PlacementConfig
 from experiments.door import entry
 from experiments.dry_run import describe
-from experiments.forecast import forecast
+from experiments.forecast import Machine, forecast
 from experiments.requests import Conversion, MemberConfig, open_run
 from experiments.train import train_run
 
@@ -29,7 +29,7 @@ class ConvertRequest:
     seed: int
     checkpoint: CheckpointConfig
     dry_run: bool
-    tokens_per_second: float | None
+    machine: Machine
     runs_dir: str
     corpora_dir: str
 
@@ -44,7 +44,7 @@ def main(request: ConvertRequest) -> None:
     run = Conversion(member, request.recipe, request.budget, request.seed, request.checkpoint).of(parent, folder)
     corpus = Corpus(Path(request.corpora_dir) / run.corpus)
     if request.dry_run:
-        print(describe(forecast(run, request.placement, corpus, request.tokens_per_second)))
+        print(describe(forecast(run, request.placement, corpus, request.machine)))
     else:
         print(f"run {train_run(run, corpus, request.placement, request.runs_dir, folder.path.parent).path}")
 

@@ -6,7 +6,8 @@ from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.plan import make_plan
 from ettin_core.foundation.errors import UserError
-from experiments.forecast import UNKNOWN, Checkpoints, Forecast, Memory, PhaseForecast, forecast
+from ettin_core.training.memory import Memory
+from experiments.forecast import UNKNOWN, Checkpoints, Forecast, PhaseForecast, forecast
 from experiments.requests import TrainRequest
 
 BYTES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
@@ -22,7 +23,7 @@ def dry_run(request: TrainRequest) -> str:
         run = request.parts.planned(request.member, request.data.vocab_size, UNKNOWN, UNKNOWN)
     else:
         run = request.parts.run(request.member, corpus)
-    return describe(forecast(run, request.placement, corpus, request.tokens_per_second), reason)
+    return describe(forecast(run, request.placement, corpus, request.machine), reason)
 
 
 def find_corpus(data: DataConfig, corpora: Path) -> tuple[Corpus | None, str]:
@@ -124,9 +125,10 @@ def _checkpoints(kept: Checkpoints, every: int) -> str:
 def _duration(plan: Forecast) -> str:
     rate = plan.throughput
     if rate is None:
-        return f"unknown: no rate was measured for size {plan.run.size}; give tokens_per_second="
-    hours = rate.gpu_hours(sum(phase.text_tokens for phase in plan.phases))
-    return f"{hours:,.4g} hours of one GPU at {rate.tokens_per_second:,.0f} tokens/s each: {rate.source}"
+        return f"unknown: no rate was measured for size {plan.run.size}; give machine.tokens_per_second="
+    hours, gpus = rate.gpu_hours(sum(phase.text_tokens for phase in plan.phases)), plan.machine.gpus
+    wall = f"{hours / gpus:,.4g} hours on {gpus} GPUs, " if gpus > 1 else ""
+    return f"{wall}{hours:,.4g} GPU-hours at {rate.tokens_per_second:,.0f} tokens/s of each: {rate.source}"
 
 
 def _unchecked(plan: Forecast) -> str:

@@ -9,11 +9,12 @@ import torch
 from ettin_core.data.batches import BatchSchedule
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import ProcessGroup
-from ettin_core.model.accounting import FlopCounter, activation_bytes, parameter_count, parameters_by_group
+from ettin_core.foundation.errors import invalid
+from ettin_core.model.accounting import FlopCounter, parameter_count, parameters_by_group
 from ettin_core.model.transformer import Transformer
-from ettin_core.objectives.loss import CHUNK_ROWS
 from ettin_core.objectives.targets import MASKED
 from ettin_core.training.books import document_lengths
+from ettin_core.training.memory import FP32, Memory, check_memory, estimate_memory
 from ettin_core.training.phases import Phase
 from ettin_core.training.run import PlacementConfig, RunConfig
 from ettin_core.training.session import check_fit
@@ -22,24 +23,6 @@ from experiments.throughput import Throughput, throughput
 UNKNOWN = "not prepared"  # name and fingerprint of a corpus that a run is planned on before there is one
 SPECIAL_SHARE = 0.02  # of the tokens, assumed where there is no corpus to look at
 SAMPLED_STEPS, SAMPLED_ROWS = 8, 16  # rows looked at where there is one: so many steps, so many rows of each
-FP32, BF16 = 4, 2  # bytes
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes of one GPU at the peak of a step: an estimate. See `estimate_memory`."""
-
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
-    loss: int
-    rows: int
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.loss
 
 
 @dataclass(frozen=True)
@@ -86,35 +69,62 @@ class Forecast:
     phases: tuple[PhaseForecast, ...]
     checkpoints: Checkpoints
     throughput: Throughput | None
+    machine: "Machine"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run is planned for: GPUs (or processes), the memory of one in GiB (None: any), tokens per second of one."""
+
+    gpus: int = 1
+    memory_gib: float | None = None
+    tokens_per_second: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.gpus < 1:
+            raise invalid("machine.gpus", self.gpus, "is not positive", "use 1 or more")
+        if self.memory_gib is not None and not self.memory_gib > 0:
+            raise invalid("machine.memory_gib", self.memory_gib, "is not positive", "use e.g. 80, or null")
 
 
 def forecast(
-    run: RunConfig, placement: PlacementConfig, corpus: Corpus | None = None, tokens_per_second: float | None = None
+    run: RunConfig, placement: PlacementConfig, corpus: Corpus | None = None, machine: Machine | None = None
 ) -> Forecast:
     """The numbers of a run, on its corpus where there is one.
 
     Raises ValueError for everything that would be refused at the start of training and can be known here. The device is
     not looked for: what will run on a GPU can be planned without one.
     """
-    placement = replace(placement, device="auto")
+    placement, machine = replace(placement, device="auto"), machine or Machine()
+    for rows in {rows for phase in run.phases for rows in phase.batches.sizes}:
+        placement.micro_batches(rows, machine.gpus)
     if corpus is not None:
-        check_fit(run, corpus, placement, ProcessGroup())
-    rate = throughput(run.size, tokens_per_second)
+        check_fit(run, corpus, placement, ProcessGroup(world_size=machine.gpus))
+    if machine.memory_gib is not None:
+        check_memory(run, placement, machine.gpus, int(machine.memory_gib * 2**30))
+    rate = throughput(run.size, machine.tokens_per_second)
     with torch.device("meta"):
         parameters = parameters_by_group(Transformer(run.model))
-    phases = tuple(_phase(run, phase, placement, corpus, rate) for phase in run.phases)
-    return Forecast(run, corpus.name if corpus else None, parameters, phases, checkpoints(run), rate)
+    phases = tuple(_phase(run, phase, placement, corpus, machine, rate) for phase in run.phases)
+    return Forecast(run, corpus.name if corpus else None, parameters, phases, checkpoints(run), rate, machine)
 
 
 def _phase(
-    run: RunConfig, phase: Phase, placement: PlacementConfig, corpus: Corpus | None, rate: Throughput | None
+    run: RunConfig,
+    phase: Phase,
+    placement: PlacementConfig,
+    corpus: Corpus | None,
+    machine: Machine,
+    rate: Throughput | None,
 ) -> PhaseForecast:
     rows, lengths, special = _sample(run, phase, corpus)
     masked = run.objective.name in MASKED
     text = int(lengths.sum())
     scored = round((text - special) * phase.mask_rate) if masked else text - len(lengths)
     batches = phase.rows / rows  # how many times the sample the phase is
-    micro_rows = phase.batch_rows // placement.micro_batches(phase.batch_rows, 1)
+    micro_rows = phase.batch_rows // machine.gpus // placement.micro_batches(phase.batch_rows, machine.gpus)
+    shards = machine.gpus if placement.parallel == "fsdp" else 1
+    share = scored / (rows * phase.context)
     return PhaseForecast(
         phase.name,
         phase.context,
@@ -129,7 +139,7 @@ def _phase(
         rope_bases=(phase.rope_base_global, phase.rope_base_local),
         knots=tuple((point, factor * phase.learning_rate) for point, factor in phase.schedule.knots()),
         repeats=phase.loader(corpus, run.seeds.order).repeats(phase.rows) if corpus else None,
-        memory=estimate_memory(run, micro_rows, phase.context, scored / (rows * phase.context)),
+        memory=estimate_memory(run, micro_rows, phase.context, share, shards, placement.recompute),
         gpu_hours=rate.gpu_hours(text * batches) if rate else None,
     )
 
@@ -151,36 +161,6 @@ def _sample(run: RunConfig, phase: Phase, corpus: Corpus | None) -> tuple[int, n
     special = sum(int(np.isin(batch.tokens[batch.real], corpus.tokenizer.special.ids).sum()) for batch in batches)
     rows = sum(len(batch.rows) for batch in batches)
     return rows, np.concatenate([document_lengths(batch) for batch in batches]), special
-
-
-def estimate_memory(run: RunConfig, rows: int, context: int, scored_share: float) -> Memory:
-    """Memory of one GPU that holds the whole model, with micro-batches of `rows` x `context` tokens: an estimate.
-
-    P parameters, V vocabulary, H hidden; b = 2 bytes under bf16, else 4; n = rows x context tokens, s of them scored:
-
-    weights      4 P (fp32), and 2 P for the bf16 copies that autocast keeps
-    gradients    4 P
-    optimizer    8 P (two fp32 moments)
-    activations  n x `accounting.activation_bytes`, and 4 x 4 n H around the layers (embedding, two norms, result)
-    loss         s x (12 + 3 b) H (head), a chunk of logits and its gradient c V (4 + b), and 4 V H (gradient of the
-                 output matrix before it joins the others); c = min(s, objectives.loss.CHUNK_ROWS)
-
-    It is that of eager execution: torch.compile keeps less. The framework's own memory (about 1 GiB), fragmentation, the
-    buckets of DDP (4 P with several processes) and the dense masks of the sdpa and reference backends are left out.
-    """
-    model, tokens = run.model, rows * context
-    operand = BF16 if run.precision == "bf16" else FP32
-    parameters, hidden, vocabulary = parameter_count(model), model.hidden_size, model.vocab_size
-    scored = round(tokens * scored_share)
-    chunk = min(scored, CHUNK_ROWS["cuda"])
-    return Memory(
-        weights=FP32 * parameters + (BF16 * parameters if operand == BF16 else 0),
-        gradients=FP32 * parameters,
-        optimizer=2 * FP32 * parameters,
-        activations=tokens * (activation_bytes(model, operand) + 4 * FP32 * hidden),
-        loss=scored * (12 + 3 * operand) * hidden + chunk * vocabulary * (FP32 + operand) + FP32 * vocabulary * hidden,
-        rows=rows,
-    )
 
 
 def checkpoints(run: RunConfig) -> Checkpoints:

@@ -19,7 +19,7 @@ from ettin_core.foundation.structures import build
 from ettin_core.pairs.audit import NOT_MATCHED, Certificate, audit
 from ettin_core.training.run import PlacementConfig, RunConfig
 from experiments.door import CONFIGURATIONS, RunStopped, entry, to_plain
-from experiments.forecast import UNKNOWN, forecast
+from experiments.forecast import UNKNOWN, Machine, forecast
 from experiments.plan_table import Cell, cell_of, notes, table, to_csv
 from experiments.requests import TrainingParts
 from experiments.study import CONVERSIONS, StudyRequest, conversion_of
@@ -34,7 +34,7 @@ class PlanRequest(StudyRequest):
 
     sizes: tuple[str, ...]
     micro_tokens: int
-    tokens_per_second: float | None
+    machine: Machine
     out: str
     figure: bool
 
@@ -120,7 +120,7 @@ def cells_of(plan: SizePlan, request: PlanRequest) -> list[Cell]:
     """The cells of a size, member by member."""
     cells = []
     for run in plan.runs.values():
-        told = forecast(run, PlacementConfig(), tokens_per_second=request.tokens_per_second)
+        told = forecast(run, PlacementConfig(), machine=request.machine)
         cells += [cell_of(run, phase, request.micro_tokens) for phase in told.phases]
     return cells
 

@@ -5,8 +5,9 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
+from ettin_core.training.memory import estimate_memory
 from ettin_core.training.run import RunConfig
-from experiments.forecast import PhaseForecast, estimate_memory
+from experiments.forecast import PhaseForecast
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def notes(cells: list[Cell]) -> list[str]:
         f"{len(cells)} cells: {amount(tokens)} tokens, {flops:.3g} FLOPs, {total}.",
         "Scored: loss-bearing tokens. FLOPs take rows that one document fills, the most that attention can cost. GiB: memory",
         "of one GPU, an estimate (experiments/forecast.py). GPU-hours: at the rates of conf/throughput.csv, those of the",
-        "published system on H100, one for both members and all phases, unless tokens_per_second is given.",
+        "published system on H100, one for both members and all phases, unless machine.tokens_per_second is given.",
         "Not checked without a corpus: passes over its sources, and padding, which packing=off has: its numbers are bounds.",
     ]
 

@@ -17,6 +17,7 @@ from ettin_core.optim.build import OptimizerConfig
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.phases import RecipeConfig
 from ettin_core.training.run import Parent, PlacementConfig, RunConfig, Seeds
+from experiments.forecast import Machine
 from experiments.refusals import check_plan
 from experiments.sizes import SizeConfig
 
@@ -82,7 +83,7 @@ class TrainRequest:
     precision: str
     checkpoint: CheckpointConfig
     dry_run: bool
-    tokens_per_second: float | None
+    machine: Machine
     runs_dir: str
     corpora_dir: str
 

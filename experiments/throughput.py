@@ -30,7 +30,7 @@ def throughput(size: str, stated: float | None) -> Throughput | None:
     if stated is not None:
         if not 0 < stated < float("inf"):
             raise invalid(
-                "tokens_per_second", stated, "is not a rate", "give the tokens of one GPU in a second, or null"
+                "machine.tokens_per_second", stated, "is not a rate", "give the tokens of one GPU in a second, or null"
             )
         return Throughput(stated, "as given")
     with TABLE.open(newline="") as file:

@@ -11,7 +11,7 @@ import torch
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.feed import feed
 from ettin_core.data.loader import Batch, Loader
-from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.randomness import derive
 from ettin_core.foundation.storage import locked
 from ettin_core.objectives.targets import OBJECTIVES, Masking, Targets, mask_key
@@ -19,6 +19,7 @@ from ettin_core.records.folders import RunFolder
 from ettin_core.training.books import Progress, account, training_row
 from ettin_core.training.diagnostics import diagnose
 from ettin_core.training.hardware import peak_flops
+from ettin_core.training.memory import check_memory, device_memory
 from ettin_core.training.phases import Phase
 from ettin_core.training.run import PlacementConfig, RunConfig
 from ettin_core.training.session import Session, check_fit, finish, open_session, resume, save
@@ -46,6 +47,7 @@ def train(
     if folder.complete:
         return folder.summary()
     check_fit(run, corpus, placement, group)
+    check_memory(run, placement, group.world_size, device_memory(choose_device(placement.device, group), group))
     if group.is_main:
         corpus.verify_once()
     with locked(folder.path) if group.is_main else contextlib.nullcontext():

@@ -20,10 +20,12 @@ from ettin_core.foundation.structures import build
 from ettin_core.model.accounting import activation_bytes
 from ettin_core.model.config import ModelConfig, View
 from ettin_core.model.transformer import Transformer
+from ettin_core.optim.build import MuonConfig
+from ettin_core.training.memory import estimate_memory
 from ettin_core.training.run import PlacementConfig, RunConfig
 from experiments.door import CONFIGURATIONS, to_plain
-from experiments.dry_run import dry_run
-from experiments.forecast import Forecast, estimate_memory, forecast
+from experiments.dry_run import describe, dry_run
+from experiments.forecast import Forecast, Machine, forecast
 from experiments.plan import at_size
 from experiments.plan_table import amount
 from experiments.refusals import rope_reach
@@ -151,10 +153,10 @@ def test_a_dry_run_without_a_corpus_prepares_nothing(tmp_path: Path) -> None:
 def test_a_dry_run_counts_in_the_corpus_that_is_there(corpus: Corpus, corpora_dir: Path) -> None:
     options = ["data.documents=1500", "data.vocab_size=1024", "data.tokenizer_sample_mb=32", "recipe=smoke"]
     options.append(f"corpora_dir={corpora_dir}")
-    text = dry_run(request(*options, "tokens_per_second=10"))
+    text = dry_run(request(*options, "machine.tokens_per_second=10"))
     assert f"corpus      {corpus.name}  fingerprint {corpus.fingerprint[:16]}" in text
     assert "100% of the row positions hold text, passes over sources: world 0." in text
-    assert "hours of one GPU at 10 tokens/s each: as given" in text and "not checked" not in text
+    assert "GPU-hours at 10 tokens/s of each: as given" in text and "not checked" not in text
     other = dry_run(request(*options, "data.documents=1400"))
     assert "not prepared with these options" in other and "duration    unknown" in other
     with pytest.raises(UserError, match="recipe.tokens=4000000 passes .* more than recipe.max_epochs"):
@@ -272,3 +274,38 @@ def test_a_plan_needs_no_device() -> None:
     told: Forecast = forecast(planned("size=17m", "recipe=three_phases"), PlacementConfig(device="cuda", micro_rows=16))
     assert {phase.memory.rows for phase in told.phases} == {16}
     assert told.corpus is None and all(phase.repeats is None for phase in told.phases)
+
+
+def test_memory_of_one_of_several() -> None:
+    run = planned("size=17m", "recipe=three_phases", "precision=bf16")
+    parameters, layer = 16_913_600, 4 * 256**2 + 3 * 256 * 384
+    memory = estimate_memory(run, 16, 1024, 0.25, shards=8)
+    assert (memory.gradients, memory.optimizer) == (4 * parameters // 8, 8 * parameters // 8)
+    assert memory.weights == 4 * parameters // 8 + 4 * (parameters - 6 * layer)
+    recomputed = estimate_memory(run, 16, 1024, 0.25, recompute=True)
+    per_token = 8 * 256 + 2 * (9 * 256 + 4 * 384) + 7 * 4 * 256 + 16 * 256
+    assert recomputed.activations == 16 * 1024 * per_token
+    muon = replace(run, optimizer=replace(run.optimizer, name="muon", muon=MuonConfig(0.95)))
+    assert estimate_memory(muon, 16, 1024, 0.25).optimizer == 8 * parameters - 4 * 7 * layer
+
+
+def test_processes_that_cannot_hold_the_model_are_refused_by_what_would() -> None:
+    """1b in fp32: P = 1,028,114,176... weights, gradients and two moments are 16 P = 15.4 GiB."""
+    run = planned("size=1b", "recipe=three_phases")
+    forecast(run, PlacementConfig(), machine=Machine(memory_gib=16))
+    with pytest.raises(UserError, match=r"ddp over 4 processes.*needs 15\.\d GiB .* size 1b and has 12 GiB; .*fsdp"):
+        forecast(run, PlacementConfig(), machine=Machine(gpus=4, memory_gib=12))
+    fsdp = PlacementConfig(parallel="fsdp")
+    forecast(run, fsdp, machine=Machine(gpus=4, memory_gib=12))
+    with pytest.raises(UserError, match=r"fsdp over 4 processes.* and has 4 GiB; start 8 processes or more"):
+        forecast(run, fsdp, machine=Machine(gpus=4, memory_gib=4))
+    with pytest.raises(UserError, match=r"larger devices"):
+        forecast(run, fsdp, machine=Machine(gpus=4, memory_gib=0.1))
+
+
+def test_a_batch_is_divided_over_the_planned_gpus() -> None:
+    run = planned("size=17m", "recipe=three_phases", "precision=bf16")
+    with pytest.raises(UserError, match=r"batch_rows=1152 does not divide into 5 processes"):
+        forecast(run, PlacementConfig(), machine=Machine(gpus=5))
+    told = forecast(run, PlacementConfig(micro_rows=16), machine=Machine(gpus=8))
+    assert told.phases[0].memory.rows == 16 and "70.5 hours on 8 GPUs, 564 GPU-hours" in describe(told)

@@ -1,0 +1,116 @@
+"""Memory of a training: an estimate for plans, and what a device must hold whatever else, checked before training."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.foundation.errors import invalid
+from ettin_core.model.accounting import activation_bytes, parameter_count
+from ettin_core.model.config import ModelConfig
+from ettin_core.objectives.loss import CHUNK_ROWS
+from ettin_core.training.run import PlacementConfig, RunConfig
+
+FP32, BF16 = 4, 2  # bytes
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one GPU at the peak of a step: an estimate. See `estimate_memory`."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    loss: int
+    rows: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.states + self.activations + self.loss
+
+    @property
+    def states(self) -> int:
+        """What does not depend on the batch."""
+        return self.weights + self.gradients + self.optimizer
+
+
+def estimate_memory(
+    run: RunConfig, rows: int, context: int, scored_share: float, shards: int = 1, recompute: bool = False
+) -> Memory:
+    """Memory of one GPU with micro-batches of `rows` x `context` tokens, the states divided into `shards` (FSDP): an estimate.
+
+    P parameters, V vocabulary, H hidden; b = 2 bytes under bf16, else 4; n = rows x context tokens, s of them scored:
+
+    weights      4 P (fp32), and 2 P for the bf16 copies that autocast keeps; with N shards 4 P / N, and whole what is not
+                 in a layer (4 V H and more) and one layer
+    gradients    4 P / N
+    optimizer    8 P / N (two fp32 moments; Muon has one for the layers' matrices: 4 P / N for these)
+    activations  n x `accounting.activation_bytes`, and 4 x 4 n H around the layers (embedding, two norms, result); with
+                 `recompute` the first for one layer only, and 4 n H for the input of each
+    loss         s x (12 + 3 b) H (head), a chunk of logits and its gradient c V (4 + b), and 4 V H (gradient of the
+                 output matrix before it joins the others); c = min(s, objectives.loss.CHUNK_ROWS)
+
+    It is that of eager execution: torch.compile keeps less. The framework's own memory (about 1 GiB), fragmentation, the
+    buckets of DDP (4 P with several processes) and the dense masks of the sdpa and reference backends are left out.
+    """
+    model, tokens = run.model, rows * context
+    operand = BF16 if run.precision == "bf16" else FP32
+    parameters, hidden, vocabulary = parameter_count(model), model.hidden_size, model.vocab_size
+    layer, layers = layer_parameters(model), activation_bytes(model, operand)
+    if recompute:
+        layers = layers // model.num_layers + FP32 * hidden * model.num_layers
+    whole = 0 if shards == 1 else FP32 * (parameters - model.num_layers * layer + layer)
+    copies = BF16 * parameters if operand == BF16 and shards == 1 else 0
+    second = parameters - (model.num_layers * layer if run.optimizer.name == "muon" else 0)
+    scored = round(tokens * scored_share)
+    chunk = min(scored, CHUNK_ROWS["cuda"])
+    return Memory(
+        weights=-(-FP32 * parameters // shards) + whole + copies,
+        gradients=-(-FP32 * parameters // shards),
+        optimizer=-(-FP32 * (parameters + second) // shards),
+        activations=tokens * (layers + 4 * FP32 * hidden),
+        loss=scored * (12 + 3 * operand) * hidden + chunk * vocabulary * (FP32 + operand) + FP32 * vocabulary * hidden,
+        rows=rows,
+    )
+
+
+def layer_parameters(model: ModelConfig) -> int:
+    """Parameters of one layer's matrices."""
+    return 4 * model.hidden_size**2 + 3 * model.hidden_size * model.intermediate_size
+
+
+def check_memory(run: RunConfig, placement: PlacementConfig, processes: int, available: int) -> None:
+    """Refuse (ValueError) so few processes that none of them, with `available` bytes each, can hold its part of the states.
+
+    Weights, gradients and moments are what any batch needs; that the batch fits as well is not promised.
+    """
+    needed = _states(run, placement, processes)
+    if needed <= available:
+        return
+    enough = next((n for n in (2**k for k in range(16)) if _states(run, placement, n) <= available), None)
+    if placement.parallel == "fsdp" and enough:
+        remedy = f"start {enough} processes or more"
+    else:
+        remedy = "use placement.parallel=fsdp with more processes, a smaller size, or larger devices"
+    raise invalid(
+        "placement",
+        f"{placement.parallel} over {processes} process{'es' if processes > 1 else ''}",
+        f"needs {needed / 2**30:.3g} GiB in each for weights, gradients and optimiser of size {run.size} and has "
+        f"{available / 2**30:.3g} GiB",
+        remedy,
+    )
+
+
+def _states(run: RunConfig, placement: PlacementConfig, processes: int) -> int:
+    return estimate_memory(run, 1, 8, 0.0, processes if placement.parallel == "fsdp" else 1).states
+
+
+def device_memory(device: torch.device, group: ProcessGroup) -> int:
+    """Bytes that this process may use at most: its GPU's, or its share of the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", group.world_size))
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // here
