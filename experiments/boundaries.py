@@ -1,0 +1,168 @@
+"""python -m experiments.boundaries run=runs/<run>: does the loss jump at a phase boundary by more than the change explains?
+
+The weights at the end of a phase are scored on rows the run has not read yet, first as that phase would have gone on, then
+with one thing after another as the next phase has it: mixture, context, rotary bases, mask rate. The last of these are the
+first batches of the next phase, masks included, so training goes on from exactly there.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ettin_core.checkpoints import native
+from ettin_core.data.corpus import Corpus
+from ettin_core.foundation.distributed import ProcessGroup, choose_device
+from ettin_core.foundation.errors import invalid
+from ettin_core.model.transformer import Transformer
+from ettin_core.objectives.targets import MASKED, OBJECTIVES, Masking, Vocabulary, mask_key
+from ettin_core.records.folders import RunFolder
+from ettin_core.training.learner import Learner, tensors
+from ettin_core.training.phases import Phase
+from ettin_core.training.run import PlacementConfig, RunConfig
+from ettin_core.training.step import autocast
+from experiments.door import entry
+from experiments.requests import open_corpus, open_run
+
+Loss = tuple[float, float]  # nats per loss-bearing token, and its standard error over rows
+
+
+@dataclass(frozen=True)
+class BoundariesRequest:
+    """conf/boundaries.yaml."""
+
+    run: str
+    tokens: int
+    placement: PlacementConfig
+    corpora_dir: str
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1:
+            raise invalid("tokens", self.tokens, "is not positive", "use 65536")
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A boundary: the loss under each setting in turn, and what training recorded on either side (nats per token)."""
+
+    before: Phase
+    after: Phase
+    settings: dict[str, Loss]
+    recorded_before: float
+    recorded_after: float
+
+    @property
+    def explained(self) -> float:
+        """The change of loss that the same weights show."""
+        losses = list(self.settings.values())
+        return losses[-1][0] - losses[0][0]
+
+    @property
+    def unexplained(self) -> Loss:
+        """What training recorded first in the new phase, less what the same weights show on its first rows."""
+        loss, error = list(self.settings.values())[-1]
+        return self.recorded_after - loss, error
+
+
+@entry("boundaries", BoundariesRequest)
+def main(request: BoundariesRequest) -> None:
+    """Print every boundary of a run."""
+    folder, run = open_run(request.run)
+    corpus = open_corpus(run, Path(request.corpora_dir))
+    torch.set_num_threads(request.placement.threads)
+    for boundary in boundaries(folder, run, corpus, request.tokens, request.placement):
+        print(describe(boundary))
+
+
+def boundaries(
+    folder: RunFolder, run: RunConfig, corpus: Corpus, tokens: int, placement: PlacementConfig
+) -> Iterator[Boundary]:
+    """The boundaries that a run has passed. Raises ValueError for a run that has passed none."""
+    rows = folder.training()
+    passed = [
+        (one, other) for one, other in itertools.pairwise(run.phases) if any(row.phase == other.name for row in rows)
+    ]
+    if not passed:
+        raise invalid(
+            "run", folder.name, "has passed no phase boundary", "train it on, or give one with several phases"
+        )
+    device = choose_device(placement.device, ProcessGroup())
+    for before, after in passed:
+        model = Transformer(run.model, attention=placement.attention).to(device).eval()
+        model.load_state_dict(native.load(folder.checkpoints / f"{before.prefix}{before.steps}", run.name).model)
+        settings = {
+            name: _loss(run, corpus, Learner(model), device, setting, first, tokens)
+            for name, setting, first in _settings(run, before, after)
+        }
+        yield Boundary(
+            before,
+            after,
+            settings,
+            [row.loss for row in rows if row.phase == before.name][-1],
+            [row.loss for row in rows if row.phase == after.name][0],
+        )
+
+
+def _settings(run: RunConfig, before: Phase, after: Phase) -> Iterator[tuple[str, Phase, int]]:
+    """The settings in turn, and the row of the phase's order at which each begins to read."""
+    yield "as before", before, before.rows
+    setting = replace(before, name=after.name, prefix=after.prefix, mixture=after.mixture, packing=after.packing)
+    if before.mixture != after.mixture or before.packing != after.packing:
+        yield "+ mixture", setting, 0
+    if before.context != after.context:
+        setting = replace(setting, context=after.context)
+        yield "+ context", setting, 0
+    bases = after.rope_base_global, after.rope_base_local
+    if (before.rope_base_global, before.rope_base_local) != bases:
+        setting = replace(setting, rope_base_global=bases[0], rope_base_local=bases[1])
+        yield "+ rotary bases", setting, 0
+    if run.objective.name in MASKED and before.mask_rate != after.mask_rate:
+        setting = replace(setting, mask_rate=after.mask_rate)
+        yield "+ mask rate", setting, 0
+
+
+@torch.no_grad()
+def _loss(
+    run: RunConfig, corpus: Corpus, learner: Learner, device: torch.device, phase: Phase, first: int, tokens: int
+) -> Loss:
+    """The loss of so many tokens of a phase from its row `first` on, masked as training masks them."""
+    loader = replace(phase, batches=replace(phase.batches, rows=1, stages=1, stage_steps=0)).loader(
+        corpus, run.seeds.order
+    )
+    vocabulary = Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special)
+    masking = Masking(phase.mask_rate, run.objective.mask_share, run.objective.random_share)
+    objective, key = OBJECTIVES[run.objective.name], mask_key(run.seeds.masks, phase.name)
+    sums, counts = [], []
+    for row in range(first, first + max(2, tokens // phase.context)):
+        batch = loader.batch(row)
+        targets = objective(batch, vocabulary, masking, key)
+        with autocast(run.precision, device):
+            sums.append(float(learner(*tensors(batch, targets, device), phase.view(run.direction))[0]))
+        counts.append(len(targets.labels))
+    loss = sum(sums) / max(1, sum(counts))
+    residuals = np.array(sums) - loss * np.array(counts)
+    return loss, float(np.sqrt((residuals**2).sum())) / max(1, sum(counts))
+
+
+def describe(boundary: Boundary) -> str:
+    """A boundary as text."""
+    before, after = boundary.before, boundary.after
+    difference, error = boundary.unexplained
+    lines = [
+        f"{before.name} -> {after.name}: context {before.context} -> {after.context}, loss in nats per loss-bearing token",
+        f"  {'training recorded last':<28}{boundary.recorded_before:8.4f}",
+        *(
+            f"  {'same weights, ' + name:<28}{loss:8.4f} ± {wide:.4f}"
+            for name, (loss, wide) in boundary.settings.items()
+        ),
+        f"  {'training recorded first':<28}{boundary.recorded_after:8.4f}",
+        f"  explained by the change {boundary.explained:+.4f}; beyond it {difference:+.4f} ± {error:.4f} (standard error)",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
