@@ -1,6 +1,5 @@
 """What a run will be, computed without training it: plain numbers for the dry run, the plan's table and the tests."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -165,23 +164,10 @@ def _sample(run: RunConfig, phase: Phase, corpus: Corpus | None) -> tuple[int, n
 
 def checkpoints(run: RunConfig) -> Checkpoints:
     """The checkpoints of a whole run: weights and two moments in fp32, and a step counter for every tensor."""
-    written, lasting, passing = 1, [f"{run.phases[0].prefix}0"], 0
+    rule, written, lasting = run.checkpoint, 1, [f"{run.phases[0].prefix}0"]
     for phase in run.phases:
-        for step in _due(run, phase):
-            written += 1
-            if run.checkpoint.lasts(step, phase.steps):
-                lasting.append(f"{phase.prefix}{step}")
-            else:
-                passing += 1
-    return Checkpoints(
-        written, tuple(lasting), min(passing, run.checkpoint.keep_last), 3 * FP32 * parameter_count(run.model)
-    )
-
-
-def _due(run: RunConfig, phase: Phase) -> Iterator[int]:
-    """The steps of a phase after which a checkpoint is written."""
-    rule, last = run.checkpoint, phase.steps
-    steps = {last, *range(rule.every_steps, last + 1, rule.every_steps)}
-    if rule.keep_every_steps:
-        steps |= {*range(rule.keep_every_steps, last + 1, rule.keep_every_steps)}
-    yield from sorted(steps)
+        kept = rule.lasting(phase.steps, phase.consumed)
+        written += phase.steps // rule.every_steps + sum(step % rule.every_steps > 0 for step in kept)
+        lasting += [f"{phase.prefix}{step}" for step in kept]
+    passing = min(written - len(lasting), rule.keep_last)
+    return Checkpoints(written, tuple(lasting), passing, 3 * FP32 * parameter_count(run.model))

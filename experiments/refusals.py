@@ -29,12 +29,12 @@ def check_plan(run: RunConfig) -> RunConfig:
                     f"has keys {distance} tokens away, beyond the {reach:.0f} tokens that {field}={base:g} tells apart",
                     "use a larger base, or a shorter context",
                 )
-    every, longest = run.checkpoint.keep_every_steps, max(phase.steps for phase in run.phases)
+    every, longest = run.checkpoint.keep_every_tokens, max(phase.tokens for phase in run.phases)
     if every is not None and not 1 <= every <= longest:
         raise invalid(
-            "checkpoint.keep_every_steps",
+            "checkpoint.keep_every_tokens",
             every,
-            f"is reached in no phase (the longest has {longest} steps)",
+            f"is reached in no phase (the longest has {longest:,} tokens)",
             f"use 1 to {longest}, or null",
         )
     return run

@@ -1,5 +1,7 @@
 """Which checkpoints are written and which are kept: a rule in the configuration."""
 
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,31 +13,41 @@ from ettin_core.foundation.storage import remove_folder
 class CheckpointConfig:
     """Write every `every_steps` steps and at each phase's end; keep the `keep_last` newest besides the lasting ones.
 
-    Lasting: the very first (step 0), each phase's end, and multiples of `keep_every_steps` (None: none).
+    Lasting: the very first (step 0), each phase's end, and the first after each
+    multiple of `keep_every_tokens` of a phase's tokens (None: none).
     """
 
     every_steps: int = 100
     keep_last: int = 2
-    keep_every_steps: int | None = None
+    keep_every_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.every_steps < 1:
             raise invalid("checkpoint.every_steps", self.every_steps, "is not positive", "use 100")
+        if self.keep_every_tokens is not None and self.keep_every_tokens < 1:
+            raise invalid(
+                "checkpoint.keep_every_tokens", self.keep_every_tokens, "is not positive", "use 8.5e9, or null"
+            )
         if self.keep_last < 2:
             raise invalid(
                 "checkpoint.keep_last", self.keep_last, "leaves no spare when the newest is damaged", "use 2 or more"
             )
 
-    def due(self, step: int, steps: int) -> bool:
-        """Whether a checkpoint is written after `step` of `steps` steps of a phase."""
-        return step % self.every_steps == 0 or step == steps or self._lasting(step)
+    def due(self, step: int, steps: int, consumed: Callable[[int], int]) -> bool:
+        """Whether a checkpoint is written after `step` of `steps` steps of a phase; consumed(n): its tokens after n."""
+        return step % self.every_steps == 0 or self.lasts(step, steps, consumed)
 
-    def lasts(self, step: int, steps: int) -> bool:
+    def lasts(self, step: int, steps: int, consumed: Callable[[int], int]) -> bool:
         """Whether that checkpoint is kept for good."""
-        return step == steps or self._lasting(step)
+        if step == steps or self.keep_every_tokens is None:
+            return step == steps
+        return consumed(step) // self.keep_every_tokens > consumed(step - 1) // self.keep_every_tokens
 
-    def _lasting(self, step: int) -> bool:
-        return bool(self.keep_every_steps) and step % (self.keep_every_steps or 1) == 0
+    def lasting(self, steps: int, consumed: Callable[[int], int]) -> list[int]:
+        """All steps of a phase whose checkpoints last, in order, without asking each."""
+        every, last = self.keep_every_tokens, consumed(steps)
+        marks = range(every, last + 1, every) if every is not None else range(0)
+        return sorted({steps, *(bisect_left(range(steps + 1), mark, key=consumed) for mark in marks)})
 
 
 def prune(passing: list[Path], keep_last: int) -> list[Path]:

@@ -67,7 +67,7 @@ def train(
                     progress = _advance(session, phase, loader.sources, parts, progress, watch)
                     watchdog.step()
                     stopping = request.agreed()
-                    if stopping or run.checkpoint.due(progress.step, phase.steps):
+                    if stopping or run.checkpoint.due(progress.step, phase.steps, phase.consumed):
                         save(session, phase, progress)
                     if stopping:
                         raise StopRequested(

@@ -217,7 +217,7 @@ def _lasts(run: RunConfig, name: str) -> bool:
     for phase in run.phases:
         step = name.removeprefix(phase.prefix)
         if step != name and step.isdigit():
-            return step == "0" or run.checkpoint.lasts(int(step), phase.steps)
+            return step == "0" or run.checkpoint.lasts(int(step), phase.steps, phase.consumed)
     return True
 
 

@@ -17,8 +17,15 @@ def folders(root: Path, names: list[str]) -> list[Path]:
 
 def kept(rule: CheckpointConfig, steps: int) -> tuple[list[int], list[int]]:
     """Steps of a phase after which a checkpoint is written, and those that last."""
-    due = [step for step in range(1, steps + 1) if rule.due(step, steps)]
-    return due, [step for step in due if rule.lasts(step, steps)]
+    due = [step for step in range(1, steps + 1) if rule.due(step, steps, consumed)]
+    lasting = [step for step in due if rule.lasts(step, steps, consumed)]
+    assert lasting == rule.lasting(steps, consumed)
+    return due, lasting
+
+
+def consumed(step: int) -> int:
+    """Tokens after so many steps: 5 of each of the first two, then 10."""
+    return 5 * min(step, 2) + 10 * max(0, step - 2)
 
 
 @pytest.mark.parametrize(
@@ -27,8 +34,13 @@ def kept(rule: CheckpointConfig, steps: int) -> tuple[list[int], list[int]]:
         (CheckpointConfig(every_steps=4), [4, 8, 10], [10]),
         (CheckpointConfig(every_steps=5), [5, 10], [10]),
         (CheckpointConfig(every_steps=100), [10], [10]),
-        (CheckpointConfig(every_steps=4, keep_every_steps=3), [3, 4, 6, 8, 9, 10], [3, 6, 9, 10]),
-        (CheckpointConfig(every_steps=2, keep_every_steps=4), [2, 4, 6, 8, 10], [4, 8, 10]),
+        (CheckpointConfig(every_steps=4, keep_every_tokens=30), [4, 7, 8, 10], [4, 7, 10]),
+        (CheckpointConfig(every_steps=2, keep_every_tokens=25), [2, 4, 6, 8, 9, 10], [4, 6, 9, 10]),
+        (
+            CheckpointConfig(every_steps=20, keep_every_tokens=7),
+            [2, 3, 4, 5, 6, 7, 8, 9, 10],
+            [2, 3, 4, 5, 6, 7, 8, 9, 10],
+        ),
     ],
 )
 def test_due_and_lasting_steps(rule: CheckpointConfig, due: list[int], lasting: list[int]) -> None:

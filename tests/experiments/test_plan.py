@@ -71,11 +71,11 @@ def test_a_forecast_comes_true(corpus: Corpus, tmp_path: Path, member: str, pack
 
 
 def test_checkpoints_follow_the_rule(corpus: Corpus) -> None:
-    run = replace(tiny_run(corpus), checkpoint=CheckpointConfig(every_steps=4, keep_every_steps=5))
-    # Phases of 12 and 5 steps. Written: 0; 4 5 8 10 12; 4 5. For good: 0, 5, 10, 12 and 5. The newest two of 4, 8, 4 stay.
+    run = replace(tiny_run(corpus), checkpoint=CheckpointConfig(every_steps=4, keep_every_tokens=1920))
+    # Phases of 12 steps of 384 and 5 of 640 tokens. Written: 0; 4 5 8 10 12; 3 4 5. The newest two of 4, 8 and 4 stay.
     kept = forecast(run, PLACEMENT).checkpoints
-    assert kept.lasting == ("step0", "step5", "step10", "step12", "decay5")
-    assert (kept.written, kept.passing) == (8, 2)
+    assert kept.lasting == ("step0", "step5", "step10", "step12", "decay3", "decay5")
+    assert (kept.written, kept.passing) == (9, 2)
 
 
 @pytest.mark.parametrize("bf16", [False, True])
@@ -183,8 +183,8 @@ REFUSED = {
         "recipe.phases.decay.rope_base_local=5.0 has keys 64 tokens away",
     ),
     "a rule that keeps no checkpoint": (
-        ["checkpoint.keep_every_steps=1000"],
-        r"checkpoint.keep_every_steps=1000 is reached in no phase \(the longest has 23 steps\)",
+        ["checkpoint.keep_every_tokens=1e6"],
+        r"checkpoint.keep_every_tokens=1000000 is reached in no phase \(the longest has 11,776 tokens\)",
     ),
     "a departure in a phase there is not": (
         ["+size.departures=[{sizes: [nano], members: [encoder], phase: warmup, values: {}}]"],

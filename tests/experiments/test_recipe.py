@@ -127,7 +127,7 @@ def composed_values(run: RunConfig, phase: Phase) -> dict[str, Any]:
         "sequence_packing": phase.packing != "off",
         "count_padding_tokens": phase.tokens == phase.rows * phase.context,
         "attn_out_dropout": model.attention_output_dropout,
-        "save_interval_tokens": run.checkpoint.every_steps * step_tokens(phase),
+        "save_interval_tokens": run.checkpoint.keep_every_tokens or 0,
     }
 
 

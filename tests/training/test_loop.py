@@ -110,10 +110,10 @@ def test_workers_that_fail_stop_the_run_before_the_update(
 
 
 def test_retention_keeps_what_the_rule_says(corpus: Corpus, tmp_path: Path) -> None:
-    run = replace(tiny_run(corpus), checkpoint=CheckpointConfig(every_steps=1, keep_last=2, keep_every_steps=5))
+    run = replace(tiny_run(corpus), checkpoint=CheckpointConfig(every_steps=1, keep_last=2, keep_every_tokens=1920))
     folder = train_tiny(run, tmp_path, corpus)
     names = [path.name for path in native.ordered(folder.checkpoints)]
-    assert names == ["step0", "step5", "step10", "step12", "decay3", "decay4", "decay5"]
+    assert names == ["step0", "step5", "step10", "step12", "decay2", "decay3", "decay4", "decay5"]
 
 
 def test_nothing_that_the_checkpoint_rule_says_moves_a_number(corpus: Corpus, tmp_path: Path) -> None:
