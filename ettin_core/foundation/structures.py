@@ -6,8 +6,10 @@ and `plain` gives the dictionary back for files and hashes.
 
 import dataclasses
 import difflib
+import importlib
+import pkgutil
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ettin_core.foundation.errors import invalid
@@ -101,3 +103,10 @@ def _spell(hint: Any) -> str:
 
 def _join(path: str, key: object) -> str:
     return f"{path}.{key}" if path else str(key)
+
+
+def members_of(package: str, path: Iterable[str], name: str) -> dict[str, Any]:
+    """What the modules of a package call `name`, by its own name, in order of the names: a registry that needs no list."""
+    modules = (importlib.import_module(f"{package}.{item.name}") for item in pkgutil.iter_modules(path))
+    found = [getattr(module, name) for module in modules if hasattr(module, name)]
+    return {item.name: item for item in sorted(found, key=lambda item: item.name)}

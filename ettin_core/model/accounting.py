@@ -48,8 +48,16 @@ def activation_bytes(config: ModelConfig, operand_bytes: int) -> int:
     return config.num_layers * (per_layer + (hidden if config.attention_output_dropout else 0))
 
 
-def attention_pairs(lengths: np.ndarray, direction: str, window: int | None) -> int:
-    """Visible (query, key) pairs in documents of the given lengths, for one layer (`window` None: global)."""
+def attention_pairs(lengths: np.ndarray, direction: str, window: int | None, prefixes: np.ndarray | None = None) -> int:
+    """Visible (query, key) pairs in documents of the given lengths, for one layer (`window` None: global).
+
+    Under a prefix direction the first `prefixes` tokens of each document are open: among them all pairs are visible, the
+    others as under a causal one.
+    """
+    if direction == "prefix":
+        assert prefixes is not None, "a prefix direction knows how long the prefixes are"
+        causal = attention_pairs(lengths, "causal", window) - attention_pairs(prefixes, "causal", window)
+        return causal + attention_pairs(prefixes, "bidirectional", window)
     lengths = lengths.astype(np.int64)
     if window is None:
         reach = lengths * (lengths + 1) // 2  # pairs with j <= i
@@ -77,16 +85,16 @@ class FlopCounter:
         """Forward FLOPs of head and output matrix for one scored position."""
         return 2 * self.config.hidden_size * (self.config.hidden_size + self.config.vocab_size)
 
-    def forward(self, lengths: np.ndarray, scored: int) -> int:
-        """Forward FLOPs for documents of the given lengths with `scored` predictions in all."""
+    def forward(self, lengths: np.ndarray, scored: int, prefixes: np.ndarray | None = None) -> int:
+        """Forward FLOPs for documents of the given lengths (and prefixes) with `scored` predictions in all."""
         config = self.config
         pairs = 0
         for layer in range(config.num_layers):
             window = None if config.is_global(layer) else config.local_window
-            pairs += attention_pairs(lengths, self.direction, window)
+            pairs += attention_pairs(lengths, self.direction, window, prefixes)
         attention = 4 * config.hidden_size * pairs  # scores and weighted values
         return self.per_token * int(lengths.sum()) + attention + self.per_scored * scored
 
-    def training(self, lengths: np.ndarray, scored: int) -> int:
+    def training(self, lengths: np.ndarray, scored: int, prefixes: np.ndarray | None = None) -> int:
         """Forward and backward FLOPs."""
-        return 3 * self.forward(lengths, scored)
+        return 3 * self.forward(lengths, scored, prefixes)

@@ -17,18 +17,22 @@ Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 BACKENDS = ("auto", "reference", "sdpa", "flex")
 
 
-def prepare(backend: str, documents: torch.Tensor, direction: str, window: int | None) -> Attend:
+def prepare(
+    backend: str, documents: torch.Tensor, direction: str, window: int | None, open_keys: torch.Tensor | None = None
+) -> Attend:
     """The attention function of one layer kind (`window` None: global) for rows laid out as `documents` (B, S).
+
+    `open_keys` (B, S) bool belongs to a prefix direction (see model/visibility.py).
 
     `auto` takes flex on CUDA, and on CPU the fused kernel, in blocks where a local layer's row is long enough to gain.
     """
     if backend == "auto":
         backend = "flex" if documents.is_cuda else "sdpa"
     if backend == "flex":
-        return _flex(documents, direction, window)
+        return _flex(documents, direction, window, open_keys)
     if backend == "sdpa" and window is not None and documents.shape[1] > 4 * window:
-        return _blocked(documents, direction, window)
-    mask = row_visibility(documents, direction, window)[:, None]
+        return _blocked(documents, direction, window, open_keys)
+    mask = row_visibility(documents, direction, window, open_keys)[:, None]
     if backend == "sdpa":
         return functools.partial(_fused, mask=mask)
     if backend == "reference":
@@ -46,7 +50,7 @@ def _reference(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask
     return weights.to(value.dtype) @ value
 
 
-def _blocked(documents: torch.Tensor, direction: str, window: int) -> Attend:
+def _blocked(documents: torch.Tensor, direction: str, window: int, open_keys: torch.Tensor | None) -> Attend:
     """Local attention as dense attention of each block of `window` queries to the two or three blocks it can reach."""
     batch, length = documents.shape
     blocks = -(-length // window)
@@ -63,12 +67,17 @@ def _blocked(documents: torch.Tensor, direction: str, window: int) -> Attend:
 
     # Padding gets document -2, which no token and no row padding carries; a padded query sees itself, so no row is empty.
     query_documents = F.pad(documents, (0, padding), value=-2).unflatten(1, (blocks, window)).flatten(0, 1)
-    padded = F.pad(documents, (window, padding + after), value=-2)
-    key_documents = padded.unfold(1, 2 * window + after, window).flatten(0, 1)
+
+    def of_keys(rows: torch.Tensor, filler: int) -> torch.Tensor:  # (B, S) -> (B * blocks, reach)
+        padded = F.pad(rows, (window, padding + after), value=filler)
+        return padded.unfold(1, 2 * window + after, window).flatten(0, 1)
+
+    key_documents = of_keys(documents, -2)
+    key_open = None if open_keys is None else of_keys(open_keys, False)
     query_index = torch.arange(window, device=documents.device) + window
     key_index = torch.arange(2 * window + after, device=documents.device)
     offset = query_index[:, None] - key_index[None, :]
-    mask = visible(query_documents, key_documents, offset, direction, window)[:, None]
+    mask = visible(query_documents, key_documents, offset, direction, window, key_open)[:, None]
 
     def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         output = _fused(queries_in_blocks(query), keys_in_blocks(key), keys_in_blocks(value), mask)
@@ -86,7 +95,7 @@ def _compiled_flex() -> tuple[Callable[..., torch.Tensor], Callable[..., object]
     return torch.compile(flex_attention, dynamic=False), torch.compile(create_block_mask)
 
 
-def _flex(documents: torch.Tensor, direction: str, window: int | None) -> Attend:
+def _flex(documents: torch.Tensor, direction: str, window: int | None, open_keys: torch.Tensor | None) -> Attend:
     attention, block_mask = _compiled_flex()
     batch, length = documents.shape
 
@@ -94,6 +103,8 @@ def _flex(documents: torch.Tensor, direction: str, window: int | None) -> Attend
         reach = documents[b, i] == documents[b, j]
         if direction == "causal":
             reach = reach & (j <= i)
+        elif open_keys is not None:
+            reach = reach & ((j <= i) | open_keys[b, j])
         if window is not None:
             reach = reach & (i - j <= window) & (j - i <= window)
         return reach

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ettin_core.foundation.errors import invalid
 
-DIRECTIONS = ("bidirectional", "causal")
+DIRECTIONS = ("bidirectional", "causal", "prefix")
 
 
 @dataclass(frozen=True)

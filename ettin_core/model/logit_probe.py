@@ -19,11 +19,18 @@ class LogitProbe:
 
     largest: list[torch.Tensor] = field(default_factory=list)
 
-    def watching(self, attend: Attend, documents: torch.Tensor, direction: str, window: int | None) -> Attend:
+    def watching(
+        self,
+        attend: Attend,
+        documents: torch.Tensor,
+        direction: str,
+        window: int | None,
+        open_keys: torch.Tensor | None = None,
+    ) -> Attend:
         """The attention function `attend` of one layer kind for rows laid out as `documents` (B, S), watched."""
 
         def watched(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-            self.largest.append(largest_logit(query, key, documents, direction, window))
+            self.largest.append(largest_logit(query, key, documents, direction, window, open_keys))
             return attend(query, key, value)
 
         return watched
@@ -31,14 +38,20 @@ class LogitProbe:
 
 @torch.no_grad()
 def largest_logit(
-    query: torch.Tensor, key: torch.Tensor, documents: torch.Tensor, direction: str, window: int | None
+    query: torch.Tensor,
+    key: torch.Tensor,
+    documents: torch.Tensor,
+    direction: str,
+    window: int | None,
+    open_keys: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The largest logit of queries and keys (B, A, S, D) between visible tokens that are no padding, a scalar in fp32."""
     index = torch.arange(documents.shape[1], device=documents.device)
     largest = torch.full((), float("-inf"), device=query.device)
     for begin in range(0, len(index), QUERIES):
         some = slice(begin, begin + QUERIES)
-        seen = visible(documents[:, some], documents, index[some, None] - index[None, :], direction, window)
+        offset = index[some, None] - index[None, :]
+        seen = visible(documents[:, some], documents, offset, direction, window, open_keys)
         seen &= documents[:, some, None] >= 0
         logits = (query[:, :, some] @ key.transpose(-1, -2)).float() / query.shape[-1] ** 0.5
         largest = torch.maximum(largest, logits.masked_fill(~seen[:, None], float("-inf")).amax())

@@ -113,12 +113,18 @@ class Transformer(nn.Module):
         initialise(self, seed)
 
     def forward(
-        self, tokens: torch.Tensor, documents: torch.Tensor, positions: torch.Tensor, view: View
+        self,
+        tokens: torch.Tensor,
+        documents: torch.Tensor,
+        positions: torch.Tensor,
+        view: View,
+        open_keys: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Final hidden states (B, S, H).
 
         `tokens`, `documents` and `positions` are (B, S) integers: token ids, the number of the document each token
-        belongs to within its row (-1: padding), and its position within that document (or piece of one).
+        belongs to within its row (-1: padding), and its position within that document (or piece of one). `open_keys` (B, S)
+        bool belongs to a prefix direction.
         """
         config = self.config
         angles = {
@@ -129,9 +135,9 @@ class Transformer(nn.Module):
         for is_global in {config.is_global(index) for index in range(config.num_layers)}:
             window = None if is_global else config.local_window
             base = view.rope_base_global if is_global else view.rope_base_local
-            attend = prepare(self.attention_backend, documents, view.direction, window)
+            attend = prepare(self.attention_backend, documents, view.direction, window, open_keys)
             if self.probe is not None:
-                attend = self.probe.watching(attend, documents, view.direction, window)
+                attend = self.probe.watching(attend, documents, view.direction, window, open_keys)
             kinds[is_global] = angles[base], attend
         states = self.embedding_norm(self.embedding(tokens))
         for index, layer in enumerate(self.layers):

@@ -25,20 +25,21 @@ class Learner(nn.Module):
         positions: torch.Tensor,
         read: torch.Tensor,
         labels: torch.Tensor,
+        open_keys: torch.Tensor | None,
         view: View,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Cross-entropy in nats: summed over the N scored positions, and of each (N,).
 
-        inputs, documents, positions (B, S); read (N,) flat positions; labels (N,).
+        inputs, documents, positions, open_keys (B, S); read (N,) flat positions; labels (N,).
         """
         model = self.forward_model if self.model.probe is None else self.model
-        states = model(inputs, documents, positions, view).flatten(0, 1).index_select(0, read)
+        states = model(inputs, documents, positions, view, open_keys).flatten(0, 1).index_select(0, read)
         return summed_cross_entropy(
             self.model.head(states), self.model.embedding.weight, self.model.output_bias, labels
         )
 
 
-def tensors(batch: Batch, targets: Targets, device: torch.device) -> tuple[torch.Tensor, ...]:
+def tensors(batch: Batch, targets: Targets, device: torch.device) -> tuple[torch.Tensor | None, ...]:
     """The learner's tensor arguments on its device."""
-    arrays = (targets.inputs, batch.documents, batch.positions, targets.read, targets.labels)
-    return tuple(torch.from_numpy(array).to(device, non_blocking=True) for array in arrays)
+    arrays = (targets.inputs, batch.documents, batch.positions, targets.read, targets.labels, targets.open_keys)
+    return tuple(None if array is None else torch.from_numpy(array).to(device, non_blocking=True) for array in arrays)

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -47,7 +47,7 @@ def optimisation_step(
     wrapped: nn.Module,
     optimizer: torch.optim.Optimizer,
     parts: list[tuple[Batch, Targets]],
-    view: View,
+    view: Callable[[str], View],
     learning_rate: float,
     precision: str,
     group: ProcessGroup,
@@ -56,7 +56,8 @@ def optimisation_step(
     on_nonfinite: str = "stop",
     sources: int = 1,
 ) -> StepResult:
-    """Update the weights from this process's `parts` of the global batch, whose rows come from so many `sources`.
+    """Update the weights from this process's `parts` of the global batch, whose rows come from so many `sources`; `view` is
+    the phase's view of a direction.
 
     The gradient is that of (sum of losses over the global batch) / (global count of loss-bearing tokens), whatever the
     number of parts and processes. A loss or gradient that is not finite changes nothing: under `on_nonfinite` "stop" it
@@ -71,7 +72,7 @@ def optimisation_step(
     for number, part in enumerate(parts):
         with gradients_stay_local(wrapped, stay=number + 1 < len(parts)):
             with autocast(precision, device):
-                loss, each = wrapped(*tensors(*part, device), view)
+                loss, each = wrapped(*tensors(*part, device), view(part[1].direction))
             (loss * scale).backward()
         loss_sum += loss.detach()
         _add_by_source(source_sums, part, each)

@@ -1,0 +1,107 @@
+"""The objective of a run as configured: one objective, or a schedule of several, each with its direction."""
+
+from dataclasses import dataclass
+
+from ettin_core.foundation.errors import invalid
+from ettin_core.objectives.directions import DIRECTIONS
+from ettin_core.objectives.kinds import OBJECTIVES
+
+SCHEDULES = ("mixture", "alternation", "sequence")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One objective of a schedule with its direction. `weight`: share of rows, steps in turn, or share of the tokens."""
+
+    objective: str
+    direction: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """The objective by name and its corruption shares; the mask rate belongs to the phase.
+
+    `scored_share` is the random share of its predictions that clm scores. The name of a schedule takes `parts`:
+    mixture      every global row draws its part by weight (GPT-BERT, Charpentier and Samuel 2024)
+    alternation  `weight` steps of each part in turn (AntLM, Yu et al. 2024)
+    sequence     one part after another, each for its share of the run's tokens (biphasic training, detours)
+    """
+
+    name: str
+    mask_share: float = 0.8
+    random_share: float = 0.1
+    scored_share: float = 1.0
+    parts: tuple[Part, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.name not in (*OBJECTIVES, *SCHEDULES):
+            known = ", ".join((*OBJECTIVES, *SCHEDULES))
+            raise invalid("objective.name", self.name, "is not an objective", f"use one of {known}")
+        if min(self.mask_share, self.random_share) < 0 or self.mask_share + self.random_share > 1:
+            raise invalid(
+                "objective.mask_share", self.mask_share, "does not leave a share for the rest", "use 0.8 and 0.1"
+            )
+        if not 0 < self.scored_share <= 1:
+            raise invalid("objective.scored_share", self.scored_share, "is not a share", "use more than 0, up to 1")
+        if self.name in SCHEDULES:
+            _check_parts(self.name, self.parts)
+        elif self.parts:
+            raise invalid("objective.parts", len(self.parts), f"mean nothing to {self.name}", f"use {SCHEDULES} or []")
+
+    def under(self, direction: str) -> tuple[Part, ...]:
+        """The parts of training: those of the schedule, or the objective alone under the run's direction."""
+        return self.parts or (Part(self.name, direction),)
+
+    def readout(self, direction: str) -> str:
+        """The objective that a model of a run's direction is measured by: of a schedule the last that is read out so."""
+        of_parts = [part for part in self.parts if DIRECTIONS[part.direction].readout == DIRECTIONS[direction].readout]
+        return of_parts[-1].objective if of_parts else self.name
+
+
+def _check_parts(name: str, parts: tuple[Part, ...]) -> None:
+    if len(parts) < 2:
+        raise invalid("objective.parts", len(parts), f"are too few for {name}", "give two or more")
+    for number, part in enumerate(parts):
+        path = f"objective.parts.{number}"
+        if part.objective not in OBJECTIVES:
+            raise invalid(
+                f"{path}.objective", part.objective, "is not an objective", f"use one of {', '.join(OBJECTIVES)}"
+            )
+        if not 0 < part.weight < float("inf"):
+            raise invalid(f"{path}.weight", part.weight, "is not positive", "use 1")
+        if name == "alternation" and part.weight % 1:
+            raise invalid(f"{path}.weight", part.weight, "is no number of steps", "use whole numbers")
+        check_well_posed(part.direction, part.objective)
+
+
+def check_direction(direction: str) -> None:
+    """Refuse (ValueError) what is no direction."""
+    if direction not in DIRECTIONS:
+        raise invalid("direction", direction, "is not a direction", f"use one of {', '.join(DIRECTIONS)}")
+
+
+def check_well_posed(direction: str, objective: str) -> None:
+    """Refuse (ValueError) a combination in which the answer is visible in the input."""
+    check_direction(direction)
+    if direction in OBJECTIVES[objective].leaks_under:
+        raise invalid(
+            "objective.name",
+            objective,
+            f"leaks under direction={direction!r}: the answer is visible",
+            OBJECTIVES[objective].remedy,
+        )
+
+
+def check_run(direction: str, objective: ObjectiveConfig) -> None:
+    """Refuse (ValueError) a run whose direction and objective do not go together."""
+    check_direction(direction)
+    if not objective.parts:
+        check_well_posed(direction, objective.name)
+    elif not any(DIRECTIONS[part.direction].readout == DIRECTIONS[direction].readout for part in objective.parts):
+        raise invalid(
+            "direction",
+            direction,
+            "is that of no part of the objective, so the model could not be measured",
+            f"use that of a part: {', '.join(dict.fromkeys(part.direction for part in objective.parts))}",
+        )

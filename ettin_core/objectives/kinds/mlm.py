@@ -1,0 +1,18 @@
+"""Masked language modelling (Devlin et al. 2019): the selected token is predicted where it stood."""
+
+import numpy as np
+
+from ettin_core.data.loader import Batch
+from ettin_core.objectives.targets import Masking, Objective, Vocabulary, select
+
+
+def mlm(
+    batch: Batch, vocabulary: Vocabulary, masking: Masking, key: int, opened: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inputs, positions and labels."""
+    inputs, selected = select(batch, vocabulary, masking, key)
+    read = np.flatnonzero(selected)
+    return inputs, read, batch.tokens.flat[read]
+
+
+OBJECTIVE = Objective("mlm", mlm, corrupts=True)
