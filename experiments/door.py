@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import hydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from ettin_core.foundation.errors import DiskFullError, UserError, invalid
 from ettin_core.foundation.structures import build
@@ -28,6 +29,7 @@ def entry(config_name: str, request: type[Request]) -> Callable[[Callable[[Reque
     """
 
     def decorate(function: Callable[[Request], Any]) -> Callable[[], None]:
+        @record  # under torchrun, what a process died of stands in the summary
         def run(config: DictConfig) -> None:
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
             try:

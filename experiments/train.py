@@ -35,7 +35,7 @@ def train_run(
     folder = RunFolder(Path(runs_dir) / run.name)
     if folder.complete:
         return folder
-    group = join("gloo" if placement.device == "cpu" else None)
+    group = join("gloo" if placement.device == "cpu" else None, placement.stall_seconds)
     try:
         train(run, folder, corpus, placement, group, parent_weights(run, parents_dir or Path(runs_dir)))
     except (LeakError, NonFiniteError) as error:

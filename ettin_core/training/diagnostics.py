@@ -40,9 +40,10 @@ def diagnose(
 
     In between, a copy of the weights (under FSDP of each process's part) is held.
     """
+    # The copy comes first: a forward pass leaves FSDP's weights gathered, and they are compared part by part.
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     with autocast(precision, device):
         logits = attention_logits(wrapped, model, part, view, device)
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     return lambda: Diagnosis(logits, update_ratios(model, before))
 
 
