@@ -2,6 +2,7 @@
 
 import itertools
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,10 @@ import numpy as np
 
 from ettin_core.data.loader import Batch
 from ettin_core.data.tokenizer import Tokenizer
-from ettin_core.objectives.targets import MASKED, OBJECTIVES, Masking, Targets, Vocabulary, select
+from ettin_core.objectives.config import ObjectiveConfig
+from ettin_core.objectives.kinds import OBJECTIVES
+from ettin_core.objectives.schedule import Moment, make_targets, rows_by_part
+from ettin_core.objectives.targets import Masking, Targets, Vocabulary, select
 
 WIDTH = 118
 SHORT = 6  # lines of a piece in a shortened row
@@ -50,7 +54,10 @@ def _escaped(text: str) -> str:
 
 @dataclass(frozen=True)
 class Seen:
-    """A batch as an objective presents it: `selected` (B, S) are the tokens it chose to corrupt (None: it corrupts none)."""
+    """A batch as an objective presents it: `selected` (B, S) are the tokens it chose to corrupt (None: it corrupts none).
+
+    `parts` names the objective and direction of each row where it is a schedule's.
+    """
 
     objective: str
     batch: Batch
@@ -59,14 +66,28 @@ class Seen:
     selected: np.ndarray | None
     special: np.ndarray
     mask: int
+    parts: list[str]
 
     @classmethod
-    def through(cls, objective: str, batch: Batch, vocabulary: Vocabulary, masking: Masking, key: int) -> "Seen":
-        """The batch through an objective by name."""
-        targets = OBJECTIVES[objective](batch, vocabulary, masking, key)
-        selected = select(batch, vocabulary, masking, key)[1] if objective in MASKED else None
+    def through(
+        cls,
+        config: ObjectiveConfig,
+        direction: str,
+        batch: Batch,
+        vocabulary: Vocabulary,
+        rate: float,
+        key: int,
+        moment: Moment,
+    ) -> "Seen":
+        """The batch through an objective at a moment of a run."""
+        targets = make_targets(config, direction, batch, vocabulary, rate, key, moment)
+        masking, parts = Masking(rate, config.mask_share, config.random_share), config.under(direction)
+        chosen = rows_by_part(config, parts, batch, key, moment)
+        corrupts = np.array([OBJECTIVES[part.objective].corrupts for part in parts])[chosen]
+        selected = select(batch, vocabulary, masking, key)[1] & corrupts[:, None] if corrupts.any() else None
         special = np.isin(batch.tokens, vocabulary.special.ids) & batch.real
-        return cls(objective, batch, masking, targets, selected, special, vocabulary.special.mask)
+        names = [f"{parts[number].objective}, {parts[number].direction}" for number in chosen] if config.parts else []
+        return cls(config.name, batch, masking, targets, selected, special, vocabulary.special.mask, names)
 
     @cached_property
     def scored(self) -> np.ndarray:
@@ -79,9 +100,15 @@ class Seen:
         """What is scored in these rows, and what is not and why."""
         real, scored = int(self.batch.real[rows].sum()), int(self.scored[rows].sum())
         padding = self.batch.tokens[rows].size - real
+        if self.parts:
+            named = Counter(self.parts[rows])
+            return (
+                f"{scored:,} of {real:,} tokens scored; rows: {'; '.join(f'{n} {name}' for name, n in named.items())}"
+            )
         if self.selected is None:
-            ends = real - scored
-            return f"{scored:,} of {real:,} tokens scored; not scored: {ends:,} that end a piece, {padding:,} padding"
+            prefix = int(self.targets.open_keys[rows].sum()) if self.targets.open_keys is not None else 0
+            ends, opened = real - scored - prefix, f"{prefix:,} in open prefixes, " if prefix else ""
+            return f"{scored:,} of {real:,} tokens scored; not scored: {opened}{ends:,} that end a piece, {padding:,} padding"
         selected, special = self.selected[rows], int(self.special[rows].sum())
         inputs, tokens = self.targets.inputs[rows][selected], self.batch.tokens[rows][selected]
         masks, kept = int((inputs == self.mask).sum()), int((inputs == tokens).sum())

@@ -22,7 +22,9 @@ from ettin_core.foundation.randomness import below, uniform
 from ettin_core.model.config import View
 from ettin_core.model.transformer import Transformer
 from ettin_core.model.visibility import row_visibility
-from ettin_core.objectives.targets import Masking, Objective, Targets, Vocabulary, clm, mlm
+from ettin_core.objectives.config import Part
+from ettin_core.objectives.schedule import of_part
+from ettin_core.objectives.targets import Masking, Targets, Vocabulary
 from ettin_core.training.learner import Learner, tensors
 from ettin_core.training.run import PlacementConfig
 from ettin_core.training.step import autocast
@@ -66,16 +68,14 @@ def main(request: BenchmarkRequest) -> None:
     place = f"{request.precision}, {device}, {request.placement.threads} thread(s)"
     print(f"{request.size.name}, {request.rows} rows of {request.context}, {place}, {request.rounds} rounds")
     print(HEADER)
-    for member, direction, objective in (("encoder", "bidirectional", mlm), ("decoder", "causal", clm)):
-        print(compare(request, member, direction, objective, batch, device), flush=True)
+    for member, part in (("encoder", Part("mlm", "bidirectional")), ("decoder", Part("clm", "causal"))):
+        print(compare(request, member, part, batch, device), flush=True)
 
 
-def compare(
-    request: BenchmarkRequest, member: str, direction: str, objective: Objective, batch: Batch, device: torch.device
-) -> str:
+def compare(request: BenchmarkRequest, member: str, part: Part, batch: Batch, device: torch.device) -> str:
     """One member's line: both speeds (median of the rounds), their ratio, its spread, and how far the losses differ."""
     vocabulary = Vocabulary(request.size.vocab_size or request.vocab_size, SPECIAL)
-    targets = objective(batch, vocabulary, Masking(request.mask_rate), 0)
+    targets, direction = of_part(part, batch, vocabulary, Masking(request.mask_rate), 0), part.direction
     model = Transformer(request.size.model(vocabulary.size), attention=request.placement.attention).to(device)
     sides = [
         our_step(model, batch, targets, View(direction), request, device),

@@ -18,7 +18,8 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid
 from ettin_core.model.transformer import Transformer
-from ettin_core.objectives.targets import MASKED, OBJECTIVES, Masking, Vocabulary, mask_key
+from ettin_core.objectives.kinds import OBJECTIVES
+from ettin_core.objectives.targets import Vocabulary
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.learner import Learner, tensors
 from ettin_core.training.phases import Phase
@@ -119,8 +120,9 @@ def _settings(run: RunConfig, before: Phase, after: Phase) -> Iterator[tuple[str
     if (before.rope_base_global, before.rope_base_local) != bases:
         setting = replace(setting, rope_base_global=bases[0], rope_base_local=bases[1])
         yield "+ rotary bases", setting, 0
-    if run.objective.name in MASKED and before.mask_rate != after.mask_rate:
-        setting = replace(setting, mask_rate=after.mask_rate)
+    corrupts = any(OBJECTIVES[part.objective].corrupts for part in run.objective.under(run.direction))
+    if corrupts and (before.mask_rate, before.mask_rate_end) != (after.mask_rate, after.mask_rate_end):
+        setting = replace(setting, mask_rate=after.mask_rate, mask_rate_end=after.mask_rate_end)
         yield "+ mask rate", setting, 0
 
 
@@ -133,14 +135,13 @@ def _loss(
         corpus, run.seeds.order
     )
     vocabulary = Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special)
-    masking = Masking(phase.mask_rate, run.objective.mask_share, run.objective.random_share)
-    objective, key = OBJECTIVES[run.objective.name], mask_key(run.seeds.masks, phase.name)
+    step = phase.steps if first else 0
     sums, counts = [], []
     for row in range(first, first + max(2, tokens // phase.context)):
         batch = loader.batch(row)
-        targets = objective(batch, vocabulary, masking, key)
+        targets = run.targets(batch, phase, step, vocabulary)
         with autocast(run.precision, device):
-            sums.append(float(learner(*tensors(batch, targets, device), phase.view(run.direction))[0]))
+            sums.append(float(learner(*tensors(batch, targets, device), phase.view(targets.direction))[0]))
         counts.append(len(targets.labels))
     loss = sum(sums) / max(1, sum(counts))
     residuals = np.array(sums) - loss * np.array(counts)

@@ -44,7 +44,7 @@ def evaluate_run(
     torch.set_num_threads(threads)
     line = int(os.environ.get("ETTIN_BAR_LINE", 0))  # a study gives each worker its own line
     with tqdm(
-        total=len(applicable(run.objective.name)), desc=f"evaluate {run.name}", unit="protocol", position=line
+        total=len(applicable(run.readout[1])), desc=f"evaluate {run.name}", unit="protocol", position=line
     ) as bar:
 
         def progress(protocol: str) -> None:

@@ -11,7 +11,9 @@ from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.errors import invalid
 from ettin_core.model.accounting import FlopCounter, parameter_count, parameters_by_group
 from ettin_core.model.transformer import Transformer
-from ettin_core.objectives.targets import MASKED
+from ettin_core.objectives.config import Part
+from ettin_core.objectives.directions import DIRECTIONS
+from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.training.books import document_lengths
 from ettin_core.training.memory import FP32, Memory, check_memory, estimate_memory
 from ettin_core.training.phases import Phase
@@ -117,9 +119,10 @@ def _phase(
     rate: Throughput | None,
 ) -> PhaseForecast:
     rows, lengths, special = _sample(run, phase, corpus)
-    masked = run.objective.name in MASKED
-    text = int(lengths.sum())
-    scored = round((text - special) * phase.mask_rate) if masked else text - len(lengths)
+    text, parts = int(lengths.sum()), run.objective.under(run.direction)
+    shares = np.array([part.weight for part in parts]) / sum(part.weight for part in parts)
+    told = [_part(run, phase, part, lengths, special) for part in parts]
+    scored, flops = (round(float(shares @ np.array(column))) for column in zip(*told, strict=True))
     batches = phase.rows / rows  # how many times the sample the phase is
     micro_rows = phase.batch_rows // machine.gpus // placement.micro_batches(phase.batch_rows, machine.gpus)
     shards = machine.gpus if placement.parallel == "fsdp" else 1
@@ -133,14 +136,26 @@ def _phase(
         phase.tokens,
         text_tokens=round(text * batches),
         loss_tokens=round(scored * batches),
-        flops=batches * FlopCounter(run.model, run.direction).training(lengths, scored),
-        mask_rate=phase.mask_rate if masked else None,
+        flops=batches * flops,
+        mask_rate=phase.mask_rate if any(OBJECTIVES[part.objective].corrupts for part in parts) else None,
         rope_bases=(phase.rope_base_global, phase.rope_base_local),
         knots=tuple((point, factor * phase.learning_rate) for point, factor in phase.schedule.knots()),
         repeats=phase.loader(corpus, run.seeds.order).repeats(phase.rows) if corpus else None,
         memory=estimate_memory(run, micro_rows, phase.context, share, shards, placement.recompute),
         gpu_hours=rate.gpu_hours(text * batches) if rate else None,
     )
+
+
+def _part(run: RunConfig, phase: Phase, part: Part, lengths: np.ndarray, special: int) -> tuple[int, float]:
+    """Loss-bearing tokens and FLOPs of one part of the objective on documents of such lengths; a random prefix is half."""
+    visibility, text = DIRECTIONS[part.direction].visibility, int(lengths.sum())
+    prefixes = lengths // 2 if visibility == "prefix" else lengths * 0
+    if OBJECTIVES[part.objective].corrupts:
+        end = phase.mask_rate if phase.mask_rate_end is None else phase.mask_rate_end
+        scored = round((text - special) * (phase.mask_rate + end) / 2)
+    else:
+        scored = round((text - len(lengths) - int(prefixes.sum())) * run.objective.scored_share)
+    return scored, FlopCounter(run.model, visibility).training(lengths, scored, prefixes)
 
 
 def _sample(run: RunConfig, phase: Phase, corpus: Corpus | None) -> tuple[int, np.ndarray, int]:

@@ -12,7 +12,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.prepare import prepare
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.structures import build
-from ettin_core.objectives.targets import ObjectiveConfig
+from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.optim.build import OptimizerConfig
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.phases import RecipeConfig

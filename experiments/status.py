@@ -29,7 +29,7 @@ def line(study: Study, member: str) -> str:
     if member not in study.runs:
         return f"{member:<14}{'waits for its parent':<44}"
     folder, run = study.folder(member), study.runs[member]
-    possible = len(applicable(run.objective.name))
+    possible = len(applicable(run.readout[1]))
     measured = len(list(folder.path.glob("evaluations/[!.]*@*/measurements.jsonl")))
     return f"{member:<14}{state(folder):<44}{f'{measured}/{possible}':<11}{folder.path}"
 

@@ -12,7 +12,10 @@ from tqdm import tqdm
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import read_json
-from ettin_core.objectives.targets import OBJECTIVES, Masking, Vocabulary, mask_key
+from ettin_core.objectives.config import ObjectiveConfig
+from ettin_core.objectives.directions import DIRECTIONS
+from ettin_core.objectives.kinds import OBJECTIVES
+from ettin_core.objectives.targets import Vocabulary, mask_key
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.books import roll
 from ettin_core.training.phases import Phase
@@ -68,11 +71,17 @@ class View:
         self.location = self.loader.order.locate(self.batch.rows)
 
     def through(self, objective: str) -> Seen:
-        """The batch as an objective presents it to a model."""
-        shares = self.run.objective
-        masking = Masking(self.phase.mask_rate, shares.mask_share, shares.random_share)
+        """The batch as an objective presents it to a model: under the run's direction, or one under which it does not leak."""
+        run, config, direction = self.run, self.run.objective, self.run.direction
+        if objective != config.name:
+            config = ObjectiveConfig(objective, config.mask_share, config.random_share)
+            leaks = OBJECTIVES[objective].leaks_under
+            direction = next(name for name in (direction, *DIRECTIONS) if name not in leaks)
         vocabulary = Vocabulary(self.corpus.tokenizer.vocab_size, self.corpus.tokenizer.special)
-        return Seen.through(objective, self.batch, vocabulary, masking, mask_key(self.run.seeds.masks, self.phase.name))
+        key, rate = mask_key(run.seeds.masks, self.phase.name), self.phase.mask_rate_at(self.phase_step)
+        return Seen.through(
+            config, direction, self.batch, vocabulary, rate, key, run.moment(self.phase, self.phase_step)
+        )
 
 
 def phase_of(run: RunConfig, step: int) -> tuple[Phase, int]:
@@ -106,7 +115,8 @@ def objectives(run: RunConfig, asked: Any) -> list[str]:
     """Names of the objectives asked for: `run`, `all`, one, or a list. Raises ValueError for one that there is not."""
     named = {"run": [run.objective.name], "all": list(OBJECTIVES)}
     names = named.get(asked, [asked]) if isinstance(asked, str) else asked
-    if not isinstance(names, list) or not names or any(name not in OBJECTIVES for name in names):
+    known = (run.objective.name, *OBJECTIVES)
+    if not isinstance(names, list) or not names or any(name not in known for name in names):
         raise invalid("objective", asked, "is no objective", f"use run, all, or a list of {', '.join(OBJECTIVES)}")
     return names
 

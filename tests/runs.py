@@ -7,7 +7,7 @@ from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.config import ModelConfig
-from ettin_core.objectives.targets import ObjectiveConfig
+from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.optim.build import OptimizerConfig
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.loop import train

@@ -16,7 +16,9 @@ from ettin_core.evaluation.model import EvaluatedModel, Reading
 from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig
 from ettin_core.evaluation.sets import corpus_world
 from ettin_core.foundation.randomness import derive
-from ettin_core.objectives.targets import Masking, clm, mntp
+from ettin_core.objectives.config import Part
+from ettin_core.objectives.schedule import of_part
+from ettin_core.objectives.targets import Masking
 
 MASK_RATE = 0.15
 
@@ -85,7 +87,8 @@ def _pieces(model: EvaluatedModel, ids: np.ndarray, number: int, masked: bool) -
     special = model.tokenizer.special
     whole = pack([ids], np.array([number]), special.bos, special.pad)
     key = derive(0, "heldout_mlm@1")
-    targets = (mntp if masked else clm)(whole, model.vocabulary, Masking(MASK_RATE, 1.0, 0.0), key)
+    part = Part("mntp", "bidirectional") if masked else Part("clm", "causal")
+    targets = of_part(part, whole, model.vocabulary, Masking(MASK_RATE, 1.0, 0.0), key)
     reach = model.context - 1  # tokens a piece predicts
     readings = []
     for begin in range(0, len(ids) - 1, reach):

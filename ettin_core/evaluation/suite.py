@@ -53,9 +53,9 @@ def open_model(
     weights = load_weights(model, path, run.name)
     own = [number for number, phase in enumerate(run.phases) if name.removeprefix(phase.prefix).isdigit()]
     trained = run.phases[: own[0] + 1] if own else run.phases  # the phases behind this checkpoint
-    view = trained[-1].view(run.direction)
+    view = trained[-1].view(run.readout[0])
     context = max(phase.context for phase in trained)
-    evaluated = EvaluatedModel(model, view, run.objective.name, corpus.tokenizer, context, device, batch_tokens)
+    evaluated = EvaluatedModel(model, view, run.readout[1], corpus.tokenizer, context, device, batch_tokens)
     return evaluated, name, weights
 
 
@@ -74,7 +74,7 @@ def evaluate(
         checkpoint = None  # the last one by its name is the last one
     settings = plain(suite) | {"weights": weights, "eval_data": set_hashes(suite.eval_data), "batch_tokens": None}
     with locked(folder.path / "evaluations"):
-        for protocol in applicable(run.objective.name):
+        for protocol in applicable(run.readout[1]):
             target = folder.evaluation_folder(protocol.name, protocol.version, checkpoint)
             if not _measured(target, settings):
                 _measure(run, protocol, model, corpus, suite, target, settings, name)

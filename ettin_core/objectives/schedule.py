@@ -9,39 +9,39 @@ from ettin_core.foundation.randomness import bits, derive, uniform
 from ettin_core.objectives.config import ObjectiveConfig, Part
 from ettin_core.objectives.directions import DIRECTIONS
 from ettin_core.objectives.kinds import OBJECTIVES
-from ettin_core.objectives.targets import Masking, Targets, Vocabulary, mask_key, row_keys
+from ettin_core.objectives.targets import Masking, Targets, Vocabulary, row_keys
 
 
 @dataclass(frozen=True)
 class Moment:
-    """Where in a run a step is: its phase, its global step, and the share of the run's tokens that came before it."""
+    """Where in a run a step is: its global step, and the share of the run's tokens that came before it."""
 
-    phase: str
     step: int
     done: float
 
 
 def make_targets(
-    config: ObjectiveConfig, direction: str, batch: Batch, vocabulary: Vocabulary, rate: float, seed: int, moment: Moment
+    config: ObjectiveConfig, direction: str, batch: Batch, vocabulary: Vocabulary, rate: float, key: int, moment: Moment
 ) -> Targets:
-    """The targets of a batch at a moment of a run of a direction, with a mask rate; `seed` is that of the masks.
+    """The targets of a batch at a moment of a run of a direction, with a mask rate; `key` is that of the phase's masks.
 
     A pure function of each row: how the global batch is cut into parts does not matter.
     """
     parts = config.under(direction)
     masking = Masking(rate, config.mask_share, config.random_share, config.scored_share)
-    chosen = rows_by_part(config, parts, batch, seed, moment)
+    chosen = rows_by_part(config, parts, batch, key, moment)
     if len(set(chosen.tolist())) == 1 and config.name != "mixture":  # a mixture looks at all its rows in the same way
-        return _of_part(parts[int(chosen[0])], batch, vocabulary, masking, seed, moment.phase)
+        return of_part(parts[int(chosen[0])], batch, vocabulary, masking, key)
     inputs, opened = batch.tokens.copy(), np.zeros(batch.tokens.shape, dtype=bool)
     read, labels = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     width = batch.tokens.shape[1]
     for number, part in enumerate(parts):
         rows = np.flatnonzero(chosen == number)
         if len(rows):
-            made = _of_part(part, subset(batch, rows), vocabulary, masking, seed, moment.phase)
+            own = subset(batch, rows)
+            made = of_part(part, own, vocabulary, masking, key)
             inputs[rows] = made.inputs
-            opened[rows] = open_tokens(part.direction, subset(batch, rows), seed, moment.phase)
+            opened[rows] = open_tokens(part.direction, own, key)
             read.append(rows[made.read // width] * width + made.read % width)
             labels.append(made.labels)
     places, wanted = np.concatenate(read), np.concatenate(labels)
@@ -50,34 +50,35 @@ def make_targets(
 
 
 def rows_by_part(
-    config: ObjectiveConfig, parts: tuple[Part, ...], batch: Batch, seed: int, moment: Moment
+    config: ObjectiveConfig, parts: tuple[Part, ...], batch: Batch, key: int, moment: Moment
 ) -> np.ndarray:
     """The number of the part of each row, (B,)."""
     weights = np.array([part.weight for part in parts])
     edges = np.cumsum(weights)
     if config.name == "mixture":
-        draws = uniform(row_keys(batch, derive(seed, "parts", moment.phase))[:, 0], np.zeros(len(batch.rows), np.uint64))
+        draws = uniform(row_keys(batch, derive(key, "parts"))[:, 0], np.zeros(len(batch.rows), np.uint64))
         return np.minimum(np.searchsorted(edges, draws * edges[-1], side="right"), len(parts) - 1)
     place = moment.step % edges[-1] if config.name == "alternation" else moment.done * edges[-1]
     return np.full(len(batch.rows), min(int(np.searchsorted(edges, place, side="right")), len(parts) - 1))
 
 
-def _of_part(part: Part, batch: Batch, vocabulary: Vocabulary, masking: Masking, seed: int, phase: str) -> Targets:
+def of_part(part: Part, batch: Batch, vocabulary: Vocabulary, masking: Masking, key: int) -> Targets:
+    """The targets of a batch that is trained with one part throughout."""
     visibility = DIRECTIONS[part.direction].visibility
-    opened = open_tokens(part.direction, batch, seed, phase)
-    made = OBJECTIVES[part.objective].make(batch, vocabulary, masking, mask_key(seed, phase), opened)
+    opened = open_tokens(part.direction, batch, key)
+    made = OBJECTIVES[part.objective].make(batch, vocabulary, masking, key, opened)
     return Targets(*made, visibility, opened if visibility == "prefix" else None)
 
 
-def open_tokens(direction: str, batch: Batch, seed: int, phase: str) -> np.ndarray:
+def open_tokens(direction: str, batch: Batch, key: int) -> np.ndarray:
     """Which tokens (B, S) are in the open prefix of their document under a direction, from a stream of its own."""
     if DIRECTIONS[direction].visibility != "prefix":
         return batch.real if DIRECTIONS[direction].visibility == "bidirectional" else np.zeros_like(batch.real)
     width = batch.tokens.shape[1]
-    key = row_keys(batch, derive(seed, "prefix", phase))
+    rows = row_keys(batch, derive(key, "prefix"))
     owners = np.arange(len(batch.rows))[:, None] * width + batch.documents
     numbers, places, lengths = np.unique(owners[batch.real], return_inverse=True, return_counts=True)
-    keys = bits(key[numbers // width, 0], (numbers % width).astype(np.uint64))
+    keys = bits(rows[numbers // width, 0], (numbers % width).astype(np.uint64))
     prefixes = DIRECTIONS[direction].opens(lengths, keys)
     opened = np.zeros(batch.tokens.shape, dtype=bool)
     opened[batch.real] = batch.positions[batch.real] < prefixes[places]
@@ -86,4 +87,6 @@ def open_tokens(direction: str, batch: Batch, seed: int, phase: str) -> np.ndarr
 
 def subset(batch: Batch, rows: np.ndarray) -> Batch:
     """Some rows of a batch."""
-    return Batch(batch.tokens[rows], batch.documents[rows], batch.positions[rows], batch.rows[rows], batch.sources[rows])
+    return Batch(
+        batch.tokens[rows], batch.documents[rows], batch.positions[rows], batch.rows[rows], batch.sources[rows]
+    )

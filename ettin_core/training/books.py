@@ -10,6 +10,7 @@ import torch
 from ettin_core.data.loader import Batch
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.accounting import FlopCounter
+from ettin_core.objectives.targets import Targets
 from ettin_core.records.schema import TrainingRecord
 from ettin_core.training.diagnostics import Diagnosis
 from ettin_core.training.phases import Phase
@@ -61,16 +62,15 @@ class Progress:
 def account(
     run: RunConfig,
     progress: Progress,
-    batches: list[Batch],
+    parts: list[tuple[Batch, Targets]],
     result: StepResult,
     group: ProcessGroup,
     device: torch.device,
 ) -> Progress:
     """The books after a step: real tokens, FLOPs and the rolling hash of the unmasked ids, over all processes."""
-    counter = FlopCounter(run.model, run.direction)
-    lengths = np.concatenate([document_lengths(batch) for batch in batches])
-    digest = sum(batch.digest() for batch in batches) % 2**63
-    mine = [int(lengths.sum()), counter.training(lengths, 0), digest % 2**31, digest // 2**31]
+    digest = sum(batch.digest() for batch, _ in parts) % 2**63
+    mine = [sum(int(batch.real.sum()) for batch, _ in parts), sum(_flops(run, *part) for part in parts)]
+    mine += [digest % 2**31, digest // 2**31]
     totals = group.sum(torch.tensor(mine, dtype=torch.int64, device=device))
     tokens, flops, low, high = (int(value) for value in totals)
     combined = (low + high * 2**31) % 2**63
@@ -80,7 +80,7 @@ def account(
         global_step=progress.global_step + 1,
         tokens=progress.tokens + tokens,
         loss_tokens=progress.loss_tokens + result.loss_tokens,
-        flops=progress.flops + flops + 3 * counter.per_scored * result.loss_tokens,
+        flops=progress.flops + flops + 3 * FlopCounter(run.model, run.direction).per_scored * result.loss_tokens,
         data_hash=roll(progress.data_hash, combined),
         skipped=progress.skipped + result.skipped,
     )
@@ -100,15 +100,24 @@ def _plus(window: tuple[Number, ...], step: tuple[Number, ...]) -> tuple[Number,
     return tuple(one + other for one, other in zip(window, step, strict=True)) if window else step
 
 
+def _flops(run: RunConfig, batch: Batch, targets: Targets) -> int:
+    """Training FLOPs of a part but for what its predictions cost."""
+    prefixes = None if targets.open_keys is None else document_lengths(batch, targets.open_keys)
+    return FlopCounter(run.model, targets.direction).training(document_lengths(batch), 0, prefixes)
+
+
 def roll(data_hash: str, digest: int) -> str:
     """The rolling hash of the data after a step whose global batch has this digest; "" before the first step."""
     return hashlib.sha256(f"{data_hash}|{digest}".encode()).hexdigest()[:32]
 
 
-def document_lengths(batch: Batch) -> np.ndarray:
-    """Length of every document piece in the rows."""
+def document_lengths(batch: Batch, counted: np.ndarray | None = None) -> np.ndarray:
+    """Length of every document piece in the rows, or how many of its tokens are among `counted` (B, S) bool."""
     keys = batch.documents + np.arange(len(batch.documents))[:, None] * batch.documents.shape[1]
-    return np.unique(keys[batch.real], return_counts=True)[1]
+    numbers, places, lengths = np.unique(keys[batch.real], return_inverse=True, return_counts=True)
+    if counted is None:
+        return lengths
+    return np.bincount(places[counted[batch.real]], minlength=len(numbers))
 
 
 def training_row(

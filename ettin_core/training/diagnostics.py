@@ -6,6 +6,7 @@ Diagnostics are computed beside a step and never change it.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -14,6 +15,7 @@ from ettin_core.model.accounting import parameter_group
 from ettin_core.model.config import View
 from ettin_core.model.logit_probe import LogitProbe
 from ettin_core.model.transformer import Transformer
+from ettin_core.objectives.schedule import subset
 from ettin_core.objectives.targets import Targets
 from ettin_core.training.learner import tensors
 from ettin_core.training.placement import as_whole
@@ -32,7 +34,7 @@ def diagnose(
     wrapped: nn.Module,
     model: Transformer,
     part: tuple[Batch, Targets],
-    view: View,
+    view: Callable[[str], View],
     precision: str,
     device: torch.device,
 ) -> Callable[[], Diagnosis]:
@@ -68,22 +70,25 @@ def _square(tensor: torch.Tensor) -> float:
 
 @torch.no_grad()
 def attention_logits(
-    wrapped: nn.Module, model: Transformer, part: tuple[Batch, Targets], view: View, device: torch.device
+    wrapped: nn.Module,
+    model: Transformer,
+    part: tuple[Batch, Targets],
+    view: Callable[[str], View],
+    device: torch.device,
 ) -> list[float]:
     """The largest attention logit of each layer on the first row of a batch, as the objective shows it to the model.
 
     Under DDP and FSDP all processes must call it; each gets the answer for the first row of its own part.
     """
     batch, targets = part
-    first = Batch(batch.tokens[:1], batch.documents[:1], batch.positions[:1], batch.rows[:1], batch.sources[:1])
-    inside = targets.read < batch.tokens.shape[1]
+    first, inside = subset(batch, np.arange(1)), targets.read < batch.tokens.shape[1]
+    opened = None if targets.open_keys is None else targets.open_keys[:1]
+    shown = Targets(targets.inputs[:1], targets.read[inside], targets.labels[inside], targets.direction, opened)
     model.probe = LogitProbe()
     training = wrapped.training
     wrapped.eval()  # no dropout, so that no stream of random numbers moves
     try:
-        wrapped(
-            *tensors(first, Targets(targets.inputs[:1], targets.read[inside], targets.labels[inside]), device), view
-        )
+        wrapped(*tensors(first, shown, device), view(targets.direction))
         return [float(value) for value in model.probe.largest]
     finally:
         model.probe = None

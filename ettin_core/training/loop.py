@@ -14,7 +14,7 @@ from ettin_core.data.loader import Batch, Loader
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.randomness import derive
 from ettin_core.foundation.storage import locked
-from ettin_core.objectives.targets import OBJECTIVES, Masking, Targets, mask_key
+from ettin_core.objectives.targets import Targets
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.books import Progress, account, training_row
 from ettin_core.training.diagnostics import diagnose
@@ -88,17 +88,17 @@ def _advance(
     watch: Watch,
 ) -> Progress:
     """One step on a batch and its targets: the update and the books."""
-    run, rows, view = session.run, phase.batches.before(progress.step), phase.view(session.run.direction)
+    run, rows = session.run, phase.batches.before(progress.step)
     logged = (progress.step + 1) % session.placement.log_every == 0 or progress.step + 1 == phase.steps
     _seed_dropout(session, phase, progress.step)
     diagnosed = None
     if logged:
-        diagnosed = diagnose(session.wrapped, session.model, parts[0], view, run.precision, session.device)
+        diagnosed = diagnose(session.wrapped, session.model, parts[0], phase.view, run.precision, session.device)
     result = optimisation_step(
         session.wrapped,
         session.optimizer,
         parts,
-        view,
+        phase.view,
         phase.rate(progress.step),
         run.precision,
         session.group,
@@ -108,7 +108,7 @@ def _advance(
         on_nonfinite=run.recipe.on_nonfinite,
         sources=len(sources),
     )
-    progress = account(run, progress, [batch for batch, _ in parts], result, session.group, session.device)
+    progress = account(run, progress, parts, result, session.group, session.device)
     watch.step(_clock(run, progress), progress.global_step, result.loss_sum / max(1, result.loss_tokens))
     if diagnosed is not None:
         watch.record(training_row(phase, progress, result, sources, diagnosed()))
@@ -130,12 +130,10 @@ def _parts(session: Session, phase: Phase, loader: Loader, step: int) -> list[tu
     """This process's micro-batches of a step with their targets."""
     run, group = session.run, session.group
     count = session.placement.micro_batches(phase.batches.rows_of(step), group.world_size)
-    masking = Masking(phase.mask_rate, run.objective.mask_share, run.objective.random_share)
-    objective, key = OBJECTIVES[run.objective.name], mask_key(run.seeds.masks, phase.name)
     parts = []
     for number in range(count):
         batch = loader.batch(step, part=group.rank * count + number, parts=group.world_size * count)
-        parts.append((batch, objective(batch, session.vocabulary, masking, key)))
+        parts.append((batch, run.targets(batch, phase, step, session.vocabulary)))
     return parts
 
 

@@ -19,7 +19,8 @@ class PhaseRecipe:
     """A phase as configured: its share of the run's tokens, and everything relative to that.
 
     `learning_rate_factor` is relative to the optimiser's peak; `prefix` names the phase's checkpoints; `mixture` gives
-    weights by source (None: by size); `packing` says how documents fill rows (data/rows.py). Over `batch_warmup_share` of
+    weights by source (None: by size); `packing` says how documents fill rows (data/rows.py). The mask rate goes
+    linearly to `mask_rate_end` (None: it stays). Over `batch_warmup_share` of
     the phase's tokens the batch grows to `batch_rows` in `batch_warmup_stages` equal stages (data/batches.py).
     """
 
@@ -33,6 +34,7 @@ class PhaseRecipe:
     final_factor: float = 0.0
     learning_rate_factor: float = 1.0
     mask_rate: float = 0.3
+    mask_rate_end: float | None = None
     rope_base_global: float = 10_000.0
     rope_base_local: float = 10_000.0
     mixture: dict[str, float] | None = None
@@ -101,6 +103,7 @@ class Phase:
     context: int
     batches: BatchSchedule
     mask_rate: float
+    mask_rate_end: float | None
     learning_rate: float
     schedule: Schedule
     rope_base_global: float
@@ -111,8 +114,10 @@ class Phase:
     def __post_init__(self) -> None:
         if self.context < 8:
             raise invalid(f"recipe.phases.{self.name}.context", self.context, "is too short", "use 128 or more")
-        if not 0 < self.mask_rate < 1:
-            raise invalid(f"recipe.phases.{self.name}.mask_rate", self.mask_rate, "is not in (0, 1)", "use 0.3")
+        for name in ("mask_rate", "mask_rate_end"):
+            rate = getattr(self, name)
+            if rate is not None and not 0 < rate < 1:
+                raise invalid(f"recipe.phases.{self.name}.{name}", rate, "is not in (0, 1)", "use 0.3")
 
     @property
     def batch_rows(self) -> int:
@@ -137,12 +142,18 @@ class Phase:
         """Learning rate of a step (0-based): the schedule's value at the tokens consumed when the step is done."""
         return self.learning_rate * self.schedule.factor(self.consumed(step + 1))
 
+    def mask_rate_at(self, step: int) -> float:
+        """Mask rate of a step (0-based), linear in the tokens before it from `mask_rate` to `mask_rate_end`."""
+        if self.mask_rate_end is None:
+            return self.mask_rate
+        return self.mask_rate + (self.mask_rate_end - self.mask_rate) * self.consumed(step) / self.tokens
+
     def loader(self, corpus: Corpus, seed: int) -> Loader:
         """The rows of this phase in the order of a seed. Raises ValueError for unknown or too small sources."""
         return Loader(corpus, self.context, self.batches, seed, self.name, self.mixture, self.packing)
 
     def view(self, direction: str) -> View:
-        """How a model of the given direction looks at rows in this phase."""
+        """How a model looks at rows in this phase: bidirectional, causal or prefix."""
         return View(direction, self.rope_base_global, self.rope_base_local)
 
 
@@ -170,6 +181,7 @@ def plan(recipe: RecipeConfig, peak: float) -> tuple[Phase, ...]:
                 phase.context,
                 batches,
                 phase.mask_rate,
+                phase.mask_rate_end,
                 phase.learning_rate_factor * peak,
                 schedule,
                 phase.rope_base_global,

@@ -5,12 +5,16 @@ from functools import cached_property
 from typing import Any
 
 from ettin_core.checkpoints.retention import CheckpointConfig
+from ettin_core.data.loader import Batch
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import content_name
 from ettin_core.foundation.structures import plain
 from ettin_core.model.attention_backends import BACKENDS
-from ettin_core.model.config import ModelConfig, View
-from ettin_core.objectives.targets import ObjectiveConfig, check_well_posed
+from ettin_core.model.config import ModelConfig
+from ettin_core.objectives.config import ObjectiveConfig, check_run
+from ettin_core.objectives.directions import DIRECTIONS
+from ettin_core.objectives.schedule import Moment, make_targets
+from ettin_core.objectives.targets import Targets, Vocabulary, mask_key
 from ettin_core.optim.build import OptimizerConfig
 from ettin_core.training.phases import Phase, RecipeConfig, plan
 
@@ -115,8 +119,7 @@ class RunConfig:
     parent: Parent | None = None
 
     def __post_init__(self) -> None:
-        View(self.direction)
-        check_well_posed(self.direction, self.objective.name)
+        check_run(self.direction, self.objective)
         if self.precision not in PRECISIONS:
             raise invalid("precision", self.precision, "is not a precision", f"use one of {', '.join(PRECISIONS)}")
         prefixes = [phase.prefix for phase in self.phases]
@@ -132,6 +135,29 @@ class RunConfig:
     def tokens(self) -> int:
         """Tokens of all phases (row padding counts)."""
         return sum(phase.tokens for phase in self.phases)
+
+    def targets(self, batch: Batch, phase: Phase, step: int, vocabulary: Vocabulary) -> Targets:
+        """The targets of rows of a step of one of the phases (or of a phase like it), a pure function of each row."""
+        rate, key = phase.mask_rate_at(step), mask_key(self.seeds.masks, phase.name)
+        moment = self.moment(phase, step)
+        return make_targets(self.objective, self.direction, batch, vocabulary, rate, key, moment)
+
+    def moment(self, phase: Phase, step: int) -> Moment:
+        """Where in the run a step of a phase is."""
+        earlier = self.phases[: [item.name for item in self.phases].index(phase.name)]
+        done = sum(item.tokens for item in earlier) + phase.consumed(step)
+        return Moment(sum(item.steps for item in earlier) + step, done / self.tokens)
+
+    @property
+    def views(self) -> set[str]:
+        """What training asks of the model: bidirectional, causal, prefix."""
+        asked = {DIRECTIONS[part.direction].visibility for part in self.objective.under(self.direction)}
+        return {"prefix"} if self.objective.name == "mixture" else asked
+
+    @property
+    def readout(self) -> tuple[str, str]:
+        """How a model of this run is measured and exported: the direction (bidirectional or causal) and the objective."""
+        return DIRECTIONS[self.direction].readout, self.objective.readout(self.direction)
 
     @property
     def plain(self) -> dict[str, Any]:

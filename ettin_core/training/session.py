@@ -106,7 +106,7 @@ def open_session(
     initial_weights = native.hash_tensors(model.state_dict())
     torch.set_num_threads(placement.threads)
     learner = Learner(model, placement.compile).to(device)
-    for view in {phase.view(run.direction) for phase in run.phases}:
+    for view in {phase.view(asked) for phase in run.phases for asked in run.views}:
         check_no_leak(model, view, learner.forward_model)
     wrapped = divide(learner, placement, group, device)
     return Session(
@@ -229,8 +229,8 @@ def finish(session: Session, progress: Progress) -> dict[str, Any]:
         "member": run.member,
         "size": run.size,
         "seed": run.seeds.initialisation,
-        "direction": run.direction,
-        "objective": run.objective.name,
+        "direction": run.readout[0],
+        "objective": run.readout[1],
         "parent": run.parent.run if run.parent else None,
         "corpus": corpus.name,
         "corpus_kind": corpus.manifest["kind"],

@@ -11,12 +11,14 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Loader
 from ettin_core.data.rows import PACKINGS
 from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.objectives.targets import Targets
 from ettin_core.training.books import Progress, account, document_lengths
 from ettin_core.training.run import RunConfig
 from ettin_core.training.step import StepResult
 from tests.runs import tiny_run
 
 STEPS = 6
+NONE = np.zeros(0, dtype=np.int64)
 
 
 @pytest.fixture
@@ -37,7 +39,8 @@ def booked(
     progress = progress or Progress()
     for step in steps:
         batches = [of.batch(step, part, parts) for part in range(parts)]
-        progress = account(run, progress, batches, StepResult(2.5, 7, 1.0), ProcessGroup(), torch.device("cpu"))
+        made = [(batch, Targets(batch.tokens, NONE, NONE, run.direction)) for batch in batches]
+        progress = account(run, progress, made, StepResult(2.5, 7, 1.0), ProcessGroup(), torch.device("cpu"))
     return progress
 
 

@@ -17,7 +17,7 @@ from ettin_core.foundation.storage import read_json
 from ettin_core.model import attention_backends
 from ettin_core.model.leak_test import LeakError
 from ettin_core.model.transformer import Transformer
-from ettin_core.objectives.targets import ObjectiveConfig
+from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.loop import train
 from ettin_core.training.phases import RecipeConfig

@@ -19,7 +19,9 @@ def clm(
     within[:, -1] = False
     within[:, :-1] &= (batch.documents[:, :-1] == batch.documents[:, 1:]) & ~opened[:, 1:]
     if masking.scored_share < 1:
-        within &= uniform(row_keys(batch, key), np.arange(within.shape[1], dtype=np.uint64)[None, :]) < masking.scored_share
+        within &= (
+            uniform(row_keys(batch, key), np.arange(within.shape[1], dtype=np.uint64)[None, :]) < masking.scored_share
+        )
     read = np.flatnonzero(within)
     return batch.tokens, read, batch.tokens.flat[read + 1]
 
