@@ -1,10 +1,12 @@
 """python -m experiments.faults: kill real runs at random moments, damage their checkpoints, and compare with undisturbed ones.
 
-Every member is trained once undisturbed, then once more under SIGKILLs: at random moments, and as soon as a checkpoint is
-seen being written. Then its newest checkpoint is damaged in each way and the end is trained again. Weights, optimiser state,
-training rows and data order must be those of the undisturbed run, byte for byte.
+Every member is trained once undisturbed, then under SIGKILLs: at random moments of its training, and as soon as a checkpoint
+is seen being written. A run that ends between two kills is compared and begun anew, so every kill that counts hits a living
+process. Then the newest checkpoint is damaged in each way and the end is trained again. Weights, optimiser state, training
+rows and data order must always be those of the undisturbed run, byte for byte.
 """
 
+import contextlib
 import os
 import random
 import shutil
@@ -26,7 +28,8 @@ MEMBERS = {
     "decoder": ["member=decoder"],
     "mntp": ["member=encoder", "member.name=mntp", "member.objective.name=mntp"],
 }
-HEADER = f"{'member':<10}{'fault':<36}{'where':<28}outcome"
+HEADER = f"{'member':<10}{'fault':<40}{'where':<28}outcome"
+LONGEST = 0.5  # of the time that the whole training takes: the longest that a session may train
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,20 @@ class Campaign:
 
     def all(self, kills: int) -> list[str]:
         """Every fault in turn; returns which of them the run did not come back from unchanged."""
-        begin = time.monotonic()
         self._finish("undisturbed")
-        self.seconds = time.monotonic() - begin
+        self.seconds = self._folder("undisturbed").timing()[-1].seconds
         expected = evidence(self._folder("undisturbed"))
-        for number in range(kills):
-            self._kill(number)
+        differing: list[str] = []
+        hits = since = 0
+        while hits < kills:
+            if self._kill(writing=hits % 3 == 2):
+                hits, since = hits + 1, since + 1
+            else:  # it came to its end
+                differing += self._compare(f"{since} kills", expected)
+                shutil.rmtree(self.out / "disturbed")
+                since = 0
         self._finish("disturbed")
-        differing = self._compare("kills", expected)
+        differing += self._compare(f"{since} kills", expected)
         for name, damage in DAMAGES.items():
             differing += self._damage(name, damage, expected)
         return differing
@@ -108,24 +117,37 @@ class Campaign:
         (folder,) = [path for path in (self.out / runs).glob(f"*-{self.member}-*") if path.is_dir()]
         return RunFolder(folder)
 
-    def _kill(self, number: int) -> None:
-        """One SIGKILL: at a random moment, or every third time when a checkpoint is being written."""
-        process = self._command("disturbed")
-        writing = number % 3 == 2
-        limit = time.monotonic() + self.chance.uniform(0.3, 1.0) * self.seconds
-        while process.poll() is None and (writing or time.monotonic() < limit):
-            if writing and list((self.out / "disturbed").glob("*/checkpoints/.*.building")):
+    def _kill(self, writing: bool) -> bool:
+        """One SIGKILL: at a random moment after the first step, or when a checkpoint is being written.
+
+        Returns False when the run ended before.
+        """
+        begin, process = time.time(), self._command("disturbed")
+        limit: float | None = None
+        while process.poll() is None and (limit is None or time.monotonic() < limit):
+            if writing and self._young("checkpoints/.*.building", begin):
                 break
-            time.sleep(0.0005 if writing else 0.01)
+            if not writing and limit is None and self._young("heartbeat.json", begin):
+                limit = time.monotonic() + self.chance.uniform(0, LONGEST) * self.seconds
+            time.sleep(0.0005)
         ended = process.poll() is not None
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        fault = "SIGKILL while a checkpoint is written" if writing else "SIGKILL at a random moment"
-        self._tell(fault, "it had ended" if ended else self._where("disturbed"), "")
+        if not ended:
+            fault = "SIGKILL while a checkpoint is written" if writing else "SIGKILL at a random moment"
+            self._tell(fault, self._where(), "")
+        return not ended
 
-    def _where(self, runs: str) -> str:
+    def _young(self, pattern: str, moment: float) -> bool:
+        """Whether the run has touched such a file or folder since a moment; what an earlier kill left is older."""
+        with contextlib.suppress(FileNotFoundError):  # it may go between two looks
+            return any(path.stat().st_mtime > moment for path in (self.out / "disturbed").glob(f"*/{pattern}"))
+        return False
+
+    def _where(self) -> str:
         """The newest checkpoint on disk."""
-        found = sorted((self.out / runs).glob("*/checkpoints/[!.]*"), key=lambda path: path.stat().st_mtime)
+        checkpoints = (self.out / "disturbed").glob("*/checkpoints/[!.]*")
+        found = sorted(checkpoints, key=lambda path: path.stat().st_mtime)
         return f"after {found[-1].name}" if found else "before the first checkpoint"
 
     def _damage(self, name: str, damage: Callable[[Path], None], expected: dict[str, str]) -> list[str]:
@@ -145,7 +167,7 @@ class Campaign:
         return [f"{fault} ({', '.join(differing)})"] if differing else []
 
     def _tell(self, fault: str, where: str, outcome: str) -> None:
-        print(f"{self.member:<10}{fault:<36}{where:<28}{outcome}", flush=True)
+        print(f"{self.member:<10}{fault:<40}{where:<28}{outcome}", flush=True)
 
 
 def evidence(folder: RunFolder) -> dict[str, str]:
