@@ -5,9 +5,12 @@ from pathlib import Path
 
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.corpus import Corpus
+from ettin_core.data.loader import Batch
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.config import ModelConfig
-from ettin_core.objectives.config import ObjectiveConfig
+from ettin_core.objectives.config import ObjectiveConfig, Part
+from ettin_core.objectives.schedule import of_part
+from ettin_core.objectives.targets import Masking, Targets, Vocabulary
 from ettin_core.optim.build import OptimizerConfig
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.loop import train
@@ -19,6 +22,7 @@ MEMBERS = {
     "decoder": ("causal", "clm"),
     "mntp": ("bidirectional", "mntp"),
 }
+DIRECTION_OF = {"mlm": "bidirectional", "mntp": "bidirectional", "clm": "causal"}  # where each objective is at home
 PLACEMENT = PlacementConfig(device="cpu", threads=1, log_every=3)
 
 
@@ -44,6 +48,11 @@ def tiny_run(corpus: Corpus, member: str = "encoder", **changes: object) -> RunC
         checkpoint=CheckpointConfig(every_steps=4),
     )
     return replace(run, **changes)  # type: ignore[arg-type]
+
+
+def targets_of(objective: str, batch: Batch, vocabulary: Vocabulary, masking: Masking, key: int) -> Targets:
+    """The targets of an objective under the direction it is at home in."""
+    return of_part(Part(objective, DIRECTION_OF[objective]), batch, vocabulary, masking, key)
 
 
 def train_tiny(

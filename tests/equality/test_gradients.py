@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,18 +15,19 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Batch, Loader
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.transformer import Transformer
-from ettin_core.objectives.targets import OBJECTIVES, Masking, Targets, Vocabulary
+from ettin_core.objectives.targets import Masking, Targets, Vocabulary
 from ettin_core.training.learner import Learner
 from ettin_core.training.placement import as_whole, divide
 from ettin_core.training.run import PARALLEL, PlacementConfig
 from ettin_core.training.step import optimisation_step
-from tests.runs import tiny_run
+from tests.runs import targets_of, tiny_run
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = 8
 CASES = {"mlm, none": ("encoder", 0), "mlm, one": ("encoder", 1), "clm, one": ("decoder", 1), "clm": ("decoder", None)}
 CHILD = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from safetensors.torch import save_file
 from ettin_core.data.corpus import Corpus
@@ -49,7 +51,7 @@ def scored(batch: Batch, targets: Targets, rest: int | None) -> Targets:
         return targets
     first_half = batch.rows[targets.read // batch.tokens.shape[1]] % ROWS < ROWS // 2
     keep = first_half | ((~first_half).cumsum() <= rest)
-    return Targets(targets.inputs, targets.read[keep], targets.labels[keep])
+    return replace(targets, read=targets.read[keep], labels=targets.labels[keep])
 
 
 def gradients(case: str, corpus: Corpus, group: ProcessGroup, parallel: str = "ddp") -> dict[str, torch.Tensor]:
@@ -60,9 +62,9 @@ def gradients(case: str, corpus: Corpus, group: ProcessGroup, parallel: str = "d
     wrapped = divide(Learner(model), PlacementConfig(device="cpu", parallel=parallel), group, torch.device("cpu"))
     batch = Loader(corpus, 128, BatchSchedule(ROWS), 1, "test").batch(0, group.rank, group.world_size)
     vocabulary = Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special)
-    targets = scored(batch, OBJECTIVES[run.objective.name](batch, vocabulary, Masking(0.95), 7), rest)
+    targets = scored(batch, targets_of(run.objective.name, batch, vocabulary, Masking(0.95), 7), rest)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    view, device = run.phases[0].view(run.direction), torch.device("cpu")
+    view, device = run.phases[0].view, torch.device("cpu")
     optimisation_step(wrapped, optimizer, [(batch, targets)], view, 0.0, "fp32", group, device, "test")
     return {name: as_whole(one.grad).clone() for name, one in model.named_parameters() if one.grad is not None}
 

@@ -17,12 +17,12 @@ from ettin_core.data.loader import Loader
 from ettin_core.data.rows import PACKINGS
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.transformer import Transformer
-from ettin_core.objectives.targets import OBJECTIVES, Masking, Targets, Vocabulary
+from ettin_core.objectives.targets import Masking, Vocabulary
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.learner import Learner
 from ettin_core.training.run import RunConfig
 from ettin_core.training.step import optimisation_step
-from tests.runs import MEMBERS, PLACEMENT, tiny_run, train_tiny
+from tests.runs import MEMBERS, PLACEMENT, targets_of, tiny_run, train_tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN_CHILD = """
@@ -138,11 +138,11 @@ def gradients(corpus: Corpus, member: str, packing: str, parts: int) -> dict[str
     assert loader.batch(0).real.all() == (packing == "stream"), "rows with padding are what is tested"
     for part in range(parts):
         batch = loader.batch(0, part, parts)
-        targets = OBJECTIVES[run.objective.name](batch, vocabulary, Masking(0.3), 7)
+        targets = targets_of(run.objective.name, batch, vocabulary, Masking(0.3), 7)
         keep = batch.rows[targets.read // batch.tokens.shape[1]] < 2
-        pieces.append((batch, Targets(targets.inputs, targets.read[keep], targets.labels[keep])))
+        pieces.append((batch, replace(targets, read=targets.read[keep], labels=targets.labels[keep])))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    view = run.phases[0].view(run.direction)
+    view = run.phases[0].view
     optimisation_step(Learner(model), optimizer, pieces, view, 0.0, "fp32", ProcessGroup(), torch.device("cpu"), "test")
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 

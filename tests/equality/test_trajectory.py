@@ -6,12 +6,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Batch
-from ettin_core.objectives import targets as objectives
-from ettin_core.objectives.targets import Masking, Targets, Vocabulary, mlm
+from ettin_core.objectives import kinds
+from ettin_core.objectives.kinds.mlm import mlm
+from ettin_core.objectives.targets import Masking, Objective, Vocabulary
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.phases import PhaseRecipe
 from ettin_core.training.run import PARALLEL, RunConfig
@@ -27,10 +29,10 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import join, leave
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.loop import train
-from tests.equality.test_trajectory import EVERY_STEP, PARALLEL, fifty_steps, objectives, uneven_mlm
+from tests.equality.test_trajectory import EVERY_STEP, PARALLEL, UNEVEN_MLM, fifty_steps, kinds
 
 if __name__ == "__main__":
-    objectives.OBJECTIVES["mlm"] = uneven_mlm
+    kinds.OBJECTIVES["mlm"] = UNEVEN_MLM
     corpus = Corpus(Path(sys.argv[1]))
     run = fifty_steps(corpus)
     for parallel in PARALLEL:
@@ -41,13 +43,18 @@ if __name__ == "__main__":
 EVERY_STEP = replace(PLACEMENT, log_every=1)
 
 
-def uneven_mlm(batch: Batch, vocabulary: Vocabulary, masking: Masking, key: int) -> Targets:
+def scored_unevenly(
+    batch: Batch, vocabulary: Vocabulary, masking: Masking, key: int, opened: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """MLM whose second half of the rows, the second process's, has one scored position every other step, else none."""
-    made = mlm(batch, vocabulary, masking, key)
-    step, row = divmod(batch.rows[made.read // batch.tokens.shape[1]], ROWS)
+    inputs, read, labels = mlm(batch, vocabulary, masking, key, opened)
+    step, row = divmod(batch.rows[read // batch.tokens.shape[1]], ROWS)
     rest = row >= ROWS // 2
     keep = ~rest | ((rest.cumsum() == 1) & (step % 2 == 0))
-    return Targets(made.inputs, made.read[keep], made.labels[keep])
+    return inputs, read[keep], labels[keep]
+
+
+UNEVEN_MLM = Objective("mlm", scored_unevenly, corrupts=True)
 
 
 def fifty_steps(corpus: Corpus) -> RunConfig:
@@ -76,7 +83,7 @@ def together(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """The same run by one process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(objectives.OBJECTIVES, "mlm", uneven_mlm)
+        patch.setitem(kinds.OBJECTIVES, "mlm", UNEVEN_MLM)
         return train_tiny(fifty_steps(corpus), tmp_path_factory.mktemp("alone"), corpus, placement=EVERY_STEP)
 
 

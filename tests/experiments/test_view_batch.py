@@ -17,7 +17,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.prepare import prepare
 from ettin_core.data.rows import PACKINGS
 from ettin_core.foundation.errors import UserError
-from ettin_core.objectives.targets import OBJECTIVES
+from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.run import RunConfig
 from experiments.batch_text import RowText, pieces, spell

@@ -28,8 +28,19 @@ def documents_of(kind: str) -> torch.Tensor:
     return documents
 
 
+def opened(documents: torch.Tensor, direction: str) -> torch.Tensor | None:
+    """The first five tokens of each document, under a prefix direction."""
+    if direction != "prefix":
+        return None
+    return torch.stack(
+        [torch.tensor([row[:i].count(row[i]) < 5 for i in range(len(row))]) for row in documents.tolist()]
+    )
+
+
 def sees(documents: list[int], i: int, j: int, direction: str, window: int | None) -> bool:
     if documents[i] != documents[j] or (direction == "causal" and j > i):
+        return False
+    if direction == "prefix" and j > i and documents[:j].count(documents[j]) >= 5:
         return False
     return window is None or abs(i - j) <= window
 
@@ -51,14 +62,25 @@ def query_by_query(
 
 
 def dense(documents: torch.Tensor, direction: str, window: int | None) -> Attend:
-    return functools.partial(attention_backends._fused, mask=row_visibility(documents, direction, window)[:, None])
+    mask = row_visibility(documents, direction, window, opened(documents, direction))[:, None]
+    return functools.partial(attention_backends._fused, mask=mask)
+
+
+def prepared(backend: str) -> Callable[[torch.Tensor, str, int | None], Attend]:
+    return lambda documents, direction, window: prepare(
+        backend, documents, direction, window, opened(documents, direction)
+    )
+
+
+def blocked(documents: torch.Tensor, direction: str, window: int) -> Attend:
+    return attention_backends._blocked(documents, direction, window, opened(documents, direction))
 
 
 BACKENDS: dict[str, Callable[[torch.Tensor, str, int | None], Attend]] = {
-    "reference": functools.partial(prepare, "reference"),
+    "reference": prepared("reference"),
     "fused": dense,
-    "sdpa": functools.partial(prepare, "sdpa"),  # blocks for the local layer, dense for the global one
-    "flex": functools.partial(prepare, "flex"),
+    "sdpa": prepared("sdpa"),  # blocks for the local layer, dense for the global one
+    "flex": prepared("flex"),
 }
 
 
@@ -91,8 +113,8 @@ def test_backend_equals_the_loop(
 @pytest.mark.parametrize("kind", ROWS)
 def test_compiled_flex_equals_the_loop(kind: str, direction: str, window: int | None) -> None:
     query, key, value = (torch.cat([part, part], dim=-1) for part in random_states())  # heads of 16, the least it takes
-    documents = documents_of(kind)
-    attend = prepare("flex", documents.cuda(), direction, window)
+    documents, open_keys = documents_of(kind), opened(documents_of(kind), direction)
+    attend = prepare("flex", documents.cuda(), direction, window, None if open_keys is None else open_keys.cuda())
     expected = query_by_query((query, key, value), documents, direction, window)
     output = attend(query.cuda(), key.cuda(), value.cuda()).cpu()
     torch.testing.assert_close(output, expected, rtol=1e-3, atol=1e-3)
@@ -103,7 +125,7 @@ def test_compiled_flex_equals_the_loop(kind: str, direction: str, window: int | 
 def test_blocks_fit_any_row_length(direction: str, length: int) -> None:
     states = random_states(length=length)
     documents = torch.arange(length).div(6, rounding_mode="floor").repeat(2, 1)
-    output = attention_backends._blocked(documents, direction, WINDOW)(*states)
+    output = blocked(documents, direction, WINDOW)(*states)
     expected = query_by_query(states, documents, direction, WINDOW)
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
 
@@ -114,13 +136,13 @@ def test_gradients_of_blocks_equal_those_of_dense(kind: str, direction: str) -> 
     documents = documents_of(kind)
     weights = random_states(seed=1)[0]
     gradients = []
-    for attend in (attention_backends._blocked(documents, direction, WINDOW), dense(documents, direction, WINDOW)):
+    for attend in (blocked(documents, direction, WINDOW), dense(documents, direction, WINDOW)):
         states = [tensor.requires_grad_() for tensor in random_states()]
         (attend(*states) * weights).sum().backward()
         gradients.append([tensor.grad for tensor in states])
-    for blocked, whole in zip(*gradients, strict=True):
+    for in_blocks, whole in zip(*gradients, strict=True):
         assert whole is not None and whole.abs().sum() > 0
-        torch.testing.assert_close(blocked, whole, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(in_blocks, whole, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("length", "window", "blocks"), [(17, 4, True), (16, 4, False), (100, None, False)])

@@ -20,18 +20,19 @@ SHAPES = {
 }
 
 
-OPPOSITE = {"bidirectional": "causal", "causal": "bidirectional"}
-Rule = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, str, int | None], torch.Tensor]
+OPPOSITE = {"bidirectional": "causal", "causal": "bidirectional", "prefix": "causal"}
+Rule = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, str, int | None, torch.Tensor | None], torch.Tensor]
 
-# Each fault is the visibility rule with one argument bent: (query documents, key documents, offset, direction, window).
+# Each fault is the visibility rule with one argument bent: (query documents, key documents, offset, direction, window,
+# open keys).
 FAULTS: dict[str, Rule] = {
-    "window one wider": lambda q, k, offset, direction, w: visible(q, k, offset, direction, w and w + 1),
-    "window one narrower": lambda q, k, offset, direction, w: visible(q, k, offset, direction, w and w - 1),
-    "documents ignored": lambda q, k, offset, direction, w: visible(
-        q.clamp(max=0), k.clamp(max=0), offset, direction, w
+    "window one wider": lambda q, k, offset, direction, w, o=None: visible(q, k, offset, direction, w and w + 1, o),
+    "window one narrower": lambda q, k, offset, direction, w, o=None: visible(q, k, offset, direction, w and w - 1, o),
+    "documents ignored": lambda q, k, offset, direction, w, o=None: visible(
+        q.clamp(max=0), k.clamp(max=0), offset, direction, w, o
     ),
-    "next token seen": lambda q, k, offset, direction, w: visible(q, k, offset + 1, direction, w),
-    "direction exchanged": lambda q, k, offset, direction, w: visible(q, k, offset, OPPOSITE[direction], w),
+    "next token seen": lambda q, k, offset, direction, w, o=None: visible(q, k, offset + 1, direction, w, o),
+    "direction exchanged": lambda q, k, offset, direction, w, o=None: visible(q, k, offset, OPPOSITE[direction], w, o),
 }
 
 
@@ -62,9 +63,11 @@ def test_a_planted_fault_is_refused(fault: str, direction: str, way: str, monkey
     """The blocked way is tried at the published window, where a short probe row would never be cut into blocks."""
     rule = FAULTS[fault]
 
-    def faulty_rows(documents: torch.Tensor, direction: str, window: int | None) -> torch.Tensor:
+    def faulty_rows(
+        documents: torch.Tensor, direction: str, window: int | None, open_keys: torch.Tensor | None = None
+    ) -> torch.Tensor:
         index = torch.arange(documents.shape[1])
-        return rule(documents, documents, index[:, None] - index[None, :], direction, window)
+        return rule(documents, documents, index[:, None] - index[None, :], direction, window, open_keys)
 
     if way == "dense":
         monkeypatch.setattr(attention_backends, "row_visibility", faulty_rows)

@@ -66,9 +66,11 @@ def test_transformers_has_as_many(size: str, kind: str) -> None:
 def test_attention_pairs_are_those_that_are_visible(direction: str, window: int | None) -> None:
     for lengths in ([1], [4], [5], [6], [130], [3, 1, 70, 5, 64, 65, 66]):
         documents = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))[None]
-        assert (
-            attention_pairs(np.array(lengths), direction, window) == row_visibility(documents, direction, window).sum()
-        )
+        prefixes = np.array(lengths) * 2 // 3
+        positions = torch.cat([torch.arange(length) for length in lengths])[None]
+        open_keys = positions < torch.from_numpy(prefixes)[documents]
+        seen = row_visibility(documents, direction, window, open_keys if direction == "prefix" else None)
+        assert attention_pairs(np.array(lengths), direction, window, prefixes) == seen.sum()
 
 
 @pytest.mark.parametrize("shape", ["all layers global", "windows as wide as the row"])
@@ -98,9 +100,14 @@ def test_flops_add_up_over_documents_and_see_the_direction() -> None:
     config = ModelConfig(211, 64, 4, 2, 96, local_window=8)
     for direction in DIRECTIONS:
         counter = FlopCounter(config, direction)
-        together = counter.forward(np.array([50, 7]), scored=9)
-        assert together == counter.forward(np.array([50]), scored=9) + counter.forward(np.array([7]), scored=0)
-    bidirectional, causal = (FlopCounter(config, direction).forward(np.array([50]), 0) for direction in DIRECTIONS)
+        together = counter.forward(np.array([50, 7]), 9, np.array([20, 3]))
+        alone = counter.forward(np.array([50]), 9, np.array([20])), counter.forward(np.array([7]), 0, np.array([3]))
+        assert together == sum(alone)
+    bidirectional, causal, opened, closed = (
+        FlopCounter(config, direction).forward(np.array([50]), 0, np.array([prefix]))
+        for direction, prefix in (("bidirectional", 0), ("causal", 0), ("prefix", 50), ("prefix", 0))
+    )
+    assert (opened, closed) == (bidirectional, causal), "the two directions are the ends of a prefix"
     pairs = 2 * (50 * 50 - 50 * 51 // 2) + 2 * sum(
         min(8, 49 - i) for i in range(50)
     )  # keys ahead: global, local layers

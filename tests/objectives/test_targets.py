@@ -10,19 +10,12 @@ from ettin_core.data.batches import BatchSchedule
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Batch, Loader, pack
 from ettin_core.data.tokenizer import SpecialTokens
-from ettin_core.objectives.targets import (
-    MASKED,
-    OBJECTIVES,
-    Masking,
-    ObjectiveConfig,
-    Vocabulary,
-    check_well_posed,
-    clm,
-    mask_key,
-    mlm,
-    mntp,
-    select,
-)
+from ettin_core.objectives.config import ObjectiveConfig, check_well_posed
+from ettin_core.objectives.kinds import OBJECTIVES
+from ettin_core.objectives.targets import Masking, Vocabulary, mask_key, select
+from tests.runs import targets_of
+
+MASKED = ("mlm", "mntp")
 
 UNK, BOS, EOS, PAD, MASK = range(5)
 VOCABULARY = Vocabulary(1000, SpecialTokens(UNK, BOS, EOS, PAD, MASK))
@@ -97,10 +90,10 @@ def test_special_tokens_and_padding_are_never_selected() -> None:
 @pytest.mark.parametrize("parts", [2, 4, 8])
 def test_parts_of_a_batch_get_the_same_targets(name: str, parts: int) -> None:
     batch = random_batch(16, first=70)
-    whole = OBJECTIVES[name](batch, VOCABULARY, Masking(0.3), KEY)
+    whole = targets_of(name, batch, VOCABULARY, Masking(0.3), KEY)
     size = 16 // parts
     pieces = [
-        OBJECTIVES[name](part(batch, begin, begin + size), VOCABULARY, Masking(0.3), KEY)
+        targets_of(name, part(batch, begin, begin + size), VOCABULARY, Masking(0.3), KEY)
         for begin in range(0, 16, size)
     ]
     assert np.array_equal(np.concatenate([piece.inputs for piece in pieces]), whole.inputs)
@@ -113,8 +106,10 @@ def test_parts_of_a_batch_get_the_same_targets(name: str, parts: int) -> None:
 def test_micro_batches_of_a_real_corpus_get_the_same_masks(corpus: Corpus, parts: int) -> None:
     loader = Loader(corpus, 48, BatchSchedule(8), seed=1, phase="pretrain")
     vocabulary = Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special)
-    whole = mlm(loader.batch(3), vocabulary, Masking(0.3), KEY)
-    pieces = [mlm(loader.batch(3, number, parts), vocabulary, Masking(0.3), KEY) for number in range(parts)]
+    whole = targets_of("mlm", loader.batch(3), vocabulary, Masking(0.3), KEY)
+    pieces = [
+        targets_of("mlm", loader.batch(3, number, parts), vocabulary, Masking(0.3), KEY) for number in range(parts)
+    ]
     assert np.array_equal(np.concatenate([piece.inputs for piece in pieces]), whole.inputs)
     assert np.array_equal(np.concatenate([piece.labels for piece in pieces]), whole.labels)
 
@@ -169,7 +164,7 @@ def test_places_within_a_row_are_independent() -> None:
 
 def test_golden_masks() -> None:
     batch = pack([np.array([BOS, *range(5, 25), EOS])], np.array([123456789012]), BOS, PAD)
-    targets = mlm(batch, VOCABULARY, Masking(0.3), KEY)
+    targets = targets_of("mlm", batch, VOCABULARY, Masking(0.3), KEY)
     assert (targets.read.tolist(), targets.labels.tolist()) == ([1, 8, 9, 14, 15], [5, 12, 13, 18, 19])
     assert targets.inputs[0, targets.read].tolist() == [MASK, MASK, MASK, MASK, 620]
 
@@ -177,7 +172,7 @@ def test_golden_masks() -> None:
 def test_mlm_reads_where_the_token_stood() -> None:
     batch = random_batch(50)
     inputs, selected = select(batch, VOCABULARY, Masking(0.3), KEY)
-    targets = mlm(batch, VOCABULARY, Masking(0.3), KEY)
+    targets = targets_of("mlm", batch, VOCABULARY, Masking(0.3), KEY)
     assert np.array_equal(targets.inputs, inputs)
     assert np.array_equal(targets.read, np.flatnonzero(selected))
     assert np.array_equal(targets.labels, batch.tokens.ravel()[targets.read])
@@ -186,7 +181,7 @@ def test_mlm_reads_where_the_token_stood() -> None:
 
 def test_clm_by_hand() -> None:
     batch = pack([np.array([7, EOS, BOS, 8, 9, EOS]), np.array([BOS, 6])], np.array([0, 1]), BOS, PAD)
-    targets = clm(batch, VOCABULARY, Masking(0.3), KEY)
+    targets = targets_of("clm", batch, VOCABULARY, Masking(0.3), KEY)
     assert targets.read.tolist() == [0, 2, 3, 4, 6]
     assert targets.labels.tolist() == [EOS, 8, 9, EOS, 6]
 
@@ -199,12 +194,12 @@ def test_clm_predicts_the_next_token_of_the_same_document_everywhere() -> None:
         for place in range(255)
         if batch.documents[row, place] == batch.documents[row, place + 1] != -1
     ]
-    targets = clm(batch, VOCABULARY, Masking(0.3), KEY)
+    targets = targets_of("clm", batch, VOCABULARY, Masking(0.3), KEY)
     assert list(zip(targets.read.tolist(), targets.labels.tolist(), strict=True)) == expected
 
 
 def test_clm_has_eos_as_a_label_and_never_bos_or_padding() -> None:
-    targets = clm(LARGE, VOCABULARY, Masking(0.3), KEY)
+    targets = targets_of("clm", LARGE, VOCABULARY, Masking(0.3), KEY)
     assert (targets.labels == EOS).sum() == (LARGE.tokens == EOS).sum()
     assert not np.isin(targets.labels, (BOS, PAD)).any()
     assert not np.isin(LARGE.tokens.ravel()[targets.read], (EOS, PAD)).any()
@@ -213,13 +208,13 @@ def test_clm_has_eos_as_a_label_and_never_bos_or_padding() -> None:
 
 
 def test_clm_sees_the_tokens_as_they_are() -> None:
-    assert np.array_equal(clm(LARGE, VOCABULARY, Masking(0.3), KEY).inputs, LARGE.tokens)
+    assert np.array_equal(targets_of("clm", LARGE, VOCABULARY, Masking(0.3), KEY).inputs, LARGE.tokens)
 
 
 def test_mntp_reads_one_position_earlier_in_the_same_document() -> None:
     batch = random_batch(50)
     inputs, selected = select(batch, VOCABULARY, Masking(0.3), KEY)
-    targets = mntp(batch, VOCABULARY, Masking(0.3), KEY)
+    targets = targets_of("mntp", batch, VOCABULARY, Masking(0.3), KEY)
     assert np.array_equal(targets.inputs, inputs)
     labelled = targets.read + 1
     assert selected.ravel()[labelled].all()
@@ -239,7 +234,7 @@ def test_mntp_never_reads_across_documents_or_rows() -> None:
         np.arange(2),
         np.zeros(2, dtype=np.int64),
     )
-    targets = mntp(batch, VOCABULARY, Masking(1.0), KEY)
+    targets = targets_of("mntp", batch, VOCABULARY, Masking(1.0), KEY)
     assert (targets.read.tolist(), targets.labels.tolist()) == ([1, 3], [9, 8])
 
 
@@ -249,7 +244,7 @@ def test_no_objective_reads_across_the_pieces_of_a_row(name: str, corpus: Corpus
     special = corpus.tokenizer.special
     of = Loader(corpus, 100, BatchSchedule(64), seed=1, phase="pretrain", packing="best_fit")
     batch = of.batch(0)
-    targets = OBJECTIVES[name](batch, Vocabulary(1024, special), Masking(0.9), KEY)
+    targets = targets_of(name, batch, Vocabulary(1024, special), Masking(0.9), KEY)
     scored = targets.read + (name != "mlm")
     assert np.array_equal(targets.labels, batch.tokens.ravel()[scored])
     pieces = batch.documents + np.arange(64)[:, None] * 100
@@ -262,7 +257,7 @@ def test_no_objective_reads_across_the_pieces_of_a_row(name: str, corpus: Corpus
 
 
 def test_mlm_and_mntp_corrupt_alike() -> None:
-    one, other = (OBJECTIVES[name](LARGE, VOCABULARY, Masking(0.3), KEY) for name in MASKED)
+    one, other = (targets_of(name, LARGE, VOCABULARY, Masking(0.3), KEY) for name in MASKED)
     assert np.array_equal(one.inputs, other.inputs)
 
 
@@ -270,7 +265,7 @@ def test_mlm_and_mntp_corrupt_alike() -> None:
 def test_an_objective_leaves_the_batch_unchanged(name: str) -> None:
     batch = random_batch(10)
     before = copy.deepcopy(batch)
-    OBJECTIVES[name](batch, VOCABULARY, Masking(0.3), KEY)
+    targets_of(name, batch, VOCABULARY, Masking(0.3), KEY)
     for field in fields(Batch):
         assert np.array_equal(getattr(batch, field.name), getattr(before, field.name))
 
@@ -291,7 +286,10 @@ def test_every_other_combination_is_allowed(direction: str, objective: str) -> N
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ({"name": "mlmm"}, "objective.name='mlmm' is not an objective; use one of mlm, clm, mntp"),
+        (
+            {"name": "mlmm"},
+            "objective.name='mlmm' is not an objective; use one of clm, mlm, mntp, mixture, alternation",
+        ),
         ({"name": "mlm", "mask_share": 0.95}, "objective.mask_share=0.95 does not leave a share for the rest"),
         ({"name": "mlm", "random_share": -0.1}, "objective.mask_share=0.8 does not leave"),
     ],

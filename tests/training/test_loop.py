@@ -146,7 +146,9 @@ def test_weights_that_are_not_numbers_are_refused(corpus: Corpus, tmp_path: Path
 def test_a_leak_refuses_to_train(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = attention_backends.row_visibility
     monkeypatch.setattr(
-        attention_backends, "row_visibility", lambda documents, _, window: honest(documents, "bidirectional", window)
+        attention_backends,
+        "row_visibility",
+        lambda documents, _, window, opened: honest(documents, "bidirectional", window),
     )
     with pytest.raises(LeakError, match="must not see it"):
         train_tiny(tiny_run(corpus, "decoder"), tmp_path, corpus)

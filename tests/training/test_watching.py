@@ -18,7 +18,7 @@ from ettin_core.model import attention_backends
 from ettin_core.model.logit_probe import QUERIES, LogitProbe, largest_logit
 from ettin_core.model.transformer import Transformer
 from ettin_core.model.visibility import row_visibility
-from ettin_core.objectives.targets import OBJECTIVES, Masking, Vocabulary, mask_key
+from ettin_core.objectives.targets import Masking, Vocabulary, mask_key
 from ettin_core.optim.build import OptimizerConfig, build_optimizer
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.diagnostics import diagnose
@@ -27,7 +27,7 @@ from ettin_core.training.learner import Learner
 from ettin_core.training.run import PlacementConfig
 from ettin_core.training.step import optimisation_step
 from ettin_core.training.trackers import check_trackers
-from tests.runs import MEMBERS, PLACEMENT, final_state, tiny_run, train_tiny
+from tests.runs import MEMBERS, PLACEMENT, final_state, targets_of, tiny_run, train_tiny
 
 CPU = torch.device("cpu")
 
@@ -68,15 +68,15 @@ def test_the_largest_logit_is_that_of_the_whole_matrix(direction: str, window: i
 def test_a_diagnosis_is_what_it_says(member: str, corpus: Corpus) -> None:
     run = tiny_run(corpus, member, optimizer=OptimizerConfig("adamw", 1e-2, 0.0))
     phase, model = run.phases[1], Transformer(run.model, 3)
-    wrapped, view = Learner(model), phase.view(run.direction)
+    wrapped = Learner(model)
     optimizer = build_optimizer(run.optimizer, model)
     batch = phase.loader(corpus, 5).batch(0)
     vocabulary = Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special)
-    targets = OBJECTIVES[run.objective.name](batch, vocabulary, Masking(0.3), mask_key(1, "x"))
+    targets = targets_of(run.objective.name, batch, vocabulary, Masking(0.3), mask_key(1, "x"))
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    finish = diagnose(wrapped, model, (batch, targets), view, "fp32", CPU)
+    finish = diagnose(wrapped, model, (batch, targets), phase.view, "fp32", CPU)
     assert model.probe is None and wrapped.training
-    optimisation_step(wrapped, optimizer, [(batch, targets)], view, 1e-2, "fp32", ProcessGroup(), CPU, "test")
+    optimisation_step(wrapped, optimizer, [(batch, targets)], phase.view, 1e-2, "fp32", ProcessGroup(), CPU, "test")
     diagnosis = finish()
     embedding = model.embedding.weight.detach()
     ratio = float((embedding - before["embedding.weight"]).norm() / before["embedding.weight"].norm())
