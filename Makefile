@@ -31,7 +31,7 @@ $(VENV)/.lint: $(VENV)/.test
 	touch $@
 
 demo: $(VENV)/.base
-	$(BIN)/python -m experiments.study experiment=demo
+	$(BIN)/python -m experiments.study study=demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu"
@@ -45,7 +45,7 @@ lint: $(VENV)/.lint
 # The newest study's tables and figures into paper/generated, and the PDF where LaTeX is installed.
 paper: $(VENV)/.base
 	@ls studies/*/study.json >/dev/null 2>&1 || { echo "no study yet: run make demo first"; exit 1; }
-	$(BIN)/python -m analysis.report runs=runs out=paper/generated study=$$(ls -t studies/*/study.json | head -n 1)
+	$(BIN)/python -m analysis.report runs=runs out=paper/generated record=$$(ls -t studies/*/study.json | head -n 1)
 	@if command -v latexmk >/dev/null; then cd paper && latexmk -pdf -interaction=nonstopmode main.tex; \
 	else echo "LaTeX is not installed: paper/generated is renewed, paper/main.pdf is not"; fi
 

@@ -105,7 +105,7 @@ def _summaries(folders: list[RunFolder]) -> pd.DataFrame:
         if len(group) > 1:
             raise ValueError(
                 f"runs={list(group.index)!r} are all {member} with seed {seed} of {block}, and averaging them would hide "
-                "their difference; give study=<study.json> to choose one."
+                "their difference; give record=<study.json> to choose one."
             )
     return frame
 

@@ -86,7 +86,7 @@ def _announce(evidence: Evidence, comparison: Table, expectations: Table, out: P
 def main(config: DictConfig) -> None:
     """The command line."""
     try:
-        build(Path(config.runs), Path(config.out), Path(config.study) if config.study else None)
+        build(Path(config.runs), Path(config.out), Path(config.record) if config.record else None)
     except ValueError as error:
         sys.exit(str(error))
 

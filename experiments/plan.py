@@ -9,20 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 
-from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import write_text
-from ettin_core.foundation.structures import build
-from ettin_core.pairs.audit import NOT_MATCHED, Certificate, audit
+from ettin_core.pairs.audit import NOT_MATCHED, Certificate
 from ettin_core.training.run import PlacementConfig, RunConfig
-from experiments.door import CONFIGURATIONS, RunStopped, entry, to_plain
-from experiments.forecast import UNKNOWN, Machine, forecast
-from experiments.plan_table import Cell, cell_of, notes, table, to_csv
-from experiments.requests import TrainingParts
-from experiments.study import CONVERSIONS, StudyRequest, conversion_of
+from experiments.cells import StudyRequest, audits, cells_of, plan_runs
+from experiments.door import CONFIGURATIONS, RunStopped, entry
+from experiments.forecast import Machine, forecast
+from experiments.plan_table import PlanRow, notes, plan_row, table, to_csv
 
 EXIT_NOT_MATCHED = 1
 CURVE_POINTS = 49  # of a schedule from one knot to the next
@@ -47,10 +43,7 @@ class PlanRequest(StudyRequest):
 
 @dataclass(frozen=True)
 class SizePlan:
-    """Both members of a size and their conversions, as runs on a corpus that is not there yet, with the verdicts.
-
-    `certificates` are by pair: left member (or parent) and right member (or child).
-    """
+    """The cells of a size as runs on a corpus that is not there yet, with the verdict on each pair of them."""
 
     size: str
     runs: dict[str, RunConfig]
@@ -66,14 +59,14 @@ class SizePlan:
 def main(request: PlanRequest) -> None:
     """Print the table and the verdicts, and write them with the schedules and their figure."""
     overrides = list(HydraConfig.get().overrides.task)
-    plans = [plan_size(at_size(size, overrides)) for size in request.sizes]
-    cells = [cell for plan in plans for cell in cells_of(plan, request)]
+    plans = [plan_size(request, size, overrides) for size in request.sizes]
+    rows = [row for plan in plans for row in rows_of(plan, request)]
     verdicts = [line for plan in plans for line in verdicts_of(plan)]
-    text = "\n".join([table(cells), "", *verdicts, "", *notes(cells)])
+    text = "\n".join([table(rows), "", *verdicts, "", *notes(rows)])
     print(text)
     out = Path(request.out)
     write_text(out / "plan.txt", text + "\n")
-    write_text(out / "plan.csv", to_csv([asdict(cell) for cell in cells]))
+    write_text(out / "plan.csv", to_csv([asdict(row) for row in rows]))
     write_text(out / "schedules.csv", to_csv([point for plan in plans for point in curves(plan)]))
     if request.figure:
         draw(out)
@@ -81,48 +74,32 @@ def main(request: PlanRequest) -> None:
         sys.exit(EXIT_NOT_MATCHED)
 
 
-def at_size(size: str, overrides: list[str]) -> PlanRequest:
-    """The request composed again at a size. Raises ValueError for names that are not there."""
+def plan_size(request: PlanRequest, size: str, overrides: list[str]) -> SizePlan:
+    """The runs of a size and their audits. Raises ValueError for names that are not there and plans that are refused."""
     if any(override.startswith("size=") for override in overrides):
         raise invalid("size", size, "is set for each cell", f"use sizes=[{size}]")
-    try:
-        return build(PlanRequest, to_plain(compose("plan", [*overrides, f"size={size}"])))
-    except HydraException as error:
-        raise UserError(str(error).strip().split("\n")[0]) from error
-
-
-def plan_size(request: PlanRequest) -> SizePlan:
-    """The four runs of a size and their audits. Raises ValueError for plans that are refused."""
-    parts = TrainingParts(
-        request.size, request.recipe, request.optimizer, request.seeds, request.precision, request.checkpoint
-    )
-    runs = {
-        name: parts.planned(request.members[name], request.data.vocab_size, UNKNOWN, UNKNOWN)
-        for name in ("encoder", "decoder")
-    }
-    certificates = {("encoder", "decoder"): audit(request.contracts["pair"], runs["encoder"], runs["decoder"])}
-    for child, parent in CONVERSIONS.items():
-        runs[child] = conversion_of(request, child).plan(runs[parent])
-        certificates[parent, child] = audit(request.contracts["conversion"], runs[parent], runs[child])
-    return SizePlan(request.size.name, runs, certificates)
+    cells = cells_of("plan", PlanRequest, request, [*overrides, f"size={size}"])
+    runs = plan_runs(cells, lambda data: None)
+    return SizePlan(size, runs, audits(cells, runs))
 
 
 def verdicts_of(plan: SizePlan) -> list[str]:
-    """A line for each pair: members by name, because runs have theirs only with a corpus."""
+    """A line for each pair, by members: runs have their names only with a corpus."""
     lines = []
     for (left, right), item in plan.certificates.items():
-        sentence = item.sentence().replace(item.left, left, 1).replace(item.right, right, 1)
+        names = [plan.runs[name].member for name in (left, right)]
+        sentence = item.sentence().replace(item.left, names[0], 1).replace(item.right, names[1], 1)
         lines.append(f"{plan.size:<5} {sentence}")
     return lines
 
 
-def cells_of(plan: SizePlan, request: PlanRequest) -> list[Cell]:
-    """The cells of a size, member by member."""
-    cells = []
+def rows_of(plan: SizePlan, request: PlanRequest) -> list[PlanRow]:
+    """A row for every phase of every cell of a size."""
+    rows = []
     for run in plan.runs.values():
         told = forecast(run, PlacementConfig(), machine=request.machine)
-        cells += [cell_of(run, phase, request.micro_tokens) for phase in told.phases]
-    return cells
+        rows += [plan_row(run, phase, request.micro_tokens) for phase in told.phases]
+    return rows
 
 
 def curves(plan: SizePlan) -> list[dict[str, Any]]:

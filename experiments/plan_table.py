@@ -11,7 +11,7 @@ from experiments.forecast import PhaseForecast
 
 
 @dataclass(frozen=True)
-class Cell:
+class PlanRow:
     """One line of the plan: a phase of a member at a size. Memory is an estimate, for one GPU."""
 
     size: str
@@ -36,10 +36,10 @@ class Cell:
     gpu_hours: float | None
 
 
-def cell_of(run: RunConfig, phase: PhaseForecast, micro_tokens: int) -> Cell:
+def plan_row(run: RunConfig, phase: PhaseForecast, micro_tokens: int) -> PlanRow:
     """The line of a phase, its memory for micro-batches of at most so many tokens (one row at least)."""
     rows = max(1, min(phase.batches.rows, micro_tokens // phase.context))
-    return Cell(
+    return PlanRow(
         run.size,
         run.member,
         phase.name,
@@ -81,7 +81,7 @@ WORDS = 3  # columns at the left; the others are numbers and stand at the right
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
-def table(cells: list[Cell]) -> str:
+def table(cells: list[PlanRow]) -> str:
     """The cells as text; RoPE bases (global/local) in thousands, memory in GiB of one GPU."""
     rows = [HEADINGS, *(_words(cell) for cell in cells)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(HEADINGS))]
@@ -92,7 +92,7 @@ def table(cells: list[Cell]) -> str:
     return "\n".join(lines)
 
 
-def _words(cell: Cell) -> tuple[str, ...]:
+def _words(cell: PlanRow) -> tuple[str, ...]:
     hours = cell.gpu_hours
     return (
         cell.size,
@@ -117,7 +117,7 @@ def amount(tokens: float) -> str:
     return f"{tokens / unit:.4g}{name}"
 
 
-def notes(cells: list[Cell]) -> list[str]:
+def notes(cells: list[PlanRow]) -> list[str]:
     """What the table assumes, and its sums."""
     hours = [cell.gpu_hours for cell in cells if cell.gpu_hours is not None]
     total = f"{sum(hours):,.0f} GPU-hours" + (" where a rate is known" if len(hours) < len(cells) else "")

@@ -1,37 +1,43 @@
-"""python -m experiments.status experiment=demo: the grid of a study and where each cell stands."""
+"""python -m experiments.status study=demo: the grid of a study and where each cell stands."""
 
 import socket
 import time
+from collections import Counter
 from datetime import timedelta
+
+from hydra.core.hydra_config import HydraConfig
 
 from ettin_core.evaluation.suite import applicable
 from ettin_core.foundation.storage import locked, read_json
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.watch import HEARTBEAT_SECONDS
+from experiments.cells import StudyRequest
 from experiments.door import entry
-from experiments.study import Study, StudyRequest, planned
+from experiments.study import Study
 
 ALIVE = timedelta(seconds=6 * HEARTBEAT_SECONDS)  # the last sign of life of a run that is well is younger
-MEMBERS = ("encoder", "decoder", "enc-from-dec", "dec-from-enc")
+WAITS = "waits for its parent"
 
 
 @entry("status", StudyRequest)
 def main(request: StudyRequest) -> None:
-    """Print one line per cell."""
-    study = planned(request)
-    print(f"{'member':<14}{'state':<44}{'protocols':<11}run")
-    for member in MEMBERS:
-        print(line(study, member))
+    """Print one line per cell, and how many stand where."""
+    study = Study(request, list(HydraConfig.get().overrides.task))
+    states = {name: state(study.folder(name)) if name in study.ready else WAITS for name in study.cells}
+    wide = max(len("cell"), *map(len, study.cells))
+    room = max(len("state"), *(len(item) for item in states.values()))
+    print(f"{'cell':<{wide}}  {'state':<{room}}  protocols  run")
+    for name in study.cells:
+        line = f"{name:<{wide}}  {states[name]:<{room}}"
+        print(f"{line}  {measured(study, name):<9}  {study.folder(name).path}" if name in study.ready else line)
+    kinds = Counter(item.partition(":")[0].partition(" at ")[0] for item in states.values())
+    print(", ".join(f"{count} {kind}" for kind, count in kinds.items()))
 
 
-def line(study: Study, member: str) -> str:
-    """A member's state: missing, running with rate and time left, stopped, or complete; and its measured protocols."""
-    if member not in study.runs:
-        return f"{member:<14}{'waits for its parent':<44}"
-    folder, run = study.folder(member), study.runs[member]
-    possible = len(applicable(run.readout[1]))
-    measured = len(list(folder.path.glob("evaluations/[!.]*@*/measurements.jsonl")))
-    return f"{member:<14}{state(folder):<44}{f'{measured}/{possible}':<11}{folder.path}"
+def measured(study: Study, name: str) -> str:
+    """How many of the protocols that suit a cell it was measured with."""
+    done = len(list(study.folder(name).path.glob("evaluations/[!.]*@*/measurements.jsonl")))
+    return f"{done}/{len(applicable(study.runs[name].readout[1]))}"
 
 
 def state(folder: RunFolder) -> str:
@@ -41,6 +47,8 @@ def state(folder: RunFolder) -> str:
         return f"complete: {summary['tokens']:,} tokens in {timedelta(seconds=round(summary['seconds']))}"
     if not folder.config_file.exists():
         return "missing"
+    if folder.failure is not None:
+        return f"failed: {folder.failure}"
     sign = read_json(folder.heartbeat_file) if folder.heartbeat_file.exists() else None
     if sign is None:
         return "running: no step done yet" if _is_locked(folder) else "stopped before the first step"
@@ -50,7 +58,7 @@ def state(folder: RunFolder) -> str:
     if not (_is_locked(folder) or (elsewhere and age < ALIVE)):
         return f"stopped at {share}, last sign {age} ago"
     if age > ALIVE:
-        return f"at {share}, but no step for {age} (process {sign['process']})"
+        return f"running: at {share}, but no step for {age} (process {sign['process']})"
     timing = folder.timing()
     if not timing:
         return f"running: {share}"

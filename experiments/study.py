@@ -1,6 +1,6 @@
-"""python -m experiments.study experiment=demo: a whole pair study. Runs, conversions, probes, certificates, report.
+"""python -m experiments.study study=demo: every cell of a study. Runs, conversions, probes, certificates, report.
 
-Every cell is a content-named run folder or a protocol's folder in it, so whatever is complete is skipped, whatever was
+Every cell is a content-named run folder, or a protocol's folder in it: whatever is complete is skipped, whatever was
 interrupted continues, and the numbers are those of an undisturbed study.
 """
 
@@ -8,127 +8,102 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from ettin_core.checkpoints.retention import CheckpointConfig
+from hydra.core.hydra_config import HydraConfig
+
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.errors import invalid
-from ettin_core.foundation.storage import content_name, write_json
+from ettin_core.foundation.storage import canonical_json, content_name, write_json
 from ettin_core.foundation.structures import plain
-from ettin_core.optim.build import OptimizerConfig
-from ettin_core.pairs.audit import NOT_MATCHED, Certificate, audit, certify
-from ettin_core.pairs.contract import Contract
+from ettin_core.pairs.audit import NOT_MATCHED, Certificate, certify
 from ettin_core.records.folders import RunFolder
-from ettin_core.training.phases import RecipeConfig
-from ettin_core.training.run import PlacementConfig, Seeds
 from ettin_core.training.session import check_fit
+from experiments.cells import StudyRequest, audits, cells_of, pairs_of, plan_runs
 from experiments.door import CONFIGURATIONS, RunStopped, entry
 from experiments.pool import Job, Outcome, Pool
-from experiments.requests import Conversion, MemberConfig, SizeConfig, TrainingParts, prepared
+from experiments.requests import prepared
+from experiments.rulers import Ruler
 from experiments.stages import evaluate_stage, export_stage, train_stage
 
-CONVERSION_SEED_OFFSET = 189  # the published seeds are 21 and, for conversions, 210
-CONVERSIONS = {"dec-from-enc": "encoder", "enc-from-dec": "decoder"}
 EXIT_INTERRUPTED = 130
 
 
-@dataclass(frozen=True)
-class StudyRequest:
-    """conf/study.yaml."""
-
-    name: str
-    size: SizeConfig
-    recipe: RecipeConfig
-    conversion: RecipeConfig
-    data: DataConfig
-    optimizer: OptimizerConfig
-    placement: PlacementConfig
-    suite: SuiteConfig
-    members: dict[str, MemberConfig]
-    contracts: dict[str, Contract]
-    seed: int
-    seeds: Seeds
-    precision: str
-    checkpoint: CheckpointConfig
-    budget: float
-    jobs: int | None
-    export: bool
-    runs_dir: str
-    corpora_dir: str
-    studies_dir: str
-
-
-def conversion_of(request: StudyRequest, member: str) -> Conversion:
-    """How a converted member of a study comes about."""
-    seed = request.seed + CONVERSION_SEED_OFFSET
-    return Conversion(request.members[member], request.conversion, request.budget, seed, request.checkpoint)
-
-
 class Study:
-    """The plan of a study on a prepared corpus: which runs there are, and what follows when one is done."""
+    """A study on its prepared corpora: which runs there are, and what follows when one is done.
 
-    def __init__(self, request: StudyRequest, corpus: Corpus) -> None:
+    `runs` are by cell; a conversion's has its starting weights, and so its name, once its parent is complete (`ready`).
+    """
+
+    def __init__(self, request: StudyRequest, overrides: list[str]) -> None:
         self.request = request
-        self.corpus = corpus
         self.runs_dir = Path(request.runs_dir)
-        parts = TrainingParts(
-            request.size, request.recipe, request.optimizer, request.seeds, request.precision, request.checkpoint
-        )
-        self.runs = {name: parts.run(request.members[name], corpus) for name in ("encoder", "decoder")}
+        self.cells = cells_of("study", StudyRequest, request, overrides)
+        self._corpora: dict[str, Corpus] = {}
+        self.runs = plan_runs(self.cells, self.corpus)
+        self.ready = [name for name, cell in self.cells.items() if cell.parent is None]
+        for name, cell in self.cells.items():
+            if cell.parent is not None and self.folder(cell.parent).complete:
+                self.make_ready(name)
+
+    def corpus(self, data: DataConfig) -> Corpus:
+        """The prepared corpus of a cell; prepares it when it is not there."""
+        key = canonical_json(plain(data))
+        if key not in self._corpora:
+            self._corpora[key] = prepared(data, self.request.corpora_dir)
+        return self._corpora[key]
 
     def check(self) -> None:
-        """Refuse, before anything is trained, members that are not matched or do not fit (ValueError)."""
-        conversions = [self.conversion(child).plan(self.runs[parent]) for child, parent in CONVERSIONS.items()]
-        for run in (*self.runs.values(), *conversions):
-            check_fit(run, self.corpus, self.request.placement, ProcessGroup())
-        certificate = audit(self.request.contracts["pair"], self.runs["encoder"], self.runs["decoder"])
-        print(f"audit: {certificate.sentence()}", flush=True)
-        if certificate.verdict == NOT_MATCHED:
-            raise invalid("members", certificate.violations, "break the contract", "make them equal or declare it")
+        """Refuse (ValueError), before anything is trained, cells that are not matched or do not fit."""
+        for name, cell in self.cells.items():
+            check_fit(self.runs[name], self.corpus(cell.request.data), cell.request.placement, ProcessGroup())
+        found = list(audits(self.cells, self.runs).values())
+        for line in summarise(found):
+            print(f"audit: {line}", flush=True)
+        broken = [violation for certificate in found for violation in certificate.violations]
+        if broken:
+            raise invalid("axes", broken[0], "breaks the contract", "make it equal, or declare it in the contract")
 
-    def folder(self, member: str) -> RunFolder:
-        """The run folder of a member that is already planned."""
-        return RunFolder(self.runs_dir / self.runs[member].name)
+    def folder(self, name: str) -> RunFolder:
+        """The run folder of a cell that is ready."""
+        return RunFolder(self.runs_dir / self.runs[name].name)
 
-    def conversion(self, member: str) -> Conversion:
-        """How a converted member comes about."""
-        return conversion_of(self.request, member)
-
-    def plan_conversion(self, member: str) -> None:
+    def make_ready(self, name: str) -> None:
         """Name a conversion's run, which needs its complete parent."""
-        parent = CONVERSIONS[member]
-        self.runs[member] = self.conversion(member).of(self.runs[parent], self.folder(parent))
+        cell = self.cells[name]
+        assert cell.parent is not None
+        self.runs[name] = cell.request.becomes.of(self.runs[cell.parent], self.folder(cell.parent))
+        self.ready.append(name)
 
-    def training_job(self, member: str) -> Job:
-        """The job that trains a planned member."""
-        request = self.request
-        arguments = (self.runs[member], self.corpus.folder, request.placement, request.runs_dir)
-        return Job(f"train {member}", train_stage, arguments, urgent=True)
+    def training_job(self, name: str) -> Job:
+        """The job that trains a cell."""
+        request = self.cells[name].request
+        corpus = self.corpus(request.data).folder
+        return Job(f"train {name}", train_stage, (self.runs[name], corpus, request.placement, request.runs_dir), True)
 
-    def followers(self, member: str) -> list[Job]:
-        """What can start when a member is trained: its conversion, its probes and its export."""
-        request, path, corpora = self.request, self.folder(member).path, self.corpus.folder.parent
-        jobs = []
-        for conversion, parent in CONVERSIONS.items():
-            if parent == member:
-                self.plan_conversion(conversion)
-                jobs.append(self.training_job(conversion))
-        jobs.append(Job(f"evaluate {member}", evaluate_stage, (path, corpora, request.suite, request.placement)))
+    def followers(self, name: str) -> list[Job]:
+        """What can be done once a cell is trained: its conversions (first), its measurements and its export."""
+        request, path = self.cells[name].request, self.folder(name).path
+        children = [child for child, cell in self.cells.items() if cell.parent == name]
+        for child in children:
+            if child not in self.ready:
+                self.make_ready(child)
+        jobs = [self.training_job(child) for child in children]
+        corpora = self.corpus(request.data).folder.parent
+        jobs.append(Job(f"evaluate {name}", evaluate_stage, (path, corpora, request.suite, request.placement)))
         if request.export:
-            jobs.append(Job(f"export {member}", export_stage, (path, corpora)))
+            jobs.append(Job(f"export {name}", export_stage, (path, corpora)))
         return jobs
 
     def certificates(self) -> list[Certificate]:
-        """The certificates of the pair and of each conversion, from the evidence of complete runs."""
-        contracts = self.request.contracts
-        pairs = [(contracts["pair"], "encoder", "decoder")]
-        pairs += [(contracts["conversion"], parent, child) for child, parent in CONVERSIONS.items()]
+        """The certificates of every pair, from the evidence of complete runs."""
         found = []
-        for contract, left, right in pairs:
+        for contract, left, right in pairs_of(self.cells):
             folders = self.folder(left), self.folder(right)
             certificate = certify(contract, self.runs[left], self.runs[right], *folders)
             write_json(folders[1].certificate_file, asdict(certificate))
@@ -141,13 +116,46 @@ class Study:
         identity = {"runs": sorted(run.name for run in self.runs.values()), "suite": plain(self.request.suite)}
         return Path(self.request.studies_dir) / content_name(f"{self.request.name}-{self.request.size.name}", identity)
 
+    def record(self, certificates: list[Certificate]) -> dict[str, Any]:
+        """study.json: what the analysis room must know of the cells."""
+        runs = {name: run.name for name, run in self.runs.items()}
+        return {
+            "name": self.request.name,
+            "claim": self.request.claim,
+            "runs": list(runs.values()),
+            "cells": [
+                {
+                    "name": name,
+                    "run": runs[name],
+                    "axes": cell.axes,
+                    "parent": runs[cell.parent] if cell.parent else None,
+                }
+                for name, cell in self.cells.items()
+            ],
+            "analysis": self.request.analysis,
+            "certificates": [asdict(item) for item in certificates],
+        }
+
+
+def summarise(certificates: list[Certificate]) -> list[str]:
+    """A line for each kind of verdict, and each pair that is not matched in full."""
+    told = [certificate.sentence() for certificate in certificates if certificate.verdict == NOT_MATCHED]
+    kinds = Counter(
+        (item.pair, item.verdict, ", ".join(dict.fromkeys(found["under"] for found in item.differences)))
+        for item in certificates
+        if item.verdict != NOT_MATCHED
+    )
+    for (pair, verdict, allowed), count in kinds.items():
+        told.append(f"{pair}: {count} {'pair' if count == 1 else 'pairs'} {verdict} {allowed}".rstrip())
+    return told
+
 
 @entry("study", StudyRequest)
 def main(request: StudyRequest) -> None:
     """Run the study and print verdict, table and paths."""
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     try:
-        study = Study(request, prepared(request.data, request.corpora_dir))
+        study = Study(request, list(HydraConfig.get().overrides.task))
         study.check()
         failures = run_cells(study)
         if failures:
@@ -160,30 +168,47 @@ def main(request: StudyRequest) -> None:
 
 def run_cells(study: Study) -> list[str]:
     """Run every cell, several at a time; a failing one does not stop the others. Returns the failures."""
-    failures = []
+    failures: dict[str, str] = {}
     with Pool(workers(study.request)) as pool:
-        for member in ("decoder", "encoder"):  # the decoder's steps cost more, so it goes first
-            pool.add(study.training_job(member))
+        waiting = [name for name in study.cells if study.cells[name].parent is None]
+        costs = {name: Ruler("flops", {}).measure(study.runs[name]) for name in waiting}
+        for name in sorted(waiting, key=costs.__getitem__, reverse=True):  # so that no long one is left for the end
+            _start(study, pool, name, failures)
         for outcome in pool.outcomes():
-            failures += _settle(study, pool, outcome)
-    return failures
+            _settle(study, pool, outcome, failures)
+    for name, cell in study.cells.items():
+        if cell.parent is not None and f"train {cell.parent}" in failures:
+            failures[f"train {name}"] = "waits for its parent"
+    return [f"  {job}: {reason}" for job, reason in failures.items()]
 
 
-def _settle(study: Study, pool: Pool, outcome: Outcome) -> list[str]:
+def _start(study: Study, pool: Pool, name: str, failures: dict[str, str]) -> None:
+    """Queue a cell, unless it failed before and is not to be tried again."""
+    failure = study.folder(name).failure
+    if failure is not None and not study.request.retry:
+        failures[f"train {name}"] = f"{failure} (before; retry=true tries it again)"
+    else:
+        pool.add(study.training_job(name))
+
+
+def _settle(study: Study, pool: Pool, outcome: Outcome, failures: dict[str, str]) -> None:
+    """Note how a job ended, and queue what follows from it."""
     if outcome.error is not None:
-        return [f"  {outcome.job.name}: {outcome.error}"]
-    stage, member = outcome.job.name.split(" ", 1)
+        failures[outcome.job.name] = outcome.error
+        return
+    stage, name = outcome.job.name.split(" ", 1)
     if stage == "train":
-        for job in study.followers(member):
-            pool.add(job)
-    return []
+        for job in study.followers(name):
+            child = job.name.partition(" ")[2]
+            if job.function is train_stage:
+                _start(study, pool, child, failures)
+            else:
+                pool.add(job)
 
 
 def workers(request: StudyRequest) -> int:
     """How many cells run at once."""
     if request.jobs is not None:
-        if request.jobs < 1:
-            raise invalid("jobs", request.jobs, "is not positive", "use 1 or more, or null")
         return request.jobs
     if request.placement.device == "cpu":
         return max(1, (os.cpu_count() or 1) // request.placement.threads)
@@ -193,11 +218,9 @@ def workers(request: StudyRequest) -> int:
 def report(study: Study) -> None:
     """Certificates, then the report by the analysis room, which reads records only."""
     certificates = study.certificates()
-    runs = [run.name for run in study.runs.values()]
-    content = {"name": study.request.name, "runs": runs, "certificates": [asdict(item) for item in certificates]}
-    write_json(study.path / "study.json", content)
+    write_json(study.path / "study.json", study.record(certificates))
     command = [sys.executable, "-m", "analysis.report", f"runs={study.runs_dir.resolve()}"]
-    command += [f"out={(study.path / 'report').resolve()}", f"study={(study.path / 'study.json').resolve()}"]
+    command += [f"out={(study.path / 'report').resolve()}", f"record={(study.path / 'study.json').resolve()}"]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(CONFIGURATIONS.parent), os.environ.get("PYTHONPATH", "")])
     }
@@ -206,15 +229,6 @@ def report(study: Study) -> None:
     broken = [certificate.sentence() for certificate in certificates if certificate.verdict == NOT_MATCHED]
     if broken:
         raise RunStopped("\n".join(broken))
-
-
-def planned(request: StudyRequest) -> Study:
-    """The study with every run that can be named today (conversions need their complete parents)."""
-    study = Study(request, prepared(request.data, request.corpora_dir))
-    for member, parent in CONVERSIONS.items():
-        if study.folder(parent).complete:
-            study.plan_conversion(member)
-    return study
 
 
 if __name__ == "__main__":

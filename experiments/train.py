@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.foundation.distributed import join, leave
+from ettin_core.foundation.distributed import ProcessGroup, join, leave
+from ettin_core.foundation.storage import write_json
 from ettin_core.model.leak_test import LeakError
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.loop import train
 from ettin_core.training.run import PlacementConfig, RunConfig
 from ettin_core.training.step import NonFiniteError
-from experiments.door import RunStopped, entry
+from experiments.door import USER_ERRORS, RunStopped, entry
 from experiments.dry_run import dry_run
 from experiments.requests import TrainRequest, parent_weights, prepared
 
@@ -36,13 +37,28 @@ def train_run(
     if folder.complete:
         return folder
     group = join("gloo" if placement.device == "cpu" else None, placement.stall_seconds)
+    folder.failure_file.unlink(missing_ok=True)
     try:
         train(run, folder, corpus, placement, group, parent_weights(run, parents_dir or Path(runs_dir)))
     except (LeakError, NonFiniteError) as error:
+        _note_failure(folder, error, group)
         raise RunStopped(str(error)) from error
+    except USER_ERRORS:
+        raise
+    except Exception as error:
+        _note_failure(folder, error, group)
+        raise
     finally:
         leave()
     return folder
+
+
+def _note_failure(folder: RunFolder, error: Exception, group: ProcessGroup) -> None:
+    """Leave a sign that the run fails by itself, not by a mistake in the request or a kill."""
+    if group.is_main and folder.config_file.exists():
+        write_json(
+            folder.failure_file, {"reason": f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"}
+        )
 
 
 if __name__ == "__main__":

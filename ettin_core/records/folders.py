@@ -57,6 +57,16 @@ class RunFolder:
         """The certificate of the comparison this run is the second side of."""
         return self.path / "certificate.json"
 
+    @property
+    def failure_file(self) -> Path:
+        """Why the last attempt to train the run failed; gone when another begins. Not evidence."""
+        return self.path / "failure.json"
+
+    @property
+    def failure(self) -> str | None:
+        """The first line of why the last attempt failed (None: it did not)."""
+        return str(read_json(self.failure_file)["reason"]) if self.failure_file.exists() else None
+
     def config(self) -> dict[str, Any]:
         """The resolved configuration as plain data."""
         return yaml.safe_load(self.config_file.read_text())

@@ -103,7 +103,7 @@ def test_two_runs_of_one_cell_are_refused(synthetic: Any) -> None:
     twin.mkdir()
     for name in ("config.yaml", "COMPLETE", "metrics.jsonl"):
         (twin / name).write_bytes((folder.path / name).read_bytes())
-    with pytest.raises(ValueError, match="study="):
+    with pytest.raises(ValueError, match="record="):
         load(synthetic.root)
 
 

@@ -26,7 +26,7 @@ from ettin_core.training.run import PlacementConfig, RunConfig
 from experiments.door import CONFIGURATIONS, to_plain
 from experiments.dry_run import describe, dry_run
 from experiments.forecast import Forecast, Machine, forecast
-from experiments.plan import at_size
+from experiments.plan import PlanRequest, plan_size
 from experiments.plan_table import amount
 from experiments.refusals import rope_reach
 from experiments.requests import TrainRequest
@@ -259,10 +259,11 @@ def test_a_plan_of_what_was_published_is_not_matched(tmp_path: Path) -> None:
 
 def test_sizes_that_are_not_there() -> None:
     with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"):
+        request = build(PlanRequest, to_plain(compose("plan")))
         with pytest.raises(UserError, match="size/17n"):
-            at_size("17n", [])
+            plan_size(request, "17n", [])
         with pytest.raises(UserError, match=r"size='17m' is set for each cell; use sizes=\[17m\]"):
-            at_size("17m", ["size=32m"])
+            plan_size(request, "17m", ["size=32m"])
 
 
 def test_amounts_as_people_say_them() -> None:

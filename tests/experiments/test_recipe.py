@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import initialize_config_dir
+from hydra import compose, initialize_config_dir
 from torch import nn
 
+from ettin_core.foundation.structures import build
 from ettin_core.model.transformer import Transformer
 from ettin_core.optim.build import parameter_groups
 from ettin_core.training.phases import Phase
 from ettin_core.training.run import RunConfig
-from experiments.door import CONFIGURATIONS
-from experiments.plan import SizePlan, at_size, plan_size
+from experiments.door import CONFIGURATIONS, to_plain
+from experiments.plan import PlanRequest, SizePlan, plan_size
 
 SIZES = ("17m", "32m", "68m", "150m", "400m", "1b")
 FIXTURE = Path(__file__).parent / "fixtures" / "published_recipe.csv"
@@ -36,7 +37,13 @@ Where = Callable[[Key], bool]
 def plans(*overrides: str) -> dict[str, SizePlan]:
     """Every published size, composed."""
     with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"):
-        return {size: plan_size(at_size(size, list(overrides))) for size in SIZES}
+        request = build(PlanRequest, to_plain(compose("plan", list(overrides))))
+        return {size: plan_size(request, size, list(overrides)) for size in SIZES}
+
+
+def by_member(plan: SizePlan) -> dict[str, RunConfig]:
+    """The runs of a size by their member, the way of conversion aside."""
+    return {name.removesuffix("-mntp"): run for name, run in plan.runs.items()}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +55,7 @@ def default() -> dict[str, SizePlan]:
 @pytest.fixture(scope="module")
 def published() -> dict[str, SizePlan]:
     """What the published code did, as far as keys restore it."""
-    return plans(*PUBLISHED, "precision=bf16", "members.enc-from-dec.objective.name=mntp")
+    return plans(*PUBLISHED, "precision=bf16", "study=published")
 
 
 def cells(composed: dict[str, SizePlan]) -> Iterator[tuple[Key, dict[str, str], RunConfig, Phase]]:
@@ -57,7 +64,7 @@ def cells(composed: dict[str, SizePlan]) -> Iterator[tuple[Key, dict[str, str], 
         for row in csv.DictReader(file):
             key = (row["size"], row["architecture"], row["phase"])
             member = CONVERTED[row["architecture"]] if row["phase"] == "cross" else row["architecture"]
-            run = composed[row["size"]].runs[member]
+            run = by_member(composed[row["size"]])[member]
             yield key, row, run, next(phase for phase in run.phases if phase.name == PHASES[row["phase"]])
 
 
@@ -209,7 +216,7 @@ def test_every_difference_is_named(
     recipe: str, explained: dict[str, list[tuple[Where, str]]], request: pytest.FixtureRequest
 ) -> None:
     composed: dict[str, SizePlan] = request.getfixturevalue(recipe)
-    models = {size: built(plan.runs["encoder"]) for size, plan in composed.items()}
+    models = {size: built(by_member(plan)["encoder"]) for size, plan in composed.items()}
     found, expected, seen = set(), set(), 0
     for key, row, run, phase in cells(composed):
         ours = composed_values(run, phase) | models[run.size]
@@ -301,5 +308,5 @@ def test_rates_at_the_knots(default: dict[str, SizePlan], size: str, member: str
 
 def test_the_full_peak_of_the_published_decay(published: dict[str, SizePlan]) -> None:
     # 3e-3 at the start and 0.04 x 3e-3 = 1.2e-4 at the end, as the published scheduler restarts.
-    decay = published["17m"].runs["encoder"].phases[2]
+    decay = by_member(published["17m"])["encoder"].phases[2]
     assert [rate * decay.learning_rate for _, rate in decay.schedule.knots()] == pytest.approx([3.0e-3, 1.2e-4])

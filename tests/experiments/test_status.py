@@ -33,7 +33,7 @@ def test_missing_stopped_running_complete(stopped: RunFolder, corpus: Corpus) ->
     with locked(stopped.path):
         assert state(stopped).startswith("running: 30%, ") and state(stopped).endswith(" left")
         sign(stopped, time=time.time() - 3600, process=7)
-        assert state(stopped) == "at 30%, but no step for 1:00:00 (process 7)"
+        assert state(stopped) == "running: at 30%, but no step for 1:00:00 (process 7)"
     train_tiny(tiny_run(corpus), stopped.path.parent, corpus)
     assert state(stopped).startswith("complete: ")
 

@@ -12,7 +12,7 @@ import pytest
 from ettin_core.records.folders import run_folders
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = [sys.executable, "-m", "experiments.study", "experiment=smoke", "export=false"]
+COMMAND = [sys.executable, "-m", "experiments.study", "study=smoke", "export=false"]
 
 
 def start(folder: Path, *options: str) -> "subprocess.Popen[str]":
