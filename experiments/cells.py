@@ -6,7 +6,7 @@ is a cell made from each trained cell that its `of` names, with axes of its own.
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hydra import compose
@@ -29,6 +29,7 @@ from experiments.requests import Conversion, MemberConfig, SizeConfig, TrainingP
 from experiments.rulers import Ruler
 
 CONVERSION_SEED_OFFSET = 189  # the published seeds are 21 and, for conversions, 210
+FORECAST_TOLERANCE = 0.03  # of a ruler: 1 % for whole steps, the rest for what a sample of rows cannot know
 SEED = "seed"  # the axis of repetitions: never what a comparison is about
 
 
@@ -214,11 +215,19 @@ def compared(cells: dict[str, Cell]) -> list[list[str]]:
 
 def pairs_of(cells: dict[str, Cell]) -> list[tuple[Contract, str, str]]:
     """Every pair that has a certificate: each cell with the first of its group, each conversion with its parent."""
-    pairs = [(cells[name].request.contracts["pair"], group[0], name) for group in compared(cells) for name in group[1:]]
+    pairs = [(_contract(cells[name].request), group[0], name) for group in compared(cells) for name in group[1:]]
     for name, cell in cells.items():
         if cell.parent is not None:
             pairs.append((cell.request.contracts["conversion"], cell.parent, name))
     return pairs
+
+
+def _contract(request: StudyRequest) -> Contract:
+    """The pair's contract, which requires what the ruler makes equal, where a run's configuration decides it."""
+    contract, ruler = request.contracts["pair"], request.match_on
+    if ruler in contract.equal or ruler == "seconds":
+        return contract
+    return replace(contract, within=contract.within | {ruler: FORECAST_TOLERANCE})
 
 
 def audits(cells: dict[str, Cell], runs: dict[str, RunConfig]) -> dict[tuple[str, str], Certificate]:

@@ -63,10 +63,12 @@ def certify(
         name: _compare(one.get(name), other.get(name), required=name in contract.equal)
         for name in (*contract.equal, *contract.reported)
     }
-    if contract.initial_weights == "equal":
-        evidence["initial_weights"] = _compare(one["initial_weights"], other["initial_weights"], required=True)
-    else:
-        evidence["initial_weights"] = _compare(one["final_weights"], other["initial_weights"], required=True)
+    for name, tolerance in contract.within.items():
+        evidence[name] = _compare_numbers(one.get(name), other.get(name), tolerance)
+    origin = "final_weights" if contract.initial_weights == "from_parent" else "initial_weights"
+    evidence["initial_weights"] = _compare(
+        one[origin], other["initial_weights"], required=contract.initial_weights != "reported"
+    )
     if "data_hash" in contract.equal:
         evidence["data_order"] = _compare_order(left_folder, right_folder)
     return _certificate(contract, left, right, evidence)
@@ -85,6 +87,11 @@ def _compare_order(left: RunFolder, right: RunFolder) -> dict[str, Any]:
 
 def _compare(left: Any, right: Any, required: bool) -> dict[str, Any]:
     return {"left": left, "right": right, "equal": left is not None and left == right, "required": required}
+
+
+def _compare_numbers(left: float | None, right: float | None, tolerance: float) -> dict[str, Any]:
+    near = left is not None and right is not None and abs(left - right) <= tolerance * max(abs(left), abs(right))
+    return {"left": left, "right": right, "equal": near, "required": True, "within": tolerance}
 
 
 def _certificate(

@@ -1,6 +1,6 @@
 """The contract: in which fields the members of a pair may differ, each with its reason."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.structures import plain
@@ -17,14 +17,17 @@ EVIDENCE = (
     "data_hash",
     "sessions",
 )
+NUMBERS = ("parameters", "tokens", "loss_tokens", "flops", "seconds")  # those that may agree within a tolerance
+INITIAL_WEIGHTS = ("equal", "from_parent", "reported")
 
 
 @dataclass(frozen=True)
 class Contract:
     """`may_differ` maps dotted configuration fields (a field covers what is below it) to the reason.
 
-    `equal` and `reported` name entries of the run summaries: those that must be equal, and those that are only told.
-    `initial_weights` is `equal` for members of a pair, `from_parent` for a conversion and its parent.
+    `equal` and `reported` name entries of the run summaries: those that must be equal, and those that are only told;
+    `within` those that must agree to a relative tolerance. `initial_weights` is `equal` for members of a pair,
+    `from_parent` for a conversion and its parent, `reported` where they are what is varied.
     """
 
     name: str
@@ -32,9 +35,10 @@ class Contract:
     initial_weights: str
     equal: tuple[str, ...]
     reported: tuple[str, ...]
+    within: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        known = {field.name for field in fields(RunConfig)}
+        known = {item.name for item in fields(RunConfig)}
         for path, reason in self.may_differ.items():
             if path.split(".")[0] not in known:
                 raise invalid(
@@ -42,11 +46,16 @@ class Contract:
                 )
             if not reason:
                 raise invalid(f"pair.may_differ.{path}", reason, "gives no reason", "say why the members may differ")
-        for name in (*self.equal, *self.reported):
+        for name in (*self.equal, *self.reported, *self.within):
             if name not in EVIDENCE:
                 raise invalid("pair.equal", name, "is not evidence of a run", f"use {', '.join(EVIDENCE)}")
-        if self.initial_weights not in ("equal", "from_parent"):
-            raise invalid("pair.initial_weights", self.initial_weights, "is unknown", "use equal or from_parent")
+        for name, tolerance in self.within.items():
+            if not 0 < tolerance < 1 or name not in NUMBERS:
+                problem = "is no tolerance of a number"
+                raise invalid(f"pair.within.{name}", tolerance, problem, f"use 0.01, for one of {', '.join(NUMBERS)}")
+        if self.initial_weights not in INITIAL_WEIGHTS:
+            remedy = f"use one of {', '.join(INITIAL_WEIGHTS)}"
+            raise invalid("pair.initial_weights", self.initial_weights, "is unknown", remedy)
 
     def allows(self, path: str) -> str | None:
         """The entry of `may_differ` that covers a field, or None when the field may not differ."""
