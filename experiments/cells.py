@@ -77,7 +77,7 @@ class StudyRequest:
 
     def __post_init__(self) -> None:
         if not self.axes:
-            raise invalid("axes", {}, "is an empty study", "give axes, e.g. 'axes={member:[encoder,decoder]}'")
+            raise invalid("axes", {}, "is an empty study", "give axes, e.g. '+axes={member:[encoder,decoder]}'")
         named = {"axes": self.axes} | {f"conversions.{name}.axes": item.axes for name, item in self.conversions.items()}
         for path, axes in named.items():
             for axis, levels in axes.items():

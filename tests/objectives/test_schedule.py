@@ -1,5 +1,6 @@
 """Schedules of objectives and the prefix direction: which rows are trained with what, when, and on what that may depend."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ettin_core.objectives.config import ObjectiveConfig, Part
 from ettin_core.objectives.directions import DIRECTIONS
 from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.objectives.schedule import Moment, make_targets, open_tokens, rows_by_part, subset
-from ettin_core.objectives.targets import Targets, mask_key
+from ettin_core.objectives.targets import Objective, Targets, mask_key
 from ettin_core.training.run import RunConfig
 from tests.objectives.test_targets import BOS, EOS, VOCABULARY, random_batch, within
 from tests.runs import final_state, tiny_run, train_tiny
@@ -240,3 +241,20 @@ def test_prefix_by_hand() -> None:
     made = make_targets(ObjectiveConfig("clm"), "prefix", batch, VOCABULARY, 0.3, key, START)
     assert made.open_keys is not None and made.open_keys.tolist() == [[True, True, False, False]]
     assert (made.read.tolist(), made.labels.tolist()) == ([1, 2], [8, EOS])
+
+
+def test_an_objective_is_one_module_as_the_readme_shows(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    [source] = [block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "OBJECTIVE =" in block]
+    module = {"np": np, "Objective": Objective}
+    exec(source, module)
+    monkeypatch.setitem(OBJECTIVES, "skip", module["OBJECTIVE"])
+    made = make_targets(ObjectiveConfig("skip"), "causal", LARGE, VOCABULARY, 0.3, KEY, START)
+    assert np.array_equal(made.labels, LARGE.tokens.ravel()[made.read + 2])
+    assert np.array_equal(LARGE.documents.ravel()[made.read], LARGE.documents.ravel()[made.read + 2])
+    folder = train_tiny(crossed(corpus, "causal", ObjectiveConfig("skip")), tmp_path, corpus)
+    assert folder.training()[-1].loss < folder.training()[0].loss - 0.3
+    with pytest.raises(ValueError, match="leaks under direction='prefix'.*use direction=causal"):
+        crossed(corpus, "prefix", ObjectiveConfig("skip"))
