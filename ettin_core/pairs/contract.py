@@ -1,6 +1,7 @@
 """The contract: in which fields the members of a pair may differ, each with its reason."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
 
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.structures import plain
@@ -38,12 +39,10 @@ class Contract:
     within: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        known = {item.name for item in fields(RunConfig)}
         for path, reason in self.may_differ.items():
-            if path.split(".")[0] not in known:
-                raise invalid(
-                    f"pair.may_differ.{path}", path, "is not a field of a run", f"use {', '.join(sorted(known))}"
-                )
+            known = _unknown_among(path)
+            if known is not None:
+                raise invalid(f"pair.may_differ.{path}", path, "is not a field of a run", f"use {', '.join(known)}")
             if not reason:
                 raise invalid(f"pair.may_differ.{path}", reason, "gives no reason", "say why the members may differ")
         for name in (*self.equal, *self.reported, *self.within):
@@ -63,6 +62,21 @@ class Contract:
             if path == allowed or path.startswith(f"{allowed}."):
                 return allowed
         return None
+
+
+def _unknown_among(path: str) -> list[str] | None:
+    """The fields that a dotted path misses, or None when it names one. What is below a mapping (phases) is named freely."""
+    kind: Any = RunConfig
+    names = path.split(".")
+    while names and is_dataclass(kind):
+        hints = get_type_hints(kind)
+        if names[0] not in hints:
+            return sorted(item.name for item in fields(kind))
+        hint = hints[names.pop(0)]
+        kind = next((option for option in get_args(hint) if is_dataclass(option)), hint)
+        if get_origin(hint) is dict:
+            names = names[1:]
+    return None
 
 
 def comparable(run: RunConfig) -> dict:

@@ -1,18 +1,20 @@
 """The certificate: it passes a matched pair and catches every planted difference."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ettin_core.data.corpus import Corpus
+from ettin_core.data.loader import Batch, Loader
 from ettin_core.foundation.storage import read_json, write_json
 from ettin_core.pairs.audit import MATCHED, MATCHED_EXCEPT, NOT_MATCHED, audit, certify
 from ettin_core.pairs.contract import Contract
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.run import RunConfig
-from tests.runs import tiny_run, train_tiny
+from tests.runs import PLACEMENT, tiny_run, train_tiny
 
 CONTRACT = Contract(
     "encoder_decoder",
@@ -113,6 +115,55 @@ def test_another_order_in_the_middle_is_caught(pair: list[tuple[RunConfig, RunFo
     assert f"differ from step {row['step']}" in certificate.sentence()
 
 
+def without_end_tokens(batch: Callable[..., Batch]) -> Callable[..., Batch]:
+    """The loader's rows with another token where a document ends."""
+
+    def changed(loader: Loader, *place: int, **part: int) -> Batch:
+        rows = batch(loader, *place, **part)
+        rows.tokens[rows.tokens == loader.special.eos] = loader.special.unk
+        return rows
+
+    return changed
+
+
+@pytest.mark.parametrize("what", ["end token", "backend", "one step fewer", "order"])
+def test_planted_in_the_training_itself_is_caught(
+    what: str,
+    pair: list[tuple[RunConfig, RunFolder]],
+    corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The configuration says nothing of it; the evidence does."""
+    (left, left_folder), (right, _) = pair
+    placement, run = PLACEMENT, right
+    if what == "end token":
+        monkeypatch.setattr(Loader, "batch", without_end_tokens(Loader.batch))
+    elif what == "backend":
+        placement = replace(PLACEMENT, attention="reference")
+    elif what == "order":
+        run = replace(right, seeds=replace(right.seeds, order=22))
+    else:
+        run = replace(right, recipe=replace(right.recipe, tokens=right.recipe.tokens - 8 * 48))
+    folder = train_tiny(run, tmp_path, corpus, placement=placement)
+    certificate = certify(CONTRACT, left, right, left_folder, folder)  # right: as if configured like its pair
+    expected = {"end token": "data_hash", "order": "data_order", "backend": "sessions", "one step fewer": "tokens"}[
+        what
+    ]
+    assert certificate.verdict == NOT_MATCHED
+    assert any(violation.startswith(f"{expected}:") for violation in certificate.violations)
+
+
+def test_evidence_within_a_tolerance(pair: list[tuple[RunConfig, RunFolder]]) -> None:
+    """The members' FLOPs differ by what attention and the head cost."""
+    (left, left_folder), (right, right_folder) = pair
+    flops = [folder.summary()["flops"] for folder in (left_folder, right_folder)]
+    off = 1 - min(flops) / max(flops)
+    for tolerance, verdict in ((off * 1.01, MATCHED_EXCEPT), (off * 0.99, NOT_MATCHED)):
+        contract = replace(CONTRACT, reported=("loss_tokens", "seconds"), within={"flops": tolerance})
+        assert certify(contract, left, right, left_folder, right_folder).verdict == verdict
+
+
 def test_an_unfinished_run_has_no_certificate(
     pair: list[tuple[RunConfig, RunFolder]], corpus: Corpus, tmp_path: Path
 ) -> None:
@@ -127,9 +178,14 @@ def test_an_unfinished_run_has_no_certificate(
     ("changes", "message"),
     [
         ({"may_differ": {"learning": "x"}}, "is not a field of a run"),
+        ({"may_differ": {"optimizer.rate": "x"}}, "is not a field of a run; use .*learning_rate"),
+        ({"may_differ": {"recipe.phases.decay.mask": "x"}}, "is not a field of a run; use .*mask_rate"),
+        ({"may_differ": {"seeds.order.x": "x", "parent.weight": "x"}}, "is not a field of a run; use .*weights"),
         ({"may_differ": {"direction": ""}}, "gives no reason"),
+        ({"within": {"flops": 0.0}}, "is no tolerance of a number"),
+        ({"within": {"tokenizer": 0.1}}, "is no tolerance of a number"),
         ({"equal": ("mood",)}, "is not evidence of a run"),
-        ({"initial_weights": "similar"}, "use equal or from_parent"),
+        ({"initial_weights": "similar"}, "use one of equal, from_parent"),
     ],
 )
 def test_bad_contracts_are_refused(changes: dict, message: str) -> None:
