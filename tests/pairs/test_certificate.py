@@ -120,7 +120,7 @@ def without_end_tokens(batch: Callable[..., Batch]) -> Callable[..., Batch]:
 
     def changed(loader: Loader, *place: int, **part: int) -> Batch:
         rows = batch(loader, *place, **part)
-        rows.tokens[rows.tokens == loader.special.eos] = loader.special.unk
+        rows.tokens[rows.tokens == loader.special.eos] = loader.special.unknown
         return rows
 
     return changed
