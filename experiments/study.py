@@ -26,9 +26,10 @@ from ettin_core.records.folders import RunFolder
 from ettin_core.training.phases import RecipeConfig
 from ettin_core.training.run import PlacementConfig, Seeds
 from ettin_core.training.session import check_fit
+from experiments.conversions import Conversion
 from experiments.door import CONFIGURATIONS, RunStopped, entry
 from experiments.pool import Job, Outcome, Pool
-from experiments.requests import Conversion, MemberConfig, SizeConfig, TrainingParts, prepared
+from experiments.requests import MemberConfig, SizeConfig, TrainingParts, prepared
 from experiments.stages import evaluate_stage, export_stage, train_stage
 
 CONVERSION_SEED_OFFSET = 189  # the published seeds are 21 and, for conversions, 210

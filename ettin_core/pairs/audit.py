@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from ettin_core.checkpoints import native
 from ettin_core.foundation.structures import differences
 from ettin_core.pairs.contract import Contract, comparable
 from ettin_core.records.folders import RunFolder
@@ -66,10 +67,18 @@ def certify(
     if contract.initial_weights == "equal":
         evidence["initial_weights"] = _compare(one["initial_weights"], other["initial_weights"], required=True)
     else:
-        evidence["initial_weights"] = _compare(one["final_weights"], other["initial_weights"], required=True)
+        start = _start(right, left_folder, one)
+        evidence["initial_weights"] = _compare(start, other["initial_weights"], required=True)
     if "data_hash" in contract.equal:
         evidence["data_order"] = _compare_order(left_folder, right_folder)
     return _certificate(contract, left, right, evidence)
+
+
+def _start(child: RunConfig, parent_folder: RunFolder, parent: dict[str, Any]) -> str:
+    """The hash of the parent's weights where the child says it started: at the end, unless it names another checkpoint."""
+    if child.parent is None or child.parent.checkpoint == parent["final_checkpoint"]:
+        return str(parent["final_weights"])
+    return native.hash_tensors(native.load(parent_folder.checkpoints / child.parent.checkpoint, parent["run"]).model)
 
 
 def _compare_order(left: RunFolder, right: RunFolder) -> dict[str, Any]:
