@@ -105,7 +105,6 @@ class Conversion:
         seen = replace(phase, rope_base_global=before.rope_base_global, rope_base_local=before.rope_base_local)
         return {name: replace(seen, share=1.0, context=before.context)}
 
-
     def _tokens(self, parent: RunConfig, phases: dict[str, PhaseRecipe]) -> int:
         """Tokens of the budget. Raises ValueError for a budget that is not a step of every phase."""
         tokens = round(self.budget * parent.tokens)
