@@ -18,14 +18,16 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.structures import build
+from ettin_core.model.adapter import AdapterConfig
 from ettin_core.optim.build import OptimizerConfig
 from ettin_core.pairs.audit import Certificate, audit
 from ettin_core.pairs.contract import Contract
 from ettin_core.training.phases import RecipeConfig
 from ettin_core.training.run import PlacementConfig, RunConfig, Seeds
+from experiments.conversions import Conversion
 from experiments.door import to_plain
 from experiments.forecast import UNKNOWN
-from experiments.requests import Conversion, MemberConfig, SizeConfig, TrainingParts
+from experiments.requests import MemberConfig, SizeConfig, TrainingParts
 from experiments.rulers import Ruler
 
 CONVERSION_SEED_OFFSET = 189  # the published seeds are 21 and, for conversions, 210
@@ -68,6 +70,8 @@ class StudyRequest:
     precision: str
     checkpoint: CheckpointConfig
     budget: float
+    start: str
+    adapter: AdapterConfig | None
     jobs: int | None
     retry: bool
     export: bool
@@ -104,7 +108,7 @@ class StudyRequest:
     def becomes(self) -> Conversion:
         """How a parent is converted into this request's member."""
         seed = self.seed + CONVERSION_SEED_OFFSET
-        return Conversion(self.member, self.conversion, self.budget, seed, self.checkpoint)
+        return Conversion(self.member, self.conversion, self.budget, seed, self.checkpoint, self.start, self.adapter)
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,30 @@
-"""python -m experiments.convert parent=runs/<run> to=decoder budget=0.1: the other direction on the parent's weights."""
+"""python -m experiments.convert parent=runs/<run> member=dec-from-enc budget=0.1: another member on the parent's weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from ettin_core.checkpoints.retention import CheckpointConfig
-from ettin_core.data.corpus import Corpus
-from ettin_core.foundation.errors import invalid
+from ettin_core.model.adapter import AdapterConfig
 from ettin_core.training.phases import RecipeConfig
 from ettin_core.training.run import PlacementConfig
+from experiments.conversions import Conversion
 from experiments.door import entry
 from experiments.dry_run import describe
 from experiments.forecast import Machine, forecast
-from experiments.requests import Conversion, MemberConfig, open_run
+from experiments.requests import MemberConfig, open_corpus, open_run
 from experiments.train import train_run
 
 
 @dataclass(frozen=True)
 class ConvertRequest:
-    """conf/convert.yaml; `encoder` and `decoder` are the members that the two targets become."""
+    """conf/convert.yaml."""
 
     parent: str
-    to: str
+    member: MemberConfig
     budget: float
+    start: str
+    adapter: AdapterConfig | None
     recipe: RecipeConfig
-    encoder: MemberConfig
-    decoder: MemberConfig
     placement: PlacementConfig
     seed: int
     checkpoint: CheckpointConfig
@@ -33,16 +33,18 @@ class ConvertRequest:
     runs_dir: str
     corpora_dir: str
 
+    @property
+    def conversion(self) -> Conversion:
+        """What is done to the parent."""
+        return Conversion(self.member, self.recipe, self.budget, self.seed, self.checkpoint, self.start, self.adapter)
+
 
 @entry("convert", ConvertRequest)
 def main(request: ConvertRequest) -> None:
     """Convert a complete run."""
-    if request.to not in ("encoder", "decoder"):
-        raise invalid("to", request.to, "is not a target", "use to=encoder or to=decoder")
     folder, parent = open_run(request.parent)
-    member = request.encoder if request.to == "encoder" else request.decoder
-    run = Conversion(member, request.recipe, request.budget, request.seed, request.checkpoint).of(parent, folder)
-    corpus = Corpus(Path(request.corpora_dir) / run.corpus)
+    run = request.conversion.of(parent, folder)
+    corpus = open_corpus(run, Path(request.corpora_dir))
     if request.dry_run:
         print(describe(forecast(run, request.placement, corpus, request.machine)))
     else:

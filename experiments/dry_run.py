@@ -7,6 +7,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.plan import make_plan
 from ettin_core.foundation.errors import UserError
 from ettin_core.training.memory import Memory
+from ettin_core.training.run import RunConfig
 from experiments.forecast import UNKNOWN, Checkpoints, Forecast, PhaseForecast, forecast
 from experiments.requests import TrainRequest
 
@@ -51,6 +52,7 @@ def describe(plan: Forecast, reason: str = UNKNOWN) -> str:
         [
             f"run         {run.name if plan.corpus else 'has its name when its corpus is prepared'}",
             f"member      {run.member}: {run.direction}, {run.objective.name}, {run.precision}",
+            *_origin(run),
             f"parameters  {sum(groups.values()):,}  ({', '.join(f'{name} {count:,}' for name, count in groups.items())})",
             f"corpus      {plan.corpus}  fingerprint {run.fingerprint[:16]}…"
             if plan.corpus
@@ -64,6 +66,15 @@ def describe(plan: Forecast, reason: str = UNKNOWN) -> str:
             *([] if plan.corpus else [f"not checked {_unchecked(plan)}"]),
         ]
     )
+
+
+def _origin(run: RunConfig) -> list[str]:
+    """Of a conversion: where it starts, and what of it is trained."""
+    lines = [f"parent      {run.parent.run} at {run.parent.checkpoint}"] if run.parent else []
+    if run.adapter is not None:
+        told = f"rank {run.adapter.rank}, alpha {run.adapter.alpha}: {run.trained_parameters:,} parameters are trained"
+        lines.append(f"adapter     {told}")
+    return lines
 
 
 def _phase(phase: PhaseForecast) -> list[str]:
@@ -94,9 +105,8 @@ def _rows(phase: PhaseForecast) -> str:
     if phase.repeats is None:
         return f"{text}, passes over sources unknown"
     sources = ", ".join(f"{name} {passes:.2f}" for name, passes in phase.repeats.items())
-    return (
-        f"{text}, {phase.text_tokens / phase.tokens:.0%} of the row positions hold text, passes over sources: {sources}"
-    )
+    filled = phase.text_tokens / max(1, phase.tokens)
+    return f"{text}, {filled:.0%} of the row positions hold text, passes over sources: {sources}"
 
 
 def _memory(memory: Memory, context: int) -> str:

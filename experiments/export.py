@@ -61,7 +61,7 @@ def main(request: ExportRequest) -> None:
     repository = Repository(out.resolve(), request.repo_id or f"{NAMESPACE}/{run.name}")
     corpus = open_corpus(run, corpora)
     refused = export_revisions(folder, run, corpus, repository, request.revisions, request.overwrite)
-    print("\n".join(describe(repository, run.direction)))
+    print("\n".join(describe(repository, run.readout[0])))
     if refused:
         raise UserError(" ".join(refused))
 

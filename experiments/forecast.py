@@ -9,7 +9,7 @@ from ettin_core.data.batches import BatchSchedule
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.errors import invalid
-from ettin_core.model.accounting import FlopCounter, parameter_count, parameters_by_group
+from ettin_core.model.accounting import parameter_count, parameters_by_group
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.config import Part
 from ettin_core.objectives.directions import DIRECTIONS
@@ -155,7 +155,7 @@ def _part(run: RunConfig, phase: Phase, part: Part, lengths: np.ndarray, special
         scored = round((text - special) * (phase.mask_rate + end) / 2)
     else:
         scored = round((text - len(lengths) - int(prefixes.sum())) * run.objective.scored_share)
-    return scored, FlopCounter(run.model, visibility).training(lengths, scored, prefixes)
+    return scored, run.flop_counter(visibility).training(lengths, scored, prefixes)
 
 
 def _sample(run: RunConfig, phase: Phase, corpus: Corpus | None) -> tuple[int, np.ndarray, int]:
@@ -170,7 +170,7 @@ def _sample(run: RunConfig, phase: Phase, corpus: Corpus | None) -> tuple[int, n
     parts = next(
         n for n in range(1, least + 1) if least % n == 0 and phase.batch_rows / n <= SAMPLED_ROWS or n == least
     )
-    steps = sorted({int(step) for step in np.linspace(0, phase.steps - 1, SAMPLED_STEPS)})
+    steps = sorted({int(step) for step in np.linspace(0, max(1, phase.steps) - 1, SAMPLED_STEPS)})
     batches = [loader.batch(step, 0, parts) for step in steps]
     special = sum(int(np.isin(batch.tokens[batch.real], corpus.tokenizer.special.ids).sum()) for batch in batches)
     rows = sum(len(batch.rows) for batch in batches)
@@ -178,11 +178,15 @@ def _sample(run: RunConfig, phase: Phase, corpus: Corpus | None) -> tuple[int, n
 
 
 def checkpoints(run: RunConfig) -> Checkpoints:
-    """The checkpoints of a whole run: weights and two moments in fp32, and a step counter for every tensor."""
+    """The checkpoints of a whole run: weights and two moments of the trained ones in fp32, a step counter for every tensor.
+
+    An adapter is written itself, too, beside the weights that it is merged into.
+    """
     rule, written, lasting = run.checkpoint, 1, [f"{run.phases[0].prefix}0"]
-    for phase in run.phases:
+    for phase in run.phases if run.tokens else ():
         kept = rule.lasting(phase.steps, phase.consumed)
         written += phase.steps // rule.every_steps + sum(step % rule.every_steps > 0 for step in kept)
         lasting += [f"{phase.prefix}{step}" for step in kept]
     passing = min(written - len(lasting), rule.keep_last)
-    return Checkpoints(written, tuple(lasting), passing, 3 * FP32 * parameter_count(run.model))
+    tensors = parameter_count(run.model) + run.adapter_parameters + 2 * run.trained_parameters
+    return Checkpoints(written, tuple(lasting), passing, FP32 * tensors)

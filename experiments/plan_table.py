@@ -57,7 +57,7 @@ def plan_row(run: RunConfig, phase: PhaseForecast, micro_tokens: int) -> PlanRow
         phase.knots[-1][1],
         *phase.rope_bases,
         micro_rows=rows,
-        memory_bytes=estimate_memory(run, rows, phase.context, phase.loss_tokens / phase.tokens).total,
+        memory_bytes=estimate_memory(run, rows, phase.context, phase.loss_tokens / max(1, phase.tokens)).total,
         gpu_hours=phase.gpu_hours,
     )
 

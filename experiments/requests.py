@@ -1,11 +1,10 @@
 """What the composed configuration of a run looks like, and how it becomes a RunConfig on a prepared corpus."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ettin_core.checkpoints import native
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
@@ -16,7 +15,7 @@ from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.optim.build import OptimizerConfig
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.phases import RecipeConfig
-from ettin_core.training.run import Parent, PlacementConfig, RunConfig, Seeds
+from ettin_core.training.run import PlacementConfig, RunConfig, Seeds
 from experiments.forecast import Machine
 from experiments.refusals import check_plan
 from experiments.sizes import SizeConfig
@@ -51,6 +50,8 @@ class TrainingParts:
 
         Raises ValueError for a plan that could not be trained.
         """
+        if self.recipe.tokens == 0:
+            raise invalid("recipe.tokens", 0, "trains nothing", "give a number of tokens, e.g. 3e6")
         run = RunConfig(
             member=member.name,
             size=self.size.name,
@@ -145,57 +146,3 @@ def open_corpus(run: RunConfig, corpora: Path) -> Corpus:
             "corpus", str(corpus.folder), "holds other tokens than the run was trained on", "prepare it again"
         )
     return corpus
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """How a parent is converted: the member it becomes, for how long, and with which seed for order and masks.
-
-    Its initialisation is the parent's, so the initialisation seed stays: it names the lineage.
-    """
-
-    member: MemberConfig
-    recipe: RecipeConfig
-    budget: float
-    seed: int
-    checkpoint: CheckpointConfig
-
-    def plan(self, parent: RunConfig) -> RunConfig:
-        """The conversion's run without its starting weights: enough to check it before the parent is trained.
-
-        Raises ValueError for a parent that already is such a member, or a budget that is no share.
-        """
-        if self.budget <= 0:
-            raise invalid("budget", self.budget, "is not positive", "use a share of the parent's tokens, e.g. 0.1")
-        if (parent.direction, parent.objective.name) == (self.member.direction, self.member.objective.name):
-            raise invalid("to", self.member.name, f"is what {parent.name} already is", "convert to the other direction")
-        last = parent.phases[-1]
-        phases = {
-            name: replace(phase, mixture=phase.mixture or last.mixture) for name, phase in self.recipe.phases.items()
-        }
-        run = replace(
-            parent,
-            member=self.member.name,
-            direction=self.member.direction,
-            objective=self.member.objective,
-            recipe=replace(self.recipe, tokens=round(self.budget * parent.tokens), phases=phases),
-            seeds=replace(parent.seeds, order=self.seed, masks=self.seed),
-            checkpoint=self.checkpoint,
-        )
-        return check_plan(run)
-
-    def of(self, parent: RunConfig, folder: RunFolder) -> RunConfig:
-        """The conversion's run from the last checkpoint of a complete parent (ValueError for an unfinished one)."""
-        summary = folder.summary()
-        start = Parent(summary["run"], summary["final_checkpoint"], summary["final_weights"])
-        return replace(self.plan(parent), parent=start)
-
-
-def parent_weights(run: RunConfig, runs_dir: Path) -> dict | None:
-    """The starting weights of a conversion, checked against the hash its configuration names (None: no parent)."""
-    if run.parent is None:
-        return None
-    weights = native.load(runs_dir / run.parent.run / "checkpoints" / run.parent.checkpoint, run.parent.run).model
-    if native.hash_tensors(weights) != run.parent.weights:
-        raise invalid("parent", run.parent.run, "has other weights than the conversion names", "convert it again")
-    return weights

@@ -10,9 +10,10 @@ from ettin_core.records.folders import RunFolder
 from ettin_core.training.loop import train
 from ettin_core.training.run import PlacementConfig, RunConfig
 from ettin_core.training.step import NonFiniteError
+from experiments.conversions import parent_weights
 from experiments.door import USER_ERRORS, RunStopped, entry
 from experiments.dry_run import dry_run
-from experiments.requests import TrainRequest, parent_weights, prepared
+from experiments.requests import TrainRequest, prepared
 
 
 @entry("train", TrainRequest)

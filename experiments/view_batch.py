@@ -92,7 +92,8 @@ def phase_of(run: RunConfig, step: int) -> tuple[Phase, int]:
             return phase, left
         left -= phase.steps
     total = sum(phase.steps for phase in run.phases)
-    raise invalid("step", step, f"is not a step of the run, which has {total}", f"use 0 to {total - 1}")
+    remedy = f"use 0 to {total - 1}" if total else "view its parent"
+    raise invalid("step", step, f"is not a step of the run, which has {total}", remedy)
 
 
 def describe(view: View, request: ViewRequest) -> str:

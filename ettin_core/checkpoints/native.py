@@ -2,8 +2,9 @@
 
 checkpoints/<name>/ holds model.safetensors, optimizer.safetensors, state.json and index.json; of a run whose processes hold
 a part of the weights each, one shard-*.safetensors per process instead of the first two. Either resumes on any number of
-processes. The index names each file's sha256, and its own, and is part of the atomic rename. A damaged checkpoint is refused
-by name and the one before it is used.
+processes. Of a run that trains an adapter the model is the merged one, which everybody can read; the adapter's matrices lie
+with the optimiser's state, which only resuming reads. The index names each file's sha256, and its own, and is part of the
+atomic rename. A damaged checkpoint is refused by name and the one before it is used.
 """
 
 import hashlib
@@ -31,6 +32,7 @@ from ettin_core.foundation.storage import (
 )
 
 WHOLE, SHARDED = 1, 2  # formats
+VALUE = "value"  # the slot of a parameter that is not among the weights
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")  # of the first
 ALONE = ProcessGroup()
 
@@ -81,6 +83,18 @@ class Checkpoint:
         moments = {name: _room(parameters[name.rsplit("/", 1)[0]], *stored[name]) for name in slots}
         sharded.read_into(self.folder, weights | moments)
         restore_optimizer(optimizer, model, moments)
+
+    @torch.no_grad()
+    def restore_trained(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Put back trained parameters that lie beside their moments, and the optimiser state; frozen ones stay as they are.
+
+        Raises KeyError for a parameter that is missing.
+        """
+        stored = dict(self.optimizer)
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(stored.pop(f"{name}/{VALUE}"))
+        restore_optimizer(optimizer, model, stored)
 
 
 def _room(parameter: torch.Tensor, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:

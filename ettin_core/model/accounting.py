@@ -2,7 +2,8 @@
 
 A multiply-add counts as two operations. Forward and backward together cost three times the forward pass. The head is
 counted for scored positions only and attention by the keys that are visible, because those are what an ideal
-implementation computes and what makes an MLM step cheaper than a CLM step.
+implementation computes and what makes an MLM step cheaper than a CLM step. Where low-rank adapters are trained (model/
+adapter.py), the backward pass leaves out the gradients of the frozen matrices; merging them into the weights is not counted.
 """
 
 from dataclasses import dataclass
@@ -34,6 +35,18 @@ def parameter_count(config: ModelConfig) -> int:
     hidden, layers, vocabulary = config.hidden_size, config.num_layers, config.vocab_size
     per_layer = 4 * hidden**2 + 3 * hidden * config.intermediate_size + 2 * hidden
     return vocabulary * hidden + layers * per_layer + 2 * hidden + hidden**2 + vocabulary
+
+
+def layer_matrices(config: ModelConfig) -> tuple[tuple[int, int], ...]:
+    """Inputs and outputs of a layer's linear maps: joint projection and output of the attention, the MLP's two."""
+    hidden, intermediate = config.hidden_size, config.intermediate_size
+    return (hidden, 3 * hidden), (hidden, hidden), (hidden, 2 * intermediate), (intermediate, hidden)
+
+
+def adapter_parameter_count(config: ModelConfig, rank: int) -> int:
+    """Parameters of low-rank adapters on every linear map: rank x (inputs + outputs) each."""
+    layer = sum(inputs + outputs for inputs, outputs in layer_matrices(config))
+    return rank * (config.num_layers * layer + 2 * config.hidden_size)
 
 
 def activation_bytes(config: ModelConfig, operand_bytes: int) -> int:
@@ -69,32 +82,60 @@ def attention_pairs(lengths: np.ndarray, direction: str, window: int | None, pre
 
 @dataclass(frozen=True)
 class FlopCounter:
-    """Training FLOPs of rows, for one shape and direction."""
+    """Training FLOPs of rows, for one shape and direction; with `rank` of low-rank adapters, which alone are trained."""
 
     config: ModelConfig
     direction: str
+    rank: int | None = None
 
     @property
     def per_token(self) -> int:
         """Forward FLOPs of the matrices of all layers for one token."""
-        config = self.config
-        return 2 * config.num_layers * (4 * config.hidden_size**2 + 3 * config.hidden_size * config.intermediate_size)
+        return 2 * self.config.num_layers * sum(inputs * outputs for inputs, outputs in layer_matrices(self.config))
 
     @property
     def per_scored(self) -> int:
         """Forward FLOPs of head and output matrix for one scored position."""
         return 2 * self.config.hidden_size * (self.config.hidden_size + self.config.vocab_size)
 
+    @property
+    def adapter_per_token(self) -> int:
+        """Forward FLOPs of the adapters of all layers for one token."""
+        maps = sum(inputs + outputs for inputs, outputs in layer_matrices(self.config))
+        return 2 * (self.rank or 0) * self.config.num_layers * maps
+
+    @property
+    def adapter_per_scored(self) -> int:
+        """Forward FLOPs of the head's adapter for one scored position."""
+        return 2 * (self.rank or 0) * 2 * self.config.hidden_size
+
     def forward(self, lengths: np.ndarray, scored: int, prefixes: np.ndarray | None = None) -> int:
         """Forward FLOPs for documents of the given lengths (and prefixes) with `scored` predictions in all."""
-        config = self.config
-        pairs = 0
+        tokens = int(lengths.sum())
+        matrices = (self.per_token + self.adapter_per_token) * tokens
+        return matrices + self._attention(lengths, prefixes) + (self.per_scored + self.adapter_per_scored) * scored
+
+    def _attention(self, lengths: np.ndarray, prefixes: np.ndarray | None) -> int:
+        """Forward FLOPs of scores and weighted values."""
+        config, pairs = self.config, 0
         for layer in range(config.num_layers):
             window = None if config.is_global(layer) else config.local_window
             pairs += attention_pairs(lengths, self.direction, window, prefixes)
-        attention = 4 * config.hidden_size * pairs  # scores and weighted values
-        return self.per_token * int(lengths.sum()) + attention + self.per_scored * scored
+        return 4 * config.hidden_size * pairs
 
     def training(self, lengths: np.ndarray, scored: int, prefixes: np.ndarray | None = None) -> int:
-        """Forward and backward FLOPs."""
-        return 3 * self.forward(lengths, scored, prefixes)
+        """Forward and backward FLOPs: three times the forward pass.
+
+        Of a frozen matrix two times, because its own gradient is not computed. Below the first adapters nothing is trained,
+        so the gradient of their input is not computed either.
+        """
+        whole = 3 * self.forward(lengths, 0, prefixes) + self.scoring(scored)
+        if self.rank is None:
+            return whole
+        inputs, outputs = layer_matrices(self.config)[0]
+        return whole - (self.per_token + 2 * inputs * (outputs + self.rank)) * int(lengths.sum())
+
+    def scoring(self, scored: int) -> int:
+        """The part of `training` that belongs to the scored positions."""
+        matrices = 3 if self.rank is None else 2
+        return (matrices * self.per_scored + 3 * self.adapter_per_scored) * scored

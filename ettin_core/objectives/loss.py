@@ -27,9 +27,9 @@ class _SummedCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=states.device)
         each = torch.empty(len(states), 1, dtype=torch.float32, device=states.device)
         wanted = any(ctx.needs_input_grad)
-        state_gradient = torch.empty_like(states) if wanted else None
-        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if wanted else None
-        bias_gradient = torch.zeros_like(bias, dtype=torch.float32) if wanted else None
+        state_gradient = torch.empty_like(states) if ctx.needs_input_grad[0] else None
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        bias_gradient = torch.zeros_like(bias, dtype=torch.float32) if ctx.needs_input_grad[2] else None
         for begin in range(0, len(states), rows):
             chunk, target = compute_states[begin : begin + rows], labels[begin : begin + rows, None]
             logits = F.linear(chunk, compute_weight).float().add_(bias)
@@ -37,13 +37,15 @@ class _SummedCrossEntropy(torch.autograd.Function):
             torch.sub(normaliser, logits.gather(-1, target), out=each[begin : begin + rows])
             total += each[begin : begin + rows].sum()
             if wanted:
-                assert state_gradient is not None and weight_gradient is not None and bias_gradient is not None
                 gradient = logits.sub_(normaliser).exp_()  # softmax, then minus one at the label
                 gradient.scatter_add_(-1, target, torch.full_like(target, -1, dtype=gradient.dtype))
-                bias_gradient += gradient.sum(0)
+                if bias_gradient is not None:
+                    bias_gradient += gradient.sum(0)
                 gradient = gradient.to(compute_weight.dtype)
-                state_gradient[begin : begin + rows] = gradient @ compute_weight
-                weight_gradient += gradient.T @ chunk
+                if state_gradient is not None:
+                    state_gradient[begin : begin + rows] = gradient @ compute_weight
+                if weight_gradient is not None:
+                    weight_gradient += gradient.T @ chunk
         if wanted:
             ctx.save_for_backward(state_gradient, weight_gradient, bias_gradient)
         each = each.squeeze(-1)
@@ -54,8 +56,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         scale = outputs[0]
-        states, weight, bias = ctx.saved_tensors
-        return states * scale, weight * scale, bias * scale, None
+        return *(None if gradient is None else gradient * scale for gradient in ctx.saved_tensors), None
 
 
 def summed_cross_entropy(

@@ -13,6 +13,7 @@ class Schedule:
 
     warmup_stable_decay: linear to 1 over `warmup`, 1, then linear to `final` over the last `decay` tokens (Hu et al. 2024).
     one_minus_sqrt: final + (1 - final) (1 - sqrt(t / tokens)) (Hägele et al. 2024).
+    Either is zero where there is no token to train on.
     """
 
     shape: str
@@ -24,8 +25,9 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
             raise invalid("shape", self.shape, "is not a schedule", f"use one of {', '.join(SHAPES)}")
-        if self.tokens < 1 or self.warmup < 0 or self.decay < 0:
-            raise invalid("tokens", self.tokens, "is not positive", "give the phase some tokens")
+        for name in ("tokens", "warmup", "decay"):
+            if getattr(self, name) < 0:
+                raise invalid(name, getattr(self, name), "is negative", "use 0 or more")
         if self.warmup + self.decay > self.tokens:
             raise invalid(
                 "warmup_share",
@@ -36,6 +38,8 @@ class Schedule:
 
     def factor(self, consumed: int) -> float:
         """The factor at `consumed` tokens of the phase (clipped to its end)."""
+        if not self.tokens:
+            return 0.0
         consumed = min(consumed, self.tokens)
         if self.shape == "one_minus_sqrt":
             return self.final + (1 - self.final) * (1 - (consumed / self.tokens) ** 0.5)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from ettin_core.checkpoints import native
 from ettin_core.foundation.structures import differences
 from ettin_core.pairs.contract import Contract, comparable
 from ettin_core.records.folders import RunFolder
@@ -65,13 +66,20 @@ def certify(
     }
     for name, tolerance in contract.within.items():
         evidence[name] = _compare_numbers(one.get(name), other.get(name), tolerance)
-    origin = "final_weights" if contract.initial_weights == "from_parent" else "initial_weights"
-    evidence["initial_weights"] = _compare(
-        one[origin], other["initial_weights"], required=contract.initial_weights != "reported"
-    )
+    from_parent = contract.initial_weights == "from_parent"
+    start = _start(right, left_folder, one) if from_parent else one["initial_weights"]
+    required = contract.initial_weights != "reported"
+    evidence["initial_weights"] = _compare(start, other["initial_weights"], required=required)
     if "data_hash" in contract.equal:
         evidence["data_order"] = _compare_order(left_folder, right_folder)
     return _certificate(contract, left, right, evidence)
+
+
+def _start(child: RunConfig, parent_folder: RunFolder, parent: dict[str, Any]) -> str:
+    """The hash of the parent's weights where the child says it started: at the end, unless it names another checkpoint."""
+    if child.parent is None or child.parent.checkpoint == parent["final_checkpoint"]:
+        return str(parent["final_weights"])
+    return native.hash_tensors(native.load(parent_folder.checkpoints / child.parent.checkpoint, parent["run"]).model)
 
 
 def _compare_order(left: RunFolder, right: RunFolder) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import torch
 
 from ettin_core.data.loader import Batch
 from ettin_core.foundation.distributed import ProcessGroup
-from ettin_core.model.accounting import FlopCounter
 from ettin_core.objectives.targets import Targets
 from ettin_core.records.schema import TrainingRecord
 from ettin_core.training.diagnostics import Diagnosis
@@ -80,7 +79,7 @@ def account(
         global_step=progress.global_step + 1,
         tokens=progress.tokens + tokens,
         loss_tokens=progress.loss_tokens + result.loss_tokens,
-        flops=progress.flops + flops + 3 * FlopCounter(run.model, run.direction).per_scored * result.loss_tokens,
+        flops=progress.flops + flops + run.flop_counter(run.direction).scoring(result.loss_tokens),
         data_hash=roll(progress.data_hash, combined),
         skipped=progress.skipped + result.skipped,
     )
@@ -103,7 +102,7 @@ def _plus(window: tuple[Number, ...], step: tuple[Number, ...]) -> tuple[Number,
 def _flops(run: RunConfig, batch: Batch, targets: Targets) -> int:
     """Training FLOPs of a part but for what its predictions cost."""
     prefixes = None if targets.open_keys is None else document_lengths(batch, targets.open_keys)
-    return FlopCounter(run.model, targets.direction).training(document_lengths(batch), 0, prefixes)
+    return run.flop_counter(targets.direction).training(document_lengths(batch), 0, prefixes)
 
 
 def roll(data_hash: str, digest: int) -> str:

@@ -12,6 +12,7 @@ from torch import nn
 
 from ettin_core.data.loader import Batch
 from ettin_core.model.accounting import parameter_group
+from ettin_core.model.adapter import trained
 from ettin_core.model.config import View
 from ettin_core.model.logit_probe import LogitProbe
 from ettin_core.model.transformer import Transformer
@@ -43,7 +44,7 @@ def diagnose(
     In between, a copy of the weights (under FSDP of each process's part) is held.
     """
     # The copy comes first: a forward pass leaves FSDP's weights gathered, and they are compared part by part.
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    before = {name: parameter.detach().clone() for name, parameter in trained(model).items()}
     with autocast(precision, device):
         logits = attention_logits(wrapped, model, part, view, device)
     return lambda: Diagnosis(logits, update_ratios(model, before))
@@ -51,13 +52,13 @@ def diagnose(
 
 @torch.no_grad()
 def update_ratios(model: nn.Module, before: dict[str, torch.Tensor]) -> dict[str, float]:
-    """|weights after - before| / |weights before| by group of parameters, 2-norms; all processes must call it.
+    """|weights after - before| / |weights before| by group of trained parameters, 2-norms; all processes must call it.
 
     About 1e-3 is healthy for the matrices of a model in the middle of its training (a rule of thumb).
     """
     moved: dict[str, float] = {}
     weight: dict[str, float] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in trained(model).items():
         group = parameter_group(name)
         moved[group] = moved.get(group, 0.0) + _square(parameter - before[name])
         weight[group] = weight.get(group, 0.0) + _square(before[name])

@@ -42,16 +42,17 @@ def estimate_memory(
 ) -> Memory:
     """Memory of one GPU with micro-batches of `rows` x `context` tokens, the states divided into `shards` (FSDP): an estimate.
 
-    P parameters, V vocabulary, H hidden; b = 2 bytes under bf16, else 4; n = rows x context tokens, s of them scored:
+    P parameters, T of them trained (all, or the A that an adapter adds to them), V vocabulary, H hidden; b = 2 bytes under
+    bf16, else 4; n = rows x context tokens, s of them scored:
 
-    weights      4 P (fp32), and 2 P for the bf16 copies that autocast keeps; with N shards 4 P / N, and whole what is not
-                 in a layer (4 V H and more) and one layer
-    gradients    4 P / N
-    optimizer    8 P / N (two fp32 moments; Muon has one for the layers' matrices: 4 P / N for these)
+    weights      4 (P + A) (fp32), and 2 (P + A) for the bf16 copies that autocast keeps; with N shards 4 P / N, and whole
+                 what is not in a layer (4 V H and more) and one layer
+    gradients    4 T / N
+    optimizer    8 T / N (two fp32 moments; Muon has one for the layers' matrices: 4 P / N for these)
     activations  n x `accounting.activation_bytes`, and 4 x 4 n H around the layers (embedding, two norms, result); with
                  `recompute` the first for one layer only, and 4 n H for the input of each
-    loss         s x (12 + 3 b) H (head), a chunk of logits and its gradient c V (4 + b), and 4 V H (gradient of the
-                 output matrix before it joins the others); c = min(s, objectives.loss.CHUNK_ROWS)
+    loss         s x (12 + 3 b) H (head), a chunk of logits and its gradient c V (4 + b), and, where it is
+                 trained, 4 V H (gradient of the output matrix before it joins the others); c = min(s, objectives.loss.CHUNK_ROWS)
 
     It is that of eager execution: torch.compile keeps less. The framework's own memory (about 1 GiB), fragmentation, the
     buckets of DDP (4 P with several processes) and the dense masks of the sdpa and reference backends are left out.
@@ -59,20 +60,22 @@ def estimate_memory(
     model, tokens = run.model, rows * context
     operand = BF16 if run.precision == "bf16" else FP32
     parameters, hidden, vocabulary = parameter_count(model), model.hidden_size, model.vocab_size
+    trained, held = run.trained_parameters, parameters + run.adapter_parameters
     layer, layers = layer_parameters(model), activation_bytes(model, operand)
     if recompute:
         layers = layers // model.num_layers + FP32 * hidden * model.num_layers
     whole = 0 if shards == 1 else FP32 * (parameters - model.num_layers * layer + layer)
-    copies = BF16 * parameters if operand == BF16 and shards == 1 else 0
-    second = parameters - (model.num_layers * layer if run.optimizer.name == "muon" else 0)
+    copies = BF16 * held if operand == BF16 and shards == 1 else 0
+    second = trained - (model.num_layers * layer if run.optimizer.name == "muon" else 0)
     scored = round(tokens * scored_share)
+    output = FP32 * vocabulary * hidden if run.adapter is None else 0
     chunk = min(scored, CHUNK_ROWS["cuda"])
     return Memory(
-        weights=-(-FP32 * parameters // shards) + whole + copies,
-        gradients=-(-FP32 * parameters // shards),
-        optimizer=-(-FP32 * (parameters + second) // shards),
+        weights=-(-FP32 * held // shards) + whole + copies,
+        gradients=-(-FP32 * trained // shards),
+        optimizer=-(-FP32 * (trained + second) // shards),
         activations=tokens * (layers + 4 * FP32 * hidden),
-        loss=scored * (12 + 3 * operand) * hidden + chunk * vocabulary * (FP32 + operand) + FP32 * vocabulary * hidden,
+        loss=scored * (12 + 3 * operand) * hidden + chunk * vocabulary * (FP32 + operand) + output,
         rows=rows,
     )
 

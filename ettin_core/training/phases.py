@@ -45,7 +45,7 @@ class PhaseRecipe:
 
 @dataclass(frozen=True)
 class RecipeConfig:
-    """The whole training of a member: one number of tokens, shared out over phases in order.
+    """The whole training of a member: one number of tokens, shared out over phases in order (0: no step at all).
 
     A phase that passes more than `max_epochs` times over a source is refused before training. `on_nonfinite` says what a
     loss or gradient that is no finite number does: stop the run before the update, or skip the update and count it.
@@ -158,7 +158,7 @@ class Phase:
 
 
 def plan(recipe: RecipeConfig, peak: float) -> tuple[Phase, ...]:
-    """The phases in tokens and steps. Raises ValueError for shares that do not add up or a phase without a step."""
+    """The phases in tokens and steps. Raises ValueError for shares that do not add up or a phase of a training without a step."""
     total = sum(phase.share for phase in recipe.phases.values())
     if abs(total - 1) > 1e-6:
         raise invalid("recipe.phases.*.share", total, "is the sum of the shares", "make them add up to 1")
@@ -195,6 +195,8 @@ def plan(recipe: RecipeConfig, peak: float) -> tuple[Phase, ...]:
 
 def _batches(name: str, phase: PhaseRecipe, run_tokens: int) -> tuple[BatchSchedule, int]:
     """The batches of a phase and the number of its steps, to the nearest whole step of each batch size."""
+    if run_tokens == 0:
+        return BatchSchedule(phase.batch_rows), 0
     rows, stages, tokens = phase.batch_rows, phase.batch_warmup_stages, run_tokens * phase.share
     stage_steps = 0
     if phase.batch_warmup_share and stages > 1:

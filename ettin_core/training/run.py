@@ -9,6 +9,8 @@ from ettin_core.data.loader import Batch
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import content_name
 from ettin_core.foundation.structures import plain
+from ettin_core.model.accounting import FlopCounter, adapter_parameter_count, parameter_count
+from ettin_core.model.adapter import AdapterConfig
 from ettin_core.model.attention_backends import BACKENDS
 from ettin_core.model.config import ModelConfig
 from ettin_core.objectives.config import ObjectiveConfig, check_run
@@ -102,7 +104,10 @@ class PlacementConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A run. `corpus` is the prepared corpus's content name and `fingerprint` its proof."""
+    """A run. `corpus` is the prepared corpus's content name and `fingerprint` its proof.
+
+    With an `adapter` only low-rank matrices are trained; without, all weights are.
+    """
 
     member: str
     size: str
@@ -117,11 +122,20 @@ class RunConfig:
     seeds: Seeds = field(default_factory=Seeds)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     parent: Parent | None = None
+    adapter: AdapterConfig | None = None
 
     def __post_init__(self) -> None:
         check_run(self.direction, self.objective)
         if self.precision not in PRECISIONS:
             raise invalid("precision", self.precision, "is not a precision", f"use one of {', '.join(PRECISIONS)}")
+        if self.adapter is not None and (self.optimizer.name == "muon" or self.optimizer.qk_clip is not None):
+            raise invalid(
+                "adapter",
+                "lora",
+                f"does not go with optimizer.name={self.optimizer.name} and qk_clip={self.optimizer.qk_clip}: muon and "
+                "qk_clip work on whole matrices, which an adapter leaves as they are",
+                "use adapter=none, or a parent trained with stable_adamw or adamw and no qk_clip",
+            )
         prefixes = [phase.prefix for phase in self.phases]
         if len(set(prefixes)) < len(prefixes):
             raise invalid("recipe.phases.*.prefix", prefixes, "is not distinct", "give each phase its own prefix")
@@ -135,6 +149,20 @@ class RunConfig:
     def tokens(self) -> int:
         """Tokens of all phases (row padding counts)."""
         return sum(phase.tokens for phase in self.phases)
+
+    @property
+    def trained_parameters(self) -> int:
+        """How many parameters training changes."""
+        return parameter_count(self.model) if self.adapter is None else self.adapter_parameters
+
+    @property
+    def adapter_parameters(self) -> int:
+        """How many parameters the adapter adds (0: there is none)."""
+        return 0 if self.adapter is None else adapter_parameter_count(self.model, self.adapter.rank)
+
+    def flop_counter(self, direction: str) -> FlopCounter:
+        """Counts what training costs while the model looks in a direction."""
+        return FlopCounter(self.model, direction, None if self.adapter is None else self.adapter.rank)
 
     def targets(self, batch: Batch, phase: Phase, step: int, vocabulary: Vocabulary) -> Targets:
         """The targets of rows of a step of one of the phases (or of a phase like it), a pure function of each row."""

@@ -18,7 +18,8 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.provenance import provenance
 from ettin_core.foundation.storage import canonical_json, sync_file, write_json, write_text
 from ettin_core.foundation.structures import build
-from ettin_core.model.accounting import parameters_by_group
+from ettin_core.model.accounting import parameter_count
+from ettin_core.model.adapter import add_adapter, check_installed, trained, weights
 from ettin_core.model.leak_test import check_no_leak
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import Vocabulary
@@ -62,6 +63,10 @@ def check_fit(run: RunConfig, corpus: Corpus, placement: PlacementConfig, group:
             f"is smaller than the tokenizer's {corpus.tokenizer.vocab_size} ids",
             f"use {corpus.tokenizer.vocab_size} or more",
         )
+    if run.adapter is not None:
+        check_installed()
+        if placement.parallel == "fsdp":
+            raise invalid("placement.parallel", "fsdp", "does not divide adapters", "use placement.parallel=ddp")
     for phase in run.phases:
         _check_enough_text(run, phase, corpus)
         for rows in phase.batches.sizes:
@@ -104,6 +109,8 @@ def open_session(
     if parent_weights is not None:
         model.load_state_dict(parent_weights)
     initial_weights = native.hash_tensors(model.state_dict())
+    if run.adapter is not None:
+        add_adapter(model, run.adapter, run.seeds.initialisation)
     torch.set_num_threads(placement.threads)
     learner = Learner(model, placement.compile).to(device)
     for view in {phase.view(asked) for phase in run.phases for asked in run.views}:
@@ -180,7 +187,10 @@ def _resume(session: Session) -> Progress:
         save(session, run.phases[0], Progress())
         return Progress()
     checkpoint = native.Checkpoint(folder.checkpoints / name)
-    checkpoint.restore(session.model, session.optimizer)
+    if run.adapter is None:
+        checkpoint.restore(session.model, session.optimizer)
+    else:  # the frozen weights are the parent's, as at the start
+        checkpoint.restore_trained(session.model, session.optimizer)
     progress = build(Progress, checkpoint.state)
     if session.group.is_main:
         truncate_rows(folder.metrics_file, progress.metric_rows)
@@ -199,8 +209,8 @@ def save(session: Session, phase: Phase, progress: Progress) -> None:
     path = native.save(
         session.folder.checkpoints,
         name,
-        session.model.state_dict(),
-        native.optimizer_tensors(session.optimizer, session.model),
+        weights(session.model),
+        native.optimizer_tensors(session.optimizer, session.model) | _adapter_values(session),
         asdict(progress),
         session.run.name,
         session.group,
@@ -210,6 +220,13 @@ def save(session: Session, phase: Phase, progress: Progress) -> None:
             session.passing.append(path)
         session.passing = prune(session.passing, session.run.checkpoint.keep_last)
     session.group.barrier()
+
+
+def _adapter_values(session: Session) -> dict[str, torch.Tensor]:
+    """The adapter's matrices, which the merged weights do not tell: what only resuming reads."""
+    if session.run.adapter is None:
+        return {}
+    return {f"{name}/{native.VALUE}": parameter for name, parameter in trained(session.model).items()}
 
 
 def _lasts(run: RunConfig, name: str) -> bool:
@@ -240,9 +257,10 @@ def finish(session: Session, progress: Progress) -> dict[str, Any]:
         "loss_tokens": progress.loss_tokens,
         "flops": progress.flops,
         "seconds": round(progress.seconds, 1),
-        "parameters": sum(parameters_by_group(session.model).values()),
+        "parameters": parameter_count(run.model),
+        "trained_parameters": run.trained_parameters,
         "initial_weights": session.initial_weights,
-        "final_weights": native.hash_tensors(session.model.state_dict()),
+        "final_weights": native.hash_tensors(weights(session.model)),
         "final_checkpoint": f"{run.phases[-1].prefix}{run.phases[-1].steps}",
         "data_hash": progress.data_hash,
         "sessions": list(progress.sessions),

@@ -18,7 +18,7 @@ from tests.runs import tiny_run
 
 STUDIES = {  # cells of one seed
     "biphasic": 5,
-    "conversion_frontier": 8,
+    "conversion_frontier": 14,
     "demo": 4,
     "factorial": 5,
     "masking_ratio": 4,
@@ -106,7 +106,7 @@ def test_conversions_belong_to_their_parents(study: Callable[..., dict[str, Cell
         assert (
             runs[name].seeds.initialisation == cell.axes["seed"] and runs[name].seeds.order == cell.axes["seed"] + 189
         )
-    assert sum(cell.parent is not None for cell in cells.values()) == 12
+    assert sum(cell.parent is not None for cell in cells.values()) == 24
 
 
 def test_studies_share_the_runs_that_they_have_in_common(study: Callable[..., dict[str, Cell]]) -> None:

@@ -48,9 +48,8 @@ def test_dry_run_tells_and_trains_nothing(workplace: Path) -> None:
 
 
 def test_convert_evaluate_view_and_audit(workplace: Path) -> None:
-    converted = run(
-        workplace, "convert", f"parent={encoder(workplace)}", "to=decoder", "budget=0.2", "recipe=smoke_conversion"
-    )
+    options = ["member=dec-from-enc", "budget=0.2", "start=before_decay", "adapter=lora", "recipe=smoke_conversion"]
+    converted = run(workplace, "convert", f"parent={encoder(workplace)}", *options)
     assert converted.returncode == 0, converted.stderr
     child = next(workplace.glob("runs/nano-dec-from-enc-*"))
     measured = run(workplace, "evaluate", f"run={child}", "suite=smoke")
@@ -94,8 +93,9 @@ BAD_INPUTS = {
     "a path that does not exist": ("prepare", ["data=text", "data.path=nowhere"], "data.path='nowhere' does not exist"),
     "text without a path": ("prepare", ["data=text"], "data.path=None is missing"),
     "more tokens than there are": ("train", [*SMOKE, "recipe.tokens=4e6"], "more than recipe.max_epochs=4.0"),
-    "an unfinished parent": ("convert", ["parent=nowhere", "to=decoder"], "run='nowhere' is not a run folder"),
-    "a missing mandatory value": ("convert", ["to=decoder"], "parent=None is missing"),
+    "an unfinished parent": ("convert", ["parent=nowhere", "member=dec-from-enc"], "run='nowhere' is not a run folder"),
+    "a missing mandatory value": ("convert", ["member=decoder"], "parent=None is missing"),
+    "a conversion to nothing": ("convert", ["parent=nowhere"], "member=None is missing"),
     "a leaking objective": ("train", ["member.direction=bidirectional", "member.objective.name=clm"], "leaks under"),
     "a missing evaluation folder": ("study", ["suite.eval_data=nowhere"], "suite.eval_data='nowhere' is not a folder"),
 }

@@ -112,9 +112,9 @@ def test_warmup_never_jumps() -> None:
             {"shape": "cosine", "tokens": 10},
             "shape='cosine' is not a schedule; use one of warmup_stable_decay, one_minus",
         ),
-        ({"shape": "one_minus_sqrt", "tokens": 0}, "tokens=0 is not positive"),
-        ({"shape": "warmup_stable_decay", "tokens": 10, "warmup": -1}, "tokens=10 is not positive"),
-        ({"shape": "warmup_stable_decay", "tokens": 10, "decay": -1}, "tokens=10 is not positive"),
+        ({"shape": "one_minus_sqrt", "tokens": -1}, "tokens=-1 is negative"),
+        ({"shape": "warmup_stable_decay", "tokens": 10, "warmup": -1}, "warmup=-1 is negative"),
+        ({"shape": "warmup_stable_decay", "tokens": 10, "decay": -1}, "decay=-1 is negative"),
         (
             {"shape": "warmup_stable_decay", "tokens": 10, "warmup": 6, "decay": 5},
             "warmup_share=6 and decay=5 tokens are longer than the phase (10); shorten them",

@@ -8,6 +8,7 @@ import pytest
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.structures import build, plain
+from ettin_core.model.adapter import AdapterConfig
 from ettin_core.training.run import Parent, PlacementConfig, RunConfig, Seeds
 from tests.runs import tiny_run
 
@@ -35,6 +36,7 @@ CHANGES = {
     "fingerprint": "1" * 64,
     "seeds": Seeds(order=3),
     "parent": Parent("a", "step1", "0"),
+    "adapter": AdapterConfig(rank=4, alpha=8),
 }
 
 

@@ -1,0 +1,86 @@
+"""Low-rank adapters (LoRA, Hu et al. 2021) by `peft`: W becomes W + alpha / rank * B A, and only A and B are trained.
+
+Adapted is every linear map of the one transformer, all of its matrices but the tied embedding. Its maps do not depend on
+the direction, so an encoder and a decoder have the same adapted matrices and as many adapter parameters. (Transformers'
+two classes divide the attention's projections differently and would not.)
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.randomness import derive
+from ettin_core.model.accounting import adapter_parameter_count
+from ettin_core.model.transformer import Transformer
+
+NAME = "default"  # peft's own
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """Rank of the added matrices, and alpha: what B A is multiplied by is alpha / rank."""
+
+    rank: int
+    alpha: int
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise invalid("adapter.rank", self.rank, "is not positive", "use 16")
+        if self.alpha < 1:
+            raise invalid("adapter.alpha", self.alpha, "is not positive", "use twice the rank")
+
+
+def check_installed() -> None:
+    """Refuse (ValueError) an adapter where peft is missing."""
+    if importlib.util.find_spec("peft") is None:
+        raise invalid("adapter", "lora", "needs a package", 'pip install -e ".[lora]", or use adapter=none')
+
+
+def add_adapter(model: Transformer, config: AdapterConfig, seed: int) -> None:
+    """Adapt every linear map of a model in place and freeze everything else; the model's function stays as it is.
+
+    B is zero; A is uniform in ±1/sqrt(its inputs), peft's own choice, drawn on the CPU from (seed, its name): the same start
+    on any device, whatever was drawn before.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    inject_adapter_in_model(
+        LoraConfig(r=config.rank, lora_alpha=config.alpha, lora_dropout=0.0, bias="none", target_modules=linear), model
+    )
+    assert [name for name, _ in _adapted(model)] == linear
+    added = trained(model)
+    assert sum(parameter.numel() for parameter in added.values()) == adapter_parameter_count(model.config, config.rank)
+    with torch.no_grad():
+        for name, parameter in added.items():
+            if ".lora_B." in name:
+                parameter.zero_()
+            else:
+                generator = torch.Generator().manual_seed(derive(seed, "adapter", name))
+                values, bound = torch.empty(parameter.shape, dtype=torch.float32), parameter.shape[1] ** -0.5
+                parameter.copy_(values.uniform_(-bound, bound, generator=generator))
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+@torch.no_grad()
+def weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The state of a model in the one transformer's layout, adapters merged into their matrices (in fp32)."""
+    state = {
+        name.replace(".base_layer.", "."): tensor for name, tensor in model.state_dict().items() if ".lora_" not in name
+    }
+    for name, module in _adapted(model):
+        state[f"{name}.weight"] = state[f"{name}.weight"] + module.get_delta_weight(NAME)
+    return state
+
+
+def _adapted(model: nn.Module) -> list[tuple[str, Any]]:
+    """The adapted maps by name."""
+    return [(name, module) for name, module in model.named_modules() if hasattr(module, "base_layer")]

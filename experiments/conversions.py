@@ -1,0 +1,130 @@
+"""A conversion: the weights of a complete run, its parent, under another direction and objective. It is a run like any other."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ettin_core.checkpoints import native
+from ettin_core.checkpoints.retention import CheckpointConfig
+from ettin_core.foundation.errors import invalid
+from ettin_core.model.adapter import AdapterConfig
+from ettin_core.objectives.config import ObjectiveConfig
+from ettin_core.records.folders import RunFolder
+from ettin_core.training.phases import Phase, PhaseRecipe, RecipeConfig
+from ettin_core.training.run import Parent, RunConfig
+from experiments.refusals import check_plan
+from experiments.requests import MemberConfig
+
+STARTS = {
+    "after_decay": 1,
+    "before_decay": 2,
+}  # which of the parent's phases, from the end, the conversion starts after
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How a parent is converted: the member it becomes, for which share of its tokens, from where, what is trained.
+
+    `start` is the end of the parent's last phase (after_decay) or of the phase before it (before_decay). A `budget` of 0
+    exchanges the mask and trains nothing. With an `adapter` only that is trained. `seed` is that of the order and the masks;
+    the initialisation is the parent's, so that seed stays: it names the lineage.
+    """
+
+    member: MemberConfig
+    recipe: RecipeConfig
+    budget: float
+    seed: int
+    checkpoint: CheckpointConfig
+    start: str = "after_decay"
+    adapter: AdapterConfig | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.budget < float("inf"):
+            raise invalid("budget", self.budget, "is no share of the parent's tokens", "use e.g. 0.1, or 0 for none")
+        if self.start not in STARTS:
+            raise invalid("start", self.start, "is no start of a conversion", f"use {' or '.join(STARTS)}")
+        if self.budget == 0 and self.adapter is not None:
+            raise invalid("adapter", "lora", "has no step to be trained in with budget=0", "use adapter=none")
+
+    def plan(self, parent: RunConfig) -> RunConfig:
+        """The conversion's run without its starting weights: enough to check it before the parent is trained.
+
+        Raises ValueError for a parent that already is such a member, has no phase to start before, or was never trained.
+        """
+        if _trained_for(parent.direction, parent.objective) == _trained_for(
+            self.member.direction, self.member.objective
+        ):
+            raise invalid("member", self.member.name, f"is what {parent.name} already is", "convert to another member")
+        if self.budget and not parent.tokens:
+            raise invalid("parent", parent.name, "was not trained, so no share of it is a budget", "convert its parent")
+        phases = self._phases(parent)
+        run = replace(
+            parent,
+            member=self.member.name,
+            direction=self.member.direction,
+            objective=self.member.objective,
+            recipe=replace(self.recipe, tokens=self._tokens(parent, phases), phases=phases),
+            seeds=replace(parent.seeds, order=self.seed, masks=self.seed),
+            checkpoint=self.checkpoint,
+            parent=None,
+            adapter=self.adapter,
+        )
+        return check_plan(run)
+
+    def of(self, parent: RunConfig, folder: RunFolder) -> RunConfig:
+        """The conversion's run from a checkpoint of a complete parent.
+
+        Raises ValueError for an unfinished parent, or one whose checkpoint is missing.
+        """
+        run, summary, phase = self.plan(parent), folder.summary(), self._before(parent)
+        name = f"{phase.prefix}{phase.steps}"
+        if name == summary["final_checkpoint"]:
+            weights = summary["final_weights"]
+        elif (folder.checkpoints / name).is_dir():
+            weights = native.hash_tensors(native.load(folder.checkpoints / name, parent.name).model)
+        else:
+            problem = f"needs the checkpoint {name} of {parent.name}, which is not there"
+            raise invalid("start", self.start, problem, "restore it, or use start=after_decay")
+        return replace(run, parent=Parent(summary["run"], name, weights))
+
+    def _before(self, parent: RunConfig) -> Phase:
+        """The parent's phase at whose end the conversion starts."""
+        if len(parent.phases) < STARTS[self.start]:
+            problem = f"needs a phase before the last, and {parent.name} has one phase only"
+            raise invalid("start", self.start, problem, "use start=after_decay")
+        return parent.phases[-STARTS[self.start]]
+
+    def _phases(self, parent: RunConfig) -> dict[str, PhaseRecipe]:
+        """The recipe's phases on the parent's last mixture; without a step there is one, and it looks as the parent did."""
+        before, mixture = self._before(parent), parent.phases[-1].mixture
+        phases = {name: replace(phase, mixture=phase.mixture or mixture) for name, phase in self.recipe.phases.items()}
+        if self.budget:
+            return phases
+        name, phase = phases.popitem()
+        seen = replace(phase, rope_base_global=before.rope_base_global, rope_base_local=before.rope_base_local)
+        return {name: replace(seen, share=1.0, context=before.context)}
+
+    def _tokens(self, parent: RunConfig, phases: dict[str, PhaseRecipe]) -> int:
+        """Tokens of the budget. Raises ValueError for a budget that is not a step of every phase."""
+        tokens = round(self.budget * parent.tokens)
+        for phase in phases.values():
+            least = phase.batch_rows * phase.context / phase.share
+            if self.budget and tokens < least / 2:
+                problem = f"is {tokens} tokens, less than a step of {phase.batch_rows} x {phase.context}"
+                raise invalid("budget", self.budget, problem, f"use {least / parent.tokens:.2g} or more, or 0 for none")
+        return tokens
+
+
+def _trained_for(direction: str, objective: ObjectiveConfig) -> tuple[object, ...]:
+    return direction, objective.name, objective.parts
+
+
+def parent_weights(run: RunConfig, runs_dir: Path) -> dict[str, torch.Tensor] | None:
+    """The starting weights of a conversion, checked against the hash its configuration names (None: no parent)."""
+    if run.parent is None:
+        return None
+    weights = native.load(runs_dir / run.parent.run / "checkpoints" / run.parent.checkpoint, run.parent.run).model
+    if native.hash_tensors(weights) != run.parent.weights:
+        raise invalid("parent", run.parent.run, "has other weights than the conversion names", "convert it again")
+    return weights
