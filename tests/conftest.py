@@ -1,6 +1,7 @@
 """Fixtures shared by the rooms' tests: a tiny prepared corpus, and the evaluation sets where they are at hand."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,14 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.prepare import prepare
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script, and so would processes begun here
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: each goes to one process as a whole, and none is to be left for the end."""
+    items.sort(key=lambda item: "integration" not in str(item.path))
 
 
 @pytest.fixture(autouse=True)
