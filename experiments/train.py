@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import join, leave
+from ettin_core.foundation.errors import BusyError
 from ettin_core.model.leak_test import LeakError
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.loop import train
@@ -22,7 +23,9 @@ def main(request: TrainRequest) -> None:
         return
     corpus = prepared(request.data, request.corpora_dir)
     run = request.parts.run(request.member, corpus)
-    print(f"run {train_run(run, corpus, request.placement, request.runs_dir).path}")
+    complete = RunFolder(Path(request.runs_dir) / run.name).complete
+    folder = train_run(run, corpus, request.placement, request.runs_dir)
+    print(f"run {folder.path}{' was complete already' if complete else ''}")
 
 
 def train_run(
@@ -38,6 +41,8 @@ def train_run(
     group = join("gloo" if placement.device == "cpu" else None, placement.stall_seconds)
     try:
         train(run, folder, corpus, placement, group, parent_weights(run, parents_dir or Path(runs_dir)))
+    except BusyError as error:
+        raise RunStopped(f"{run.name} is being trained by another process; wait for it to end, or stop it") from error
     except (LeakError, NonFiniteError) as error:
         raise RunStopped(str(error)) from error
     finally:
