@@ -7,11 +7,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ettin_core.records.folders import run_folders
 from experiments.search import main
+from experiments.search_space import Axis
+from experiments.stages import Score
+from experiments.trials import ask, open_studies, tell
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ["recipe=smoke", "recipe.tokens=5000", "suite=smoke", "data.documents=1500", "data.vocab_size=1024", "trials=2"]
@@ -66,6 +70,35 @@ def test_a_killed_search_ends_with_the_same_trials(tmp_path: Path) -> None:
         steps = [row.step for row in run.training()]
         assert len(steps) == len(set(steps))
         assert not run.complete or len(run.summary()["sessions"]) == 1
+
+
+def test_a_trial_does_not_depend_on_who_asks(tmp_path: Path) -> None:
+    axes = (Axis("a", 1e-4, 1e-2, log=True), Axis("b", 8.0, 64.0, integer=True), Axis("c", choices=("x", "y", "z")))
+
+    def values(file: Path, number: int) -> dict[str, Any]:
+        trial = ask(open_studies(file, {"m": "m"})["m"], number, axes, seed=3, random_trials=1)
+        assert trial is not None
+        return trial.params
+
+    def told(file: Path, number: int) -> None:
+        study = open_studies(file, {"m": "m"})["m"]
+        trial = ask(study, number, axes, seed=3, random_trials=1)
+        assert trial is not None
+        tell(study, trial, "run", Score(float(number), 0.1) if number else Score(None))
+
+    calm, killed = tmp_path / "calm.jsonl", tmp_path / "killed.jsonl"
+    expected = []
+    for number in range(4):
+        expected.append(values(calm, number))
+        told(calm, number)
+    for number in range(4):
+        open_studies(killed, {"m": "m"})["m"].ask()  # killed before the trial had a value
+        with killed.open("a") as file:
+            file.write('{"torn')
+        killed.with_name("killed.jsonl.lock").touch()
+        assert values(killed, number) == expected[number]
+        told(killed, number)
+    assert len({str(item) for item in expected}) == 4
 
 
 RATE = "key:optimizer.learning_rate"

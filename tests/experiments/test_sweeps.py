@@ -36,7 +36,9 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def stop_at_random(folder: Path, number: signal.Signals, generator: random.Random, *arguments: str) -> int:
+def stop_at_random(
+    folder: Path, number: signal.Signals, generator: random.Random, longest: float, *arguments: str
+) -> int:
     """Start a sweep and signal it at a random moment after it has entered a cell that is not complete."""
     process = start(folder, *arguments)
     began = time.time()
@@ -44,7 +46,7 @@ def stop_at_random(folder: Path, number: signal.Signals, generator: random.Rando
         sign.stat().st_mtime > began for sign in folder.glob("runs/*/provenance.json")
     ):
         time.sleep(0.02)
-    time.sleep(generator.uniform(0.0, 2.0))
+    time.sleep(generator.uniform(0.0, longest))
     process.send_signal(number)
     return ended(process)[0]
 
@@ -61,65 +63,78 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, f"corpora_dir={folder / 'corpora'}"
 
 
-def check_disturbed(places: tuple[Path, str], cells: list[str], signals: list[signal.Signals], seed: int) -> None:
-    """A sweep that is stopped again and again ends with the same runs as one by joblib that was not, none trained twice."""
-    root, corpora = places
-    calm, disturbed = root / f"calm{seed}", root / f"disturbed{seed}"
-    for folder in (calm, disturbed):
-        folder.mkdir()
-    status, out, err = ended(start(calm, corpora, "hydra/launcher=joblib", *cells))
-    assert status == 0, err
-    expected = complete(calm)
-    assert f"sweep: {len(expected)} of {len(expected)} cells are done" in out
-    assert {path.name for path in calm.iterdir()} == {"runs"}
-    generator = random.Random(seed)
+def disturbed(folder: Path, signals: list[signal.Signals], longest: float, *arguments: str) -> dict[str, int]:
+    """Stop a sweep again and again; returns when each complete run was completed, which a new start does not change."""
+    generator = random.Random(len(signals))
     stamps: dict[str, int] = {}
     for number in signals:
-        status = stop_at_random(disturbed, number, generator, corpora, *cells)
-        assert status in (0, 75 if number == signal.SIGTERM else -number)
-        now = {name: (run.path / "COMPLETE").stat().st_mtime_ns for name, run in complete(disturbed).items()}
+        status = stop_at_random(folder, number, generator, longest, *arguments)
+        assert status in (0, 2, 75 if number == signal.SIGTERM else -number)
+        now = completed(folder)
         assert stamps.items() <= now.items()
         stamps = now
-    status, out, err = ended(start(disturbed, corpora, *cells))
-    assert status == 0, err
-    assert out.count("was complete already") == len(stamps)
-    found = complete(disturbed)
+    return stamps
+
+
+def completed(folder: Path) -> dict[str, int]:
+    """When each complete run was completed."""
+    return {name: (run.path / "COMPLETE").stat().st_mtime_ns for name, run in complete(folder).items()}
+
+
+def check_like(folder: Path, calm: Path) -> None:
+    """Both folders have the same complete runs, bitwise, and in `folder` every step of each is recorded once."""
+    found, expected = complete(folder), complete(calm)
     assert set(found) == set(expected)
     for name, run in found.items():
         assert final_state(run) == final_state(expected[name])
         assert [row.step for row in run.training()] == STEPS
         assert len(run.summary()["sessions"]) == 1
-        assert stamps.get(name, 0) in (0, (run.path / "COMPLETE").stat().st_mtime_ns)
 
 
-def test_a_disturbed_sweep_ends_like_an_undisturbed_one(places: tuple[Path, str]) -> None:
-    check_disturbed(places, ["member=encoder", "seed=1,2,3"], [signal.SIGKILL, signal.SIGTERM], seed=1)
+def test_a_disturbed_sweep_with_failing_cells_ends_like_an_undisturbed_one_by_joblib(places: tuple[Path, str]) -> None:
+    root, corpora = places
+    calm, folder = root / "calm", root / "disturbed"
+    calm.mkdir()
+    folder.mkdir()
+    cells = [corpora, "seed=1,2", "optimizer.learning_rate=1000.0,0.001"]
+    status, _, err = ended(start(calm, "hydra/launcher=joblib", *cells))
+    assert status == 2
+    assert err.count("optimizer.learning_rate=1000.0: loss=nan") == 2
+    assert {path.name for path in calm.iterdir()} == {"runs"}
+    broken = next(run for run in run_folders(calm / "runs") if not run.complete)
+
+    stamps = disturbed(folder, [signal.SIGKILL, signal.SIGTERM], 2.0, *cells)
+    with locked(folder / "runs" / broken.name):
+        status, out, err = ended(start(folder, *cells))
+    assert status == 2
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 3
+    assert sum(f"{broken.name} is being trained by another process" in line for line in errors) == 1
+    assert sum("optimizer.learning_rate=1000.0: loss=nan" in line for line in errors) == 1
+    assert "sweep: 2 of 4 cells are not done" in errors[-1]
+    assert "Traceback" not in err
+    assert out.count("was complete already") == len(stamps)
+    assert stamps.items() <= completed(folder).items()
+    check_like(folder, calm)
 
 
 @pytest.mark.slow
 def test_twelve_cells_killed_three_times(places: tuple[Path, str]) -> None:
-    check_disturbed(places, ["member=encoder,decoder", "seed=1,2,3,4,5,6"], [signal.SIGKILL] * 3, seed=2)
-
-
-def test_a_failing_cell_and_another_process_do_not_stop_the_others(places: tuple[Path, str]) -> None:
     root, corpora = places
-    folder = root / "failing"
+    calm, folder = root / "calm12", root / "disturbed12"
+    calm.mkdir()
     folder.mkdir()
-    cells = [corpora, "optimizer.learning_rate=1000.0,0.001"]
+    cells = [corpora, "member=encoder,decoder", "seed=1,2,3,4,5,6"]
+    status, out, err = ended(start(calm, *cells))
+    assert status == 0, err
+    assert "sweep: 12 of 12 cells are done" in out
+    stamps = disturbed(folder, [signal.SIGKILL] * 3, 6.0, *cells)
     status, out, err = ended(start(folder, *cells))
-    assert status == 2
-    errors = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 2
-    assert "optimizer.learning_rate=1000.0: loss=nan" in errors[0]
-    assert "sweep: 1 of 2 cells are not done" in errors[1]
-    assert "Traceback" not in err
-    assert len(complete(folder)) == 1
-    [broken] = [run for run in run_folders(folder / "runs") if not run.complete]
-    with locked(broken.path):
-        status, out, err = ended(start(folder, *cells))
-    assert status == 2
-    assert f"{broken.name} is being trained by another process" in err
-    assert out.count("was complete already") == 1
+    assert status == 0, err
+    assert "sweep: 12 of 12 cells are done" in out
+    assert out.count("was complete already") == len(stamps)
+    assert stamps.items() <= completed(folder).items()
+    check_like(folder, calm)
 
 
 def test_submitit_tells_of_a_failing_cell(places: tuple[Path, str]) -> None:
