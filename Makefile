@@ -23,19 +23,20 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/pip
 	touch $@
 
 $(VENV)/.test: $(VENV)/.base
-	$(BIN)/pip install -q -c constraints.txt -e ".[report,data,pdf,curation,wandb,lora,test]"
+	$(BIN)/pip install -q -c constraints.txt -e ".[report,data,pdf,curation,sweeps,wandb,lora,test]"
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.test
-	$(BIN)/pip install -q -c constraints.txt -e ".[report,data,pdf,curation,wandb,lora,test,lint]"
+	$(BIN)/pip install -q -c constraints.txt -e ".[report,data,pdf,curation,sweeps,wandb,lora,test,lint]"
 	touch $@
 
 demo: $(VENV)/.base
 	$(BIN)/python -m experiments.study study=demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu and not slow"
 	@echo "left out: tests marked gpu ($(BIN)/python -m pytest -m gpu, on a machine with CUDA)"
+	@echo "left out: tests marked slow ($(BIN)/python -m pytest -m slow, three minutes)"
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -3,54 +3,92 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import hydra
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from ettin_core.foundation.errors import DiskFullError, UserError, invalid
+from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.structures import build
-from ettin_core.training.stops import EXIT_REQUEUE, StopRequested
+from experiments.endings import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_USER_ERROR, RunStopped, status_of
+from experiments.sweeps import in_a_sweep, one_line, run_cell
+from hydra_plugins._ettin_suite import CellSweeper
+
+__all__ = ["CONFIGURATIONS", "RunStopped", "Task", "entry", "to_plain"]
 
 Request = TypeVar("Request")
 
-EXIT_USER_ERROR = 2
 CONFIGURATIONS = Path(__file__).resolve().parents[1] / "conf"
+
+
+@dataclass(frozen=True)
+class Task(Generic[Request]):
+    """What Hydra calls with a composed configuration: a function of the typed request, alone or as a cell of a sweep."""
+
+    function: Callable[[Request], Any]
+    request: type[Request]
+
+    def request_of(self, config: DictConfig) -> Request:
+        """The typed request. Raises ValueError for a key or value that cannot be."""
+        return build(self.request, to_plain(config))
+
+    @record  # under torchrun, what a process died of stands in the summary
+    def __call__(self, config: DictConfig) -> None:
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+        if in_a_sweep():
+            run_cell(lambda: self.function(self.request_of(config)))
+            return
+        try:
+            self.function(self.request_of(config))
+        except Exception as error:
+            if status_of(error) == EXIT_FAULT:
+                raise
+            end(error)
 
 
 def entry(config_name: str, request: type[Request]) -> Callable[[Callable[[Request], Any]], Callable[[], None]]:
     """Make a Hydra main of a function that takes the typed request.
 
     Mistakes of the user end with one line on stderr and exit status 2, a run that was asked to stop with 75 (start it
-    again); anything else keeps its traceback.
+    again), Ctrl-C with 130; anything else keeps its traceback.
     """
 
     def decorate(function: Callable[[Request], Any]) -> Callable[[], None]:
-        @record  # under torchrun, what a process died of stands in the summary
-        def run(config: DictConfig) -> None:
-            os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-            try:
-                function(build(request, to_plain(config)))
-            except USER_ERRORS as error:
-                print(f"error: {error}", file=sys.stderr, flush=True)
-                sys.exit(EXIT_USER_ERROR)
-            except StopRequested as stop:
-                print(stop, file=sys.stderr, flush=True)
-                sys.exit(EXIT_REQUEUE)
+        task = Task(function, request)
+        command = hydra.main(version_base="1.3", config_path=str(CONFIGURATIONS), config_name=config_name)(task)
 
-        return hydra.main(version_base="1.3", config_path=str(CONFIGURATIONS), config_name=config_name)(run)
+        def main() -> None:
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands its errors over instead of printing them
+            Plugins.instance().register(CellSweeper)
+            try:
+                command()
+            except KeyboardInterrupt:
+                print("\ninterrupted: start the same command again to continue", file=sys.stderr, flush=True)
+                sys.exit(EXIT_INTERRUPTED)
+            except (HydraException, OmegaConfBaseException) as error:
+                end(UserError(one_line(error)))
+            except Exception as error:
+                if status_of(error) == EXIT_FAULT:
+                    raise
+                end(error)
+
+        return main
 
     return decorate
 
 
-class RunStopped(RuntimeError):
-    """Something the user must see in one line, not as a traceback."""
-
-
-USER_ERRORS = (UserError, RunStopped, DiskFullError)
+def end(error: Exception) -> NoReturn:
+    """End the process with the error's line and its exit status."""
+    status = status_of(error)
+    prefix = "error: " if status == EXIT_USER_ERROR else ""
+    print(f"{prefix}{error}", file=sys.stderr, flush=True)
+    sys.exit(status)
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:

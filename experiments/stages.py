@@ -1,11 +1,16 @@
 """What a worker of a study does: train a run, measure it, export it. Plain arguments in, nothing shared."""
 
+import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation.protocol import SuiteConfig
+from ettin_core.evaluation.protocol import Protocol, SuiteConfig
+from ettin_core.evaluation.suite import applicable, evaluate
 from ettin_core.training.run import PlacementConfig, RunConfig
+from ettin_core.training.step import NonFiniteError
+from experiments.door import RunStopped
 from experiments.evaluate import evaluate_run
 from experiments.export import export_run
 from experiments.train import train_run
@@ -28,3 +33,33 @@ def export_stage(path: Path, corpora: Path) -> str:
     if not (target / "config.json").exists():
         export_run(path, target, corpora)
     return str(target)
+
+
+@dataclass(frozen=True)
+class Score:
+    """The held-out loss of a run on its own objective with its standard error; None for a run that diverged."""
+
+    loss: float | None
+    standard_error: float | None = None
+
+
+def heldout(run: RunConfig) -> Protocol:
+    """The protocol that measures a run's own objective on held-out text."""
+    return next(protocol for protocol in applicable(run.readout[1]) if protocol.name.startswith("heldout_"))
+
+
+def score_stage(run: RunConfig, corpus: Path, placement: PlacementConfig, runs_dir: str, suite: SuiteConfig) -> Score:
+    """Train a run to its end and measure its held-out loss. One that diverges has none, which is a result."""
+    try:
+        folder = train_run(run, Corpus(corpus), placement, runs_dir)
+    except RunStopped as error:
+        if isinstance(error.__cause__, NonFiniteError):
+            return Score(None)
+        raise
+    protocol = heldout(run)
+    rows = evaluate(run, folder, Corpus(corpus), suite, device=placement.device, protocols=[protocol])
+    own = (protocol.name, protocol.version, "loss")
+    row = next(row for row in rows if (row.protocol, row.version, row.metric) == own)
+    if row.value is None or not math.isfinite(row.value):
+        return Score(None)
+    return Score(row.value, row.standard_error)

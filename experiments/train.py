@@ -4,12 +4,14 @@ from pathlib import Path
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import ProcessGroup, join, leave
+from ettin_core.foundation.errors import BusyError
 from ettin_core.foundation.storage import write_json
 from ettin_core.model.leak_test import LeakError
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.loop import train
 from ettin_core.training.run import PlacementConfig, RunConfig
 from ettin_core.training.step import NonFiniteError
+from ettin_core.training.stops import StopRequested
 from experiments.conversions import parent_weights
 from experiments.door import USER_ERRORS, RunStopped, entry
 from experiments.dry_run import dry_run
@@ -24,7 +26,9 @@ def main(request: TrainRequest) -> None:
         return
     corpus = prepared(request.data, request.corpora_dir)
     run = request.parts.run(request.member, corpus)
-    print(f"run {train_run(run, corpus, request.placement, request.runs_dir).path}")
+    complete = RunFolder(Path(request.runs_dir) / run.name).complete
+    folder = train_run(run, corpus, request.placement, request.runs_dir)
+    print(f"run {folder.path}{' was complete already' if complete else ''}")
 
 
 def train_run(
@@ -41,10 +45,12 @@ def train_run(
     folder.failure_file.unlink(missing_ok=True)
     try:
         train(run, folder, corpus, placement, group, parent_weights(run, parents_dir or Path(runs_dir)))
+    except BusyError as error:
+        raise RunStopped(f"{run.name} is being trained by another process; wait for it to end, or stop it") from error
     except (LeakError, NonFiniteError) as error:
         _note_failure(folder, error, group)
         raise RunStopped(str(error)) from error
-    except USER_ERRORS:
+    except (*USER_ERRORS, StopRequested):
         raise
     except Exception as error:
         _note_failure(folder, error, group)

@@ -12,7 +12,9 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.prepare import prepare
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script, and so would processes begun here
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # as in the background of a script, and so would processes begun here
     signal.signal(signal.SIGINT, signal.default_int_handler)
 REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 

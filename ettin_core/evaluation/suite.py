@@ -1,6 +1,6 @@
 """The registry of protocols, and measuring a run with all that apply. Each protocol is its own atomic, resumable job."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +67,17 @@ def evaluate(
     checkpoint: str | None = None,
     device: str = "auto",
     progress: Callable[[str], None] = lambda protocol: None,
+    protocols: Sequence[Protocol] | None = None,
 ) -> list[Measurement]:
-    """Measure a run with every protocol that applies; those already measured with the same settings are left alone."""
+    """Measure a run with every protocol that applies (or with `protocols`); those already measured with the same settings
+    are left alone.
+    """
     model, name, weights = open_model(run, folder, corpus, checkpoint, device, suite.batch_tokens)
     if folder.complete and name == folder.summary()["final_checkpoint"]:
         checkpoint = None  # the last one by its name is the last one
     settings = plain(suite) | {"weights": weights, "eval_data": set_hashes(suite.eval_data), "batch_tokens": None}
     with locked(folder.path / "evaluations"):
-        for protocol in applicable(run.readout[1]):
+        for protocol in applicable(run.readout[1]) if protocols is None else protocols:
             target = folder.evaluation_folder(protocol.name, protocol.version, checkpoint)
             if not _measured(target, settings):
                 _measure(run, protocol, model, corpus, suite, target, settings, name)

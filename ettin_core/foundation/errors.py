@@ -5,6 +5,10 @@ class UserError(ValueError):
     """A mistake of the user's, told in one line; any other ValueError is a fault of the program."""
 
 
+class BusyError(UserError):
+    """Another process holds what this one would write."""
+
+
 class DiskFullError(OSError):
     """No space left; what was saved before is whole."""
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from ettin_core.foundation.errors import DiskFullError, invalid
+from ettin_core.foundation.errors import BusyError, DiskFullError, invalid
 
 NAME_HASH_LENGTH = 10
 _HELD: set[IO[str]] = set()  # locks of this process
@@ -170,15 +170,16 @@ def folder_under_construction(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Hold a folder's lock. Raises ValueError at once when another process holds it, unless `wait`."""
+    """Hold a folder's lock. Raises BusyError at once when another process holds it, unless `wait`."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
-            raise invalid(
+            told = invalid(
                 "folder", str(folder), "is being written by another process", "wait for it to end, or stop it"
-            ) from error
+            )
+            raise BusyError(str(told)) from error
         _HELD.add(file)
         try:
             yield

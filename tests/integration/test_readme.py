@@ -16,6 +16,7 @@ SMALLER = {
     "experiments.study": " recipe=smoke recipe@conversion=smoke_conversion suite=smoke data.vocab_size=1024",
     "experiments.status": " recipe=smoke recipe@conversion=smoke_conversion suite=smoke data.vocab_size=1024",
     "experiments.train": " recipe=smoke data.documents=1500 data.vocab_size=1024",
+    "experiments.search": " recipe=smoke suite=smoke trials=1 data.documents=1500 data.vocab_size=1024",
     "experiments.convert": " recipe=smoke_conversion",
     "experiments.evaluate": " suite=smoke",
     "experiments.faults": " kills=1 tokens=20000 members=[encoder]",

@@ -1,0 +1,75 @@
+"""Held-out loss against what was searched: `python -m analysis.search_figure record=<trials.csv> out=<folder>`."""
+
+import sys
+from pathlib import Path
+
+import hydra
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from omegaconf import DictConfig
+
+from analysis import style
+from analysis.figures import Picture, new_figure
+
+COLUMNS = ("member", "protocol", "trial", "key", "value", "log", "loss", "standard_error", "run")
+
+
+def losses(record: Path) -> Picture:
+    """One column per member and one row per key, each panel with its own axis. Raises ValueError for another record."""
+    trials = pd.read_csv(record)
+    if tuple(trials.columns) != COLUMNS:
+        raise ValueError(f"{record} is no search's trials: it has columns {', '.join(trials.columns)}")
+    members, keys = list(trials["member"].unique()), list(trials["key"].unique())
+    with matplotlib.rc_context(style.SETTINGS):
+        figure = new_figure(4.2 * len(members), 3.4 * len(keys))
+        panels = figure.subplots(len(keys), len(members), squeeze=False)
+        for row, key in zip(panels, keys, strict=True):
+            for panel, member in zip(row, members, strict=True):
+                _draw(panel, trials[(trials["key"] == key) & (trials["member"] == member)], member, members)
+                panel.set_xlabel(key)
+    caption = (
+        "Held-out loss of each member's own objective against what was searched, with 95% intervals over documents. Each "
+        "member has its own axis: losses of two objectives cannot be compared. A cross at the top marks a trial that "
+        "diverged; a ring the best one."
+    )
+    return Picture(losses, "search", "Held-out loss by searched value", caption, figure, trials)
+
+
+def _draw(panel: Axes, trials: pd.DataFrame, member: str, members: list[str]) -> None:
+    """A member's trials along one key: numbers in order and joined, names side by side."""
+    look = style.look(member, members)
+    values = pd.to_numeric(trials["value"], errors="coerce")
+    if values.notna().all():
+        trials = trials.assign(value=values).sort_values("value")
+    ended, diverged = trials[trials["loss"].notna()], trials[trials["loss"].isna()]
+    line = look.line if values.notna().all() else ""
+    spread = 1.96 * ended["standard_error"].fillna(0.0)
+    panel.errorbar(
+        ended["value"], ended["loss"], yerr=spread, color=look.colour, linestyle=line, marker=look.marker, markersize=4
+    )
+    if len(ended):
+        best = ended.loc[ended["loss"].idxmin()]
+        panel.plot(best["value"], best["loss"], "o", markersize=11, markerfacecolor="none", color="0.25")
+    panel.plot(diverged["value"], [0.97] * len(diverged), "x", color="0.25", transform=panel.get_xaxis_transform())
+    if bool(trials["log"].iloc[0]):
+        panel.set_xscale("log")
+    panel.set_title(member)
+    panel.set_ylabel(f"{style.protocol_name(trials['protocol'].iloc[0])}\nnats per token")
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="search_figure")
+def main(config: DictConfig) -> None:
+    """The command line."""
+    out = Path(config.out)
+    try:
+        picture = losses(Path(config.record))
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+    for kind in ("png", "pdf"):
+        (out / f"{picture.name}.{kind}").write_bytes(picture.encoded(kind))
+        print(f"figure   {out / f'{picture.name}.{kind}'}")
+
+
+if __name__ == "__main__":
+    main()

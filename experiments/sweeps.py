@@ -1,0 +1,66 @@
+"""A cell of a sweep (-m), which Hydra runs by one of its launchers: how it fails without stopping the others.
+
+What comes before the first cell and after the last is in hydra_plugins/_ettin_suite.py.
+"""
+
+import multiprocessing
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import OverrideParseException
+from hydra.types import RunMode
+
+from ettin_core.foundation.processes import die_with_parent
+from ettin_core.training.stops import EXIT_REQUEUE
+from experiments.endings import EXIT_FAULT, EXIT_INTERRUPTED, CellEnded, status_of
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message in one line; of Hydra's, with the override it is about and without the search path."""
+    about = f"{error.override}: " if isinstance(error, OverrideParseException) else ""
+    return about + " ".join(re.split(r"\n(?:Config search path|See https)", str(error))[0].split())
+
+
+def in_a_sweep() -> bool:
+    """Whether Hydra runs the caller as a cell."""
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def run_cell(function: Callable[[], Any]) -> None:
+    """Call what a cell does. Raises CellEnded, which Hydra notes before it goes on, once the error's line is printed.
+
+    In a basic sweep, whose cells are all of this process, SIGTERM and Ctrl-C end the whole of it.
+    """
+    launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
+    if launcher == "joblib":
+        _enter_worker()
+    try:
+        function()
+    except SystemExit as end:
+        status, message = int(end.code or 0), f"ended with status {end.code}"
+    except Exception as error:
+        status, message = status_of(error), one_line(error)
+        if status == EXIT_FAULT:
+            traceback.print_exc()
+            message = f"{type(error).__name__}: {message}"
+    else:
+        return
+    if not status:
+        return
+    line = f"{' '.join(HydraConfig.get().overrides.task)}: {message}"
+    print(f"error: {line}", file=sys.stderr, flush=True)
+    if launcher == "basic" and status in (EXIT_REQUEUE, EXIT_INTERRUPTED):
+        sys.exit(status)
+    raise CellEnded(status, line)
+
+
+def _enter_worker() -> None:
+    """A joblib worker dies with its sweep (its locks would keep a new start out), and its bar has a line of its own."""
+    die_with_parent()
+    number = multiprocessing.current_process().name.rpartition("-")[2]  # LokyProcess-1, -2, ...
+    os.environ["ETTIN_BAR_LINE"] = str((int(number) - 1) % (os.cpu_count() or 1)) if number.isdigit() else "0"

@@ -1,0 +1,112 @@
+"""Sweeps (-m): every cell is checked before the first starts, and the exit status tells whether all ended well.
+
+Cells are content-named runs: a sweep that is started again skips what is complete and continues what is not. Hydra takes
+plugins from this package only; the underscore keeps its scan away (it imports torch), so the door registers the class.
+"""
+
+import itertools
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.training.stops import EXIT_REQUEUE, SIGNALS
+from experiments.endings import EXIT_FAULT, EXIT_USER_ERROR, USER_ERRORS, CellEnded, status_of
+from experiments.sweeps import one_line
+
+SAME_TERMINAL = (
+    "basic",
+    "joblib",
+)  # launchers whose cells write where the sweep does; submitit's have files of their own
+
+
+class CellSweeper(Sweeper):
+    """The product of all swept values, with checks before the first cell and a verdict after the last."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Hydra's way to hand over what a sweep needs."""
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        self.launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run every cell. Raises ValueError before the first for cells that cannot be, CellEnded after the last."""
+        assert self.launcher is not None and self.config is not None
+        cells = _cells(arguments)
+        for cell in cells:
+            self._check(cell)
+        with _stopped_between_cells():
+            results = self.launcher.launch(cells, initial_job_idx=0)
+        _verdict(results, self.config.hydra.runtime.choices["hydra/launcher"])
+
+    def _check(self, cell: list[str]) -> None:
+        """Compose a cell and build its request, as it will be when its turn comes."""
+        assert self.hydra_context is not None and self.config is not None
+        try:
+            config = self.hydra_context.config_loader.load_sweep_config(self.config, cell)
+            with open_dict(config):
+                del config["hydra"]
+            self.task_function.request_of(config)  # type: ignore[attr-defined]
+        except (*USER_ERRORS, HydraException, OmegaConfBaseException) as error:
+            raise UserError(f"no cell was started: {' '.join(cell)}: {one_line(error)}") from error
+
+
+def _cells(arguments: list[str]) -> list[list[str]]:
+    """The overrides of every cell, each cell once."""
+    values = []
+    for override in OverridesParser.create().parse_overrides(arguments):
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            values.append([f"{key}={override.get_value_element_as_str()}"])
+        elif override.is_discrete_sweep():
+            values.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        else:
+            raise invalid("sweep", override.input_line, "is no list of values", "use a,b,c, choice(...) or range(...)")
+        if not values[-1]:
+            raise invalid("sweep", override.input_line, "has no value", "give at least one")
+    return [list(cell) for cell in dict.fromkeys(itertools.product(*values))]
+
+
+def _verdict(results: Sequence[JobReturn], launcher: str) -> None:
+    """Say how many cells ended well. Raises CellEnded where not all did: 75 asked to stop, 2 user errors only, 1 else."""
+    endings = [result._return_value for result in results if result.status is not JobStatus.COMPLETED]
+    if launcher not in SAME_TERMINAL:
+        for error in endings:
+            print(f"error: {one_line(error)}", file=sys.stderr)
+    if not endings:
+        print(f"sweep: {len(results)} of {len(results)} cells are done")
+        return
+    statuses = {status_of(error) for error in endings}
+    status = (
+        EXIT_REQUEUE if EXIT_REQUEUE in statuses else EXIT_FAULT if statuses - {EXIT_USER_ERROR} else EXIT_USER_ERROR
+    )
+    told = (
+        f"{len(endings)} of {len(results)} cells are not done; start the same command again: it skips what is complete"
+    )
+    raise CellEnded(status, f"sweep: {told}")
+
+
+@contextmanager
+def _stopped_between_cells() -> Iterator[None]:
+    """SIGTERM and SIGUSR1 while no cell trains end the sweep as they do within one."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        print(f"{signal.Signals(number).name}: start the same command again to continue", file=sys.stderr, flush=True)
+        sys.exit(EXIT_REQUEUE)
+
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

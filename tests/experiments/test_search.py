@@ -1,0 +1,149 @@
+"""The search, with real Optuna: killed and repeated, with a trial that diverges, and spaces that are refused."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ettin_core.records.folders import run_folders
+from experiments.search import main
+from experiments.search_space import Axis
+from experiments.stages import Score
+from experiments.trials import ask, open_studies, tell
+
+ROOT = Path(__file__).resolve().parents[2]
+SMOKE = ["recipe=smoke", "recipe.tokens=5000", "suite=smoke", "data.documents=1500", "data.vocab_size=1024", "trials=2"]
+
+
+def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """Start a search in a folder of its own."""
+    command = [sys.executable, "-m", "experiments.search", *SMOKE, *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def trials(folder: Path) -> list[dict[str, str]]:
+    """The trials of the only search of a folder."""
+    [table] = folder.glob("studies/search-*/trials.csv")
+    return list(csv.DictReader(table.open()))
+
+
+def test_a_killed_search_ends_with_the_same_trials(tmp_path: Path) -> None:
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    for folder in (calm, killed):
+        folder.mkdir()
+    space = "space=[{key:optimizer.learning_rate,low:1e-6,high:1e12,log:true}]"  # wide enough that a trial diverges
+    undisturbed = start(calm, f"corpora_dir={tmp_path}", space)
+    out, err = undisturbed.communicate(timeout=200)
+    assert undisturbed.returncode == 0, err
+    expected = trials(calm)
+    assert [(row["member"], row["trial"]) for row in expected] == [
+        (member, number) for member in ("encoder", "decoder") for number in "01"
+    ]
+    assert {row["value"] for row in expected[:2]} == {row["value"] for row in expected[2:]}
+    ended = [run.name for run in run_folders(calm / "runs") if run.complete]
+    assert {row["run"] for row in expected if row["loss"]} == set(ended)
+    assert out.count("diverged") == len(expected) - len(ended) > 0
+    assert out.count("best: loss") == 2
+    assert next(calm.glob("studies/search-*/search.png")).stat().st_size > 0
+
+    victim = start(killed, f"corpora_dir={tmp_path}", space)
+    while victim.poll() is None and not list(killed.glob("runs/nano-decoder-*/checkpoints/*")):
+        time.sleep(0.02)
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    before = {file: file.stat().st_mtime_ns for file in killed.glob("runs/*/COMPLETE")}
+    again = start(killed, f"corpora_dir={tmp_path}", space)
+    out, err = again.communicate(timeout=200)
+    assert again.returncode == 0, err
+    assert trials(killed) == expected
+    assert all(file.stat().st_mtime_ns == stamp for file, stamp in before.items())
+    for run in run_folders(killed / "runs"):
+        steps = [row.step for row in run.training()]
+        assert len(steps) == len(set(steps))
+        assert not run.complete or len(run.summary()["sessions"]) == 1
+
+
+def test_a_trial_does_not_depend_on_who_asks(tmp_path: Path) -> None:
+    axes = (Axis("a", 1e-4, 1e-2, log=True), Axis("b", 8.0, 64.0, integer=True), Axis("c", choices=("x", "y", "z")))
+
+    def values(file: Path, number: int) -> dict[str, Any]:
+        trial = ask(open_studies(file, {"m": "m"})["m"], number, axes, seed=3, random_trials=1)
+        assert trial is not None
+        return trial.params
+
+    def told(file: Path, number: int) -> None:
+        study = open_studies(file, {"m": "m"})["m"]
+        trial = ask(study, number, axes, seed=3, random_trials=1)
+        assert trial is not None
+        tell(study, trial, "run", Score(float(number), 0.1) if number else Score(None))
+
+    calm, killed = tmp_path / "calm.jsonl", tmp_path / "killed.jsonl"
+    expected = []
+    for number in range(4):
+        expected.append(values(calm, number))
+        told(calm, number)
+    for number in range(4):
+        open_studies(killed, {"m": "m"})["m"].ask()  # killed before the trial had a value
+        with killed.open("a") as file:
+            file.write('{"torn')
+        killed.with_name("killed.jsonl.lock").touch()
+        assert values(killed, number) == expected[number]
+        told(killed, number)
+    assert len({str(item) for item in expected}) == 4
+
+
+RATE = "key:optimizer.learning_rate"
+BAD_SEARCHES = {
+    "an unknown key": (["space=[{key:optimizer.rate,low:1,high:2}]"], "Could not override 'optimizer.rate'"),
+    "ends the wrong way round": ([f"space=[{{{RATE},low:1e-2,high:1e-4}}]"], "has no room between its ends"),
+    "a logarithm of zero": ([f"space=[{{{RATE},low:0,high:1,log:true}}]"], "has no logarithm"),
+    "no range": ([f"space=[{{{RATE},low:1e-3}}]"], "is no range"),
+    "one choice": ([f"space=[{{{RATE},choices:[0.1]}}]"], "leaves nothing to choose"),
+    "an unknown word": ([f"space=[{{{RATE},lo:1e-3}}]"], "did you mean 'low'"),
+    "no key": (["space=[]"], "space=[] is no list of keys"),
+    "a key that moves nothing": (["space=[{key:placement.threads,low:1,high:2,integer:true}]"], "the same run twice"),
+    "other text": (["space=[{key:data.documents,choices:[100,200]}]"], "changes what the held-out loss is a loss of"),
+    "a value that cannot be": ([f"space=[{{{RATE},choices:[0.1,fast]}}]"], "has type str"),
+    "no trial": (["trials=0"], "trials=0 is not positive"),
+    "an unknown member": (["members=[encoder,nope]"], "Could not find 'member/nope'"),
+    "a member beside the members": (["member=decoder"], "is set for each trial"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SEARCHES)
+def test_a_bad_search_is_one_line_before_any_trial(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, message = BAD_SEARCHES[case]
+    assert message in refused(arguments, tmp_path, monkeypatch, capsys)
+
+
+def test_optuna_is_optional(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert 'pip install -e ".[sweeps]"' in refused([], tmp_path, monkeypatch, capsys)
+
+
+def refused(
+    arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> str:
+    """The only line a search says when it refuses to begin."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(sys, "argv", ["search", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert not list(folder.iterdir())
+    return line
