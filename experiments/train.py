@@ -13,8 +13,9 @@ from ettin_core.training.run import PlacementConfig, RunConfig
 from ettin_core.training.step import NonFiniteError
 from ettin_core.training.stops import StopRequested
 from experiments.conversions import parent_weights
-from experiments.door import USER_ERRORS, RunStopped, entry
+from experiments.door import RunStopped, entry
 from experiments.dry_run import dry_run
+from experiments.endings import USER_ERRORS
 from experiments.requests import TrainRequest, prepared
 
 
