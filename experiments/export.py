@@ -111,6 +111,8 @@ def describe(repository: Repository, direction: str) -> Iterator[str]:
     yield f"{MAIN} is {repository.metadata(MAIN).get('checkpoint', 'not written')}"
     auto = AUTO_CLASS_OF[direction]
     arguments = f'"{repository.repo_id}", revision="{names[-1]}", cache_dir="{repository.cache}", local_files_only=True'
+    # Where peft is installed, transformers looks for adapters and asks the hub, unless this is said again.
+    arguments += ', adapter_kwargs={"local_files_only": True}'
     yield "\nTo load one (AutoTokenizer takes the same arguments):\n"
     yield f"from transformers import {auto}, AutoTokenizer"
     yield f"model = {auto}.from_pretrained({arguments})"

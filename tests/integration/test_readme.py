@@ -11,6 +11,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.strip().splitlines()]
+# Those that take half a minute even when tiny; marked slow.
+LONGER = (
+    "size=micro",
+    "study=factorial",
+    "train -m",
+    "experiments.search",
+    "experiments.faults",
+    "experiments.benchmark ",
+    "experiments.benchmark_data",
+)
 # What makes each command tiny. The commands themselves stay as printed.
 SMALLER = {
     "experiments.study": " recipe=smoke recipe@conversion=smoke_conversion suite=smoke data.vocab_size=1024",
@@ -58,12 +68,26 @@ def shell(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.timeout(900)
-def test_every_command_of_the_readme_runs(workplace: Path) -> None:
-    assert len(COMMANDS) >= 10
-    for command in COMMANDS:
-        done = shell(smaller(command), workplace)
+def run_all(commands: list[str], folder: Path) -> None:
+    """Run commands one after another; each must end well."""
+    for command in commands:
+        done = shell(smaller(command), folder)
         assert done.returncode == 0, f"{command}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_longer_commands_of_the_readme_run(tmp_path: Path) -> None:
+    commands = [command for command in COMMANDS if any(word in command for word in LONGER)]
+    assert len(commands) == len(LONGER)
+    run_all(commands, tmp_path)
+
+
+@pytest.mark.timeout(900)
+def test_the_commands_of_the_readme_run(workplace: Path) -> None:
+    commands = [command for command in COMMANDS if not any(word in command for word in LONGER)]
+    assert len(commands) >= 15
+    run_all(commands, workplace)
     assert (workplace / "report" / "index.html").exists()
     for python in re.findall(r"```python\n(.*?)```", README, re.S):
         if "OBJECTIVE" not in python:  # tests/objectives has that one
