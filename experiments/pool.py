@@ -1,10 +1,8 @@
 """Worker processes for the cells of a study: they die with their parent, leave Ctrl-C to it, and each has its own bar line."""
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -15,10 +13,9 @@ from typing import Any
 from tqdm import tqdm
 
 from ettin_core.foundation.errors import UserError
+from ettin_core.foundation.processes import die_with_parent
 from ettin_core.training.stops import StopRequested
 from experiments.door import RunStopped
-
-PARENT_DEATH_SIGNAL = 1  # Linux prctl(2) option
 
 
 @dataclass(frozen=True)
@@ -92,10 +89,7 @@ def _outcome(job: Job, future: "Future[Any]") -> Outcome:
 
 def _start(counter: Any, lock: Any, parent: int) -> None:
     """Set up a worker: die with the parent (Linux), ignore Ctrl-C, take the next line of the terminal for bars."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
+    die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tqdm.set_lock(lock)
     with counter.get_lock():
