@@ -4,6 +4,7 @@ import socket
 import time
 from collections import Counter
 from datetime import timedelta
+from textwrap import shorten
 
 from hydra.core.hydra_config import HydraConfig
 
@@ -16,6 +17,7 @@ from experiments.door import entry
 from experiments.study import Study
 
 ALIVE = timedelta(seconds=6 * HEARTBEAT_SECONDS)  # the last sign of life of a run that is well is younger
+REASON_WIDTH = 90  # characters of why a cell failed
 WAITS = "waits for its parent"
 
 
@@ -48,7 +50,7 @@ def state(folder: RunFolder) -> str:
     if not folder.config_file.exists():
         return "missing"
     if folder.failure is not None:
-        return f"failed: {folder.failure}"
+        return f"failed: {shorten(folder.failure, REASON_WIDTH)}"
     sign = read_json(folder.heartbeat_file) if folder.heartbeat_file.exists() else None
     if sign is None:
         return "running: no step done yet" if _is_locked(folder) else "stopped before the first step"

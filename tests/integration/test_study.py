@@ -1,6 +1,7 @@
 """A whole study in a tiny setting: killed and started again it ends with the numbers of an undisturbed one."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,6 +94,38 @@ def test_a_failing_cell_leaves_the_others_and_a_non_zero_status(tmp_path: Path) 
         assert f"  evaluate {member}: UserError: suite.eval_data=" in printed
     assert all(run.complete for run in run_folders(tmp_path / "runs"))
     assert len(run_folders(tmp_path / "runs")) == 4
+
+
+def test_a_cell_that_fails_by_itself_waits_until_it_is_to_be_retried(tmp_path: Path) -> None:
+    grid = [
+        "study=grid",
+        "recipe=smoke",
+        "suite=smoke",
+        "data.documents=1500",
+        "data.vocab_size=1024",
+        "+knobs={rate:[optimizer.learning_rate]}",
+        "+axes={rate:[1e-3,1e30],member:[encoder]}",
+        "+contracts.pair.may_differ.optimizer='what is varied'",
+    ]
+
+    def run(module: str, *options: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *grid, *options],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == (0 if module == "experiments.status" else 2), done.stderr[-2000:]
+        return done.stdout + done.stderr
+
+    assert re.search(r"  train rate=1e\+30 encoder: RunStopped: loss=nan", run("experiments.study"))
+    told = run("experiments.status")
+    assert re.search(r"rate=0.001 encoder +complete: ", told)
+    assert re.search(r"rate=1e\+30 encoder +failed: NonFiniteError: ", told) and "1 complete, 1 failed" in told
+    again = run("experiments.study")
+    assert "(before; retry=true tries it again)" in again and "tok/s" not in again, "nothing is trained"
+    assert "(before;" not in run("experiments.study", "retry=true")
 
 
 def test_what_cannot_be_converted_is_refused_before_training(tmp_path: Path) -> None:
