@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import style
-from analysis.load import MEASURE, PSEUDO_LIKELIHOOD, Evidence, Items, own_scoring, rows_of
+from analysis.load import MEASURE, PSEUDO_LIKELIHOOD, Evidence, Items, own_scoring, predicts_next, rows_of
 from analysis.uncertainty import Difference, Interval, around, holm, over_seeds, paired_items, paired_seeds, proportion
 
 NOT_DEFINED = "not defined for this member"
@@ -121,7 +121,7 @@ def _hole(protocol: str, member: str, runs: pd.DataFrame, records: pd.DataFrame)
         return MISSING_RUN
     if len(records):
         return NO_VALUE
-    causal = own["direction"].iloc[0] == "causal"
+    causal = predicts_next(own["objective"].iloc[0])
     needs_causal = protocol == "heldout_clm"
     needs_both_sides = protocol == "heldout_mlm" or protocol.endswith(PSEUDO_LIKELIHOOD)
     return NOT_DEFINED if (needs_causal and not causal) or (needs_both_sides and causal) else NOT_MEASURED
@@ -140,7 +140,7 @@ def _comparisons(runs: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _compare(evidence: Evidence, runs: pd.DataFrame, left: str, right: str) -> list[dict[str, Any]]:
     measured = evidence.measurements[evidence.measurements["run"].isin(runs.index)]
-    if runs["direction"].nunique() > 1:
+    if runs["objective"].map(predicts_next).nunique() > 1:
         measured = pd.concat([measured, own_scoring(measured, runs)], ignore_index=True)
     measured = measured[measured["metric"].isin(ITEM_VALUES) & measured["value"].notna()]
     rows = []
