@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import style
+from analysis.costs import RULERS
+from analysis.estimates import headline
 from analysis.load import MEASURE, Evidence, rows_of
 
 ROLLING_SHARE = 20  # the smooth line is the centred mean over a twentieth of a run's logged steps
@@ -56,8 +58,9 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def loss(evidence: Evidence, cells: pd.DataFrame, block: str) -> Picture:
-    """Training loss against tokens, one panel per objective, because losses of two objectives cannot be compared."""
-    rows = evidence.training[(evidence.training["block"] == block) & (evidence.training["tokens"] > 0)]
+    """Training loss against what it cost, one panel per objective, because losses of two objectives cannot be compared."""
+    ruler, cost = evidence.ruler, RULERS[evidence.ruler]
+    rows = evidence.training[(evidence.training["block"] == block) & (evidence.training[ruler] > 0)]
     objectives = sorted(set(rows["objective"]), key=lambda name: (name not in ("mlm", "clm"), name != "mlm", name))
     others = sorted(set(rows["member"]))
     with matplotlib.rc_context(style.SETTINGS):
@@ -65,8 +68,8 @@ def loss(evidence: Evidence, cells: pd.DataFrame, block: str) -> Picture:
         panels = figure.subplots(1, max(1, len(objectives)), squeeze=False)[0]
         for panel, objective in zip(panels, objectives, strict=False):
             for _, run in rows[rows["objective"] == objective].groupby("run"):
-                _draw_loss(panel, run.sort_values("tokens"), others)
-            panel.set(xscale="log", xlabel="tokens seen since the run or conversion began")
+                _draw_loss(panel, run.sort_values(ruler), ruler, others)
+            panel.set(xscale="log", xlabel=f"{cost} since the run or conversion began")
             panel.set_ylabel(style.objective_axis(objective))
             if objective == "clm":
                 for floor in _entropy(cells, block):
@@ -76,16 +79,16 @@ def loss(evidence: Evidence, cells: pd.DataFrame, block: str) -> Picture:
         handles = [member_handle(member, others, marked=False) for member in present]
         figure.legend(handles=handles, loc="outside upper center", ncols=_legend_columns(figure, len(handles)))
     caption = (
-        "Training loss against tokens. Thin: logged steps; thick: rolling mean. Each objective has its own panel and axis: "
-        "their losses are different quantities. A conversion starts from its parent's weights at zero tokens."
+        f"Training loss against {cost}. Thin: logged steps; thick: rolling mean. Each objective has its own panel and axis: "
+        "their losses are different quantities. A conversion starts from its parent's weights at zero."
     )
-    columns = ["run", "member", "seed", "objective", "phase", "step", "tokens", "loss"]
-    return Picture(loss, "loss", "Loss against tokens", caption, figure, rows[columns])
+    columns = ["run", "member", "seed", "objective", "phase", "step", *RULERS, "loss"]
+    return Picture(loss, "loss", f"Loss against {cost}", caption, figure, rows[columns])
 
 
 def comparison(cells: pd.DataFrame, block: str) -> Picture:
     """Every measurement as points with 95% intervals, one panel per protocol and unit; protocols of a family share the scale."""
-    shown = _shown(cells[cells["block"] == block])
+    shown = headline(cells[cells["block"] == block])
     panels = list(shown.groupby(["protocol", shown["metric"].map(style.metric_unit)], sort=False))
     members = style.members_first(set(shown["member"]))
     counts = [group.groupby(MEASURE, sort=False).ngroups for _, group in panels]
@@ -134,11 +137,11 @@ def _entropy(cells: pd.DataFrame, block: str) -> list[float]:
     return [float(value) * math.log(2) for value in bits.unique()]
 
 
-def _draw_loss(panel: Axes, run: pd.DataFrame, others: list[str]) -> None:
+def _draw_loss(panel: Axes, run: pd.DataFrame, ruler: str, others: list[str]) -> None:
     look = style.look(run["member"].iloc[0], others)
     smooth = smoothed(run["loss"].to_numpy(dtype=float))
-    panel.plot(run["tokens"], run["loss"], color=look.colour, alpha=0.25, linewidth=0.7)
-    panel.plot(run["tokens"], smooth, color=look.colour, linestyle=look.line, linewidth=1.8)
+    panel.plot(run[ruler], run["loss"], color=look.colour, alpha=0.25, linewidth=0.7)
+    panel.plot(run[ruler], smooth, color=look.colour, linestyle=look.line, linewidth=1.8)
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
@@ -147,13 +150,6 @@ def smoothed(values: np.ndarray) -> np.ndarray:
     half = np.minimum(np.minimum(index, index[::-1]), len(values) // ROLLING_SHARE // 2)
     sums = np.concatenate([[0.0], np.cumsum(values)])
     return (sums[index + half + 1] - sums[index - half]) / (2 * half + 1)
-
-
-def _shown(cells: pd.DataFrame) -> pd.DataFrame:
-    """The points of the chart: no pronoun shares (they have their own figure), no nats where bits say the same."""
-    bits = set(cells[cells["metric"] == "bits_per_token"]["protocol"])
-    redundant = cells["protocol"].isin(bits) & (cells["metric"] == "loss")
-    return cells[~redundant & ~cells["metric"].isin(style.UNORDERED) & cells["value"].notna()]
 
 
 def _draw_points(axis: Axes, group: pd.DataFrame, members: list[str]) -> None:

@@ -48,6 +48,7 @@ class Evidence:
     cells: dict[str, dict[str, Any]] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     analysis: dict[str, Any] = field(default_factory=lambda: {"kind": PAIR})
+    ruler: str = "tokens"
 
     @property
     def blocks(self) -> list[str]:
@@ -55,11 +56,14 @@ class Evidence:
         return sorted(self.runs["block"].unique())
 
 
-def load(runs: Path, study: Path | None = None) -> Evidence:
+def load(runs: Path, study: Path | None = None, ruler: str = "tokens") -> Evidence:
     """Read the runs of a study, or every complete run of the folder.
 
-    Raises ValueError when there is no complete run, when two runs claim one cell, or when protocol versions are mixed.
+    `ruler` is what the axes of cost show. Raises ValueError for an unknown one, when there is no complete run, when two
+    runs claim one cell, or when protocol versions are mixed.
     """
+    if ruler not in RULERS:
+        raise ValueError(f"ruler={ruler!r} is not a ruler; use one of {', '.join(RULERS)}.")
     plan = json.loads(study.read_text()) if study else {}
     folders = {folder.name: folder for folder in run_folders(runs)}
     cells = {cell["name"]: cell for cell in plan.get("cells", [])}
@@ -93,15 +97,14 @@ def load(runs: Path, study: Path | None = None) -> Evidence:
         cells=cells,
         labels=labels,
         analysis=analysis,
+        ruler=ruler,
     )
 
 
 def cell_labels(cells: dict[str, dict[str, Any]], block: str) -> dict[str, str]:
     """A label for each cell: its values on the axes that vary, but for the block's; repetitions share a label."""
     axes = list(dict.fromkeys(axis for cell in cells.values() for axis in cell["axes"] if axis != block))
-    varying = [
-        axis for axis in axes if len({str(cell["axes"].get(axis)) for cell in cells.values()}) > 1
-    ] or axes[:1]
+    varying = [axis for axis in axes if len({str(cell["axes"].get(axis)) for cell in cells.values()}) > 1] or axes[:1]
     return {
         name: ", ".join(level_name(axis, cell["axes"][axis]) for axis in varying if cell["axes"].get(axis) is not None)
         or name

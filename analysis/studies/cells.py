@@ -1,0 +1,74 @@
+"""Every cell's measurements, how much repetitions differ, and the difference that so many of them can show."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis import style
+from analysis.figures import Picture, comparison
+from analysis.load import Evidence, rows_of
+from analysis.studies import design
+from analysis.studies.design import Exhibit, Findings
+from analysis.tables import Footnotes, Table, estimated, grouped, measure, number
+from analysis.uncertainty import detectable
+
+DRAWN = 8  # a chart of more labels than this cannot be read
+
+
+@dataclass(frozen=True)
+class Options:
+    """The axis of repetitions."""
+
+    block: str = "seed"
+
+
+def analyse(evidence: Evidence) -> Findings:
+    """One table of everything, and the chart where it can be read."""
+    options = design.options(Options, evidence)
+    cells = design.grid(evidence, options.block)
+    scored = design.scores(evidence, cells)
+    means = design.summary(evidence, cells, scored)
+    found = repetitions(means, scored)
+    few = len(design.labels(cells)) <= DRAWN
+    pictures: list[Picture] = [comparison(means, evidence.blocks[0])] if few and len(means) else []
+    numbers = {
+        f"cells/{row.member}/{row.protocol}/{row.task}/{row.metric}": number(row.value)
+        for row in rows_of(found[found["value"].notna()])
+    }
+    return Findings(means, [Exhibit(cells_table(found, options), cells_table, found)], pictures, numbers)
+
+
+def repetitions(means: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
+    """The means with their runs' number, standard deviation, and the smallest difference that so many can show."""
+    runs = scored.assign(key=design.keys(scored)).groupby(["key", "label"])["value"].agg(["size", "std"])
+    stated = [
+        runs.loc[place] if place in runs.index else None
+        for place in zip(design.keys(means), means["member"], strict=True)
+    ]
+    counts = [0 if row is None else int(row["size"]) for row in stated]
+    deviations = [np.nan if row is None else float(row["std"]) for row in stated]
+    found = [
+        detectable(deviation, count) if count > 1 else np.nan
+        for deviation, count in zip(deviations, counts, strict=True)
+    ]
+    return means.assign(runs=counts, deviation=deviations, detectable=found)
+
+
+def cells_table(found: pd.DataFrame, options: Options) -> Table:
+    """Rows are cells within each measurement."""
+    footnotes = Footnotes()
+    rows = []
+    for place, row in enumerate(rows_of(found)):
+        section = f"{style.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
+        several = not np.isnan(row.deviation)
+        spread = [number(row.deviation), number(row.detectable)] if several else ["", ""]
+        rows.append((section, [str(row.member), estimated(found.iloc[place], footnotes), *spread, str(row.runs)]))
+    bases = sorted(set(found["over"].dropna()) - {"none"})
+    method = (
+        f"Brackets: 95% interval over {' or '.join(bases) or 'nothing'}. Deviation: standard deviation between runs. "
+        "Detectable: the difference of two cells' means that a t-test at 5% finds four times in five with that deviation and "
+        f"so many {options.block}s each; with few runs the deviation itself is uncertain."
+    )
+    header = ["Cell", "Mean", "Deviation", "Detectable", "Runs"]
+    return Table("cells", "Every cell", header, grouped(rows), [*footnotes.notes(), method])
