@@ -43,7 +43,7 @@ def cells(evidence: Evidence) -> pd.DataFrame:
                 cell = estimate(evidence.items, of_member) or {"hole": hole(key[0], member, runs, of_member)}
                 named = {"block": block, "member": member, **dict(zip(MEASURE, key, strict=True))}
                 rows.append({**named, **shared(records), **cell})
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"reference": float})
 
 
 def differences(evidence: Evidence) -> pd.DataFrame:

@@ -22,7 +22,8 @@ from analysis.estimates import headline
 from analysis.load import MEASURE, Evidence, rows_of
 
 ROLLING_SHARE = 20  # the smooth line is the centred mean over a twentieth of a run's logged steps
-POINT_HEIGHT, PANEL_HEIGHT, WIDTH, LEGEND_ENTRY = 0.09, 0.78, 8.0, 1.4  # inches
+POINT_HEIGHT, PANEL_HEIGHT, WIDTH = 0.09, 0.78, 8.0  # inches
+LEGEND_HANDLE, LEGEND_LETTER = 0.55, 0.08  # inches of an entry's mark and of a letter
 _AT_LEFT: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 8}
 
 
@@ -61,6 +62,7 @@ def loss(evidence: Evidence, cells: pd.DataFrame, block: str) -> Picture:
     """Training loss against what it cost, one panel per objective, because losses of two objectives cannot be compared."""
     ruler, cost = evidence.ruler, RULERS[evidence.ruler]
     rows = evidence.training[(evidence.training["block"] == block) & (evidence.training[ruler] > 0)]
+    rows = rows.assign(member=rows["run"].map(evidence.runs["drawn_as"]))
     objectives = sorted(set(rows["objective"]), key=lambda name: (name not in ("mlm", "clm"), name != "mlm", name))
     others = sorted(set(rows["member"]))
     with matplotlib.rc_context(style.SETTINGS):
@@ -77,7 +79,7 @@ def loss(evidence: Evidence, cells: pd.DataFrame, block: str) -> Picture:
                     panel.annotate("entropy of the text", (0, floor), (3, 3), **_AT_LEFT)
         present = [member for member in style.members_first(set(others)) if member in others]
         handles = [member_handle(member, others, marked=False) for member in present]
-        figure.legend(handles=handles, loc="outside upper center", ncols=_legend_columns(figure, len(handles)))
+        figure.legend(handles=handles, loc="outside upper center", ncols=legend_columns(figure, present))
     caption = (
         f"Training loss against {cost}. Thin: logged steps; thick: rolling mean. Each objective has its own panel and axis: "
         "their losses are different quantities. A conversion starts from its parent's weights at zero."
@@ -90,7 +92,7 @@ def comparison(cells: pd.DataFrame, block: str) -> Picture:
     """Every measurement as points with 95% intervals, one panel per protocol and unit; protocols of a family share the scale."""
     shown = headline(cells[cells["block"] == block])
     panels = list(shown.groupby(["protocol", shown["metric"].map(style.metric_unit)], sort=False))
-    members = style.members_first(set(shown["member"]))
+    members = [name for name in style.members_first(set(shown["member"])) if name in set(shown["member"])]
     counts = [group.groupby(MEASURE, sort=False).ngroups for _, group in panels]
     with matplotlib.rc_context(style.SETTINGS):
         figure = new_figure(WIDTH, 0.5 + POINT_HEIGHT * len(members) * sum(counts) + PANEL_HEIGHT * max(1, len(counts)))
@@ -106,9 +108,7 @@ def comparison(cells: pd.DataFrame, block: str) -> Picture:
         reference = Line2D([], [], color="0.25", marker="|", markersize=11, markeredgewidth=1.8, linestyle="")
         handles: list[Artist] = [member_handle(member, members) for member in members]
         labels = [*members, "reference"]
-        figure.legend(
-            [*handles, reference], labels, loc="outside upper center", ncols=_legend_columns(figure, len(labels))
-        )
+        figure.legend([*handles, reference], labels, loc="outside upper center", ncols=legend_columns(figure, labels))
     bases = sorted(set(shown["over"].dropna()) - {"none"})
     caption = (
         f"Every measurement with its 95% interval over {' or '.join(bases) or 'items'}. A tick marks the reference: the "
@@ -127,8 +127,10 @@ def member_handle(member: str, others: list[str], marked: bool = True) -> Line2D
     )
 
 
-def _legend_columns(figure: Figure, entries: int) -> int:
-    return max(1, min(entries, int(figure.get_figwidth() / LEGEND_ENTRY)))
+def legend_columns(figure: Figure, names: list[str]) -> int:
+    """How many entries of a legend fit side by side."""
+    entry = LEGEND_HANDLE + LEGEND_LETTER * max(map(len, names), default=0)
+    return max(1, min(len(names), int(figure.get_figwidth() / entry)))
 
 
 def _entropy(cells: pd.DataFrame, block: str) -> list[float]:

@@ -16,6 +16,7 @@ from ettin_core.records.schema import Item, Measurement, TrainingRecord
 LEFT_TO_RIGHT, PSEUDO_LIKELIHOOD, OWN_SCORING = "left_to_right", "pseudo_likelihood", "own_scoring"
 MEASURE = ["protocol", "task", "metric"]
 ALL = "all"  # the task that is every item of its protocol
+DISTINCT = 8  # colours that a reader can tell apart
 PAIR = "pair"  # the analysis of a study that names no other
 
 Items = dict[tuple[str, str, str], pd.DataFrame]  # by run, protocol and task; indexed by item
@@ -32,7 +33,8 @@ class Evidence:
     each ruler.
 
     A study may state its `claim`, its `cells` (by name: the run, the parent's run and the axes) and the `analysis` that
-    answers it. For any kind but "pair" a run's member is its cell's label (in `labels`), and all runs are one block.
+    answers it. For any kind but "pair" a run's member is its cell's label (in `labels`), and all runs are one block. A
+    curve of a run is `drawn_as` that label, or where there are many as the member it was trained as.
     """
 
     name: str
@@ -114,7 +116,7 @@ def cell_labels(cells: dict[str, dict[str, Any]], block: str) -> dict[str, str]:
 
 def level_name(axis: str, level: Any) -> str:
     """How a level of an axis is called: a word speaks for itself, a number needs its axis."""
-    return level if isinstance(level, str) else f"{axis.replace('_', ' ')} {level}"
+    return level.replace("_", " ") if isinstance(level, str) else f"{axis.replace('_', ' ')} {level}"
 
 
 def rows_of(frame: pd.DataFrame) -> Iterator[Any]:
@@ -155,12 +157,14 @@ def _summaries(folders: list[RunFolder]) -> pd.DataFrame:
 
 def _by_cells(summaries: pd.DataFrame, cells: dict[str, dict[str, Any]], labels: dict[str, str]) -> pd.DataFrame:
     """The runs with the seed of their cell (a conversion's is its parent's), and its label where cells are compared."""
-    frame = summaries.copy()
+    frame = summaries.assign(drawn_as=summaries["member"])
     for name, cell in reversed(cells.items()):  # a run of several cells is called by the first
         if cell["run"] in frame.index:
             frame.loc[cell["run"], "seed"] = cell["axes"].get("seed", frame.loc[cell["run"], "seed"])
             if labels:
                 frame.loc[cell["run"], "member"] = labels[name]
+    if len(set(labels.values())) <= DISTINCT:  # more curves than this cannot be told apart: then by the members' names
+        frame["drawn_as"] = frame["member"]
     if labels:
         frame["block"] = ", ".join(sorted(set(frame["block"])))
     return frame

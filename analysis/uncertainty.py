@@ -5,6 +5,7 @@ uncertainty is over seeds, which is the larger and more honest of the two.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import optimize, stats
@@ -167,12 +168,19 @@ def _fieller(lines: np.ndarray) -> Interval | None:
 
 def detectable(deviation: float, n: int, power: float = 0.8) -> float:
     """The difference of two means of `n` runs each that a t-test at 5% finds with that power, for runs that deviate so."""
+    return deviation * _detectable_deviations(n, power)
+
+
+@lru_cache
+def _detectable_deviations(n: int, power: float) -> float:
     freedom = 2 * (n - 1)
     edge = float(stats.t.ppf(0.5 + LEVEL / 2, freedom))
 
-    def missed(effect: float) -> float:
-        noncentrality = effect * (n / 2) ** 0.5
-        found = stats.nct.sf(edge, freedom, noncentrality) + stats.nct.cdf(-edge, freedom, noncentrality)
-        return float(found) - power
+    spreads = np.sqrt(stats.chi2.ppf((np.arange(4000) + 0.5) / 4000, freedom) / freedom)  # of the estimated deviation
 
-    return deviation * float(optimize.brentq(missed, 1e-3, 40.0))
+    def surplus(effect: float) -> float:
+        shift = effect * (n / 2) ** 0.5  # the mean over estimated deviations: scipy's noncentral t fails far out
+        return float(np.mean(stats.norm.cdf(shift - edge * spreads) + stats.norm.cdf(-shift - edge * spreads))) - power
+
+    ample = 2 * (edge + float(stats.t.ppf(power, freedom))) * (2 / n) ** 0.5
+    return float(optimize.brentq(surplus, 1e-3 * ample, ample))

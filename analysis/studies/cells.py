@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis import style
 from analysis.figures import Picture, comparison
-from analysis.load import Evidence, rows_of
+from analysis.load import MEASURE, Evidence, rows_of
 from analysis.studies import design
 from analysis.studies.design import Exhibit, Findings
 from analysis.tables import Footnotes, Table, estimated, grouped, measure, number
@@ -41,18 +41,13 @@ def analyse(evidence: Evidence) -> Findings:
 
 def repetitions(means: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
     """The means with their runs' number, standard deviation, and the smallest difference that so many can show."""
-    runs = scored.assign(key=design.keys(scored)).groupby(["key", "label"])["value"].agg(["size", "std"])
-    stated = [
-        runs.loc[place] if place in runs.index else None
-        for place in zip(design.keys(means), means["member"], strict=True)
-    ]
-    counts = [0 if row is None else int(row["size"]) for row in stated]
-    deviations = [np.nan if row is None else float(row["std"]) for row in stated]
+    runs = scored.groupby([*MEASURE, "label"], as_index=False)["value"].agg(runs="size", deviation="std")
+    frame = means.merge(runs.rename(columns={"label": "member"}), how="left", on=[*MEASURE, "member"])
     found = [
-        detectable(deviation, count) if count > 1 else np.nan
-        for deviation, count in zip(deviations, counts, strict=True)
+        detectable(row.deviation, int(row.runs)) if row.runs > 1 else np.nan
+        for row in rows_of(frame.fillna({"runs": 0}))
     ]
-    return means.assign(runs=counts, deviation=deviations, detectable=found)
+    return frame.assign(runs=frame["runs"].fillna(0).astype(int), detectable=found)
 
 
 def cells_table(found: pd.DataFrame, options: Options) -> Table:

@@ -1,7 +1,7 @@
 """A study's grid as frames: which cells there are, and what each of them scored."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 import pandas as pd
@@ -35,12 +35,17 @@ class Findings:
 
 
 def options(kind: Any, evidence: Evidence) -> Any:
-    """The options of an analysis. Raises ValueError for a name that the kind does not have."""
+    """The options of an analysis. Raises ValueError for a name that the kind does not have, or lacks."""
     given = {name: value for name, value in evidence.analysis.items() if name != "kind"}
     known = [item.name for item in fields(kind)]
     for name, value in given.items():
         if name not in known:
             raise refusal(f"analysis.{name}", value, f"means nothing to {evidence.analysis['kind']}", known)
+    for item in fields(kind):
+        if item.default is MISSING and item.name not in given:
+            raise ValueError(
+                f"analysis.{item.name}=null is needed by {evidence.analysis['kind']}; state it in the study."
+            )
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
 
@@ -129,14 +134,17 @@ def measured(frame: pd.DataFrame) -> list[tuple[tuple[str, str, str], pd.DataFra
     return [(key, group) for key, group in frame.groupby(MEASURE, sort=False)]
 
 
+def own_way(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without the other scorings of a family where its members' own is there."""
+    families = {name.removesuffix(OWN_SCORING) for name in frame["protocol"] if name.endswith(OWN_SCORING)}
+    split = [str(name).rpartition(".") for name in frame["protocol"]]
+    return frame[[f"{family}." not in families or scoring == OWN_SCORING for family, _, scoring in split]]
+
+
 def main_measures(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of the few measurements that a figure has room for: one metric of each protocol's whole, scored its own way."""
-    families = {name.removesuffix(OWN_SCORING) for name in frame["protocol"] if name.endswith(OWN_SCORING)}
     chosen = []
-    for protocol, rows in frame.groupby("protocol", sort=False):
-        family, _, scoring = str(protocol).partition(".")
-        if f"{family}." in families and scoring != OWN_SCORING:
-            continue
+    for _, rows in own_way(frame).groupby("protocol", sort=False):
         for _, task in (rows[rows["task"] == ALL] if (rows["task"] == ALL).any() else rows).groupby("task", sort=False):
             metrics = sorted(set(task["metric"]), key=lambda name: (_rank(name), name))
             chosen.append(task[task["metric"] == metrics[0]])
@@ -162,7 +170,7 @@ def summary(evidence: Evidence, cells: pd.DataFrame, scored: pd.DataFrame) -> pd
             }
             named = {"block": block, "member": label, **dict(zip(MEASURE, key, strict=True))}
             rows.append({**named, **estimates.shared(records), **cell})
-    return pd.DataFrame(rows, columns=estimates.COLUMNS)
+    return pd.DataFrame(rows, columns=estimates.COLUMNS).astype({"reference": float})
 
 
 def labels(cells: pd.DataFrame) -> list[str]:

@@ -40,23 +40,23 @@ def analyse(evidence: Evidence) -> Findings:
     scored = design.scores(evidence, cells)
     means = design.summary(evidence, cells, scored)
     crossed = scored.dropna(subset=list(options.factors))
-    found, used = effects(crossed, options)
+    found, used = effects(crossed, options, tuple(design.levels(cells, factor) for factor in options.factors))
     exhibits = [
         Exhibit(effects_table(found, left_out(cells, used, options)), effects_table, found),
         Exhibit(members_table("cell_means", "Cell means", means, design.labels(cells)), members_table, means),
     ]
-    pictures = [interaction(crossed, options)] if len(crossed) else []
+    pictures = [interaction(crossed, cells, options)] if len(crossed) else []
     return Findings(means, exhibits, pictures, _numbers(found))
 
 
-def effects(scored: pd.DataFrame, options: Options) -> tuple[pd.DataFrame, set[str]]:
-    """A row per measurement and contrast, p Holm-corrected over all of them; and the names of the cells used."""
+def effects(scored: pd.DataFrame, options: Options, levels: tuple[list[Any], ...]) -> tuple[pd.DataFrame, set[str]]:
+    """A row per measurement and contrast, p Holm-corrected over a contrast's measurements; and the cells used."""
     rows: list[dict[str, Any]] = []
     used: set[str] = set()
     first, second = options.factors
     for key, group in design.measured(scored):
         values = group.pivot(index=[first, second], columns=options.block, values="value")
-        for part in balanced(present(values)):
+        for part in balanced(present(values, levels)):
             inside = values.loc[[(one, other) for one in part[0] for other in part[1]]].dropna(axis="columns")
             if inside.shape[1] == 0:
                 continue
@@ -78,23 +78,24 @@ def effects(scored: pd.DataFrame, options: Options) -> tuple[pd.DataFrame, set[s
                         "low": effect.interval.low,
                         "high": effect.interval.high,
                         "p": effect.p,
+                        "cells": len(inside),
                         "repetitions": effect.n,
                         "freedom": (len(inside) - 1) * (effect.n - 1),
                     }
                 )
     columns = ["term", "left", "right", *MEASURE, "higher_is_better", "value", "low", "high", "p"]
-    frame = pd.DataFrame(rows, columns=[*columns, "repetitions", "freedom"])
-    tested = frame["p"].notna()
-    frame.loc[tested, "p_corrected"] = holm(list(frame.loc[tested, "p"]))
+    frame = pd.DataFrame(rows, columns=[*columns, "cells", "repetitions", "freedom", "p_corrected"])
+    frame = frame.sort_values("cells", ascending=False, kind="stable", ignore_index=True)
+    for _, of_term in frame[frame["p"].notna()].groupby("term"):
+        frame.loc[of_term.index, "p_corrected"] = holm(list(of_term["p"]))
     frame["words"] = [_words(row) for row in rows_of(frame)]
     return frame, used
 
 
-def present(values: pd.DataFrame) -> pd.DataFrame:
+def present(values: pd.DataFrame, levels: tuple[list[Any], ...]) -> pd.DataFrame:
     """Which combinations count as there, levels by levels: those with a value in more than half of the repetitions."""
     there = values.notna().mean(axis="columns") > 0.5
-    first, second = (values.index.get_level_values(place).drop_duplicates() for place in (0, 1))
-    return there.unstack(fill_value=False).reindex(index=first, columns=second, fill_value=False).astype(bool)
+    return there.unstack(fill_value=False).reindex(index=levels[0], columns=levels[1], fill_value=False).astype(bool)
 
 
 def balanced(there: pd.DataFrame) -> list[Part]:
@@ -152,16 +153,16 @@ def _words(row: Any) -> str:
 def left_out(cells: pd.DataFrame, used: set[str], options: Options) -> list[str]:
     """Every cell that is in no balanced part of any measurement, with the reason."""
     combinations_used = set(cells[cells["cell"].isin(used)][list(options.factors)].itertuples(index=False, name=None))
-    lines = []
+    lines: dict[str, list[str]] = {}
     for cell in rows_of(cells[~cells["cell"].isin(used)]):
         if not cell.complete:
             reason = "missing run"
         elif tuple(getattr(cell, factor) for factor in options.factors) in combinations_used:
-            reason = f"another cell of its {level_name(options.block, getattr(cell, options.block))} is missing"
+            reason = f"{level_name(options.block, getattr(cell, options.block))} lacks another cell"
         else:
             reason = "no balanced part of the grid has it, or nothing was measured"
-        lines.append(f"Left out: {cell.cell} ({reason}).")
-    return lines
+        lines.setdefault(reason, []).append(cell.cell)
+    return [f"Left out ({reason}): {'; '.join(names)}." for reason, names in lines.items()]
 
 
 def effects_table(found: pd.DataFrame, notes: list[str]) -> Table:
@@ -175,17 +176,17 @@ def effects_table(found: pd.DataFrame, notes: list[str]) -> Table:
         rows.append((row.term, [name, shown, p, f"{row.repetitions} ({row.freedom})", row.words]))
     method = (
         "Least squares with the repetitions (seeds) as blocks; brackets: 95% interval, p: t-test, both from the variance "
-        f"between runs, never between items; p Holm-corrected over all {int(found['p'].notna().sum())} tests. A main effect "
+        "between runs, never between items; p Holm-corrected over the measurements of a contrast. A main effect "
         "is the difference of two levels' means, an interaction the difference of two such differences."
     )
     header = ["Measurement", "Effect", "p (Holm)", "Repetitions (df)", "In words"]
     return Table("effects", "Main effects and interactions", header, grouped(rows), [*notes, method])
 
 
-def interaction(scored: pd.DataFrame, options: Options) -> Picture:
+def interaction(scored: pd.DataFrame, cells: pd.DataFrame, options: Options) -> Picture:
     """The first factor along x, a line per level of the second: parallel lines are no interaction."""
     first, second = options.factors
-    columns, lines = design.levels(scored, first), design.levels(scored, second)
+    columns, lines = design.levels(cells, first), design.levels(cells, second)
     with panels.panels(scored) as (figure, drawn):
         for axis, group in drawn:
             for place, line in enumerate(lines):

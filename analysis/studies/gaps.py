@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +23,11 @@ def pairs_of(
     described = ["cell", "run", "parent", "label", "complete"]
     shared = [axis for axis in cells.columns if axis not in named and axis not in described]
     natives = cells[cells[MEMBER].isin(native.values()) & cells[x].isna()]
-    shared = [axis for axis in shared if natives[axis].notna().all()]
+    within = (
+        natives.groupby(MEMBER)[shared].nunique().max()
+    )  # an axis that each native has one level of is the member's own
+    shared = [axis for axis in shared if axis == block or within[axis] > 1]
+    design.refuse_mixtures(natives, [MEMBER, *shared])
     converted = cells[cells[MEMBER].isin(native)]
     partner = natives.set_index([MEMBER, *shared])["cell"]
     wanted = converted.assign(**{MEMBER: converted[MEMBER].map(native)})[[MEMBER, *shared]]
@@ -32,18 +35,19 @@ def pairs_of(
         cell: partner.get(tuple(place)) for cell, place in zip(converted["cell"], wanted.to_numpy(object), strict=True)
     }
     complete = set(cells[cells["complete"]]["cell"])
-    lacking = [
-        f"Left out: {cell} ({'missing run' if cell not in complete else 'its native member is missing'})."
-        for cell, native in partners.items()
-        if cell not in complete or native not in complete
-    ]
+    reasons = {"missing run": [], "its native member is missing": []}  # type: dict[str, list[str]]
+    for cell, native in partners.items():
+        if cell not in complete or native not in complete:
+            reasons["missing run" if cell not in complete else "its native member is missing"].append(cell)
+    lacking = [f"Left out ({reason}): {'; '.join(names)}." for reason, names in reasons.items() if names]
     left = scored[scored["cell"].isin(partners)].assign(partner=lambda frame: frame["cell"].map(partners))
     right = scored[["cell", "run", "scored_as", *MEASURE, "value", "standard_error"]]
     pairs = left.merge(right, left_on=["partner", *MEASURE], right_on=["cell", *MEASURE], suffixes=("", "_native"))
     sign = np.where(pairs["higher_is_better"], 1.0, -1.0)
     gap = sign * (pairs["value_native"].astype(float) - pairs["value"].astype(float))
+    varying = [axis for axis in group if converted[axis].nunique() > 1] or [MEMBER]
     curve = [
-        ", ".join(level_name(axis, row[axis]) for axis in group if pd.notna(row[axis])) for _, row in pairs.iterrows()
+        ", ".join(level_name(axis, row[axis]) for axis in varying if pd.notna(row[axis])) for _, row in pairs.iterrows()
     ]
     return pairs.assign(gap=gap, sign=sign, curve=curve, level=pairs[x], unit=pairs[block]), lacking
 
@@ -160,4 +164,7 @@ def statement(found: Crossing | None, x: np.ndarray) -> str:
         verb = "catches up" if found.slope < 0 else "falls behind"
         return f"{verb} at {found.x:.3g} [{found.interval.low:.3g}, {found.interval.high:.3g}]"
     side = "behind" if found.level + found.slope * float(np.log(x).mean()) > 0 else "ahead"
-    return f"no crossing within {min(x):.3g} to {max(x):.3g}: {side} throughout"
+    told = f"no crossing within {min(x):.3g} to {max(x):.3g}: {side} throughout"
+    if found.interval is None or found.x > 10 * max(x) or found.x < min(x) / 10:
+        return told
+    return f"{told}; extrapolated {found.x:.3g} [{found.interval.low:.3g}, {found.interval.high:.3g}]"

@@ -12,12 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import style
-from analysis.figures import new_figure
+from analysis.figures import legend_columns, new_figure
 from analysis.studies.design import main_measures, measured
 from analysis.uncertainty import Interval
 
 COLUMNS, WIDTH, HEIGHT = 3, 3.1, 2.7  # panels in a row, and inches of each
-LEGEND_LETTERS = 26  # of a line of legend per panel's width
 
 
 @contextmanager
@@ -76,7 +75,7 @@ def add_legend(figure: Figure, entries: list[tuple[str, style.Look]]) -> None:
         )
         for name, look in entries
     ]
-    longest = max((len(name) for name, _ in entries), default=1) + 5
-    columns = max(1, min(len(entries), int(figure.get_figwidth() / WIDTH * LEGEND_LETTERS * 1.6 / longest)))
     if handles:
-        figure.legend(handles=handles, loc="outside upper center", ncols=columns)
+        figure.legend(
+            handles=handles, loc="outside upper center", ncols=legend_columns(figure, [name for name, _ in entries])
+        )

@@ -40,9 +40,11 @@ def analyse(evidence: Evidence) -> Findings:
     others = [name for name in cells.columns if name not in described]
     pairs = []
     for place, group in (
-        cells.fillna(dict.fromkeys(others, "")).groupby(others, sort=False) if others else [((), cells)]
+        cells.astype(object).fillna(dict.fromkeys(others, "")).groupby(others, sort=False) if others else [((), cells)]
     ):
-        title = ", ".join(str(level) for level in place if level != "")
+        title = ", ".join(
+            f"{_plain(axis)} {_plain(level)}" for axis, level in zip(others, place, strict=True) if level != ""
+        )
         levels = {
             level: own.set_index(options.block)["run"] for level, own in group.groupby(options.compare, sort=False)
         }
@@ -91,7 +93,8 @@ def winners(evidence: Evidence, pairs: list[Pair]) -> pd.DataFrame:
         alike = (
             evidence.runs.loc[[run for pair in present for run in pair], "objective"].map(predicts_next).nunique() < 2
         )
-        for key in dict.fromkeys(key for one, other in tracks for key in one if key in other):
+        keys = {key for one, other in tracks for key in one if key in other}
+        for key in sorted(keys, key=lambda key: (key[0] == TRAINING, style.order(*key))):
             if alike and key[0].endswith(OWN_SCORING):
                 continue  # the same as the one scoring that suits both
             both = [(one[key], other[key]) for one, other in tracks if key in one and key in other]
@@ -152,7 +155,9 @@ def _verdicts(both: list[tuple[_Track, _Track]], left: str, right: str, higher: 
     known = sum(not np.isnan(found[ruler]) for ruler in RULERS)
     if known < 2:
         return found | {"depends": "cannot be told"}
-    return found | {"depends": "yes" if len(winners) > 1 else "no" if told == known else "no winner by every ruler"}
+    if told < known:
+        return found | {"depends": "yes" if len(winners) > 1 else "in part" if told else "no winner"}
+    return found | {"depends": "yes" if len(winners) > 1 else "no"}
 
 
 def _verdict(both: list[tuple[_Track, _Track]], ruler: str, left: str, right: str, higher: bool) -> tuple[float, str]:
@@ -169,6 +174,10 @@ def _verdict(both: list[tuple[_Track, _Track]], ruler: str, left: str, right: st
     if value == 0 or (len(steps) > 1 and over_seeds(steps).contains_zero):
         return value, "not distinguishable"
     return value, left if (value > 0) == higher else right
+
+
+def _plain(name: object) -> str:
+    return str(name).replace("_", " ")
 
 
 def winners_table(found: pd.DataFrame) -> Table:
