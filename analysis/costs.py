@@ -21,7 +21,7 @@ def seconds_at(folder: RunFolder, steps: pd.Series) -> np.ndarray:
 def trained_on(folder: RunFolder) -> str:
     """The objective in full and the mask rates of its phases: training losses of different ones cannot be compared."""
     objective = folder.config().get("objective") or {"name": folder.summary()["objective"]}
-    rates = {name: phase.get("mask_rate") for name, phase in _phases(folder).items()}
+    rates = sorted({str(phase.get("mask_rate")) for phase in _phases(folder).values()})
     return json.dumps([objective, None if objective["name"] == "clm" else rates], sort_keys=True)
 
 

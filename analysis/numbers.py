@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from analysis.load import Evidence, rows_of
+from analysis.load import PAIR, Evidence, rows_of
 from analysis.render import escape
 from analysis.tables import number, power, signed
 
@@ -23,7 +23,8 @@ def macros(evidence: Evidence, found: dict[str, str]) -> str:
         f"\\expandafter\\def\\csname result@{_plain(key)}\\endcsname{{{escape(text)}}}" for key, text in values.items()
     ]
     lookup = "\\newcommand{\\result}[1]{\\ifcsname result@#1\\endcsname\\csname result@#1\\endcsname\\else---\\fi}"
-    return "\n".join([lookup, *lines]) + "\n"
+    kind = "\\newif\\ifpair\\pair" + ("true" if evidence.analysis["kind"] == PAIR else "false")  # which prose applies
+    return "\n".join([kind, lookup, *lines]) + "\n"
 
 
 def of_pair(evidence: Evidence, cells: pd.DataFrame, differences: pd.DataFrame) -> dict[str, str]:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import style
+from analysis.estimates import NOT_DEFINED
 from analysis.figures import Picture, comparison
 from analysis.load import MEASURE, Evidence, rows_of
 from analysis.studies import design
@@ -29,14 +30,19 @@ def analyse(evidence: Evidence) -> Findings:
     cells = design.grid(evidence, options.block)
     scored = design.scores(evidence, cells)
     means = design.summary(evidence, cells, scored)
-    found = repetitions(means, scored)
     few = len(design.labels(cells)) <= DRAWN
     pictures: list[Picture] = [comparison(means, evidence.blocks[0])] if few and len(means) else []
     numbers = {
         f"cells/{row.member}/{row.protocol}/{row.task}/{row.metric}": number(row.value)
-        for row in rows_of(found[found["value"].notna()])
+        for row in rows_of(means[means["value"].notna()])
     }
-    return Findings(means, [Exhibit(cells_table(found, options), cells_table, found)], pictures, numbers)
+    return Findings(means, [every_cell(means, scored, options.block)], pictures, numbers)
+
+
+def every_cell(means: pd.DataFrame, scored: pd.DataFrame, block: str) -> Exhibit:
+    """The table of every cell, which stands in the report of every grid."""
+    found = repetitions(means, scored)
+    return Exhibit(cells_table(found, block), cells_table, found)
 
 
 def repetitions(means: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
@@ -50,8 +56,9 @@ def repetitions(means: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(runs=frame["runs"].fillna(0).astype(int), detectable=found)
 
 
-def cells_table(found: pd.DataFrame, options: Options) -> Table:
-    """Rows are cells within each measurement."""
+def cells_table(found: pd.DataFrame, block: str) -> Table:
+    """Rows are cells within each measurement that is defined for them."""
+    found = found[found["hole"] != NOT_DEFINED]
     footnotes = Footnotes()
     rows = []
     for place, row in enumerate(rows_of(found)):
@@ -63,7 +70,7 @@ def cells_table(found: pd.DataFrame, options: Options) -> Table:
     method = (
         f"Brackets: 95% interval over {' or '.join(bases) or 'nothing'}. Deviation: standard deviation between runs. "
         "Detectable: the difference of two cells' means that a t-test at 5% finds four times in five with that deviation and "
-        f"so many {options.block}s each; with few runs the deviation itself is uncertain."
+        f"so many {block}s each; with few runs the deviation itself is uncertain."
     )
     header = ["Cell", "Mean", "Deviation", "Detectable", "Runs"]
     return Table("cells", "Every cell", header, grouped(rows), [*footnotes.notes(), method])

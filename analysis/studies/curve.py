@@ -11,8 +11,9 @@ from analysis.estimates import distinguishable, estimate
 from analysis.figures import Picture
 from analysis.load import MEASURE, Evidence, level_name, rows_of
 from analysis.studies import design, panels
+from analysis.studies.cells import every_cell
 from analysis.studies.design import Exhibit, Findings
-from analysis.tables import HOLE, Table, grouped, measure, members_table, number, probability, signed
+from analysis.tables import HOLE, Table, grouped, measure, number, probability, signed
 from analysis.uncertainty import Interval, holm, paired_seeds
 
 ONE_REPETITION = "one repetition: cannot be told"
@@ -45,7 +46,7 @@ def analyse(evidence: Evidence) -> Findings:
     notes = [f"Left out, without a level of {options.x}: {', '.join(others)}."] if others else []
     exhibits = [
         Exhibit(best_table(found, options, notes), best_table, found),
-        Exhibit(members_table("cell_means", "Cell means", means, design.labels(cells)), members_table, means),
+        every_cell(means, scored, options.block),
     ]
     pictures = [curves(points, on_axis, options)] if len(points) else []
     return Findings(means, exhibits, pictures, _numbers(found))

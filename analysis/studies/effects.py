@@ -13,8 +13,9 @@ from analysis.estimates import distinguishable, words
 from analysis.figures import Picture
 from analysis.load import MEASURE, Evidence, level_name, rows_of
 from analysis.studies import design, panels
+from analysis.studies.cells import every_cell
 from analysis.studies.design import Exhibit, Findings
-from analysis.tables import HOLE, Table, grouped, measure, members_table, number, probability, signed
+from analysis.tables import HOLE, Table, grouped, measure, number, probability, signed
 from analysis.uncertainty import blocked_contrasts, holm, over_seeds
 
 NO_ERROR_TERM = "one repetition: no error term"
@@ -43,7 +44,7 @@ def analyse(evidence: Evidence) -> Findings:
     found, used = effects(crossed, options, tuple(design.levels(cells, factor) for factor in options.factors))
     exhibits = [
         Exhibit(effects_table(found, left_out(cells, used, options)), effects_table, found),
-        Exhibit(members_table("cell_means", "Cell means", means, design.labels(cells)), members_table, means),
+        every_cell(means, scored, options.block),
     ]
     pictures = [interaction(crossed, cells, options)] if len(crossed) else []
     return Findings(means, exhibits, pictures, _numbers(found))

@@ -13,9 +13,10 @@ from analysis.costs import RULERS
 from analysis.figures import Picture
 from analysis.load import MEASURE, Evidence, rows_of
 from analysis.studies import design, panels
+from analysis.studies.cells import every_cell
 from analysis.studies.design import Exhibit, Findings
 from analysis.studies.gaps import MEMBER, crossings_of, gaps_of, on_ruler, pairs_of
-from analysis.tables import HOLE, Table, grouped, measure, members_table, number, signed
+from analysis.tables import HOLE, Table, grouped, measure, number, signed
 from analysis.uncertainty import Interval
 
 
@@ -49,7 +50,7 @@ def analyse(evidence: Evidence) -> Findings:
     exhibits = [
         Exhibit(crossings_table(crossings, gaps, options, lacking), crossings_table, crossings),
         Exhibit(gaps_table(gaps, evidence, options), gaps_table, gaps),
-        Exhibit(members_table("cell_means", "Cell means", means, design.labels(cells)), members_table, means),
+        every_cell(means, scored, options.block),
     ]
     pictures = [frontier(gaps, crossings, evidence, options)] if (gaps["x"] > 0).any() else []
     return Findings(means, exhibits, pictures, _numbers(gaps, crossings))

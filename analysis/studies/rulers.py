@@ -12,8 +12,9 @@ from analysis.costs import RULERS
 from analysis.figures import smoothed
 from analysis.load import MEASURE, OWN_SCORING, Evidence, own_scoring, predicts_next
 from analysis.studies import design
+from analysis.studies.cells import every_cell
 from analysis.studies.design import Exhibit, Findings
-from analysis.tables import Table, grouped, is_subtask, measure, members_table, signed
+from analysis.tables import Table, grouped, is_subtask, measure, signed
 from analysis.uncertainty import over_seeds
 
 TRAINING = "training"  # stands where a protocol would: the loss that training recorded
@@ -54,7 +55,7 @@ def analyse(evidence: Evidence) -> Findings:
     found = winners(evidence, pairs)
     exhibits = [
         Exhibit(winners_table(found), winners_table, found),
-        Exhibit(members_table("cell_means", "Cell means", means, design.labels(cells)), members_table, means),
+        every_cell(means, scored, options.block),
     ]
     return Findings(means, exhibits, [], _numbers(found))
 
@@ -100,13 +101,14 @@ def winners(evidence: Evidence, pairs: list[Pair]) -> pd.DataFrame:
             both = [(one[key], other[key]) for one, other in tracks if key in one and key in other]
             higher = both[0][0].higher_is_better
             row = {"title": title, "left": left, "right": right, **dict(zip(MEASURE, key, strict=True))}
-            rows.append({**row, "higher_is_better": higher, **_verdicts(both, left, right, higher)})
+            rows.append({**row, "higher_is_better": higher, "seeds": len(both), **_verdicts(both, left, right, higher)})
     columns = [
         "title",
         "left",
         "right",
         *MEASURE,
         "higher_is_better",
+        "seeds",
         *RULERS,
         *(f"{r}_words" for r in RULERS),
         "depends",
@@ -183,21 +185,29 @@ def _plain(name: object) -> str:
 def winners_table(found: pd.DataFrame) -> Table:
     """Rows are measurements within each pair, columns are rulers."""
     rows = []
-    for row in found.to_dict("records"):
+    told = found[list(RULERS)].notna().any(axis=1) | (found["tokens_words"] == NOT_COMPARABLE)
+    for row in found[told].to_dict("records"):
         title = f"{row['left']} − {row['right']}" + (f" ({row['title']})" if row["title"] else "")
         shown = [
-            row[f"{ruler}_words"] + ("" if np.isnan(row[ruler]) else f" ({signed(row[ruler])})") for ruler in RULERS
+            row[f"{ruler}_words"]
+            + ("?" if row["seeds"] == 1 and not np.isnan(row[ruler]) else "")
+            + ("" if np.isnan(row[ruler]) else f" ({signed(row[ruler])})")
+            for ruler in RULERS
         ]
         protocol = "Training" if row["protocol"] == TRAINING else style.protocol_name(row["protocol"])
         rows.append((title, [f"{protocol}: {measure(row)}", *shown, row["depends"]]))
     method = (
         "The better member, and the difference, where both had cost as much as the cheaper of the two in all by that ruler; "
-        "between measured checkpoints (or logged losses, smoothed) the value is interpolated. With several seeds a winner's "
-        "95% interval over them leaves out zero; with one it is only the sign. Training losses of different objectives or "
-        "mask rates are not comparable. A conversion's cost excludes its parent's."
+        "the dearer one is then still in the middle of its schedule. Between measured checkpoints (or logged losses, "
+        "smoothed) the value is interpolated. With several seeds a winner's 95% interval over them leaves out zero; a "
+        "question mark stands where one seed gives only the sign. Training losses of different objectives or mask rates are "
+        "not comparable. A conversion's cost excludes its parent's."
+    )
+    unmeasured = (
+        [f"Without a checkpoint measured at equal cost: {int((~told).sum())} rows, left out."] if (~told).any() else []
     )
     header = ["Measurement", *(f"At equal {name}" for name in RULERS.values()), "Does the winner depend on the ruler?"]
-    return Table("winners", "Does the winner depend on the ruler?", header, grouped(rows), [method])
+    return Table("winners", "Does the winner depend on the ruler?", header, grouped(rows), [*unmeasured, method])
 
 
 def _numbers(found: pd.DataFrame) -> dict[str, str]:

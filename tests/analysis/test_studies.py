@@ -200,7 +200,7 @@ def test_the_report_prints_the_verdict_under_every_comparison_on_any_ruler(synth
     path = synthetic.study(**FRONTIER)
     build(synthetic.root, tmp_path / "out", path, "flops")
     out = {file.name: file for file in (tmp_path / "out").iterdir()}
-    for table in ("crossings", "gaps", "cell_means", "rulers"):
+    for table in ("crossings", "gaps", "cells", "rulers"):
         assert "matched except: direction" in out[f"{table}.md"].read_text()
         assert out[f"{table}.tex"].exists() and out[f"{table}.csv"].exists()
     captions = out["figures.tex"].read_text()
