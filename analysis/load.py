@@ -69,7 +69,7 @@ def load(runs: Path, study: Path | None = None, ruler: str = "tokens") -> Eviden
     plan = json.loads(study.read_text()) if study else {}
     folders = {folder.name: folder for folder in run_folders(runs)}
     cells = {cell["name"]: cell for cell in plan.get("cells", [])}
-    analysis = plan.get("analysis", {"kind": PAIR})
+    analysis = {"kind": PAIR, **(plan.get("analysis") or {})}
     labels = {} if analysis["kind"] == PAIR else cell_labels(cells, analysis.get("block", "seed"))
     wanted = list(dict.fromkeys([*plan.get("runs", folders), *(cell["run"] for cell in cells.values())]))
     complete = [folders[name] for name in wanted if name in folders and folders[name].complete]

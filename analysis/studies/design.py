@@ -84,7 +84,7 @@ def grid(evidence: Evidence, block: str, **named: str | tuple[str, ...] | None) 
 
 def refusal(name: str, value: Any, problem: str, known: list[str]) -> ValueError:
     """The error for a name that is not known."""
-    return ValueError(f"{name}={value!r} {problem}; use one of {', '.join(map(str, known))}.")
+    return ValueError(f"{name}={value!r} {problem}; use {'one of ' + ', '.join(map(str, known)) if known else 'none'}.")
 
 
 def refuse_mixtures(cells: pd.DataFrame, named: list[str]) -> None:
