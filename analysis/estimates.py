@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import style
-from analysis.load import MEASURE, PSEUDO_LIKELIHOOD, Evidence, Items, own_scoring, rows_of
+from analysis.load import MEASURE, PSEUDO_LIKELIHOOD, Evidence, Items, own_scoring, predicts_next, rows_of
 from analysis.uncertainty import Difference, Interval, around, holm, over_seeds, paired_items, paired_seeds, proportion
 
 NOT_DEFINED = "not defined for this member"
@@ -18,6 +18,8 @@ NOT_MEASURED = "not measured"
 NO_VALUE = "could not be measured"
 NATIVE = {"causal": "decoder", "bidirectional": "encoder"}
 SIGNIFICANCE = 0.05
+COLUMNS = ["block", *MEASURE, "version", "reference", "higher_is_better"]  # of `cells`
+COLUMNS += ["member", "value", "low", "high", "n", "over", "hole"]
 AGREEMENT = 1e-4  # a measurement may be stored rounded
 
 # How an item's row gives the value whose mean a metric is. Used only where the mean agrees with the measurement.
@@ -35,15 +37,13 @@ def cells(evidence: Evidence) -> pd.DataFrame:
     for block in evidence.blocks:
         runs = evidence.runs[evidence.runs["block"] == block]
         measured = evidence.measurements[evidence.measurements["block"] == block]
-        for key, records in _by_measure(measured):
+        for key, records in by_measure(measured):
             for member in style.members_first(set(runs["member"])):
                 of_member = records[records["member"] == member]
-                cell = _estimate(evidence.items, of_member) or {"hole": _hole(key[0], member, runs, of_member)}
+                cell = estimate(evidence.items, of_member) or {"hole": hole(key[0], member, runs, of_member)}
                 named = {"block": block, "member": member, **dict(zip(MEASURE, key, strict=True))}
-                rows.append({**named, **_shared(records), **cell})
-    shared = ["block", *MEASURE, "version", "reference", "higher_is_better"]
-    columns = [*shared, "member", "value", "low", "high", "n", "over", "hole"]
-    return pd.DataFrame(rows, columns=columns)
+                rows.append({**named, **shared(records), **cell})
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"reference": float})
 
 
 def differences(evidence: Evidence) -> pd.DataFrame:
@@ -51,13 +51,13 @@ def differences(evidence: Evidence) -> pd.DataFrame:
     rows = []
     for block in evidence.blocks:
         runs = evidence.runs[evidence.runs["block"] == block]
-        for left, right in _comparisons(runs):
+        for left, right in comparisons(runs):
             scope = runs[runs["member"].isin([left, right])]
             rows += [{"block": block, **row} for row in _compare(evidence, scope, left, right)]
     columns = ["block", "left", "right", *MEASURE, "higher_is_better", "value", "low", "high", "p", "n", "over"]
     frame = pd.DataFrame(rows, columns=columns)
     frame["p_corrected"] = holm(list(frame["p"]))
-    frame["words"] = [_words(row) for row in rows_of(frame)]
+    frame["words"] = [words(row) for row in rows_of(frame)]
     return frame
 
 
@@ -66,12 +66,20 @@ def distinguishable(row: Any) -> bool:
     return not Interval(row.low, row.high).contains_zero and row.p_corrected < SIGNIFICANCE
 
 
-def _by_measure(measurements: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
+def headline(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows worth a chart: no pronoun shares (they have their own figure), no nats where bits say the same."""
+    bits = set(frame[frame["metric"] == "bits_per_token"]["protocol"])
+    redundant = frame["protocol"].isin(bits) & (frame["metric"] == "loss")
+    return frame[~redundant & ~frame["metric"].isin(style.UNORDERED) & frame["value"].notna()]
+
+
+def by_measure(measurements: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
     """The records of each measurement, in reading order."""
     return sorted(measurements.groupby(MEASURE), key=lambda group: style.order(*group[0]))
 
 
-def _estimate(items: Items, records: pd.DataFrame) -> dict[str, Any] | None:
+def estimate(items: Items, records: pd.DataFrame) -> dict[str, Any] | None:
+    """One member's value, interval and n from its records (one per seed); None when none of them has a value."""
     records = records[records["value"].notna()]
     if records.empty:
         return None
@@ -88,7 +96,7 @@ def _estimate(items: Items, records: pd.DataFrame) -> dict[str, Any] | None:
 
 def _item_interval(items: Items, record: Any) -> Interval | None:
     if record["metric"] == "accuracy":
-        values = _item_values(items, record)
+        values = item_values(items, record)
         if values is not None and values.isin([0.0, 1.0]).all():
             return proportion(record["value"], len(values))
     standard_error = record["standard_error"]
@@ -104,7 +112,7 @@ def _is_of_independent_items(share: float, n: int, standard_error: float) -> boo
     return n > 1 and math.isclose(standard_error, math.sqrt(share * (1 - share) / (n - 1)), rel_tol=1e-3, abs_tol=1e-9)
 
 
-def _shared(records: pd.DataFrame) -> dict[str, Any]:
+def shared(records: pd.DataFrame) -> dict[str, Any]:
     """What a measurement's members have in common; a reference that differs between them is none."""
     references = records["reference"].dropna().to_numpy(dtype=float)
     agreed = len(references) > 0 and bool(np.allclose(references, references[0], rtol=1e-6))
@@ -115,19 +123,20 @@ def _shared(records: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _hole(protocol: str, member: str, runs: pd.DataFrame, records: pd.DataFrame) -> str:
+def hole(protocol: str, member: str, runs: pd.DataFrame, records: pd.DataFrame) -> str:
+    """Why a member has no value of a protocol."""
     own = runs[runs["member"] == member]
     if own.empty:
         return MISSING_RUN
     if len(records):
         return NO_VALUE
-    causal = own["direction"].iloc[0] == "causal"
+    causal = predicts_next(own["objective"].iloc[0])
     needs_causal = protocol == "heldout_clm"
     needs_both_sides = protocol == "heldout_mlm" or protocol.endswith(PSEUDO_LIKELIHOOD)
     return NOT_DEFINED if (needs_causal and not causal) or (needs_both_sides and causal) else NOT_MEASURED
 
 
-def _comparisons(runs: pd.DataFrame) -> list[tuple[str, str]]:
+def comparisons(runs: pd.DataFrame) -> list[tuple[str, str]]:
     """The native members with each other, then each conversion with the native member of its direction."""
     present = set(runs["member"])
     converted = runs[runs["parent"].notna()].drop_duplicates("member").set_index("member")["direction"]
@@ -140,11 +149,11 @@ def _comparisons(runs: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _compare(evidence: Evidence, runs: pd.DataFrame, left: str, right: str) -> list[dict[str, Any]]:
     measured = evidence.measurements[evidence.measurements["run"].isin(runs.index)]
-    if runs["direction"].nunique() > 1:
+    if runs["objective"].map(predicts_next).nunique() > 1:
         measured = pd.concat([measured, own_scoring(measured, runs)], ignore_index=True)
     measured = measured[measured["metric"].isin(ITEM_VALUES) & measured["value"].notna()]
     rows = []
-    for key, records in _by_measure(measured):
+    for key, records in by_measure(measured):
         found = _paired(evidence.items, records, left, right)
         if found:
             difference, over = found
@@ -174,7 +183,7 @@ def _paired(items: Items, records: pd.DataFrame, left: str, right: str) -> tuple
         return paired_seeds(*values), f"{len(seeds)} seeds"
     if not seeds:
         return None
-    scores = [_item_values(items, side.loc[seeds[0]]) for side in sides]
+    scores = [item_values(items, side.loc[seeds[0]]) for side in sides]
     if scores[0] is None or scores[1] is None:
         return None
     both = pd.concat(scores, axis=1, join="inner").to_numpy()
@@ -184,7 +193,7 @@ def _paired(items: Items, records: pd.DataFrame, left: str, right: str) -> tuple
     return paired_items(both[:, 0], both[:, 1], stream), "items"
 
 
-def _item_values(items: Items, record: Any) -> pd.Series | None:
+def item_values(items: Items, record: Any) -> pd.Series | None:
     """The item values behind one measurement, by item; None when there are none or their mean is another number."""
     own = items.get((record["run"], record["scored_as"], record["task"]))
     if own is None:
@@ -199,7 +208,8 @@ def _absolute_error(item: Any) -> float | None:
     return None if truth is None else abs(item.value - truth)
 
 
-def _words(row: Any) -> str:
+def words(row: Any) -> str:
+    """A comparison's reading: which side is better, or that the data cannot tell."""
     if Interval(row.low, row.high).contains_zero:
         return "not distinguishable"
     if not distinguishable(row):

@@ -17,10 +17,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import style
+from analysis.costs import RULERS
+from analysis.estimates import headline
 from analysis.load import MEASURE, Evidence, rows_of
 
 ROLLING_SHARE = 20  # the smooth line is the centred mean over a twentieth of a run's logged steps
-POINT_HEIGHT, PANEL_HEIGHT, WIDTH, LEGEND_ENTRY = 0.09, 0.78, 8.0, 1.4  # inches
+POINT_HEIGHT, PANEL_HEIGHT, WIDTH = 0.09, 0.78, 8.0  # inches
+LEGEND_HANDLE, LEGEND_LETTER = 0.55, 0.08  # inches of an entry's mark and of a letter
 _AT_LEFT: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 8}
 
 
@@ -56,8 +59,10 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def loss(evidence: Evidence, cells: pd.DataFrame, block: str) -> Picture:
-    """Training loss against tokens, one panel per objective, because losses of two objectives cannot be compared."""
-    rows = evidence.training[(evidence.training["block"] == block) & (evidence.training["tokens"] > 0)]
+    """Training loss against what it cost, one panel per objective, because losses of two objectives cannot be compared."""
+    ruler, cost = evidence.ruler, RULERS[evidence.ruler]
+    rows = evidence.training[(evidence.training["block"] == block) & (evidence.training[ruler] > 0)]
+    rows = rows.assign(member=rows["run"].map(evidence.runs["drawn_as"]))
     objectives = sorted(set(rows["objective"]), key=lambda name: (name not in ("mlm", "clm"), name != "mlm", name))
     others = sorted(set(rows["member"]))
     with matplotlib.rc_context(style.SETTINGS):
@@ -65,8 +70,8 @@ def loss(evidence: Evidence, cells: pd.DataFrame, block: str) -> Picture:
         panels = figure.subplots(1, max(1, len(objectives)), squeeze=False)[0]
         for panel, objective in zip(panels, objectives, strict=False):
             for _, run in rows[rows["objective"] == objective].groupby("run"):
-                _draw_loss(panel, run.sort_values("tokens"), others)
-            panel.set(xscale="log", xlabel="tokens seen since the run or conversion began")
+                _draw_loss(panel, run.sort_values(ruler), ruler, others)
+            panel.set(xscale="log", xlabel=f"{cost} since the run or conversion began")
             panel.set_ylabel(style.objective_axis(objective))
             if objective == "clm":
                 for floor in _entropy(cells, block):
@@ -74,20 +79,20 @@ def loss(evidence: Evidence, cells: pd.DataFrame, block: str) -> Picture:
                     panel.annotate("entropy of the text", (0, floor), (3, 3), **_AT_LEFT)
         present = [member for member in style.members_first(set(others)) if member in others]
         handles = [member_handle(member, others, marked=False) for member in present]
-        figure.legend(handles=handles, loc="outside upper center", ncols=_legend_columns(figure, len(handles)))
+        figure.legend(handles=handles, loc="outside upper center", ncols=legend_columns(figure, present))
     caption = (
-        "Training loss against tokens. Thin: logged steps; thick: rolling mean. Each objective has its own panel and axis: "
-        "their losses are different quantities. A conversion starts from its parent's weights at zero tokens."
+        f"Training loss against {cost}. Thin: logged steps; thick: rolling mean. Each objective has its own panel and axis: "
+        "their losses are different quantities. A conversion starts from its parent's weights at zero."
     )
-    columns = ["run", "member", "seed", "objective", "phase", "step", "tokens", "loss"]
-    return Picture(loss, "loss", "Loss against tokens", caption, figure, rows[columns])
+    columns = ["run", "member", "seed", "objective", "phase", "step", *RULERS, "loss"]
+    return Picture(loss, "loss", f"Loss against {cost}", caption, figure, rows[columns])
 
 
 def comparison(cells: pd.DataFrame, block: str) -> Picture:
     """Every measurement as points with 95% intervals, one panel per protocol and unit; protocols of a family share the scale."""
-    shown = _shown(cells[cells["block"] == block])
+    shown = headline(cells[cells["block"] == block])
     panels = list(shown.groupby(["protocol", shown["metric"].map(style.metric_unit)], sort=False))
-    members = style.members_first(set(shown["member"]))
+    members = [name for name in style.members_first(set(shown["member"])) if name in set(shown["member"])]
     counts = [group.groupby(MEASURE, sort=False).ngroups for _, group in panels]
     with matplotlib.rc_context(style.SETTINGS):
         figure = new_figure(WIDTH, 0.5 + POINT_HEIGHT * len(members) * sum(counts) + PANEL_HEIGHT * max(1, len(counts)))
@@ -103,9 +108,7 @@ def comparison(cells: pd.DataFrame, block: str) -> Picture:
         reference = Line2D([], [], color="0.25", marker="|", markersize=11, markeredgewidth=1.8, linestyle="")
         handles: list[Artist] = [member_handle(member, members) for member in members]
         labels = [*members, "reference"]
-        figure.legend(
-            [*handles, reference], labels, loc="outside upper center", ncols=_legend_columns(figure, len(labels))
-        )
+        figure.legend([*handles, reference], labels, loc="outside upper center", ncols=legend_columns(figure, labels))
     bases = sorted(set(shown["over"].dropna()) - {"none"})
     caption = (
         f"Every measurement with its 95% interval over {' or '.join(bases) or 'items'}. A tick marks the reference: the "
@@ -124,8 +127,10 @@ def member_handle(member: str, others: list[str], marked: bool = True) -> Line2D
     )
 
 
-def _legend_columns(figure: Figure, entries: int) -> int:
-    return max(1, min(entries, int(figure.get_figwidth() / LEGEND_ENTRY)))
+def legend_columns(figure: Figure, names: list[str]) -> int:
+    """How many entries of a legend fit side by side."""
+    entry = LEGEND_HANDLE + LEGEND_LETTER * max(map(len, names), default=0)
+    return max(1, min(len(names), int(figure.get_figwidth() / entry)))
 
 
 def _entropy(cells: pd.DataFrame, block: str) -> list[float]:
@@ -134,11 +139,11 @@ def _entropy(cells: pd.DataFrame, block: str) -> list[float]:
     return [float(value) * math.log(2) for value in bits.unique()]
 
 
-def _draw_loss(panel: Axes, run: pd.DataFrame, others: list[str]) -> None:
+def _draw_loss(panel: Axes, run: pd.DataFrame, ruler: str, others: list[str]) -> None:
     look = style.look(run["member"].iloc[0], others)
     smooth = smoothed(run["loss"].to_numpy(dtype=float))
-    panel.plot(run["tokens"], run["loss"], color=look.colour, alpha=0.25, linewidth=0.7)
-    panel.plot(run["tokens"], smooth, color=look.colour, linestyle=look.line, linewidth=1.8)
+    panel.plot(run[ruler], run["loss"], color=look.colour, alpha=0.25, linewidth=0.7)
+    panel.plot(run[ruler], smooth, color=look.colour, linestyle=look.line, linewidth=1.8)
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
@@ -147,13 +152,6 @@ def smoothed(values: np.ndarray) -> np.ndarray:
     half = np.minimum(np.minimum(index, index[::-1]), len(values) // ROLLING_SHARE // 2)
     sums = np.concatenate([[0.0], np.cumsum(values)])
     return (sums[index + half + 1] - sums[index - half]) / (2 * half + 1)
-
-
-def _shown(cells: pd.DataFrame) -> pd.DataFrame:
-    """The points of the chart: no pronoun shares (they have their own figure), no nats where bits say the same."""
-    bits = set(cells[cells["metric"] == "bits_per_token"]["protocol"])
-    redundant = cells["protocol"].isin(bits) & (cells["metric"] == "loss")
-    return cells[~redundant & ~cells["metric"].isin(style.UNORDERED) & cells["value"].notna()]
 
 
 def _draw_points(axis: Axes, group: pd.DataFrame, members: list[str]) -> None:

@@ -3,18 +3,21 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from analysis.costs import RULERS, checkpoints, seconds_at, trained_on
 from ettin_core.records.folders import RunFolder, run_folders
 from ettin_core.records.schema import Item, Measurement, TrainingRecord
 
 LEFT_TO_RIGHT, PSEUDO_LIKELIHOOD, OWN_SCORING = "left_to_right", "pseudo_likelihood", "own_scoring"
 MEASURE = ["protocol", "task", "metric"]
 ALL = "all"  # the task that is every item of its protocol
+DISTINCT = 8  # colours that a reader can tell apart
+PAIR = "pair"  # the analysis of a study that names no other
 
 Items = dict[tuple[str, str, str], pd.DataFrame]  # by run, protocol and task; indexed by item
 
@@ -26,7 +29,12 @@ class Evidence:
     `runs` has a row per complete run, indexed by its name; `measurements` and `training` are the records with the run's
     member, seed and block (size and corpus: only members of one block are compared); `items` has the item scores by run,
     protocol and task. `missing` names the runs that the study lists and the folder lacks. `fingerprint` is the sha256
-    over every file that was read.
+    over every file that was read. `training` and `trajectory` (the measurements of every checkpoint) have a column for
+    each ruler.
+
+    A study may state its `claim`, its `cells` (by name: the run, the parent's run and the axes) and the `analysis` that
+    answers it. For any kind but "pair" a run's member is its cell's label (in `labels`), and all runs are one block. A
+    curve of a run is `drawn_as` that label, or where there are many as the member it was trained as.
     """
 
     name: str
@@ -37,6 +45,12 @@ class Evidence:
     certificates: list[dict[str, Any]]
     missing: list[str]
     fingerprint: str
+    trajectory: pd.DataFrame
+    claim: str = ""
+    cells: dict[str, dict[str, Any]] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    analysis: dict[str, Any] = field(default_factory=lambda: {"kind": PAIR})
+    ruler: str = "tokens"
 
     @property
     def blocks(self) -> list[str]:
@@ -44,33 +58,65 @@ class Evidence:
         return sorted(self.runs["block"].unique())
 
 
-def load(runs: Path, study: Path | None = None) -> Evidence:
+def load(runs: Path, study: Path | None = None, ruler: str = "tokens") -> Evidence:
     """Read the runs of a study, or every complete run of the folder.
 
-    Raises ValueError when there is no complete run, when two runs claim one cell, or when protocol versions are mixed.
+    `ruler` is what the axes of cost show. Raises ValueError for an unknown one, when there is no complete run, when two
+    runs claim one cell, or when protocol versions are mixed.
     """
+    if ruler not in RULERS:
+        raise ValueError(f"ruler={ruler!r} is not a ruler; use one of {', '.join(RULERS)}.")
     plan = json.loads(study.read_text()) if study else {}
     folders = {folder.name: folder for folder in run_folders(runs)}
-    wanted = plan.get("runs", list(folders))
+    cells = {cell["name"]: cell for cell in plan.get("cells", [])}
+    analysis = {"kind": PAIR, **(plan.get("analysis") or {})}
+    labels = {} if analysis["kind"] == PAIR else cell_labels(cells, analysis.get("block", "seed"))
+    wanted = list(dict.fromkeys([*plan.get("runs", folders), *(cell["run"] for cell in cells.values())]))
     complete = [folders[name] for name in wanted if name in folders and folders[name].complete]
     if not complete:
         raise ValueError(f"runs={str(runs)!r} holds no complete run to report; train and evaluate something first.")
-    summaries = _summaries(complete)
+    summaries = _by_cells(_summaries(complete), cells, labels)
+    if not labels:
+        _refuse_twins(summaries)
     measurements = _with_run(
         _frame(Measurement, [row for folder in complete for row in folder.measurements()]), summaries
     )
-    _refuse_mixed_versions(measurements)
+    training = _training(complete, summaries)
+    trajectory = _trajectory(complete, training, summaries, measurements)
+    _refuse_mixed_versions(trajectory)
     certificates = plan["certificates"] if study else _certificates(complete)
     return Evidence(
         name=plan.get("name", runs.resolve().name),
         runs=summaries,
         measurements=_unique(measurements, ["run", *MEASURE]).assign(scored_as=lambda frame: frame["protocol"]),
         items=_items(complete, sorted(measurements["protocol"].unique())),
-        training=_training(complete, summaries),
+        training=training,
         certificates=certificates,
         missing=[name for name in wanted if study and (name not in folders or not folders[name].complete)],
         fingerprint=_fingerprint(complete, study),
+        trajectory=trajectory,
+        claim=plan.get("claim") or "",
+        cells=cells,
+        labels=labels,
+        analysis=analysis,
+        ruler=ruler,
     )
+
+
+def cell_labels(cells: dict[str, dict[str, Any]], block: str) -> dict[str, str]:
+    """A label for each cell: its values on the axes that vary, but for the block's; repetitions share a label."""
+    axes = list(dict.fromkeys(axis for cell in cells.values() for axis in cell["axes"] if axis != block))
+    varying = [axis for axis in axes if len({str(cell["axes"].get(axis)) for cell in cells.values()}) > 1] or axes[:1]
+    return {
+        name: ", ".join(level_name(axis, cell["axes"][axis]) for axis in varying if cell["axes"].get(axis) is not None)
+        or name
+        for name, cell in cells.items()
+    }
+
+
+def level_name(axis: str, level: Any) -> str:
+    """How a level of an axis is called: a word speaks for itself, a number needs its axis."""
+    return level.replace("_", " ") if isinstance(level, str) else f"{axis.replace('_', ' ')} {level}"
 
 
 def rows_of(frame: pd.DataFrame) -> Iterator[Any]:
@@ -81,17 +127,22 @@ def rows_of(frame: pd.DataFrame) -> Iterator[Any]:
 def own_scoring(measurements: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """The measurements that suit each member, under one protocol name per family; `scored_as` keeps the real one.
 
-    A causal member is scored left to right, any other by pseudo-likelihood. Only this lets an encoder and a decoder
-    meet on the same items, each at its best.
+    A member that predicts the next token is scored left to right, any other by pseudo-likelihood. Only this lets an
+    encoder and a decoder meet on the same items, each at its best.
     """
     split = [protocol.partition(".") for protocol in measurements["protocol"]]
-    directions = runs["direction"].reindex(measurements["run"])
+    objectives = runs["objective"].reindex(measurements["run"])
     suits = [
-        scoring == (LEFT_TO_RIGHT if direction == "causal" else PSEUDO_LIKELIHOOD)
-        for (_, _, scoring), direction in zip(split, directions, strict=True)
+        scoring == (LEFT_TO_RIGHT if predicts_next(objective) else PSEUDO_LIKELIHOOD)
+        for (_, _, scoring), objective in zip(split, objectives, strict=True)
     ]
     names = [f"{family}.{OWN_SCORING}" for family, _, _ in split]
     return measurements.assign(protocol=names)[suits]
+
+
+def predicts_next(objective: str) -> bool:
+    """Whether a model of the objective predicts the next token; any other fills masks, whatever its direction."""
+    return objective == "clm"
 
 
 def _frame(kind: type, records: list[Any]) -> pd.DataFrame:
@@ -101,13 +152,31 @@ def _frame(kind: type, records: list[Any]) -> pd.DataFrame:
 def _summaries(folders: list[RunFolder]) -> pd.DataFrame:
     frame = pd.DataFrame([{**folder.summary(), "run": folder.name} for folder in folders]).set_index("run")
     frame["block"] = frame["size"] + " on " + frame["corpus"]
-    for (block, member, seed), group in frame.groupby(["block", "member", "seed"]):
+    return frame
+
+
+def _by_cells(summaries: pd.DataFrame, cells: dict[str, dict[str, Any]], labels: dict[str, str]) -> pd.DataFrame:
+    """The runs with the seed of their cell (a conversion's is its parent's), and its label where cells are compared."""
+    frame = summaries.assign(drawn_as=summaries["member"])
+    for name, cell in reversed(cells.items()):  # a run of several cells is called by the first
+        if cell["run"] in frame.index:
+            frame.loc[cell["run"], "seed"] = cell["axes"].get("seed", frame.loc[cell["run"], "seed"])
+            if labels:
+                frame.loc[cell["run"], "member"] = labels[name]
+    if len(set(labels.values())) <= DISTINCT:  # more curves than this cannot be told apart: then by the members' names
+        frame["drawn_as"] = frame["member"]
+    if labels:
+        frame["block"] = ", ".join(sorted(set(frame["block"])))
+    return frame
+
+
+def _refuse_twins(summaries: pd.DataFrame) -> None:
+    for (block, member, seed), group in summaries.groupby(["block", "member", "seed"]):
         if len(group) > 1:
             raise ValueError(
                 f"runs={list(group.index)!r} are all {member} with seed {seed} of {block}, and averaging them would hide "
                 "their difference; give record=<study.json> to choose one."
             )
-    return frame
 
 
 def _items(folders: list[RunFolder], protocols: list[str]) -> Items:
@@ -130,9 +199,29 @@ def _with_run(frame: pd.DataFrame, summaries: pd.DataFrame) -> pd.DataFrame:
 
 
 def _training(folders: list[RunFolder], summaries: pd.DataFrame) -> pd.DataFrame:
-    frames = [_frame(TrainingRecord, folder.training()).assign(run=folder.name) for folder in folders]
+    frames = [
+        _frame(TrainingRecord, folder.training()).assign(
+            run=folder.name,
+            trained_on=trained_on(folder),
+            seconds=lambda rows, folder=folder: seconds_at(folder, rows["step"]),
+        )
+        for folder in folders
+    ]
     frame = _with_run(pd.concat(frames, ignore_index=True), summaries)
     return frame.join(summaries["objective"], on="run")
+
+
+def _trajectory(
+    folders: list[RunFolder], training: pd.DataFrame, summaries: pd.DataFrame, measurements: pd.DataFrame
+) -> pd.DataFrame:
+    """Every measured checkpoint's measurements, and what the run had cost by each ruler when it was saved."""
+    earlier = [
+        _with_run(_frame(Measurement, records), summaries).assign(**cost)
+        for folder in folders
+        for cost, records in checkpoints(folder, training[training["run"] == folder.name])
+    ]
+    last = measurements.join(summaries[list(RULERS)], on="run")
+    return pd.concat([last, *earlier], ignore_index=True) if earlier else last
 
 
 def _refuse_mixed_versions(measurements: pd.DataFrame) -> None:
@@ -174,8 +263,9 @@ def _certificates(folders: list[RunFolder]) -> list[dict[str, Any]]:
 def _fingerprint(folders: list[RunFolder], study: Path | None) -> str:
     digest = hashlib.sha256()
     for folder in folders:
-        evaluations = sorted(folder.path.glob("evaluations/[!.]*/*.jsonl"))
-        for file in [folder.path / "COMPLETE", folder.metrics_file, folder.certificate_file, *evaluations]:
+        evaluations = sorted(folder.path.glob("evaluations/[!.]*/**/*.jsonl"))
+        own = [folder.path / "COMPLETE", folder.config_file, folder.metrics_file, folder.timing_file]
+        for file in [*own, folder.certificate_file, *evaluations]:
             if file.exists():
                 digest.update(
                     f"{folder.name}/{file.relative_to(folder.path).as_posix()}\0".encode() + file.read_bytes()

@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from analysis.load import Evidence, rows_of
+from analysis.load import PAIR, Evidence, rows_of
 from analysis.render import escape
 from analysis.tables import number, power, signed
 
@@ -15,15 +15,27 @@ def entropy_ratios(cells: pd.DataFrame) -> pd.DataFrame:
     return known.assign(ratio=known["value"] / known["reference"])
 
 
-def macros(evidence: Evidence, cells: pd.DataFrame, differences: pd.DataFrame) -> str:
-    r"""`\result{key}` for every number; an unknown key prints a dash, so that a hole stays a hole.
+def macros(evidence: Evidence, found: dict[str, str]) -> str:
+    r"""`\result{key}` for what every study has and for what its analysis found; an unknown key prints a dash."""
+    values = {"study": evidence.name, "runs": str(len(evidence.runs)), "claim": evidence.claim, **found}
+    values |= _rulers(evidence, len(evidence.blocks) > 1)
+    lines = [
+        f"\\expandafter\\def\\csname result@{_plain(key)}\\endcsname{{{escape(text)}}}" for key, text in values.items()
+    ]
+    lookup = "\\newcommand{\\result}[1]{\\ifcsname result@#1\\endcsname\\csname result@#1\\endcsname\\else---\\fi}"
+    kind = "\\newif\\ifpair\\pair" + ("true" if evidence.analysis["kind"] == PAIR else "false")  # which prose applies
+    return "\n".join([kind, lookup, *lines]) + "\n"
+
+
+def of_pair(evidence: Evidence, cells: pd.DataFrame, differences: pd.DataFrame) -> dict[str, str]:
+    """The numbers of a pair study.
 
     Keys: facts.left_to_right/once/accuracy/encoder, its /low, /high; facts.left_to_right/once/accuracy/encoder-decoder for a
     paired difference; encoder/tokens and the other rulers; decoder/entropy ratio. With several sizes or corpora, or several
     seeds, a key starts with the block or ends with the seed.
     """
     several = len(evidence.blocks) > 1
-    values: dict[str, str] = {"study": escape(evidence.name), "runs": str(len(evidence.runs))}
+    values: dict[str, str] = {}
     for cell in rows_of(cells[cells["value"].notna()]):
         key = f"{_prefix(cell.block, several)}{cell.protocol}/{cell.task}/{cell.metric}/{cell.member}"
         values[key] = number(cell.value)
@@ -31,13 +43,10 @@ def macros(evidence: Evidence, cells: pd.DataFrame, differences: pd.DataFrame) -
             values |= {f"{key}/low": number(cell.low), f"{key}/high": number(cell.high)}
     for row in rows_of(differences):
         key = f"{_prefix(row.block, several)}{row.protocol}/{row.task}/{row.metric}/{row.left}-{row.right}"
-        values |= {key: escape(signed(row.value)), f"{key}/words": escape(str(row.words))}
+        values |= {key: signed(row.value), f"{key}/words": str(row.words)}
     for row in rows_of(entropy_ratios(cells)):
         values[f"{_prefix(row.block, several)}{row.member}/entropy ratio"] = number(row.ratio)
-    values |= _rulers(evidence, several)
-    lines = [f"\\expandafter\\def\\csname result@{_plain(key)}\\endcsname{{{text}}}" for key, text in values.items()]
-    lookup = "\\newcommand{\\result}[1]{\\ifcsname result@#1\\endcsname\\csname result@#1\\endcsname\\else---\\fi}"
-    return "\n".join([lookup, *lines]) + "\n"
+    return values
 
 
 def _rulers(evidence: Evidence, several: bool) -> dict[str, str]:
@@ -46,7 +55,7 @@ def _rulers(evidence: Evidence, several: bool) -> dict[str, str]:
     for run in rows_of(evidence.runs.assign(seeds=seeds)):
         key = f"{_prefix(run.block, several)}{run.member}" + (f"/seed {run.seed}" if run.seeds > 1 else "")
         values |= {f"{key}/tokens": f"{run.tokens:,}", f"{key}/loss tokens": f"{run.loss_tokens:,}"}
-        values |= {f"{key}/parameters": f"{run.parameters:,}", f"{key}/flops": escape(power(run.flops))}
+        values |= {f"{key}/parameters": f"{run.parameters:,}", f"{key}/flops": power(run.flops)}
     return values
 
 

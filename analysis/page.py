@@ -61,6 +61,7 @@ Numbers: <a href="{{ picture.name }}.data.csv">{{ picture.name }}.data.csv</a></
 """
 
 _TEMPLATE = """{% extends "base" %}{% import "parts" as parts %}{% block body %}
+{% if claim %}<p><strong>{{ claim }}</strong></p>{% endif %}
 <p>{{ run_count }} complete runs in {{ blocks|length }} group{{ "s" if blocks|length > 1 }}: {{ blocks|join("; ") }}.
 Everything here is generated from recorded evidence (sha256 <code>{{ fingerprint[:16] }}</code>).</p>
 
@@ -117,6 +118,7 @@ def page(
     return rendered(
         _TEMPLATE,
         name=evidence.name,
+        claim=evidence.claim,
         run_count=len(evidence.runs),
         blocks=evidence.blocks,
         fingerprint=evidence.fingerprint,

@@ -66,6 +66,14 @@ def latex_figures(pictures: list[Picture]) -> str:
     )
 
 
+def latex_tables(tables: list[Table]) -> str:
+    """A titled paragraph per table, so that the paper shows exactly the tables that exist."""
+    return "\n".join(
+        f"\\subsection*{{{escape(table.title)}}}\\label{{tab:{table.name}}}\n\\input{{generated/{table.name}}}\n"
+        for table in tables
+    )
+
+
 def markdown(table: Table) -> str:
     """A GitHub table: section titles in bold rows, notes as paragraphs."""
     blanks = [""] * (len(table.header) - 1)
@@ -91,7 +99,7 @@ def text(table: Table) -> str:
     return "\n".join([with_spaces_kept, *table.notes])
 
 
-def comparison_csv(cells: pd.DataFrame) -> str:
+def comparison_data(cells: pd.DataFrame) -> pd.DataFrame:
     """A row per measurement; per member its value, interval and items; an empty field is a hole, named in `holes`."""
     shared = ["block", *MEASURE, "version", "higher_is_better", "reference"]
     rows = []
@@ -105,7 +113,7 @@ def comparison_csv(cells: pd.DataFrame) -> str:
             f"{member}: {hole}" for member, hole in zip(holes["member"], holes["hole"], strict=True)
         )
         rows.append(row)
-    return csv(pd.DataFrame(rows))
+    return pd.DataFrame(rows)
 
 
 def csv(frame: pd.DataFrame) -> str:

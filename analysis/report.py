@@ -1,82 +1,75 @@
 """Rebuild every table and figure from recorded runs: `python -m analysis.report runs=<folder> out=<folder>`."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
 import pandas as pd
 from omegaconf import DictConfig
 
-from analysis import estimates, figures, numbers, page, pronoun_figures, render, tables
+from analysis import figures, numbers, page, render, studies, tables
 from analysis.artifacts import Shelf
-from analysis.expectations import judge
 from analysis.figures import Picture
 from analysis.load import Evidence, load
-from analysis.tables import Table
+from analysis.studies.design import Exhibit
 
 
-def build(runs: Path, out: Path, study: Path | None = None) -> list[Path]:
-    """Write the report of a study (or of all complete runs of a folder) into `out`; returns the files."""
-    evidence = load(runs, study)
-    cells = estimates.cells(evidence)
-    differences = estimates.differences(evidence)
-    expectations = tables.expectations_table(judge(differences))
-    comparison = tables.comparison_table(cells)
-    subtasks = tables.subtasks_table(cells)
-    paired = tables.differences_table(differences)
-    rulers = tables.rulers_table(evidence)
-    pictures = _pictures(evidence, cells)
+def build(runs: Path, out: Path, study: Path | None = None, ruler: str = "tokens") -> list[Path]:
+    """Write the report of a study (or of all complete runs of a folder) into `out`; returns the files.
+
+    `ruler` is what the axes of cost show. Raises ValueError for what cannot be reported.
+    """
+    evidence = load(runs, study, ruler)
+    findings = studies.analyse(evidence)
+    costs = Exhibit(tables.rulers_table(evidence), tables.rulers_table, evidence.runs.reset_index())
+    exhibits = [_with_verdicts(exhibit, evidence) for exhibit in findings.exhibits] + [costs]
+    drawn = [*_losses(evidence, findings.cells), *findings.pictures]
+    pictures = [replace(picture, caption=_caption(picture, evidence)) for picture in drawn]
     images = {picture.name: picture.encoded("png") for picture in pictures}
 
     shelf = Shelf(out, evidence.fingerprint)
-    shelf.put("comparison.csv", render.comparison_csv(cells), estimates.cells)
-    shelf.put("differences.csv", render.csv(differences), estimates.differences)
-    shelf.put("rulers.csv", render.csv(evidence.runs.reset_index()), load)
-    for table, maker in (
-        (comparison, tables.comparison_table),
-        (subtasks, tables.subtasks_table),
-        (paired, tables.differences_table),
-        (rulers, tables.rulers_table),
-        (expectations, tables.expectations_table),
-    ):
-        shelf.put(f"{table.name}.md", render.markdown(table), maker)
-        shelf.put(f"{table.name}.tex", render.latex(table), maker)
+    for exhibit in exhibits:
+        shelf.put(f"{exhibit.table.name}.md", render.markdown(exhibit.table), exhibit.maker)
+        shelf.put(f"{exhibit.table.name}.tex", render.latex(exhibit.table), exhibit.maker)
+        if exhibit.data is not None:
+            shelf.put(f"{exhibit.table.name}.csv", render.csv(exhibit.data), exhibit.maker)
     for picture in pictures:
         shelf.put(f"{picture.name}.data.csv", render.csv(picture.data), picture.maker)
         shelf.put(f"{picture.name}.png", images[picture.name], picture.maker)
         shelf.put(f"{picture.name}.pdf", picture.encoded("pdf"), picture.maker)
     shelf.put("figures.tex", render.latex_figures(pictures), render.latex_figures)
-    shelf.put("numbers.tex", numbers.macros(evidence, cells, differences), numbers.macros)
-    shelf.put(
-        "index.html",
-        page.page(evidence, cells, [expectations, comparison, paired, rulers, subtasks], pictures, images),
-        page.page,
-    )
-    _announce(evidence, comparison, expectations, out, pictures)
+    shelf.put("tables.tex", render.latex_tables([exhibit.table for exhibit in exhibits]), render.latex_tables)
+    shelf.put("numbers.tex", numbers.macros(evidence, findings.numbers), numbers.macros)
+    shown = [exhibit.table for exhibit in exhibits]
+    shelf.put("index.html", page.page(evidence, findings.cells, shown, pictures, images), page.page)
+    _announce(evidence, exhibits, out, pictures)
     return shelf.close()
 
 
-def _pictures(evidence: Evidence, cells: pd.DataFrame) -> list[Picture]:
-    """Every figure of every block; one without evidence is left out."""
-    pictures = []
-    for block in evidence.blocks:
-        suffix = "" if len(evidence.blocks) == 1 else f" ({block})"
-        drawn = [
-            figures.loss(evidence, cells, block),
-            figures.comparison(cells[~tables.is_subtask(cells)], block),
-            pronoun_figures.pronouns(cells, block),
-            pronoun_figures.occupations(evidence, block),
-        ]
-        pictures += [picture.of_block(suffix) for picture in drawn if picture is not None]
-    return pictures
+def _with_verdicts(exhibit: Exhibit, evidence: Evidence) -> Exhibit:
+    """A table with the certificates' verdicts below it, so that no comparison is read without them."""
+    notes = [*exhibit.table.notes, *tables.verdicts(evidence.certificates)]
+    return replace(exhibit, table=replace(exhibit.table, notes=notes))
 
 
-def _announce(evidence: Evidence, comparison: Table, expectations: Table, out: Path, pictures: list[Picture]) -> None:
+def _caption(picture: Picture, evidence: Evidence) -> str:
+    return " ".join([picture.caption, *(line.rstrip(".") + "." for line in tables.verdicts(evidence.certificates))])
+
+
+def _losses(evidence: Evidence, cells: pd.DataFrame) -> list[Picture]:
+    return [
+        figures.loss(evidence, cells, block).of_block("" if len(evidence.blocks) == 1 else f" ({block})")
+        for block in evidence.blocks
+    ]
+
+
+def _announce(evidence: Evidence, exhibits: list[Exhibit], out: Path, pictures: list[Picture]) -> None:
     for certificate in evidence.certificates:
         print(tables.verdict(certificate))
     for name in evidence.missing:
         print(f"missing run: {name}")
-    print(f"\n{render.text(comparison)}\n\n{render.text(expectations)}\n")
+    print("\n" + "\n\n".join(render.text(exhibit.table) for exhibit in exhibits[:2]) + "\n")
     print(f"page     {out / 'index.html'}")
     for picture in pictures:
         print(f"figure   {out / f'{picture.name}.png'}")
@@ -86,7 +79,7 @@ def _announce(evidence: Evidence, comparison: Table, expectations: Table, out: P
 def main(config: DictConfig) -> None:
     """The command line."""
     try:
-        build(Path(config.runs), Path(config.out), Path(config.record) if config.record else None)
+        build(Path(config.runs), Path(config.out), Path(config.record) if config.record else None, config.ruler)
     except ValueError as error:
         sys.exit(str(error))
 

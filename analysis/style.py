@@ -38,7 +38,24 @@ _LOOKS = {
     "enc-from-dec": Look("#56B4E9", (0, (4, 2)), "o", False),
     "dec-from-enc": Look("#E69F00", (0, (4, 2)), "s", False),
 }
-_SPARE_LOOKS = (Look("#009E73", "-", "^", True), Look("#CC79A7", "-", "D", True), Look("#000000", ":", "v", True))
+_SPARE_LOOKS = (
+    Look("#009E73", "-", "^", True),
+    Look("#CC79A7", "-", "D", True),
+    Look("#000000", ":", "v", True),
+    Look("#0072B2", "-", "o", False),
+    Look("#D55E00", "-", "s", False),
+    Look("#56B4E9", "-", "P", True),
+    Look("#E69F00", "-", "X", True),
+    Look("#999999", "--", "o", True),
+)
+_SERIES = tuple(
+    Look(colour, "-", marker, True)
+    for colour, marker in zip(
+        ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#999999"),
+        "os^DvPX*",
+        strict=True,
+    )
+)
 
 GENDERS = {"male": "#117733", "neutral": "#DDDDDD", "female": "#882255"}
 
@@ -123,6 +140,11 @@ def look(member: str, others: list[str]) -> Look:
     if member in _LOOKS:
         return _LOOKS[member]
     return _SPARE_LOOKS[[name for name in others if name not in _LOOKS].index(member) % len(_SPARE_LOOKS)]
+
+
+def series(number: int) -> Look:
+    """How the lines of a figure are drawn that stand for levels of a factor, by their number."""
+    return _SERIES[number % len(_SERIES)]
 
 
 def protocol_name(protocol: str) -> str:

@@ -1,6 +1,7 @@
 """Numbers to readable tables: the comparison, the paired differences, the rulers and the expectations."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -46,12 +47,14 @@ class Footnotes:
 
 def comparison_table(cells: pd.DataFrame) -> Table:
     """Rows are measurements, columns are members; sub-tasks have a table of their own."""
-    return _members_table("comparison", "The members side by side", cells[~is_subtask(cells)])
+    members = style.members_first(set(cells["member"]))
+    return members_table("comparison", "The members side by side", cells[~is_subtask(cells)], members)
 
 
 def subtasks_table(cells: pd.DataFrame) -> Table:
     """The parts of tasks: phenomena of minimal pairs, relations of facts."""
-    return _members_table("subtasks", "Parts of the tasks", cells[is_subtask(cells)])
+    members = style.members_first(set(cells[is_subtask(cells)]["member"]))
+    return members_table("subtasks", "Parts of the tasks", cells[is_subtask(cells)], members)
 
 
 def is_subtask(cells: pd.DataFrame) -> pd.Series:
@@ -59,18 +62,18 @@ def is_subtask(cells: pd.DataFrame) -> pd.Series:
     return cells["task"].str.contains("/", regex=False)
 
 
-def _members_table(name: str, title: str, cells: pd.DataFrame) -> Table:
-    members = style.members_first(set(cells["member"]))
+def members_table(name: str, title: str, cells: pd.DataFrame, members: list[str]) -> Table:
+    """Rows are measurements, columns are members."""
     footnotes = Footnotes()
 
     def row(group: pd.DataFrame) -> list[str]:
         by_member = group.set_index("member")
         shown = [
-            _cell(by_member.loc[member], footnotes) if member in by_member.index else footnotes.hole("missing run")
+            estimated(by_member.loc[member], footnotes) if member in by_member.index else footnotes.hole("missing run")
             for member in members
         ]
         first = group.iloc[0]
-        return [_measure(first), *shown, _or_blank(first["reference"], number), _counts(group["n"])]
+        return [measure(first), *shown, _or_blank(first["reference"], number), _counts(group["n"])]
 
     groups = cells.groupby(["block", *MEASURE], sort=False)
     rows = [(_section(group.iloc[0], cells), row(group)) for _, group in groups]
@@ -80,7 +83,7 @@ def _members_table(name: str, title: str, cells: pd.DataFrame) -> Table:
     legend = "↑ higher is better, ↓ lower is better. Reference: the known truth, chance or baseline."
     notes = [*footnotes.notes(), f"{basis}{caveat}. {legend}"]
     header = ["Measurement", *members, "Reference", "n"]
-    return Table(name, title, header, _grouped(rows), notes)
+    return Table(name, title, header, grouped(rows), notes)
 
 
 def differences_table(differences: pd.DataFrame) -> Table:
@@ -89,7 +92,7 @@ def differences_table(differences: pd.DataFrame) -> Table:
     for row in rows_of(differences):
         single = differences["block"].nunique() == 1
         section = f"{row.left} − {row.right}" + ("" if single else f" ({row.block})")
-        name = f"{style.protocol_name(str(row.protocol))}: {_measure(row._asdict())}"
+        name = f"{style.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
         bounds = f"{signed(row.value)} [{signed(row.low)}, {signed(row.high)}]"
         rows.append((section, [name, bounds, probability(row.p_corrected), f"{row.n:,}", str(row.words)]))
     bases = sorted(set(differences["over"]))
@@ -99,7 +102,7 @@ def differences_table(differences: pd.DataFrame) -> Table:
         f"randomisation test (or t-test over seeds), Holm-corrected over all {len(differences)} rows."
     )
     header = ["Measurement", "Difference", "p (Holm)", "n", "In words"]
-    return Table("differences", "Paired differences", header, _grouped(rows), [method])
+    return Table("differences", "Paired differences", header, grouped(rows), [method])
 
 
 def rulers_table(evidence: Evidence) -> Table:
@@ -115,14 +118,14 @@ def rulers_table(evidence: Evidence) -> Table:
     header = ["Run", "Member", "Seed", "Tokens", "Loss-bearing tokens", "FLOPs", "Seconds", "Parameters", "Parent"]
     missing = [f"Missing run: {name}" for name in evidence.missing]
     notes = [*map(verdict, evidence.certificates), "A conversion's numbers exclude its parent's.", *missing]
-    return Table("rulers", "What each run cost", header, _grouped(rows), notes)
+    return Table("rulers", "What each run cost", header, grouped(rows), notes)
 
 
 def expectations_table(findings: list[Finding]) -> Table:
     """What one would expect of the four kinds, and whether the differences bear it out."""
     rows = [("", [finding.statement, finding.verdict, finding.evidence]) for finding in findings]
     notes = ["A task counts only where its difference is distinguishable after correction."]
-    return Table("expectations", "Expectations", ["Expectation", "The data", "Tasks"], _grouped(rows), notes)
+    return Table("expectations", "Expectations", ["Expectation", "The data", "Tasks"], grouped(rows), notes)
 
 
 def verdict(certificate: dict[str, Any]) -> str:
@@ -138,6 +141,19 @@ def verdict(certificate: dict[str, Any]) -> str:
             fields.append(f"{name} ({item['left']} / {item['right']}; NOT EQUAL)")
     named = f": {', '.join(dict.fromkeys(fields))}" if fields else ""
     return f"{certificate['pair']}: {certificate['verdict']}{named} [{certificate['left']} | {certificate['right']}]"
+
+
+def verdicts(certificates: list[dict[str, Any]]) -> list[str]:
+    """The verdicts in a line each, comparisons of the same verdict together; one that broke its contract stands alone."""
+    if not certificates:
+        return ["No certificate: nothing proves that these runs differ only where they should."]
+    lines = [verdict(certificate) for certificate in certificates]
+    kept = [
+        line if certificate["verdict"] == "not matched" else line.rpartition(" [")[0]
+        for certificate, line in zip(certificates, lines, strict=True)
+    ]
+    counts = Counter(kept)
+    return [line + (f" ({count} comparisons)" if count > 1 else "") for line, count in counts.items()]
 
 
 def number(value: float) -> str:
@@ -161,7 +177,8 @@ def power(value: float) -> str:
     return f"{mantissa}×10{str(int(exponent)).translate(SUPERSCRIPTS)}"
 
 
-def _cell(cell: pd.Series, footnotes: Footnotes) -> str:
+def estimated(cell: pd.Series, footnotes: Footnotes) -> str:
+    """A value with its interval, or the mark of a hole."""
     if isinstance(cell["hole"], str):
         return footnotes.hole(cell["hole"])
     if math.isnan(cell["low"]):
@@ -169,7 +186,8 @@ def _cell(cell: pd.Series, footnotes: Footnotes) -> str:
     return f"{number(cell['value'])} [{number(cell['low'])}, {number(cell['high'])}]"
 
 
-def _measure(row: Any) -> str:
+def measure(row: Any) -> str:
+    """A measurement as a row's name: task, metric and which way is better."""
     return f"{row['task']}, {style.metric_name(row['metric'])}{style.arrow(row['metric'], row['higher_is_better'])}"
 
 
@@ -178,7 +196,8 @@ def _section(row: pd.Series, cells: pd.DataFrame) -> str:
     return name if cells["block"].nunique() == 1 else f"{row['block']}: {name}"
 
 
-def _grouped(rows: list[tuple[str, list[str]]]) -> list[tuple[str, list[list[str]]]]:
+def grouped(rows: list[tuple[str, list[str]]]) -> list[tuple[str, list[list[str]]]]:
+    """Rows gathered into sections by their titles, in order."""
     return [(title, [row for _, row in group]) for title, group in groupby(rows, key=lambda pair: pair[0])]
 
 

@@ -5,9 +5,10 @@ uncertainty is over seeds, which is the larger and more honest of the two.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 LEVEL = 0.95
 RESAMPLES = 10_000
@@ -94,3 +95,92 @@ def holm(p_values: list[float]) -> list[float]:
     corrected = np.empty(len(p_values))
     corrected[order] = np.minimum(1.0, np.maximum.accumulate(scaled))
     return [float(value) for value in corrected]
+
+
+def blocked_contrasts(values: np.ndarray, weights: np.ndarray) -> list[Difference]:
+    """Contrasts of cell means in a complete design, (cells, blocks) with weights (contrasts, cells) that sum to zero.
+
+    Exactly what least squares gives for effect-coded cells with blocks as fixed effects: the error term is what is left
+    of the variance between runs, with (cells - 1)(blocks - 1) degrees of freedom. One block leaves none, and no interval.
+    """
+    cells, blocks = values.shape
+    residual = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0, keepdims=True) + values.mean()
+    freedom = (cells - 1) * (blocks - 1)
+    estimates = weights @ values.mean(axis=1)
+    if freedom == 0:
+        unknown = Interval(float("nan"), float("nan"))
+        return [Difference(float(estimate), unknown, float("nan"), blocks) for estimate in estimates]
+    errors = np.sqrt((residual**2).sum() / freedom * (weights**2).sum(axis=1) / blocks)
+    return [
+        _students(float(estimate), float(error), freedom, blocks)
+        for estimate, error in zip(estimates, errors, strict=True)
+    ]
+
+
+def _students(value: float, error: float, freedom: int, n: int) -> Difference:
+    """Student's interval and test of an estimate with a standard error; without any spread only zero is zero."""
+    reach = float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * error
+    p = 2 * float(stats.t.sf(abs(value) / error, freedom)) if error > 0 else float(value == 0)
+    return Difference(value, Interval(value - reach, value + reach), p, n)
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Where the line value = level + slope * log(x) is zero: the x, and its interval, None where it is unbounded."""
+
+    x: float
+    interval: Interval | None
+    level: float
+    slope: float
+    n: int
+
+
+def crossing(x: np.ndarray, values: np.ndarray) -> Crossing:
+    """The zero of a line fitted to `values` (units, levels) against log `x` (levels): seeds are units, or paired items.
+
+    Every unit has its own line; their mean is the fit and their spread its uncertainty, so whatever differs between units
+    is in it. The interval is Fieller's (1954), which is unbounded when the slope cannot be told from zero.
+    """
+    design = np.column_stack([np.ones(len(x)), np.log(x)])
+    lines = values @ np.linalg.pinv(design).T  # (units, 2)
+    level, slope = (float(value) for value in lines.mean(axis=0))
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        zero = float(np.exp(-level / np.float64(slope)))
+    return Crossing(zero, _fieller(lines), level, slope, len(lines))
+
+
+def _fieller(lines: np.ndarray) -> Interval | None:
+    """Every x at which the mean line's interval contains zero; None when that is no bounded interval."""
+    units = len(lines)
+    if units < 2:
+        return None
+    level, slope = lines.mean(axis=0)
+    (level_variance, both), (_, slope_variance) = np.cov(lines.T) / units
+    t = float(stats.t.ppf(0.5 + LEVEL / 2, units - 1)) ** 2
+    square, middle, constant = slope**2 - t * slope_variance, level * slope - t * both, level**2 - t * level_variance
+    if square <= 0:
+        return None
+    reach = np.sqrt(max(0.0, middle**2 - square * constant))
+    with np.errstate(over="ignore"):
+        low, high = np.exp([(-middle - reach) / square, (-middle + reach) / square])
+    return Interval(float(low), float(high))
+
+
+def detectable(deviation: float, n: int, power: float = 0.8) -> float:
+    """The difference of two means of `n` runs each that a t-test at 5% finds with that power, for runs that deviate so."""
+    return deviation * _detectable_deviations(n, power)
+
+
+@lru_cache
+def _detectable_deviations(n: int, power: float) -> float:
+    freedom = 2 * (n - 1)
+    edge = float(stats.t.ppf(0.5 + LEVEL / 2, freedom))
+
+    spreads = np.sqrt(stats.chi2.ppf((np.arange(4000) + 0.5) / 4000, freedom) / freedom)  # of the estimated deviation
+
+    def surplus(effect: float) -> float:
+        shift = effect * (n / 2) ** 0.5  # the mean over estimated deviations: scipy's noncentral t fails far out
+        return float(np.mean(stats.norm.cdf(shift - edge * spreads) + stats.norm.cdf(-shift - edge * spreads))) - power
+
+    ample = 2 * (edge + float(stats.t.ppf(power, freedom))) * (2 / n) ** 0.5
+    return float(optimize.brentq(surplus, 1e-3 * ample, ample))

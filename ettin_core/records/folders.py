@@ -103,6 +103,11 @@ class RunFolder:
         files = sorted((self.path / "evaluations" / (checkpoint or "")).glob("[!.]*@*/measurements.jsonl"))
         return [from_row(row) for file in files for row in read_json_lines(file)]
 
+    def evaluated_checkpoints(self) -> list[str]:
+        """The checkpoints before the last that were measured."""
+        files = self.path.glob("evaluations/[!.]*/*@*/measurements.jsonl")
+        return sorted({file.parent.parent.name for file in files})
+
     def items(self, protocol: str) -> list[Item]:
         """Item scores of one protocol, all versions present."""
         files = sorted(self.path.glob(f"evaluations/{protocol}@*/items.jsonl"))

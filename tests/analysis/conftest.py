@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ettin_core.records.folders import RunFolder, append
-from ettin_core.records.schema import Item, Measurement, TrainingRecord
+from ettin_core.records.schema import Item, Measurement, TimingRecord, TrainingRecord
 
 KINDS = {
     "encoder": ("bidirectional", "mlm", None),
@@ -27,6 +27,7 @@ class SyntheticStudy:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.names: list[str] = []
+        self.cells: list[dict[str, Any]] = []
 
     def add(
         self, kind: str, seed: int = 0, version: int = 1, size: str = "nano", named: str | None = None
@@ -68,10 +69,76 @@ class SyntheticStudy:
         self.names.append(folder.name)
         return folder
 
-    def study(self, extra_runs: tuple[str, ...] = ()) -> Path:
-        """The study.json of what was added."""
+    def cell(
+        self,
+        axes: dict[str, Any],
+        scores: dict[tuple[str, str, str], float] | None,
+        objective: str = "mlm",
+        parent: str | None = None,
+        items: dict[str, np.ndarray] | None = None,
+        tokens: int = 100_000,
+        flops: float = 1e12,
+        earlier: dict[str, dict[tuple[str, str, str], float]] | None = None,
+    ) -> str:
+        """A cell of a grid with the scores of its run, of `earlier` checkpoints too; without scores its run is missing."""
+        name = " ".join(f"{axis}={level}" for axis, level in axes.items())
+        folder = RunFolder(self.root / f"nano-{len(self.cells)}")
+        self.cells.append({"name": name, "run": folder.name, "axes": axes, "parent": parent})
+        if scores is None:
+            return folder.name
+        folder.path.mkdir(parents=True)
+        folder.config_file.write_text("recipe: {phases: {pretrain: {prefix: step, mask_rate: 0.3}}}\n")
+        append(folder.metrics_file, _logged(objective, tokens, flops))
+        append(folder.timing_file, [TimingRecord(step, float(step), 1.0) for step in (25, 50, 75, 100)])
+        for checkpoint, measured in [*(earlier or {}).items(), (None, scores)]:
+            for (protocol, task, metric), value in measured.items():
+                lower = metric in ("loss", "bits_per_token", "absolute_error")
+                of_task = (items or {}).get(task)
+                n = 400 if of_task is None else len(of_task)
+                row = Measurement(
+                    folder.name,
+                    "m",
+                    "nano",
+                    0,
+                    protocol,
+                    1,
+                    task,
+                    metric,
+                    value,
+                    n,
+                    0.01,
+                    checkpoint or "last",
+                    not lower,
+                )
+                target = folder.evaluation_folder(protocol, 1, checkpoint)
+                append(target / "measurements.jsonl", [row])
+                if of_task is not None:
+                    scored = [Item(folder.name, protocol, task, f"{i}", float(x)) for i, x in enumerate(of_task)]
+                    append(target / "items.jsonl", scored)
+        costs = {"tokens": tokens, "loss_tokens": tokens // 2, "flops": flops, "seconds": 100.0}
+        folder.finish(
+            {
+                "run": folder.name,
+                "member": "m",
+                "size": "nano",
+                "seed": 0,
+                "direction": "causal" if objective == "clm" else "bidirectional",
+                "objective": objective,
+                "parent": parent,
+                "corpus": "world",
+                "parameters": 1_103_872,
+                **costs,
+            }
+        )
+        self.names.append(folder.name)
+        return folder.name
+
+    def study(self, extra_runs: tuple[str, ...] = (), **analysis: Any) -> Path:
+        """The study.json of what was added, with the analysis that its cells are for."""
         path = self.root.parent / "study.json"
         plan = {"name": "demo_100%", "runs": [*self.names, *extra_runs], "certificates": [_certificate(self.names)]}
+        if analysis:
+            plan |= {"claim": "It matters.", "cells": self.cells, "analysis": analysis}
         path.write_text(json.dumps(plan))
         return path
 
@@ -178,6 +245,25 @@ def _training(objective: str, steps: int, converted: bool, generator: np.random.
         loss = 2.0 + (start - 2.0) * np.exp(-step / (15 if converted else 60)) + generator.normal(0, 0.08)
         rows.append(TrainingRecord("pretrain", step, tokens, tokens, 6.6e6 * tokens, float(loss), 1e-3, 0.8, "c" * 64))
     return rows
+
+
+def _logged(objective: str, tokens: int, flops: float) -> list[TrainingRecord]:
+    """A run's log: a loss that falls with the share of the run that is done."""
+    start = {"clm": 5.0}.get(objective, 4.0)
+    return [
+        TrainingRecord(
+            "pretrain",
+            step,
+            tokens * step // 100,
+            tokens * step // 200,
+            flops * step / 100,
+            start - step / 50,
+            1e-3,
+            1.0,
+            "c",
+        )
+        for step in range(5, 101, 5)
+    ]
 
 
 def _hits(generator: np.random.Generator, skill: float, n: int) -> np.ndarray:

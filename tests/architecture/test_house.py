@@ -67,7 +67,7 @@ def test_every_room_has_a_floor() -> None:
 
 
 def test_analysis_reads_records_only() -> None:
-    for file in (ROOT / "analysis").glob("*.py"):
+    for file in (ROOT / "analysis").glob("**/*.py"):
         inner = {module for module in imports(file) if module.split(".")[0] in ("ettin_core", "experiments", "torch")}
         assert all(module.startswith("ettin_core.records") for module in inner), file
 

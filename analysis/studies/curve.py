@@ -1,0 +1,173 @@
+"""Every measurement against a numeric axis, such as the mask rate: where the best level is, and whether it is told apart."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import style
+from analysis.estimates import distinguishable, estimate
+from analysis.figures import Picture
+from analysis.load import MEASURE, Evidence, level_name, rows_of
+from analysis.studies import design, panels
+from analysis.studies.cells import every_cell
+from analysis.studies.design import Exhibit, Findings
+from analysis.tables import HOLE, Table, grouped, measure, number, probability, signed
+from analysis.uncertainty import Interval, holm, paired_seeds
+
+ONE_REPETITION = "one repetition: cannot be told"
+LOGARITHMIC = 8  # an axis whose largest level is this many times its smallest is drawn in logarithms
+
+
+@dataclass(frozen=True)
+class Options:
+    """The numeric axis, the axis of repetitions, and an axis that divides the cells into curves."""
+
+    x: str
+    block: str = "seed"
+    group: str | None = None
+
+
+def analyse(evidence: Evidence) -> Findings:
+    """The best level of each curve, all means, and the curves. Raises ValueError for an axis that is none or no numbers."""
+    options = design.options(Options, evidence)
+    cells = design.grid(evidence, options.block, x=options.x, group=options.group)
+    design.refuse_words(cells, "x", options.x)
+    named = [options.x, options.block, *([options.group] if options.group else [])]
+    design.refuse_mixtures(cells.dropna(subset=[options.x]), named)
+    scored = design.scores(evidence, cells)
+    means = design.summary(evidence, cells, scored)
+    on_axis = scored.dropna(subset=[options.x])
+    on_axis = on_axis.assign(curve=_curves(on_axis, options))
+    points = _points(evidence, on_axis, options)
+    found = best_levels(on_axis, options)
+    others = list(cells[cells[options.x].isna()]["cell"])
+    notes = [f"Left out, without a level of {options.x}: {', '.join(others)}."] if others else []
+    exhibits = [
+        Exhibit(best_table(found, options, notes), best_table, found),
+        every_cell(means, scored, options.block),
+    ]
+    pictures = [curves(points, on_axis, options)] if len(points) else []
+    return Findings(means, exhibits, pictures, _numbers(found))
+
+
+def best_levels(on_axis: pd.DataFrame, options: Options) -> pd.DataFrame:
+    """The best level of each curve and measurement, and its paired lead over the second best."""
+    rows: list[dict[str, Any]] = []
+    for key, group in design.measured(on_axis):
+        higher = bool(group["higher_is_better"].iloc[0])
+        for curve, own in group.groupby("curve", sort=False):
+            values = own.pivot(index=options.block, columns=options.x, values="value")
+            means = values.mean().sort_values(ascending=not higher, kind="stable")
+            if len(means) < 2:
+                continue
+            best, second = means.index[:2]
+            both = values[[best, second]].dropna()
+            lead = paired_seeds(both[best].to_numpy(), both[second].to_numpy()) if len(both) > 1 else None
+            rows.append(
+                {
+                    "curve": curve,
+                    **dict(zip(MEASURE, key, strict=True)),
+                    "higher_is_better": higher,
+                    "best": best,
+                    "best_value": float(means.iloc[0]),
+                    "second": second,
+                    "value": float(means.iloc[0] - means.iloc[1]) if lead is None else lead.value,
+                    "low": lead.interval.low if lead else np.nan,
+                    "high": lead.interval.high if lead else np.nan,
+                    "p": lead.p if lead else np.nan,
+                    "repetitions": max(1, len(both)),
+                    "at_the_edge": best in (min(means.index), max(means.index)),
+                }
+            )
+    columns = ["curve", *MEASURE, "higher_is_better", "best", "best_value", "second", "value", "low", "high", "p"]
+    frame = pd.DataFrame(rows, columns=[*columns, "repetitions", "at_the_edge"])
+    tested = frame["p"].notna()
+    frame.loc[tested, "p_corrected"] = holm(list(frame.loc[tested, "p"]))
+    frame["words"] = [_words(row) for row in rows_of(frame)]
+    return frame
+
+
+def _words(row: Any) -> str:
+    edge = "; best at the edge of the range" if row.at_the_edge else ""
+    if np.isnan(row.p):
+        return ONE_REPETITION + edge
+    return ("distinguishable" if distinguishable(row) else "not distinguishable") + edge
+
+
+def best_table(found: pd.DataFrame, options: Options, notes: list[str]) -> Table:
+    """Rows are measurements, sections are curves."""
+    rows = []
+    for row in rows_of(found.sort_values("curve", kind="stable", key=lambda names: pd.factorize(names)[0])):
+        known = not np.isnan(row.p)
+        lead = f"{signed(row.value)} [{signed(row.low)}, {signed(row.high)}]" if known else signed(row.value)
+        name = f"{style.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
+        p = probability(row.p_corrected) if known else HOLE
+        cells = [name, f"{row.best:g}", number(row.best_value), f"{row.second:g}", lead, p, row.words]
+        rows.append((str(row.curve), cells))
+    method = (
+        "Lead: the best level minus the second best, paired by repetition (seed), with Student's 95% interval; p: paired "
+        f"t-test, Holm-corrected over all {int(found['p'].notna().sum())} tests. The best is chosen from the same runs that "
+        "its lead is measured on, which flatters it."
+    )
+    header = ["Measurement", f"Best {_axis(options.x)}", "Value", "Second", "Lead", "p (Holm)", "In words"]
+    return Table("best_levels", f"The best {_axis(options.x)}", header, grouped(rows), [*notes, method])
+
+
+def curves(points: pd.DataFrame, on_axis: pd.DataFrame, options: Options) -> Picture:
+    """A panel per measurement, a line per curve, a band over repetitions and a point per run."""
+    names = list(points["curve"].drop_duplicates())
+    spread = float(points["x"].max() / points["x"].min()) if points["x"].min() > 0 else 0.0
+    with panels.panels(points) as (figure, drawn):
+        for axis, group in drawn:
+            runs = on_axis[(design.keys(on_axis) == design.keys(group).iloc[0])]
+            for place, name in enumerate(names):
+                own, look = group[group["curve"] == name], style.series(place)
+                x = own["x"].to_numpy(dtype=float)
+                axis.fill_between(x, own["low"], own["high"], color=look.colour, alpha=0.15, linewidth=0)
+                intervals = [_bars(row) for row in rows_of(own)]
+                panels.draw_line(axis, x, list(zip(own["value"], intervals, strict=True)), look)
+                of_curve = runs[runs["curve"] == name]
+                panels.draw_runs(axis, of_curve[options.x].astype(float), of_curve["value"], look)
+            axis.set(xlabel=_axis(options.x), xscale="log" if spread >= LOGARITHMIC else "linear")
+        if len(names) > 1:
+            panels.add_legend(figure, [(name, style.series(place)) for place, name in enumerate(names)])
+    bases = " or ".join(sorted(set(points["over"]) - {"none"})) or "nothing"
+    caption = f"Means against {_axis(options.x)} with 95% intervals over {bases} (bands); faint points are runs."
+    return Picture(curves, "curve", f"Against {_axis(options.x)}", caption, figure, points)
+
+
+def _bars(row: Any) -> Interval | None:
+    """The whiskers of a point: only where there is no spread of runs for the band to show."""
+    return Interval(row.low, row.high) if row.over == "items" else None
+
+
+def _points(evidence: Evidence, on_axis: pd.DataFrame, options: Options) -> pd.DataFrame:
+    rows = []
+    for key, group in design.measured(on_axis):
+        for (curve, x), own in group.groupby(["curve", options.x], sort=False):
+            cell = estimate(evidence.items, own)
+            named = {**dict(zip(MEASURE, key, strict=True)), "higher_is_better": bool(own["higher_is_better"].iloc[0])}
+            rows.append({**named, "curve": curve, "x": float(x), "low": np.nan, "high": np.nan, **(cell or {})})
+    columns = [*MEASURE, "higher_is_better", "curve", "x", "value", "low", "high", "n", "over"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.sort_values("x", kind="stable") if len(frame) else frame
+
+
+def _curves(frame: pd.DataFrame, options: Options) -> list[str]:
+    if options.group is None:
+        return [""] * len(frame)
+    return [level_name(options.group, level) for level in frame[options.group]]
+
+
+def _axis(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _numbers(found: pd.DataFrame) -> dict[str, str]:
+    numbers: dict[str, str] = {}
+    for row in rows_of(found):
+        key = "/".join(filter(None, ["curve", row.curve, row.protocol, row.task, row.metric]))
+        numbers |= {f"{key}/best": f"{row.best:g}", f"{key}/lead": signed(row.value), f"{key}/words": row.words}
+    return numbers

@@ -1,0 +1,221 @@
+"""Main effects of two factors and their interaction: direction x objective, and any other crossed pair."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import style
+from analysis.estimates import distinguishable, words
+from analysis.figures import Picture
+from analysis.load import MEASURE, Evidence, level_name, rows_of
+from analysis.studies import design, panels
+from analysis.studies.cells import every_cell
+from analysis.studies.design import Exhibit, Findings
+from analysis.tables import HOLE, Table, grouped, measure, number, probability, signed
+from analysis.uncertainty import blocked_contrasts, holm, over_seeds
+
+NO_ERROR_TERM = "one repetition: no error term"
+Part = tuple[tuple[Any, ...], tuple[Any, ...]]  # levels of the two factors all of whose combinations exist
+
+
+@dataclass(frozen=True)
+class Options:
+    """The two factors, and the axis whose levels repeat the whole design."""
+
+    factors: tuple[str, ...]
+    block: str = "seed"
+
+
+def analyse(evidence: Evidence) -> Findings:
+    """Effects, cell means and the interaction plot. Raises ValueError for factors that are no two axes of the cells."""
+    options = design.options(Options, evidence)
+    if len(set(options.factors)) != 2:
+        raise ValueError(f"analysis.factors={list(options.factors)!r} are not two axes; name two axes of the cells.")
+    cells = design.grid(evidence, options.block, factors=options.factors)
+    named = [*options.factors, options.block]
+    design.refuse_mixtures(cells.dropna(subset=list(options.factors)), named)
+    scored = design.scores(evidence, cells)
+    means = design.summary(evidence, cells, scored)
+    crossed = scored.dropna(subset=list(options.factors))
+    found, used = effects(crossed, options, tuple(design.levels(cells, factor) for factor in options.factors))
+    exhibits = [
+        Exhibit(effects_table(found, left_out(cells, used, options)), effects_table, found),
+        every_cell(means, scored, options.block),
+    ]
+    pictures = [interaction(crossed, cells, options)] if len(crossed) else []
+    return Findings(means, exhibits, pictures, _numbers(found))
+
+
+def effects(scored: pd.DataFrame, options: Options, levels: tuple[list[Any], ...]) -> tuple[pd.DataFrame, set[str]]:
+    """A row per measurement and contrast, p Holm-corrected over a contrast's measurements; and the cells used."""
+    rows: list[dict[str, Any]] = []
+    used: set[str] = set()
+    first, second = options.factors
+    for key, group in design.measured(scored):
+        values = group.pivot(index=[first, second], columns=options.block, values="value")
+        for part in balanced(present(values, levels)):
+            inside = values.loc[[(one, other) for one in part[0] for other in part[1]]].dropna(axis="columns")
+            if inside.shape[1] == 0:
+                continue
+            chosen = group[group[options.block].isin(inside.columns)]
+            used |= set(chosen[chosen[first].isin(part[0]) & chosen[second].isin(part[1])]["cell"])
+            named = list(_contrasts(part, options.factors))
+            weights = np.array([weight for _, _, _, weight in named])
+            for (term, left, right, _), effect in zip(
+                named, blocked_contrasts(inside.to_numpy(dtype=float), weights), strict=True
+            ):
+                rows.append(
+                    {
+                        "term": term,
+                        "left": left,
+                        "right": right,
+                        **dict(zip(MEASURE, key, strict=True)),
+                        "higher_is_better": bool(group["higher_is_better"].iloc[0]),
+                        "value": effect.value,
+                        "low": effect.interval.low,
+                        "high": effect.interval.high,
+                        "p": effect.p,
+                        "cells": len(inside),
+                        "repetitions": effect.n,
+                        "freedom": (len(inside) - 1) * (effect.n - 1),
+                    }
+                )
+    columns = ["term", "left", "right", *MEASURE, "higher_is_better", "value", "low", "high", "p"]
+    frame = pd.DataFrame(rows, columns=[*columns, "cells", "repetitions", "freedom", "p_corrected"])
+    frame = frame.sort_values("cells", ascending=False, kind="stable", ignore_index=True)
+    for _, of_term in frame[frame["p"].notna()].groupby("term"):
+        frame.loc[of_term.index, "p_corrected"] = holm(list(of_term["p"]))
+    frame["words"] = [_words(row) for row in rows_of(frame)]
+    return frame, used
+
+
+def present(values: pd.DataFrame, levels: tuple[list[Any], ...]) -> pd.DataFrame:
+    """Which combinations count as there, levels by levels: those with a value in more than half of the repetitions."""
+    there = values.notna().mean(axis="columns") > 0.5
+    return there.unstack(fill_value=False).reindex(index=levels[0], columns=levels[1], fill_value=False).astype(bool)
+
+
+def balanced(there: pd.DataFrame) -> list[Part]:
+    """The largest parts of a grid in which every combination exists, none within another, from the largest down.
+
+    A part with a single level of one factor says nothing of the interaction; it is kept where no other has its cells.
+    """
+    rows = list(there.index)
+    parts: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
+    for chosen in chain.from_iterable(combinations(range(len(rows)), size) for size in range(1, len(rows) + 1)):
+        columns = tuple(np.flatnonzero(there.iloc[list(chosen)].all(axis=0)).tolist())
+        if columns:
+            parts.add((tuple(np.flatnonzero(there.iloc[:, list(columns)].all(axis=1)).tolist()), columns))
+    ordered = sorted(parts, key=lambda part: (-len(part[0]) * len(part[1]), part))
+    kept = [part for part in ordered if len(part[0]) > 1 and len(part[1]) > 1]
+    covered = {(row, column) for part in kept for row in part[0] for column in part[1]}
+    for part in ordered:
+        cells = {(row, column) for row in part[0] for column in part[1]}
+        if min(map(len, part)) == 1 and len(cells) > 1 and not cells <= covered:
+            kept.append(part)
+    return [(tuple(rows[row] for row in part[0]), tuple(there.columns[list(part[1])])) for part in kept]
+
+
+def _contrasts(part: Part, factors: tuple[str, ...]) -> Iterator[tuple[str, str, str, np.ndarray]]:
+    """Each level against the first, averaged over the other factor; then how that differs with the other factor."""
+    names = [[level_name(factor, level) for level in levels] for factor, levels in zip(factors, part, strict=True)]
+    steps = [[np.eye(len(levels))[place] - np.eye(len(levels))[0] for place in range(len(levels))] for levels in part]
+    means = [np.full(len(levels), 1 / len(levels)) for levels in part]
+    titles = [factor.replace("_", " ").capitalize() for factor in factors]
+    for place in range(1, len(part[0])):
+        term = f"{titles[0]}: {names[0][place]} − {names[0][0]} ({_over(names[1])})"
+        yield term, names[0][place], names[0][0], np.outer(steps[0][place], means[1]).ravel()
+    for place in range(1, len(part[1])):
+        term = f"{titles[1]}: {names[1][place]} − {names[1][0]} ({_over(names[0])})"
+        yield term, names[1][place], names[1][0], np.outer(means[0], steps[1][place]).ravel()
+    for one in range(1, len(part[0])):
+        for other in range(1, len(part[1])):
+            difference = f"{names[0][one]} − {names[0][0]}"
+            term = f"Interaction: {difference} with {names[1][other]}, less the same with {names[1][0]}"
+            yield term, "", "", np.outer(steps[0][one], steps[1][other]).ravel()
+
+
+def _over(names: list[str]) -> str:
+    return f"all with {names[0]}" if len(names) == 1 else f"mean over {', '.join(names)}"
+
+
+def _words(row: Any) -> str:
+    if np.isnan(row.p):
+        return NO_ERROR_TERM
+    if row.left or not distinguishable(row):
+        return words(row)
+    return "interaction"
+
+
+def left_out(cells: pd.DataFrame, used: set[str], options: Options) -> list[str]:
+    """Every cell that is in no balanced part of any measurement, with the reason."""
+    combinations_used = set(cells[cells["cell"].isin(used)][list(options.factors)].itertuples(index=False, name=None))
+    lines: dict[str, list[str]] = {}
+    for cell in rows_of(cells[~cells["cell"].isin(used)]):
+        if not cell.complete:
+            reason = "missing run"
+        elif tuple(getattr(cell, factor) for factor in options.factors) in combinations_used:
+            reason = f"{level_name(options.block, getattr(cell, options.block))} lacks another cell"
+        else:
+            reason = "no balanced part of the grid has it, or nothing was measured"
+        lines.setdefault(reason, []).append(cell.cell)
+    return [f"Left out ({reason}): {'; '.join(names)}." for reason, names in lines.items()]
+
+
+def effects_table(found: pd.DataFrame, notes: list[str]) -> Table:
+    """Rows are measurements within each contrast."""
+    rows = []
+    for row in rows_of(found.sort_values("term", kind="stable", key=lambda terms: pd.factorize(terms)[0])):
+        known = not np.isnan(row.p)
+        shown = f"{signed(row.value)} [{signed(row.low)}, {signed(row.high)}]" if known else signed(row.value)
+        name = f"{style.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
+        p = probability(row.p_corrected) if known else HOLE
+        rows.append((row.term, [name, shown, p, f"{row.repetitions} ({row.freedom})", row.words]))
+    method = (
+        "Least squares with the repetitions (seeds) as blocks; brackets: 95% interval, p: t-test, both from the variance "
+        "between runs, never between items; p Holm-corrected over the measurements of a contrast. A main effect "
+        "is the difference of two levels' means, an interaction the difference of two such differences."
+    )
+    header = ["Measurement", "Effect", "p (Holm)", "Repetitions (df)", "In words"]
+    return Table("effects", "Main effects and interactions", header, grouped(rows), [*notes, method])
+
+
+def interaction(scored: pd.DataFrame, cells: pd.DataFrame, options: Options) -> Picture:
+    """The first factor along x, a line per level of the second: parallel lines are no interaction."""
+    first, second = options.factors
+    columns, lines = design.levels(cells, first), design.levels(cells, second)
+    with panels.panels(scored) as (figure, drawn):
+        for axis, group in drawn:
+            for place, line in enumerate(lines):
+                look, shift = style.series(place), 0.08 * (place - (len(lines) - 1) / 2)
+                runs = [group[(group[first] == column) & (group[second] == line)]["value"] for column in columns]
+                x = np.array([number + shift for number, values in enumerate(runs) if len(values)])
+                kept = [values.to_numpy(dtype=float) for values in runs if len(values)]
+                points = [(float(v.mean()), over_seeds(v) if len(v) > 1 else None) for v in kept]
+                panels.draw_line(axis, x, points, look)
+                for spot, values in zip(x, kept, strict=True):
+                    panels.draw_runs(axis, np.full(len(values), spot), values, look)
+            axis.set_xticks(range(len(columns)), [level_name(first, level) for level in columns])
+            axis.set_xlim(-0.4, len(columns) - 0.6)
+        panels.add_legend(figure, [(level_name(second, level), style.series(n)) for n, level in enumerate(lines)])
+    caption = (
+        f"Means by {first} (along the axis) and {second} (lines), with 95% intervals over {options.block}s; faint points are "
+        "runs. Parallel lines are two effects that add up; lines that are not are an interaction. A combination that does "
+        "not exist is left out."
+    )
+    data = design.main_measures(scored)[["cell", "run", first, second, options.block, *MEASURE, "value"]]
+    return Picture(interaction, "interaction", f"{first} and {second}".capitalize(), caption, figure, data)
+
+
+def _numbers(found: pd.DataFrame) -> dict[str, str]:
+    numbers: dict[str, str] = {}
+    for row in rows_of(found):
+        key = f"effects/{row.protocol}/{row.task}/{row.metric}/{row.term}"
+        numbers |= {key: signed(row.value), f"{key}/words": row.words}
+        if not np.isnan(row.p):
+            numbers |= {f"{key}/low": number(row.low), f"{key}/high": number(row.high)}
+    return numbers

@@ -1,0 +1,49 @@
+"""The pair study: both members and both conversions side by side, and what one would expect of them."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis import estimates, figures, numbers, pronoun_figures, tables
+from analysis.expectations import judge
+from analysis.figures import Picture
+from analysis.load import Evidence
+from analysis.render import comparison_data
+from analysis.studies import design
+from analysis.studies.design import Exhibit, Findings
+from analysis.studies.rulers import of_members, winners, winners_table
+
+
+@dataclass(frozen=True)
+class Options:
+    """None."""
+
+
+def analyse(evidence: Evidence) -> Findings:
+    """The expectations, the comparison, paired differences, winners by ruler and parts of tasks."""
+    design.options(Options, evidence)
+    cells = estimates.cells(evidence)
+    differences = estimates.differences(evidence)
+    won = winners(evidence, of_members(evidence))
+    exhibits = [
+        Exhibit(tables.expectations_table(judge(differences)), tables.expectations_table),
+        Exhibit(tables.comparison_table(cells), tables.comparison_table, comparison_data(cells)),
+        Exhibit(tables.differences_table(differences), tables.differences_table, differences),
+        Exhibit(winners_table(won), winners_table, won),
+        Exhibit(tables.subtasks_table(cells), tables.subtasks_table),
+    ]
+    return Findings(cells, exhibits, _pictures(evidence, cells), numbers.of_pair(evidence, cells, differences))
+
+
+def _pictures(evidence: Evidence, cells: pd.DataFrame) -> list[Picture]:
+    """Every figure of every block; one without evidence is left out."""
+    pictures = []
+    for block in evidence.blocks:
+        drawn = [
+            figures.comparison(cells[~tables.is_subtask(cells)], block),
+            pronoun_figures.pronouns(cells, block),
+            pronoun_figures.occupations(evidence, block),
+        ]
+        suffix = "" if len(evidence.blocks) == 1 else f" ({block})"
+        pictures += [picture.of_block(suffix) for picture in drawn if picture is not None]
+    return pictures
