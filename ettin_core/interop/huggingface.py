@@ -60,9 +60,12 @@ def export(
 
     The weights keep their precision. `max_positions` is the longest row the model is meant for; `metadata` (JSON-able)
     goes to ettin.json. The folder appears whole or not at all. Dropout is a matter of training and is not exported.
-    Raises ValueError if `out` exists and is not an earlier export that `overwrite` may replace, or if the tokenizer
-    does not fit the model.
+    Raises ValueError for a prefix model, if `out` exists and is not an earlier export that `overwrite` may replace, or
+    if the tokenizer does not fit the model.
     """
+    if view.direction not in LAYOUT_OF:
+        remedy = f"export a {' or '.join(LAYOUT_OF)} model, or convert it first"
+        raise invalid("direction", view.direction, "has no class in transformers", remedy)
     out = Path(out).resolve()
     _check_target(out, overwrite)
     tokenizer = Tokenizer(Path(tokenizer_folder))

@@ -184,7 +184,7 @@ def test_a_shortened_row_says_how_to_see_all_of_it(corpus: Corpus) -> None:
     ("changes", "message"),
     [
         ({"row": 24}, "row=24 is not in the batch of step 2; use 16 to 23"),
-        ({"objective": "mlx"}, "objective='mlx' is no objective; use run, all, or a list of mlm, clm, mntp"),
+        ({"objective": "mlx"}, "objective='mlx' is no objective; use run, all, or a list of clm, mlm, mntp"),
         ({"objective": []}, "is no objective"),
         ({"objective": ["mlm", 3]}, "is no objective"),
     ],

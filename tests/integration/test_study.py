@@ -49,7 +49,8 @@ def numbers(folder: Path) -> dict[str, tuple]:
 def test_it_ends_with_verdict_table_and_paths(undisturbed: Path) -> None:
     printed = (undisturbed / "log").read_text()
     assert "encoder_decoder: matched except: direction, member, objective.name" in printed
-    assert printed.count("conversion: matched except: direction") == 2
+    verdict = "conversion: matched except: direction, member, objective, parent, recipe, seeds"
+    assert printed.count(f"{verdict} [") == 2 and f"{verdict} (2 comparisons)" in printed
     for word in ("encoder", "decoder", "enc-from-dec", "dec-from-enc", "Facts, left to right", "Pronouns"):
         assert word in printed
     page = next(line for line in printed.splitlines() if line.startswith("page ")).split()[-1]

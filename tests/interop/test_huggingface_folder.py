@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ettin_core.interop import huggingface
-from ettin_core.model.config import DIRECTIONS, ModelConfig, View
+from ettin_core.model.config import ModelConfig, View
 from ettin_core.model.transformer import Transformer
 
 SMALL = ModelConfig(vocab_size=293, hidden_size=32, num_layers=4, num_heads=2, intermediate_size=48, local_window=8)
@@ -40,7 +40,7 @@ def edit_config(folder: Path, **changes: Any) -> None:
     (folder / "config.json").write_text(json.dumps(kept))
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", huggingface.LAYOUT_OF)
 def test_native_to_folder_to_native_is_bitwise(
     direction: str, exported: Callable[..., tuple[Transformer, Path]]
 ) -> None:
@@ -55,7 +55,7 @@ def test_native_to_folder_to_native_is_bitwise(
     assert all(parameter.requires_grad and not parameter.is_meta for parameter in back.parameters())
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", huggingface.LAYOUT_OF)
 def test_a_folder_saved_again_by_transformers_comes_back_bitwise(
     direction: str, exported: Callable[..., tuple[Transformer, Path]], tmp_path: Path
 ) -> None:
@@ -73,7 +73,7 @@ def test_a_folder_saved_again_by_transformers_comes_back_bitwise(
         assert all(torch.equal(tensor, back.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", huggingface.LAYOUT_OF)
 def test_files_are_those_that_transformers_would_write(
     direction: str, exported: Callable[..., tuple[Transformer, Path]]
 ) -> None:
@@ -85,7 +85,7 @@ def test_files_are_those_that_transformers_would_write(
     assert "decoder.weight" not in load_file(folder / "model.safetensors")
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", huggingface.LAYOUT_OF)
 def test_the_reloaded_config_says_what_we_meant(
     direction: str, exported: Callable[..., tuple[Transformer, Path]], tmp_path: Path
 ) -> None:
@@ -354,3 +354,12 @@ def test_a_hub_id_without_network_is_one_clear_line(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ValueError, match="nobody-knows/this-model' is neither a folder nor a model") as caught:
         huggingface.load("nobody-knows/this-model", revision="step100")
     assert "\n" not in str(caught.value)
+
+
+def test_a_prefix_model_has_no_class_in_transformers(
+    random_model: Callable[..., Transformer], tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    narrow = ModelConfig(vocab_size=300, hidden_size=32, num_layers=1, num_heads=2, intermediate_size=48)
+    with pytest.raises(ValueError, match="direction='prefix' has no class in transformers; export a bidirectional"):
+        huggingface.export(random_model(narrow), View("prefix"), tokenizer_folder, tmp_path / "out", 512, {})
+    assert not (tmp_path / "out").exists()

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from ettin_core.model.config import DIRECTIONS, ModelConfig, View
+from ettin_core.interop.huggingface import LAYOUT_OF
+from ettin_core.model.config import ModelConfig, View
 from ettin_core.model.transformer import Transformer
 
 TOLERANCE = 1e-4
@@ -63,7 +64,7 @@ def their_logits(theirs: Any, kind: str, view: View, window: int, rows: tuple[to
     return theirs(input_ids=tokens, attention_mask=masks, position_ids=positions).logits
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", LAYOUT_OF)
 @pytest.mark.parametrize("size", PUBLISHED)
 def test_logits_agree(
     size: str,
@@ -85,7 +86,7 @@ def test_logits_agree(
         assert difference < TOLERANCE, kind
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", LAYOUT_OF)
 def test_logits_agree_at_full_size(
     direction: str,
     random_model: Callable[..., Transformer],
@@ -111,7 +112,7 @@ def test_logits_agree_at_full_size(
         pytest.param({"rope_base_local": 160_000.0}, id="local rope base"),
     ],
 )
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", LAYOUT_OF)
 def test_parity_notices_a_wrong_rope_base(
     direction: str,
     changes: dict[str, float],
@@ -139,7 +140,7 @@ def test_a_decoder_left_at_the_default_window_differs(
     assert difference[64:].max() > 100 * TOLERANCE
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", LAYOUT_OF)
 @pytest.mark.parametrize("kind", ["padded", "packed"])
 def test_with_masks_exchanged_each_class_is_the_other(
     direction: str, kind: str, random_model: Callable[..., Transformer], through_folder: Callable[..., Any]
