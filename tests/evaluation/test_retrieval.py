@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
 
 from ettin_core.evaluation.retrieval.checkpoints import open_checkpoint
 from ettin_core.evaluation.retrieval.files import need_packages
@@ -16,6 +17,9 @@ from ettin_core.evaluation.retrieval.scoring import query_ndcg, spearman_values
 from ettin_core.evaluation.retrieval.sets import local_sets, read_retrieval, read_rows
 from ettin_core.evaluation.retrieval.triplets import read_triplets
 from ettin_core.foundation.errors import UserError
+from ettin_core.foundation.structures import build
+from experiments.door import CONFIGURATIONS, to_plain
+from experiments.retrieve import RetrieveRequest
 from tests.embeddings import write_rows, write_sets
 
 ROW = {"source": "a", "query": "q", "positive": "p", "negative": "n"}
@@ -105,6 +109,18 @@ def test_a_grid_has_every_combination_once_and_no_nonsense() -> None:
     ]  # fmt: skip
     for change in changes:
         refused(lambda change=change: replace(CONFIG, **change), f"contrastive.{next(iter(change))}")
+
+
+def test_the_published_protocol_is_what_the_configuration_says() -> None:
+    with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"):
+        overrides = ["models=[a,b]", "eval_data=sets", "contrastive=published", "contrastive.triplets=marco.jsonl.gz"]
+        request = build(RetrieveRequest, to_plain(compose("retrieve", overrides)))
+        refused(lambda: to_plain(compose("retrieve", ["contrastive=published"])), "is missing")
+    config = request.contrastive
+    assert (config.max_triplets, config.batches, config.mini_batch, config.epochs) == (1_250_000, (1024,), 256, (1.0,))
+    assert config.recipe == {"warmup_share": 0.05, "weight_decay": 0.0, "scale": 20.0, "precision": "bf16"}
+    assert 3e-4 in config.learning_rates
+    assert request.batch == 32  # MTEB's own, so that mteb by hand gives the same number
 
 
 def test_ndcg_by_hand() -> None:
