@@ -91,7 +91,7 @@ def fine_tune(
 ) -> list[dict[str, float]]:
     """Train `model` in place; returns step, loss (nats per query) and learning rate, step by step.
 
-    Raises ValueError when the loss is no number any more: a diverged trial must not be measured as if it had ended.
+    Of a trial that diverges, some losses are no numbers.
     """
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments

@@ -42,7 +42,10 @@ def open_tasks(names: Sequence[str], folder: Path | None) -> list[Any]:
 
 
 def load(task: Any) -> None:
-    """Load a task's data. Raises ValueError in one line when it would have to be fetched and cannot be."""
+    """Load a task's data. Raises ValueError in one line when it would have to be fetched and cannot be.
+
+    MTEB's own tasks are unloaded again: what was fetched is on the disk, and a benchmark may not fit in memory.
+    """
     try:
         task.load_data()
     except UserError:
@@ -53,6 +56,8 @@ def load(task: Any) -> None:
             "turn the network on (HF_HUB_OFFLINE=0 HF_DATASETS_OFFLINE=0), or use local sets with eval_data=<folder>"
         )
         raise invalid("tasks", task.metadata.name, f"cannot be fetched from the hub ({reason})", remedy) from error
+    if not isinstance(task, _Local):
+        task.unload_data()
 
 
 def _known_to_mteb(name: str, local: list[str]) -> list[Any]:

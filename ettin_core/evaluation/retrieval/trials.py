@@ -143,6 +143,7 @@ class Trial:
                 lambda step, total: report("training", step, total),
             )
         diverged = not all(math.isfinite(row["loss"]) for row in steps)
+        diverged |= not all(bool(parameter.isfinite().all()) for parameter in model.parameters())
         with quiet(), folder_under_construction(self.model) as building:
             if not diverged:
                 model.save(str(building), create_model_card=False)
