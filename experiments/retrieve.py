@@ -98,7 +98,8 @@ def retrieve(request: RetrieveRequest) -> list[Line]:
         (subject, _grid(request, subject, pooling, triplets)) for subject in subjects for pooling in request.poolings
     ]
     wanted = tasks if dev is None else [dev, *tasks]
-    trials = [trial for _, grid in grids for trial in grid]
+    turns = zip(*(grid for _, grid in grids), strict=True)  # at any moment every member has had equally many trials
+    trials = [trial for turn in turns for trial in turn]
     for task in wanted:
         if any(trial.missing([task], request.batch) for trial in trials):
             load(task)
