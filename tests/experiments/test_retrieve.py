@@ -126,6 +126,8 @@ def test_every_member_gets_every_trial(place: Path, lines: list[Any]) -> None:
         run = (place / member).resolve().name
         assert [name for name in names if name.startswith(run)] == [run + point for point in points]
     assert "chosen by dev" in table(lines)
+    in_time = sorted(trials(place), key=lambda path: (path / "model/trial.json").stat().st_mtime_ns)
+    assert [path.name.split("-")[1] for path in in_time] == ["encoder", "decoder"] * 4  # equally many at any moment
 
 
 def test_the_choice_is_dev_s_and_the_score_the_mean_of_its_seeds(place: Path, lines: list[Any]) -> None:
