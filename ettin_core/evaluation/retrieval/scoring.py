@@ -1,0 +1,175 @@
+"""A task's score, which is MTEB's own, and the items behind it, from which its standard error comes.
+
+Items are the nDCG of each query, the share of probes that label a text rightly, and for a rank correlation the centred
+jackknife pseudo-values of each pair (Efron 1982): in every case values whose mean is the score.
+"""
+
+import json
+import math
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ettin_core.evaluation.protocol import standard_error
+from ettin_core.evaluation.retrieval.embedder import quiet
+from ettin_core.evaluation.retrieval.files import PACKAGES
+from ettin_core.foundation.provenance import library_versions
+from ettin_core.foundation.storage import folder_under_construction, read_json, write_json
+from ettin_core.records.folders import append
+from ettin_core.records.schema import Item, Measurement
+
+VERSION = 1
+ROUNDING = 1e-5  # MTEB rounds the scores of retrieval to five digits
+Origin = dict[str, Any]
+
+
+def settings_of(task: Any, batch: int) -> dict[str, Any]:
+    """What decides a score beside the model; equal settings are not measured twice."""
+    return {
+        "task": task.metadata.name,
+        "splits": list(task.eval_splits),
+        "revision": task.metadata.dataset["revision"],
+        "mteb": metadata.version("mteb"),
+        "batch": batch,
+    }
+
+
+def scored(target: Path, settings: dict[str, Any]) -> bool:
+    """Whether a folder holds the score of these settings."""
+    file = target / "settings.json"
+    return file.is_file() and read_json(file) == settings
+
+
+def score(model: Any, task: Any, batch: int, target: Path, row: dict[str, Any], origin: Origin) -> None:
+    """Write `target`, whole or not at all: MTEB's result and model meta, our measurement with its items, the settings.
+
+    `row` holds the fields of the measurement that say what was measured, `origin` its provenance.
+    """
+    import mteb
+
+    loaded = task.data_loaded
+    task.load_data()
+    with quiet(), tempfile.TemporaryDirectory() as scratch, folder_under_construction(target) as building:
+        [result] = mteb.evaluate(
+            model,
+            task,
+            cache=None,
+            encode_kwargs={"batch_size": batch, "show_progress_bar": False},
+            prediction_folder=scratch,
+            show_progress_bar=False,
+        ).task_results
+        predictions = _predictions(Path(scratch))
+        value, metric = float(result.get_score()), str(task.metadata.main_score)
+        values = item_values(task, predictions, metric) if math.isfinite(value) else {}
+        if values and abs(float(np.mean(list(values.values()))) - value) > ROUNDING:
+            raise RuntimeError(f"{task.metadata.name}: the items' mean {np.mean(list(values.values()))} is not {value}")
+        result.to_disk(building / "mteb.json")
+        write_json(building / "model_meta.json", _meta(model))
+        settings = settings_of(task, batch)
+        measurement = Measurement(
+            **row,
+            task=task.metadata.name,
+            metric=metric,
+            value=value if math.isfinite(value) else None,
+            n=len(values) or _size(task),
+            standard_error=standard_error(list(values.values())),
+            version=VERSION,
+            higher_is_better=True,
+            provenance=origin
+            | {
+                "embedder_weights": model.model_card_data.base_model_revision,
+                "libraries": versions(),
+                "settings": settings,
+            },
+        )
+        append(building / "measurements.jsonl", [measurement])
+        append(building / "items.jsonl", [_item(measurement, name, number) for name, number in values.items()])
+        write_json(building / "settings.json", settings)
+    if not loaded:
+        task.unload_data()
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that can move a score."""
+    own = ("sentence-transformers", *PACKAGES[1:], "scikit-learn", "scipy", "pytrec-eval-terrier")
+    return library_versions() | {name: metadata.version(name) for name in own}
+
+
+def item_values(task: Any, predictions: dict[str, Any], metric: str) -> dict[str, float]:
+    """The items behind a task's main score, by name; none where the score is no mean of items, or spans several subsets."""
+    from mteb.abstasks import AbsTaskClassification, AbsTaskRetrieval, AbsTaskSTS
+
+    places = [(subset, split) for subset, splits in predictions.items() for split in splits]
+    if len(places) != 1:
+        return {}
+    [(subset, split)] = places
+    predicted = predictions[subset][split]
+    data = task.dataset.get(subset, task.dataset)[split]
+    if isinstance(task, AbsTaskRetrieval) and metric.startswith("ndcg_at_") and not task.skip_first_result:
+        return query_ndcg(
+            data["relevant_docs"], predicted, int(metric.removeprefix("ndcg_at_")), task.ignore_identical_ids
+        )
+    if isinstance(task, AbsTaskSTS) and metric == "cosine_spearman":
+        values = spearman_values(np.array(data["score"], float), np.array(predicted["cosine_scores"]))
+        return {str(number): float(value) for number, value in enumerate(values)}
+    if isinstance(task, AbsTaskClassification) and metric == "accuracy" and not task.is_cross_validation:
+        right = np.array(predicted) == np.array(data[task.label_column_name])
+        return {str(number): float(value) for number, value in enumerate(right.mean(0))}
+    return {}
+
+
+def query_ndcg(
+    relevant: dict[str, dict[str, int]], found: dict[str, dict[str, float]], cut: int, ignore_identical: bool = False
+) -> dict[str, float]:
+    """nDCG of each query at a cut (Järvelin and Kekäläinen 2002), by trec_eval."""
+    import pytrec_eval
+
+    if ignore_identical:
+        found = {query: {name: value for name, value in hits.items() if name != query} for query, hits in found.items()}
+    judged = pytrec_eval.RelevanceEvaluator(relevant, {f"ndcg_cut.{cut}"}).evaluate(found)
+    return {query: float(values[f"ndcg_cut_{cut}"]) for query, values in judged.items()}
+
+
+def spearman_values(gold: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Values whose mean is Spearman's correlation and whose standard error is the jackknife's, one of each pair."""
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(values) for values in (gold, predicted)]
+    whole, count = _correlation(*ranks), len(gold)
+    without = np.empty(count)
+    for left_out in range(count):  # the others' ranks once a pair is gone, without sorting again
+        rest = [np.delete(rank - (rank > rank[left_out]) - 0.5 * (rank == rank[left_out]), left_out) for rank in ranks]
+        without[left_out] = _correlation(*rest)
+    pseudo = -(count - 1) * without
+    return whole + pseudo - pseudo.mean()
+
+
+def _correlation(left: np.ndarray, right: np.ndarray) -> float:
+    return float(np.corrcoef(left, right)[0, 1])
+
+
+def _predictions(folder: Path) -> dict[str, Any]:
+    """What MTEB kept of a task: subset, split, and then whatever the kind of task predicts."""
+    files = list(folder.glob("*_predictions.json"))
+    found = json.loads(files[0].read_bytes()) if len(files) == 1 else {}
+    return {subset: splits for subset, splits in found.items() if subset != "mteb_model_meta"}
+
+
+def _size(task: Any) -> int:
+    """Samples that MTEB counts in a task whose score has no items; 0 where it does not say."""
+    known = task.metadata.descriptive_stats or {}
+    return sum(int(known.get(split, {}).get("num_samples", 0)) for split in task.eval_splits)
+
+
+def _meta(model: Any) -> dict[str, Any]:
+    from mteb.models import ModelMeta
+
+    described = ModelMeta.from_sentence_transformer_model(model, fill_missing=None)
+    return json.loads(json.dumps(described.to_dict(), default=str))
+
+
+def _item(measurement: Measurement, name: str, value: float) -> Item:
+    return Item(measurement.run, measurement.protocol, measurement.task, name, value)

@@ -1,0 +1,147 @@
+"""Evaluation sets as tasks of MTEB: local ones by the name of their files, MTEB's own tasks and benchmarks by theirs.
+
+Importing this module imports mteb, which takes seconds.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mteb
+from datasets import Dataset, DatasetDict
+from mteb.abstasks import AbsTaskClassification, AbsTaskRetrieval, AbsTaskSTS
+from mteb.abstasks.task_metadata import TaskMetadata
+
+from ettin_core.evaluation.retrieval.sets import LocalSet, local_sets, read_retrieval, read_rows
+from ettin_core.foundation.errors import UserError, invalid
+
+MAIN_SCORES = {"Retrieval": "ndcg_at_10", "STS": "cosine_spearman", "Classification": "accuracy"}
+
+
+def local_task(name: str, folder: str | Path, split: str = "test") -> Any:
+    """The MTEB task of a local set. Raises ValueError for an unknown name, and when the set has no such split."""
+    sets = local_sets(Path(folder))
+    if name not in sets:
+        raise invalid("task", name, f"is no set of {folder}", f"it has {', '.join(sets) or 'none'}")
+    return _of_set(sets[name], split)
+
+
+def open_tasks(names: Sequence[str], folder: Path | None) -> list[Any]:
+    """Local tasks (test split), MTEB's tasks, and the tasks of its benchmarks, in the order of their names.
+
+    Raises ValueError for a name that is none of them.
+    """
+    sets = local_sets(folder) if folder is not None else {}
+    tasks = []
+    for name in names:
+        if name in sets:
+            tasks.append(_of_set(sets[name], "test"))
+        else:
+            tasks += _known_to_mteb(name, list(sets))
+    return tasks
+
+
+def load(task: Any) -> None:
+    """Load a task's data. Raises ValueError in one line when it would have to be fetched and cannot be.
+
+    MTEB's own tasks are unloaded again: what was fetched is on the disk, and a benchmark may not fit in memory.
+    """
+    try:
+        task.load_data()
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        remedy = (
+            "turn the network on (HF_HUB_OFFLINE=0 HF_DATASETS_OFFLINE=0), or use local sets with eval_data=<folder>"
+        )
+        raise invalid("tasks", task.metadata.name, f"cannot be fetched from the hub ({reason})", remedy) from error
+    if not isinstance(task, _Local):
+        task.unload_data()
+
+
+def _known_to_mteb(name: str, local: list[str]) -> list[Any]:
+    try:
+        return [mteb.get_task(name)]
+    except KeyError:
+        pass
+    try:
+        return list(mteb.get_benchmark(name).tasks)
+    except KeyError as error:
+        known = f"local sets: {', '.join(local) or 'none (give eval_data)'}"
+        remedy = f"use a name of mteb.get_tasks(), a benchmark such as 'MTEB(eng, v2)', or one of the {known}"
+        raise invalid("tasks", name, "is not a known task", remedy) from error
+
+
+def _of_set(local: LocalSet, split: str) -> Any:
+    """A task of a set's split. MTEB keeps what describes a task on its class, so each task is a class of its own."""
+    metadata = TaskMetadata(
+        name=local.name,
+        description=f"{local.name}, {split} split, from a folder of evaluation sets",
+        type=local.kind,
+        category="t2c" if local.kind == "Classification" else "t2t",
+        modalities=["text"],
+        dataset={"path": f"local/{local.name}", "revision": local.revision(split)},
+        eval_splits=[split],
+        eval_langs=["eng-Latn"],
+        main_score=MAIN_SCORES[local.kind],
+    )
+    return type(local.name, (TASKS[local.kind],), {"metadata": metadata, "local": local, "split": split})()
+
+
+class _Local:
+    """What local tasks share: the files of one split, read once."""
+
+    local: LocalSet
+    split: str
+    data_loaded: bool
+    dataset: Any
+
+    def load_data(self, num_proc: int | None = None, **options: Any) -> None:
+        """Read the files once."""
+        if not self.data_loaded:
+            self.dataset = self.read()
+            self.data_loaded = True
+
+    def read(self) -> Any:
+        """The data in the form in which MTEB wants a task of this kind."""
+        raise NotImplementedError
+
+
+class LocalRetrieval(_Local, AbsTaskRetrieval):
+    """Find the documents that answer a query."""
+
+    def read(self) -> Any:
+        """Subset, split, then corpus, queries and judgements."""
+        corpus, queries, relevant = read_retrieval(self.local, self.split)
+        parts = {"corpus": Dataset.from_list(corpus), "queries": Dataset.from_list(queries)}
+        return {"default": {self.split: parts | {"relevant_docs": relevant, "top_ranked": None}}}
+
+
+class LocalSTS(_Local, AbsTaskSTS):
+    """Order pairs of sentences by how similar they are."""
+
+    min_score, max_score = 0, 5
+
+    def read(self) -> Any:
+        """Split, then pairs with scores."""
+        rows = read_rows(self.local, self.split)
+        names = {"sentence1": "text1", "sentence2": "text2", "score": "score"}
+        return DatasetDict(
+            {self.split: Dataset.from_dict({new: [row[old] for row in rows] for new, old in names.items()})}
+        )
+
+
+class LocalClassification(_Local, AbsTaskClassification):
+    """MTEB's probe: logistic regressions on a few embeddings of each label."""
+
+    def read(self) -> Any:
+        """The training split and the measured one."""
+        found = {}
+        for split in ("train", self.split):
+            rows = read_rows(self.local, split)
+            found[split] = Dataset.from_dict({name: [row[name] for row in rows] for name in ("text", "label")})
+        return DatasetDict(found)
+
+
+TASKS: dict[str, Any] = {"Retrieval": LocalRetrieval, "STS": LocalSTS, "Classification": LocalClassification}

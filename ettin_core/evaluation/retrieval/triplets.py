@@ -1,0 +1,32 @@
+"""Rows to train embeddings on: a query, a text that answers it, and one that looks so and does not."""
+
+import random
+from pathlib import Path
+
+from ettin_core.evaluation.retrieval.files import rows_of
+from ettin_core.foundation.errors import invalid
+
+COLUMNS = ("query", "positive", "negative")  # the order in which the loss reads them
+FIELDS = {"source": str, "query": str, "positive": str, "negative": str}
+
+
+def read_triplets(
+    path: Path, sources: tuple[str, ...] | None, limit: int | None, seed: int = 12
+) -> list[dict[str, str]]:
+    """Triplets of some sources (None: all); of more than `limit`, so many drawn by `seed`, the same for every trial.
+
+    Raises ValueError naming file and line for a row that is no triplet, and for a source that is not there.
+    """
+    rows = list(rows_of(path, FIELDS, others=False))
+    known = {row["source"] for row in rows}
+    for source in sources or ():
+        if source not in known:
+            raise invalid(
+                "contrastive.sources", source, f"is no source of {path}", f"it has {', '.join(sorted(known))}"
+            )
+    chosen = [row for row in rows if sources is None or row["source"] in sources]
+    if not chosen:
+        raise invalid("contrastive.triplets", str(path), "holds no triplets", "give a file with rows")
+    if limit is not None and limit < len(chosen):
+        chosen = random.Random(seed).sample(chosen, limit)
+    return [{name: row[name] for name in COLUMNS} for row in chosen]

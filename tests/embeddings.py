@@ -1,0 +1,57 @@
+"""A small folder of evaluation sets for embeddings: documents about animals at places, and questions about them."""
+
+import gzip
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+ANIMALS = ("cat", "dog", "horse", "bird", "fish")
+PLACES = ("in the house", "near the river", "on the hill", "by the sea")
+
+
+def write_rows(path: Path, rows: Iterable[Any]) -> Path:
+    """Gzipped JSON lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wt") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    return path
+
+
+def write_sets(folder: Path) -> Path:
+    """retrieval/animals (20 documents; 10 queries for dev, 10 for test), sts/pairs, cls/places and triplets of two sources."""
+    names = [(animal, place) for animal in ANIMALS for place in PLACES]
+    corpus = [{"_id": f"d{n}", "title": "", "text": f"the {a} sat {p} all day"} for n, (a, p) in enumerate(names)]
+    queries = [{"_id": f"q{n}", "text": f"where is the {a} {p}"} for n, (a, p) in enumerate(names)]
+    write_rows(folder / "retrieval/animals/corpus.jsonl.gz", corpus)
+    write_rows(folder / "retrieval/animals/queries.jsonl.gz", queries)
+    for split, numbers in {"dev": range(0, 20, 2), "test": range(1, 20, 2)}.items():
+        table = folder / f"retrieval/animals/qrels/{split}.tsv"
+        table.parent.mkdir(exist_ok=True)
+        table.write_text("query-id\tcorpus-id\tscore\n" + "".join(f"q{n}\td{n}\t1\n" for n in numbers))
+    pairs = [
+        {"split": split, "text1": f"a {a} {p}", "text2": f"a {b} {q}", "score": 2.0 * (a == b) + 3.0 * (p == q)}
+        for split, step in (("validation", 7), ("test", 11))
+        for n, (a, p) in enumerate(names * 2)
+        for b, q in [names[(n * n + step) % len(names)]]
+    ]
+    write_rows(folder / "sts/pairs.jsonl.gz", pairs)
+    labelled = [
+        {"split": split, "text": f"{word} {a} was {p}", "label": PLACES.index(p)}
+        for split, word in (("train", "the"), ("train", "a"), ("test", "one"))
+        for a, p in names
+    ]
+    write_rows(folder / "cls/places.jsonl.gz", labelled)
+    write_rows(folder / "cls/entailed.jsonl.gz", [{"split": "test", "text1": "a", "text2": "b", "label": 0}])
+    triplets = [
+        {
+            "source": source,
+            "query": f"{word} is the {a} {p}",
+            "positive": f"{a} {p}",
+            "negative": f"{a} {PLACES[n % 4]}",
+        }
+        for source, word in (("first", "where"), ("second", "what"))
+        for n, (a, p) in enumerate(names, 1)
+    ]
+    write_rows(folder / "retrieval/train_triplets.jsonl.gz", triplets)
+    return folder
