@@ -23,8 +23,9 @@ from ettin_core.objectives.targets import Masking
 MASK_RATE = 0.15
 
 
-def measure_clm(model: EvaluatedModel, corpus: Corpus, suite: SuiteConfig) -> Measured:
+def measure_clm(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
     """Loss per token, bits per token (with the generator's entropy as reference where it is known), bits per byte."""
+    assert corpus is not None, "held-out text is a corpus's"
     documents = _documents(corpus, suite)
     counts, losses, _ = _losses(model, documents, masked=False)
     bits = losses / math.log(2)
@@ -38,11 +39,12 @@ def measure_clm(model: EvaluatedModel, corpus: Corpus, suite: SuiteConfig) -> Me
     return results, _items(name, counts, losses)
 
 
-def measure_mlm(model: EvaluatedModel, corpus: Corpus, suite: SuiteConfig) -> Measured:
+def measure_mlm(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
     """Loss and accuracy on 15% of the tokens, always replaced by the mask token; the same ones for every model.
 
     The reference of the accuracy is the best constant guess on the tokens that could have been masked.
     """
+    assert corpus is not None, "held-out text is a corpus's"
     documents = _documents(corpus, suite)
     counts, losses, hits = _losses(model, documents, masked=True)
     name, tokens = corpus.manifest["name"], int(counts.sum())
