@@ -149,7 +149,7 @@ def read_rows(file: Path) -> Iterator[Any]:
     number = 0
     try:
         with gzip.open(file, "rt", encoding="utf-8") as stream:
-            for number, line in enumerate(stream, start=1):
+            for number, line in enumerate(stream, start=1):  # noqa: B007
                 yield json.loads(line)
     except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
         where = f"{file}:{number or 1}"
