@@ -14,7 +14,7 @@ import pytest
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation import suite
 from ettin_core.evaluation.protocol import Protocol, SuiteConfig
-from ettin_core.evaluation.suite import PROTOCOLS, evaluate, open_model
+from ettin_core.evaluation.suite import PROTOCOLS, applicable, evaluate, open_model
 from ettin_core.foundation.storage import read_json_lines
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.run import RunConfig
@@ -67,9 +67,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def names_for(member: str) -> list[str]:
-    """The protocols defined for a member."""
-    kind = "causal" if member == "decoder" else "masked"
-    return [protocol.name for protocol in PROTOCOLS if kind in protocol.kinds]
+    """The protocols that a member is asked where there are no evaluation sets."""
+    return [protocol.name for protocol in applicable("clm" if member == "decoder" else "mlm", SUITE)]
 
 
 def hashes(folder: Path) -> dict[str, str]:

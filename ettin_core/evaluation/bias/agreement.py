@@ -5,6 +5,7 @@ are the anaphors of BLiMP (gender and number) and, in `world`, its agreement pai
 version is the likelier one, given the words that both share.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 from ettin_core.data.corpus import Corpus
@@ -18,24 +19,24 @@ PARADIGMS = ("anaphor_gender_agreement", "anaphor_number_agreement")
 
 
 def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
-    """Accuracy on each kind of pair."""
+    """Accuracy of each source, whole and by kind of pair."""
     pairs = list(_pairs(corpus, suite))
-    shares = version_shares(model, [versions for _, _, versions in pairs])
-    items = [
-        ItemResult(task, name, preferred(*share), {"probability": float(share[0])})
-        for (task, name, _), share in zip(pairs, shares.tolist(), strict=True)
-    ]
-    tasks = sorted({item.task for item in items})
-    values = {task: [item.value for item in items if item.task == task] for task in tasks}
-    return [mean_result(task, "accuracy", values[task], reference=0.5) for task in tasks], items
+    shares = version_shares(model, [versions for _, _, _, versions in pairs])
+    items, parts = [], defaultdict(list)
+    for (task, group, name, _), share in zip(pairs, shares.tolist(), strict=True):
+        items.append(ItemResult(task, name, preferred(*share), {"group": group, "probability": share[0]}))
+        for part in (task, f"{task}/{group}"):
+            parts[part].append(items[-1].value)
+    return [mean_result(part, "accuracy", parts[part], reference=0.5) for part in sorted(parts)], items
 
 
-def _pairs(corpus: Corpus | None, suite: SuiteConfig) -> Iterator[tuple[str, str, tuple[str, str]]]:
+def _pairs(corpus: Corpus | None, suite: SuiteConfig) -> Iterator[tuple[str, str, str, tuple[str, str]]]:
+    """Task, kind, name, and the right and the wrong version."""
     world = corpus_world(corpus)
     if world is not None:
         for number, pair in enumerate(agreement_pairs(world, suite.items)):
-            yield f"world/{pair.phenomenon}", str(number), (pair.good, pair.bad)
+            yield "world", pair.phenomenon, str(number), (pair.good, pair.bad)
     if suite.eval_data is not None:
         for row in BLIMP.rows(suite.folder):
             if row["UID"] in PARADIGMS and int(row["pairID"]) < suite.blimp_per_paradigm:
-                yield row["UID"], f"{row['UID']}#{row['pairID']}", (row["good"], row["bad"])
+                yield "blimp", row["UID"], f"{row['UID']}#{row['pairID']}", (row["good"], row["bad"])
