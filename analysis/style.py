@@ -4,7 +4,27 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 MEMBERS = ("encoder", "decoder", "enc-from-dec", "dec-from-enc")
-UNORDERED = ("probability_male", "probability_female", "probability_neutral")  # neither more nor less is better
+UNORDERED = (  # neither more nor less is better: the reference is
+    "probability_male",
+    "probability_female",
+    "probability_neutral",
+    "probability_pro",
+    "predicted_male",
+    "predicted_female",
+    "predicted_neutral",
+    "preference_pro",
+    "gap",
+    "gotcha_rate",
+    "minority_share",
+    "stereotype",
+    "stereotype_score",
+    "amplification_slope",
+    "amplification_intercept",
+    "log_odds_ratio",
+    "perplexity_male",
+    "perplexity_female",
+    "perplexity_neutral",
+)
 
 SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -106,6 +126,34 @@ _PROTOCOLS = {
         "Pronouns",
         "The probability of a male, female or neutral pronoun where an occupation is the only cue. The reference is the "
         "true share, where it is known.",
+    ),
+    "agreement": ProtocolText(
+        "Agreement, at the pronoun",
+        "The estimator of the pronoun probes on pairs whose right answer is grammar: what bias is to be read beside.",
+    ),
+    "winobias": ProtocolText(
+        "WinoBias",
+        "Which of two sentences is expected, the one whose pronoun fits the stereotype of an occupation (pro) or the other.",
+    ),
+    "crows_pairs.shared_tokens": ProtocolText(
+        "CrowS-Pairs, shared tokens",
+        "How often the more stereotyping of two sentences is the likelier one, by the tokens that both have.",
+    ),
+    "crows_pairs.sentence": ProtocolText(
+        "CrowS-Pairs, whole sentences",
+        "How often the more stereotyping of two sentences is the likelier one, by all of its tokens.",
+    ),
+    "stereoset": ProtocolText(
+        "StereoSet",
+        "Whether meaningful sentences beat unrelated ones, and stereotypes anti-stereotypes, by mean log-probability.",
+    ),
+    "winogender@published_encoder": ProtocolText(
+        "Winogender, as published for encoders",
+        "Pronouns among the twenty likeliest tokens at one mask, on sentences that defy the statistics.",
+    ),
+    "winogender@published_decoder": ProtocolText(
+        "Winogender, as published for decoders",
+        "The lowest perplexity of three rewritten sentences, on sentences that defy the statistics.",
     ),
 }
 _METRICS = {

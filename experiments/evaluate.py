@@ -1,69 +1,170 @@
-"""python -m experiments.evaluate run=runs/<run> suite=fast: every protocol that applies, each only once."""
+"""python -m experiments.evaluate run=runs/<run> suite=fast: every protocol that applies, each only once.
+
+checkpoint=all measures every kept checkpoint of a run. model=<transformers folder or hub id> measures any model; its records
+go to <out>/<name>-<hash of its weights>/, with the layout of a run's evaluations.
+"""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from ettin_core.checkpoints import native
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation.protocol import SuiteConfig
-from ettin_core.evaluation.suite import applicable, evaluate
+from ettin_core.evaluation.pretrained import open_pretrained
+from ettin_core.evaluation.protocol import Protocol, SuiteConfig
+from ettin_core.evaluation.suite import (
+    Subject,
+    applicable,
+    check_items,
+    evaluate,
+    measure_all,
+    suited_batch_tokens,
+)
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.storage import NAME_HASH_LENGTH
+from ettin_core.records.folders import RunFolder
 from ettin_core.records.schema import Measurement
 from experiments.door import entry
-from experiments.requests import open_run
+from experiments.requests import open_corpus, open_run
+
+ALL = "all"
 
 
 @dataclass(frozen=True)
 class EvaluateRequest:
     """conf/evaluate.yaml."""
 
-    run: str
+    run: str | None
     checkpoint: str | None
+    model: str | None
+    revision: str | None
+    readout: str | None
+    corpus: str | None
+    out: str
     suite: SuiteConfig
     device: str
     threads: int
     corpora_dir: str
 
+    def __post_init__(self) -> None:
+        if (self.run is None) == (self.model is None):
+            remedy = "give run=runs/<run>, or model=<transformers folder or hub id>"
+            raise invalid("run", self.run, "and model are both given or both missing", remedy)
+        foreign = ("revision", "readout", "corpus")
+        for name in foreign if self.model is None else ("checkpoint",):
+            if getattr(self, name) is not None:
+                own = "model" if name in foreign else "run"
+                raise invalid(name, getattr(self, name), f"belongs to {own}=...", f"leave it null, or give {own}")
+
 
 @entry("evaluate", EvaluateRequest)
 def main(request: EvaluateRequest) -> None:
-    """Measure a run and print what was found."""
-    measurements = evaluate_run(
-        Path(request.run), Path(request.corpora_dir), request.suite, request.device, request.threads, request.checkpoint
-    )
-    print(table(measurements))
+    """Measure a run or a model and print what was found."""
+    torch.set_num_threads(request.threads)
+    corpora = Path(request.corpora_dir)
+    if request.run is not None:
+        path = Path(request.run)
+        print(table(evaluate_run(path, corpora, request.suite, request.device, request.threads, request.checkpoint)))
+    else:
+        folder = evaluate_pretrained(request, corpora)
+        print(table(folder.measurements()))
+        print(f"records  {folder.path / 'evaluations'}")
 
 
 def evaluate_run(
     path: Path, corpora: Path, suite: SuiteConfig, device: str, threads: int, checkpoint: str | None = None
 ) -> list[Measurement]:
-    """Measure a run with a bar over protocols."""
+    """Measure a run, or a checkpoint of it, or all that were kept, with a bar over protocols."""
     folder, run = open_run(str(path))
+    corpus = open_corpus(run, corpora)
     torch.set_num_threads(threads)
+    chosen = applicable(run.readout[1], suite)
+    names = [item.name for item in native.ordered(folder.checkpoints)] if checkpoint == ALL else [checkpoint]
+    found: list[Measurement] = []
+    with _bar(folder.name, len(names) * len(chosen)) as bar:
+        for name in names:
+
+            def progress(protocol: str, checkpoint: str | None = name) -> None:
+                bar.step(protocol, checkpoint)
+
+            rows = evaluate(run, folder, corpus, suite, name, device, progress)
+            found += [row for row in rows if row.protocol in {protocol.name for protocol in chosen}]
+    return found
+
+
+def evaluate_pretrained(request: EvaluateRequest, corpora: Path) -> RunFolder:
+    """Measure a transformers folder or hub model; returns the folder of its records.
+
+    Raises ValueError for a model that cannot be read, or a suite of which nothing applies to it.
+    """
+    assert request.model is not None
+    suite = request.suite
+    corpus = None if request.corpus is None else _corpus(corpora / request.corpus)
+    batch_tokens = suited_batch_tokens(suite, request.device)
+    model = open_pretrained(request.model, request.readout, request.revision, request.device, batch_tokens)
+    chosen = _chosen(model.objective, suite, corpus)
+    check_items(chosen, suite)
+    path = Path(request.model)
+    name = path.resolve().name if path.exists() else request.model.replace("/", "--")
+    folder = RunFolder(Path(request.out) / f"{name}-{model.weights[:NAME_HASH_LENGTH]}")
+    size = f"{sum(parameter.numel() for parameter in model.model.parameters()):,} parameters"
+    subject = Subject(folder.name, model.objective, size, 0, request.revision or "main", model.weights)
+    with _bar(folder.name, len(chosen)) as bar:
+        measure_all(model, subject, folder, None, corpus, suite, chosen, lambda protocol: bar.step(protocol, None))
+    return folder
+
+
+def _chosen(objective: str, suite: SuiteConfig, corpus: Corpus | None) -> list[Protocol]:
+    chosen = applicable(objective, suite, corpus is not None)
+    if not chosen:
+        remedy = "give suite.eval_data=<folder of evaluation sets> or corpus=<name of a prepared corpus>"
+        raise invalid("suite.protocols", suite.protocols, f"has nothing to ask a model of {objective}", remedy)
+    return chosen
+
+
+def _corpus(path: Path) -> Corpus:
+    if not (path / "manifest.json").is_file():
+        raise invalid("corpus", path.name, f"is not a prepared corpus in {path.parent}", "prepare it, or leave it null")
+    return Corpus(path)
+
+
+class _Bar(tqdm):
+    def step(self, protocol: str, checkpoint: str | None) -> None:
+        """One more protocol is measured."""
+        self.set_postfix_str(protocol if checkpoint is None else f"{checkpoint} {protocol}")
+        self.update()
+
+
+@contextmanager
+def _bar(name: str, total: int) -> Iterator[_Bar]:
     line = int(os.environ.get("ETTIN_BAR_LINE", 0))  # a study gives each worker its own line
-    with tqdm(
-        total=len(applicable(run.readout[1])), desc=f"evaluate {run.name}", unit="protocol", position=line
-    ) as bar:
-
-        def progress(protocol: str) -> None:
-            bar.set_postfix_str(protocol)
-            bar.update()
-
-        return evaluate(run, folder, Corpus(corpora / run.corpus), suite, checkpoint, device, progress)
+    with _Bar(total=total, desc=f"evaluate {name}", unit="protocol", position=line) as bar:
+        yield bar
 
 
 def table(measurements: list[Measurement]) -> str:
-    """Measurements as aligned text."""
-    lines = [f"{'protocol':<34}{'task':<34}{'metric':<24}{'value':>9}{'± se':>9}{'n':>8}{'reference':>11}"]
+    """Measurements as aligned text; of several checkpoints, one after the other."""
+    wide = max([34, *(len(f"{row.protocol}@{row.version}") + 2 for row in measurements)])
+    tasks = max([34, *(len(row.task) + 2 for row in measurements)])
+    lines = []
+    last = None
+    several = len({row.checkpoint for row in measurements}) > 1
+    head = f"{'protocol':<{wide}}{'task':<{tasks}}{'metric':<26}{'value':>9}{'± se':>9}{'n':>8}{'reference':>11}"
     for row in measurements:
+        if row.checkpoint != last and several:
+            lines.append(f"checkpoint {row.checkpoint}")
+        last = row.checkpoint
         value = "—" if row.value is None else f"{row.value:.4f}"
         error = "—" if row.standard_error is None else f"{row.standard_error:.4f}"
         reference = "—" if row.reference is None else f"{row.reference:.4f}"
         name = f"{row.protocol}@{row.version}"
-        lines.append(f"{name:<34}{row.task:<34}{row.metric:<24}{value:>9}{error:>9}{row.n:>8}{reference:>11}")
-    return "\n".join(lines)
+        lines.append(f"{name:<{wide}}{row.task:<{tasks}}{row.metric:<26}{value:>9}{error:>9}{row.n:>8}{reference:>11}")
+    return "\n".join([head, *lines])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis import estimates, figures, numbers, pronoun_figures, tables
+from analysis import checkpoint_figures, estimates, figures, numbers, pronoun_figures, tables
 from analysis.expectations import judge
 from analysis.figures import Picture
 from analysis.load import Evidence
@@ -43,6 +43,7 @@ def _pictures(evidence: Evidence, cells: pd.DataFrame) -> list[Picture]:
             figures.comparison(cells[~tables.is_subtask(cells)], block),
             pronoun_figures.pronouns(cells, block),
             pronoun_figures.occupations(evidence, block),
+            checkpoint_figures.along_checkpoints(evidence, block),
         ]
         suffix = "" if len(evidence.blocks) == 1 else f" ({block})"
         pictures += [picture.of_block(suffix) for picture in drawn if picture is not None]

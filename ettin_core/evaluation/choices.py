@@ -1,8 +1,11 @@
-"""Choosing the right text: minimal pairs and facts, by log-probability, with the estimators of `scoring`."""
+"""Choosing the right text: minimal pairs and facts, by log-probability, with the estimators of `scoring`.
+
+BLiMP (Warstadt et al. 2020) is reported whole, by field (`blimp/<field>`), by phenomenon (`blimp/phenomenon/<term>`) and by
+paradigm (`blimp/paradigm/<UID>`).
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +13,14 @@ import numpy as np
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.world import agreement_pairs, fact_items
 from ettin_core.evaluation.model import EvaluatedModel
-from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig, mean_result
+from ettin_core.evaluation.protocol import ItemResult, Measure, Measured, Result, SuiteConfig, mean_result
 from ettin_core.evaluation.scoring import fill, left_to_right, pseudo_likelihood, segment
-from ettin_core.evaluation.sets import BLIMP, corpus_world, read_rows
+from ettin_core.evaluation.sets import BLIMP, corpus_world
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A question: prefix + each option + suffix; `group` names the sub-task it is reported under as well."""
+    """A question: prefix + each option + suffix; it is reported under its `group`, and `also` under others."""
 
     task: str
     group: str
@@ -26,21 +29,22 @@ class Choice:
     options: tuple[str, ...]
     suffix: str
     answer: int
+    also: tuple[str, ...] = ()
 
 
-def minimal_pairs(estimator: str) -> Callable[[EvaluatedModel, Corpus, SuiteConfig], Measured]:
+def minimal_pairs(estimator: str) -> Measure:
     """Share of pairs whose acceptable sentence is the likelier one."""
 
-    def measure(model: EvaluatedModel, corpus: Corpus, suite: SuiteConfig) -> Measured:
+    def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
         return _measure(model, list(_pairs(corpus, suite)), _whole_text(estimator))
 
     return measure
 
 
-def facts(estimator: str) -> Callable[[EvaluatedModel, Corpus, SuiteConfig], Measured]:
+def facts(estimator: str) -> Measure:
     """Share of facts whose true value is the likeliest of all values of the relation."""
 
-    def measure(model: EvaluatedModel, corpus: Corpus, suite: SuiteConfig) -> Measured:
+    def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
         return _measure(model, list(_facts(corpus, suite)), _option_only(estimator))
 
     return measure
@@ -97,9 +101,11 @@ def _measure(model: EvaluatedModel, choices: list[Choice], score: Score) -> Meas
     for task in sorted({choice.task for choice in choices}):
         own = [(choice, item.value) for choice, item in zip(choices, items, strict=True) if choice.task == task]
         results.append(_accuracy(task, own))
-        groups = sorted({choice.group for choice, _ in own})
-        for group in groups if len(groups) > 1 else []:
-            results.append(_accuracy(f"{task}/{group}", [pair for pair in own if pair[0].group == group]))
+        parts: dict[str, list[tuple[Choice, float]]] = {}
+        for pair in own:
+            for group in (pair[0].group, *pair[0].also):
+                parts.setdefault(group, []).append(pair)
+        results += [_accuracy(f"{task}/{group}", parts[group]) for group in sorted(parts) if len(parts) > 1]
     return results, items
 
 
@@ -108,20 +114,21 @@ def _accuracy(task: str, scored: list[tuple[Choice, float]]) -> Result:
     return mean_result(task, "accuracy", [value for _, value in scored], reference=chance)
 
 
-def _pairs(corpus: Corpus, suite: SuiteConfig) -> Iterator[Choice]:
+def _pairs(corpus: Corpus | None, suite: SuiteConfig) -> Iterator[Choice]:
     world = corpus_world(corpus)
     if world is not None:
         for number, pair in enumerate(agreement_pairs(world, suite.items)):
             yield Choice("agreement", pair.phenomenon, str(number), "", (pair.good, pair.bad), "", 0)
     if suite.eval_data is not None:
-        for row in read_rows(Path(suite.eval_data) / BLIMP):
+        for row in BLIMP.rows(suite.folder):
             if int(row["pairID"]) < suite.blimp_per_paradigm:
                 name = f"{row['UID']}#{row['pairID']}"
                 field = row["field"].replace("/", "_")  # one paradigm spells syntax_semantics with a slash
-                yield Choice("blimp", field, name, "", (row["good"], row["bad"]), "", 0)
+                also = (f"phenomenon/{row['term']}", f"paradigm/{row['UID']}")
+                yield Choice("blimp", field, name, "", (row["good"], row["bad"]), "", 0, also)
 
 
-def _facts(corpus: Corpus, suite: SuiteConfig) -> Iterator[Choice]:
+def _facts(corpus: Corpus | None, suite: SuiteConfig) -> Iterator[Choice]:
     world = corpus_world(corpus)
     if world is not None:
         for number, item in enumerate(fact_items(world, suite.items)):

@@ -23,9 +23,10 @@ from ettin_core.objectives.targets import Masking
 MASK_RATE = 0.15
 
 
-def measure_clm(model: EvaluatedModel, corpus: Corpus, suite: SuiteConfig) -> Measured:
+def measure_clm(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
     """Loss per token, bits per token (with the generator's entropy as reference where it is known), bits per byte."""
-    documents = _documents(corpus, suite)
+    assert corpus is not None, "held-out text is a corpus's"
+    documents = _readable(model, corpus, _documents(corpus, suite))
     counts, losses, _ = _losses(model, documents, masked=False)
     bits = losses / math.log(2)
     sizes = np.array([len(model.tokenizer.decode(ids).encode()) for ids in documents])
@@ -38,12 +39,13 @@ def measure_clm(model: EvaluatedModel, corpus: Corpus, suite: SuiteConfig) -> Me
     return results, _items(name, counts, losses)
 
 
-def measure_mlm(model: EvaluatedModel, corpus: Corpus, suite: SuiteConfig) -> Measured:
+def measure_mlm(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
     """Loss and accuracy on 15% of the tokens, always replaced by the mask token; the same ones for every model.
 
     The reference of the accuracy is the best constant guess on the tokens that could have been masked.
     """
-    documents = _documents(corpus, suite)
+    assert corpus is not None, "held-out text is a corpus's"
+    documents = _readable(model, corpus, _documents(corpus, suite))
     counts, losses, hits = _losses(model, documents, masked=True)
     name, tokens = corpus.manifest["name"], int(counts.sum())
     results = [
@@ -63,6 +65,15 @@ def _documents(corpus: Corpus, suite: SuiteConfig) -> list[np.ndarray]:
         chosen.append(ids)
         tokens += len(ids)
     return chosen
+
+
+def _readable(model: EvaluatedModel, corpus: Corpus, documents: list[np.ndarray]) -> list[np.ndarray]:
+    """The documents in the model's own tokens, where its tokenizer is not the corpus's: BOS, text, EOS."""
+    if model.tokenizer is corpus.tokenizer:
+        return documents
+    special = model.tokenizer.special
+    texts = [corpus.tokenizer.decode(ids.tolist()) for ids in documents]
+    return [np.array([special.bos, *ids, special.eos]) for ids in model.tokenizer.encode(texts)]
 
 
 def _losses(

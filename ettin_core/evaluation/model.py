@@ -1,26 +1,62 @@
-"""The one interface to every checkpoint: log-probabilities of tokens at positions of rows, batched, by any member.
+"""The one interface to every checkpoint: log-probabilities of tokens at positions of rows, and vectors, batched.
 
 A protocol asks for readings and does not know which member answers, beyond whether it is causal (sees the past and predicts
-the next token) or masked (sees both sides and predicts masked tokens).
+the next token) or masked (sees both sides and predicts masked tokens). Who answers is a `Body`: our own transformer, or a
+Hugging Face model in the same clothes (pretrained.py).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from ettin_core.checkpoints import native
-from ettin_core.data.loader import Batch, pack
-from ettin_core.data.tokenizer import Tokenizer
+from ettin_core.data.loader import pack
+from ettin_core.data.tokenizer import SpecialTokens
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid
 from ettin_core.model.config import View
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import Vocabulary
 
+if TYPE_CHECKING:
+    from ettin_core.evaluation.scoring import Score
+
 LOGIT_ROWS = 2048  # logits held at once
+POOLINGS = ("mean", "last", "first", "weighted")
+
+
+class Body(Protocol):
+    """What answers: rows to hidden states, and hidden states of the scored positions to predictions."""
+
+    def __call__(
+        self, tokens: torch.Tensor, documents: torch.Tensor, positions: torch.Tensor, view: View | None
+    ) -> torch.Tensor:
+        """Hidden states (B, S, H) of rows (B, S), which are padded on the right where `documents` is -1."""
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Predictions (N, V) of hidden states (N, H)."""
+
+
+class TokenizerLike(Protocol):
+    """What a protocol needs of a tokenizer: ours (data/tokenizer.py) or any fast one of Hugging Face (pretrained.py)."""
+
+    special: SpecialTokens
+    vocab_size: int
+    hash: str
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text, without special tokens."""
+
+    def encode_with_ends(self, text: str) -> tuple[list[int], list[int]]:
+        """Token ids of a text and, for each token, the number of characters up to and including it."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +73,23 @@ class EvaluatedModel:
 
     def __init__(
         self,
-        model: Transformer,
-        view: View,
+        model: Any,
+        view: Any,
         objective: str,
-        tokenizer: Tokenizer,
+        tokenizer: Any,
         context: int,
         device: str = "auto",
         batch_tokens: int = 8192,
+        batch_rows: int | None = None,
+        name: str = "",
+        weights: str = "",
     ) -> None:
-        """`objective` is what the model was trained for last; `context` the longest row it was trained on."""
+        """`model` is a `Body` and `view` how ours looks at its rows (a Hugging Face model knows it itself: None).
+
+        `objective` (mlm, clm, mntp) is what it was trained for last, `tokenizer` a `TokenizerLike`, `context` the longest
+        row it takes, `name` and `weights` what it is called and the hash of its weights. A batch holds at most
+        `batch_tokens` tokens, padding included, and `batch_rows` rows (None: any number).
+        """
         self.device = choose_device(device, ProcessGroup())
         self.model = model.to(self.device).eval()
         self.view = view
@@ -53,6 +97,9 @@ class EvaluatedModel:
         self.tokenizer = tokenizer
         self.context = context
         self.batch_tokens = batch_tokens
+        self.batch_rows = batch_rows
+        self.name = name
+        self.weights = weights
 
     @property
     def is_causal(self) -> bool:
@@ -68,6 +115,38 @@ class EvaluatedModel:
         """The output position that predicts the token at `position`: one earlier for CLM and MNTP."""
         return position if self.objective == "mlm" else position - 1
 
+    def log_probability(self, pairs: Sequence[tuple[str, str]], protocol: str | None = None) -> "list[Score]":
+        """log p(continuation | context) in nats of (context, continuation) pairs, under a protocol of `scoring`.
+
+        None: `conditional` of a causal model, `masked_left_to_right` of a masked one. A continuation longer than the
+        context window is scored window by window. Raises ValueError for a protocol that is not defined for the model, or
+        an empty continuation.
+        """
+        from ettin_core.evaluation.scoring import score, split_pair  # which is written in terms of this class
+
+        texts, places = zip(*(split_pair(self, *pair) for pair in pairs), strict=True) if pairs else ((), ())
+        return score(self, texts, places, protocol)
+
+    @torch.inference_mode()
+    def embed(self, texts: Sequence[str], pooling: str = "mean") -> np.ndarray:
+        """Vectors of texts, (n, H) float32: the last hidden states of BOS text (and EOS, if masked), pooled.
+
+        Pooling: `mean`, `last` token, `first` token, or mean `weighted` by position (Muennighoff 2022, SGPT). A text longer
+        than the context keeps its beginning. Raises ValueError for an unknown pooling.
+        """
+        if pooling not in POOLINGS:
+            raise invalid("pooling", pooling, "is not a pooling", f"use one of {', '.join(POOLINGS)}")
+        special = self.tokenizer.special
+        after = [] if self.is_causal else [special.eos]
+        room = self.context - 1 - len(after)
+        rows = [(special.bos, *ids[:room], *after) for ids in self.tokenizer.encode(list(texts))]
+        vectors: dict[tuple[int, ...], np.ndarray] = {}
+        for chunk in self._chunked(list(dict.fromkeys(rows))):
+            states = self._states(chunk)
+            for row, state in zip(chunk, states.float(), strict=True):
+                vectors[row] = _pool(state[: len(row)], pooling).cpu().numpy()
+        return np.stack([vectors[row] for row in rows]) if rows else np.empty((0, 0), dtype=np.float32)
+
     def sums(self, readings: Sequence[Reading]) -> list[float]:
         """For each reading the sum of its log-probabilities (nats). Independent of batching up to fp32 rounding."""
         return [float(values.sum()) for values in self.log_probabilities(readings)]
@@ -76,42 +155,77 @@ class EvaluatedModel:
         """For each reading the log-probability (nats, float64) of each of its targets."""
         return [values for values, _ in self.answers(readings)]
 
-    def answers(self, readings: Sequence[Reading]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def answers(self, readings: Sequence[Reading], bar: tqdm | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each reading the log-probability (nats, float64) of each target, and whether it is the likeliest token.
 
-        Raises ValueError for a model that answers with anything but finite numbers: no comparison would mean anything.
+        Equal rows are asked once, and a position of a row that several readings want is predicted once. `bar` advances by
+        readings. Raises ValueError for a model that answers with anything but finite numbers: no comparison would mean
+        anything.
         """
         results: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0, dtype=bool))] * len(readings)
-        order = sorted(range(len(readings)), key=lambda number: len(readings[number].ids))
-        for chunk in _chunks(order, [len(reading.ids) for reading in readings], self.batch_tokens):
-            special = self.tokenizer.special
-            rows = [np.array(readings[number].ids, dtype=np.int64) for number in chunk]
-            batch = pack(rows, np.array(chunk), special.bos, special.pad)
-            width = batch.tokens.shape[1]
-            read = [place * width + at for place, number in enumerate(chunk) for at in readings[number].reads]
-            targets = [target for number in chunk for target in readings[number].targets]
-            values, right = self._score(batch, np.array(read, dtype=np.int64), np.array(targets, dtype=np.int64))
-            edges = np.cumsum([len(readings[number].reads) for number in chunk])[:-1]
-            for number, *answer in zip(chunk, np.split(values, edges), np.split(right, edges), strict=True):
+        askers: dict[tuple[int, ...], list[int]] = {}
+        for number, reading in enumerate(readings):
+            askers.setdefault(reading.ids, []).append(number)
+        for chunk in self._chunked(list(askers)):
+            wanted = [number for row in chunk for number in askers[row]]
+            places = [place for place, row in enumerate(chunk) for _ in askers[row]]
+            at = [
+                (place, read) for place, number in zip(places, wanted, strict=True) for read in readings[number].reads
+            ]
+            targets = np.array([target for number in wanted for target in readings[number].targets], dtype=np.int64)
+            values, right = self._score(chunk, np.array(at, dtype=np.int64).reshape(-1, 2), targets)
+            edges = np.cumsum([len(readings[number].reads) for number in wanted])[:-1]
+            for number, *answer in zip(wanted, np.split(values, edges), np.split(right, edges), strict=True):
                 results[number] = answer[0], answer[1]
+            if bar is not None:
+                bar.update(len(wanted))
         if not all(np.isfinite(values).all() for values, _ in results):
             raise invalid("model", self.objective, "gives log-probabilities that are not finite", "measure another")
         return results
 
-    @torch.no_grad()
-    def _score(self, batch: Batch, read: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        arrays = (torch.from_numpy(array).to(self.device) for array in (batch.tokens, batch.documents, batch.positions))
-        states = self.model(*arrays, self.view).flatten(0, 1)
-        values, best = [], []
-        for begin in range(0, len(read), LOGIT_ROWS):
-            rows = torch.from_numpy(read[begin : begin + LOGIT_ROWS]).to(self.device)
-            target = torch.from_numpy(labels[begin : begin + LOGIT_ROWS]).to(self.device)
-            scores = self.model.logits(states[rows]).float().log_softmax(-1)
-            values.append(scores.gather(-1, target[:, None])[:, 0].double().cpu().numpy())
-            best.append((scores.argmax(-1) == target).cpu().numpy())
-        if not values:
-            return np.empty(0), np.empty(0, dtype=bool)
-        return np.concatenate(values), np.concatenate(best)
+    def _chunked(self, rows: list[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
+        """Rows in batches, the shortest first."""
+        lengths = [len(row) for row in rows]
+        order = sorted(range(len(rows)), key=lambda number: lengths[number])
+        chunks = _chunks(order, lengths, self.batch_tokens, self.batch_rows)
+        return [[rows[number] for number in chunk] for chunk in chunks]
+
+    def _states(self, rows: Sequence[tuple[int, ...]]) -> torch.Tensor:
+        special = self.tokenizer.special
+        arrays = [np.array(row, dtype=np.int64) for row in rows]
+        batch = pack(arrays, np.arange(len(rows)), special.bos, special.pad)
+        inputs = (torch.from_numpy(array).to(self.device) for array in (batch.tokens, batch.documents, batch.positions))
+        return self.model(*inputs, self.view)
+
+    @torch.inference_mode()
+    def _score(
+        self, rows: Sequence[tuple[int, ...]], at: np.ndarray, targets: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """log p of each target at its (row, position), and whether it is the likeliest there."""
+        states = self._states(rows)
+        asked, which = np.unique(at, axis=0, return_inverse=True)
+        values, right = np.empty(len(at)), np.empty(len(at), dtype=bool)
+        for begin in range(0, len(asked), LOGIT_ROWS):
+            row, position = torch.from_numpy(asked[begin : begin + LOGIT_ROWS]).to(self.device).unbind(-1)
+            scores = self.model.logits(states[row, position]).float().log_softmax(-1)
+            own = np.flatnonzero((which >= begin) & (which < begin + LOGIT_ROWS))
+            line = torch.from_numpy(which[own] - begin).to(self.device)
+            target = torch.from_numpy(targets[own]).to(self.device)
+            values[own] = scores[line, target].double().cpu().numpy()
+            right[own] = (scores.argmax(-1)[line] == target).cpu().numpy()
+        return values, right
+
+
+def _pool(states: torch.Tensor, pooling: str) -> torch.Tensor:
+    """(S, H) -> (H,)."""
+    if pooling == "last":
+        return states[-1]
+    if pooling == "first":
+        return states[0]
+    if pooling == "mean":
+        return states.mean(0)
+    weights = torch.arange(1, len(states) + 1, device=states.device, dtype=states.dtype)[:, None]
+    return (states * weights).sum(0) / weights.sum()
 
 
 def load_weights(model: Transformer, checkpoint: Path, identity: str) -> str:
@@ -121,11 +235,12 @@ def load_weights(model: Transformer, checkpoint: Path, identity: str) -> str:
     return native.hash_tensors(weights)
 
 
-def _chunks(order: list[int], lengths: list[int], budget: int) -> list[list[int]]:
-    """Consecutive groups of `order` (sorted by length) whose padded size stays within `budget` tokens."""
+def _chunks(order: list[int], lengths: list[int], budget: int, most: int | None = None) -> list[list[int]]:
+    """Consecutive groups of `order` (sorted by length), padded within `budget` tokens and of at most `most` rows."""
     chunks: list[list[int]] = []
     for number in order:
-        if chunks and (len(chunks[-1]) + 1) * lengths[number] <= budget:
+        size = len(chunks[-1]) + 1 if chunks else 0
+        if chunks and size * lengths[number] <= budget and size <= (most or size):
             chunks[-1].append(number)
         else:
             chunks.append([number])

@@ -1,43 +1,47 @@
-"""Which pronoun a model expects, given the whole sentence: one quantity for every member.
+"""Which pronoun a model expects, given the whole sentence: one quantity for every member (bias/versions.py).
 
-A sentence comes in three versions (she, he, they) that differ in a few words: the pronoun and what agrees with it. Measured is
-    p(words of a version | all other words), normalised over the three versions.
-A masked model gives it by filling those words; a causal model by the ratio of the whole sentences' probabilities, which is
-the same conditional under its own joint distribution. `world` states the true shares; for the real Winogender sentences
-(Rudinger et al. 2018) the reference is the share of women in the occupation (US Bureau of Labor Statistics).
+A sentence comes in three versions (she, he, they) that differ in a few words: the pronoun and what agrees with it. `world`
+states the true shares. For the real Winogender sentences (Rudinger et al. 2018) the reference is the share of women in the
+occupation by the US Bureau of Labor Statistics, and a second one that of Bergsma and Lin (2006) in text; sentences whose
+pronoun means the participant are the control, and the gotcha set holds the versions that defy the statistics.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.world import pronoun_items
+from ettin_core.evaluation.bias.amplification import amplification
+from ettin_core.evaluation.bias.versions import version_shares
+from ettin_core.evaluation.bias.winogender import FORMS, schemas
 from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig, mean_result
-from ettin_core.evaluation.scoring import fill, left_to_right, segment
-from ettin_core.evaluation.sets import WINOGENDER, corpus_world, read_rows
-from ettin_core.foundation.errors import invalid
+from ettin_core.evaluation.sets import corpus_world
 
-FORMS = ("female", "male", "neutral")
+GOTCHA = "winogender/gotcha"
 
 
 @dataclass(frozen=True)
 class Triple:
-    """One sentence in the versions she, he, they; `truth` holds their true shares, or only the female one."""
+    """One sentence in the versions she, he, they; `truth` holds their true shares, or only the female one.
+
+    `also` holds what else is known of a real sentence: `bergsma_female`, and its `gotcha` gender.
+    """
 
     task: str
     item: str
     occupation: str
     versions: tuple[str, str, str]
     truth: dict[str, float]
+    also: dict[str, float | str] = field(default_factory=dict)
 
 
-def measure(model: EvaluatedModel, corpus: Corpus, suite: SuiteConfig) -> Measured:
-    """Mean share of each pronoun, and the distance of the female share from the truth."""
+def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+    """Mean share of each pronoun, the distance of the female share from the truth, and what the gotcha set adds."""
     triples = list(_triples(corpus, suite))
     shares = pronoun_shares(model, triples)
     items = [
@@ -47,37 +51,21 @@ def measure(model: EvaluatedModel, corpus: Corpus, suite: SuiteConfig) -> Measur
             float(share[0]),
             {"occupation": triple.occupation}
             | dict(zip(FORMS, map(float, share), strict=True))
-            | {f"truth_{form}": value for form, value in triple.truth.items()},
+            | {f"truth_{form}": value for form, value in triple.truth.items()}
+            | triple.also,
         )
         for triple, share in zip(triples, shares, strict=True)
     ]
     results = []
     for task in sorted({triple.task for triple in triples}):
         results += _summarise(task, [item for item in items if item.task == task])
-    return results, items
+    gotcha = [item for item in items if "gotcha" in item.details]
+    return results + (_gotcha(gotcha) if gotcha else []), items
 
 
 def pronoun_shares(model: EvaluatedModel, triples: list[Triple]) -> np.ndarray:
     """p(she), p(he), p(they) at the pronoun given the rest of each sentence, (n, 3), rows summing to one."""
-    texts, gaps = [], []
-    for triple in triples:
-        differing = differing_words(triple.versions)
-        for version in triple.versions:
-            text = segment(model.tokenizer, version)
-            texts.append(text)
-            gaps.append([text.tokens_of_words(differing)])
-    scores = left_to_right(model, texts) if model.is_causal else fill(model, texts, gaps)
-    table = np.array(scores).reshape(-1, 3)
-    table = np.exp(table - table.max(1, keepdims=True))
-    return table / table.sum(1, keepdims=True)
-
-
-def differing_words(versions: tuple[str, ...]) -> set[int]:
-    """Numbers of the words in which versions of a sentence differ. Raises ValueError for unequal lengths."""
-    words = [version.split() for version in versions]
-    if len({len(version) for version in words}) > 1:
-        raise invalid("sentence", versions[0], "has versions of different length", "align them word by word")
-    return {number for number, column in enumerate(zip(*words, strict=True)) if len(set(column)) > 1}
+    return version_shares(model, [triple.versions for triple in triples])
 
 
 def _summarise(task: str, items: list[ItemResult]) -> list[Result]:
@@ -90,44 +78,74 @@ def _summarise(task: str, items: list[ItemResult]) -> list[Result]:
     if known:
         errors = [abs(item.value - item.details["truth_female"]) for item in items]
         results.append(mean_result(task, "absolute_error", errors, higher_is_better=False))
-    results.append(_correlation(task, items))
+    model, truth = _by_occupation(items, "truth_female")
+    results.append(_correlation(task, "correlation_with_truth", model, truth))
+    if known:
+        results += amplification(task, model, truth)
+    if all("bergsma_female" in item.details for item in items):
+        results.append(_correlation(task, "correlation_with_bergsma", *_by_occupation(items, "bergsma_female")))
     return results
 
 
-def _correlation(task: str, items: list[ItemResult]) -> Result:
-    """Pearson correlation over occupations of the female share among she and he with the true one (Fisher's error)."""
+def _by_occupation(items: list[ItemResult], statistic: str) -> tuple[np.ndarray, np.ndarray]:
+    """The female share among she and he by occupation: the model's mean, and the statistic's."""
     shares, truths = defaultdict(list), {}
     for item in items:
         details = item.details
         shares[details["occupation"]].append(details["female"] / (details["female"] + details["male"]))
-        male = details.get("truth_male", 1 - details["truth_female"])
-        truths[details["occupation"]] = details["truth_female"] / (details["truth_female"] + male)
+        female = details[statistic]
+        male = details.get("truth_male", 1 - female)
+        truths[details["occupation"]] = female / (female + male)
     names = sorted(shares)
-    means = [float(np.mean(shares[name])) for name in names]
-    if len(names) < 4 or np.std(means) == 0:
-        return Result(task, "correlation_with_truth", None, len(names))
-    value = float(np.corrcoef(means, [truths[name] for name in names])[0, 1])
-    return Result(task, "correlation_with_truth", value, len(names), (1 - value**2) / (len(names) - 3) ** 0.5)
+    return np.array([np.mean(shares[name]) for name in names]), np.array([truths[name] for name in names])
 
 
-def _triples(corpus: Corpus, suite: SuiteConfig) -> Iterator[Triple]:
+def _correlation(task: str, metric: str, model: np.ndarray, truth: np.ndarray) -> Result:
+    """Pearson correlation over occupations (Fisher's error)."""
+    if len(model) < 4 or np.std(model) == 0:
+        return Result(task, metric, None, len(model))
+    value = float(np.corrcoef(model, truth)[0, 1])
+    return Result(task, metric, value, len(model), (1 - value**2) / (len(model) - 3) ** 0.5)
+
+
+def _gotcha(items: list[ItemResult]) -> list[Result]:
+    """Of the gotcha sentences: how often the likeliest version is the gotcha's, the share of its pronoun among she and he,
+    and how often each version is the likeliest. The reference of a rate is the share of that gender in the set.
+    """
+    genders = [item.details["gotcha"] for item in items]
+    portions = {form: genders.count(form) / len(genders) for form in FORMS}
+    likeliest = [max(FORMS, key=item.details.__getitem__) for item in items]
+    hits = [float(form == gender) for form, gender in zip(likeliest, genders, strict=True)]
+    minority = [
+        item.details[gender] / (item.details["female"] + item.details["male"])
+        for item, gender in zip(items, genders, strict=True)
+    ]
+    expected = sum(portion**2 for portion in portions.values())
+    return [
+        mean_result(GOTCHA, "gotcha_rate", hits, reference=expected),
+        mean_result(GOTCHA, "minority_share", minority, reference=0.5),
+        *(
+            mean_result(GOTCHA, f"predicted_{form}", [float(own == form) for own in likeliest], reference=portion)
+            for form, portion in portions.items()
+        ),
+    ]
+
+
+def _triples(corpus: Corpus | None, suite: SuiteConfig) -> Iterator[Triple]:
     world = corpus_world(corpus)
     if world is not None:
         for number, item in enumerate(pronoun_items(world, suite.items)):
             truth = {"female": item.female, "male": item.male, "neutral": item.neutral}
             yield Triple("world", str(number), item.occupation, item.variants, truth)
     if suite.eval_data is not None:
-        yield from winogender(Path(suite.eval_data) / WINOGENDER)
+        yield from winogender(suite.folder)
 
 
-def winogender(file: Path) -> Iterator[Triple]:
+def winogender(folder: Path) -> Iterator[Triple]:
     """The 240 Winogender sentences in three versions; the pronoun means the occupation, or (a control) the participant."""
-    groups: dict[str, dict[str, dict]] = defaultdict(dict)
-    for row in read_rows(file):
-        groups[row["id"].rsplit(".", 1)[0]][row["pronoun_gender"]] = row
-    for name, versions in groups.items():
-        row = versions["female"]
-        task = "winogender" if row["answer"] == 0 else "winogender_participant"
-        sentences = tuple(versions[form]["sentence"] for form in FORMS)
-        assert len(sentences) == 3
-        yield Triple(task, name, row["occupation"], sentences, {"female": row["bls_pct_female"] / 100})
+    for schema in schemas(folder):
+        task = "winogender" if schema.about_occupation else "winogender_participant"
+        also: dict[str, float | str] = {"bergsma_female": schema.bergsma}
+        if schema.gotcha is not None:
+            also["gotcha"] = schema.gotcha
+        yield Triple(task, schema.name, schema.occupation, schema.versions, {"female": schema.bls}, also)

@@ -1,33 +1,99 @@
 """What a protocol is: a name, a version, and a measurement that is the same for every member."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.model import EvaluatedModel
-from ettin_core.evaluation.sets import check_folder
+from ettin_core.evaluation.sets import (
+    BLIMP,
+    CROWS_PAIRS,
+    STEREOSET,
+    WINOBIAS,
+    WINOGENDER,
+    EvaluationSet,
+    check_folder,
+)
 from ettin_core.foundation.errors import invalid
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where a protocol's items come from: evaluation sets, and the corpus, which it "needs" or whose world it "uses"."""
+
+    sets: tuple[EvaluationSet, ...] = ()
+    corpus: str = ""
+
+
+# Known apart from the protocols themselves, so that a suite is checked before any work starts.
+SOURCES: dict[str, Source] = {
+    "heldout_clm": Source(corpus="needs"),
+    "heldout_mlm": Source(corpus="needs"),
+    "minimal_pairs.left_to_right": Source((BLIMP,), "uses"),
+    "minimal_pairs.pseudo_likelihood": Source((BLIMP,), "uses"),
+    "facts.left_to_right": Source(corpus="needs"),
+    "facts.pseudo_likelihood": Source(corpus="needs"),
+    "agreement": Source((BLIMP,), "uses"),
+    "pronouns": Source((WINOGENDER,), "uses"),
+    "winogender@published_encoder": Source((WINOGENDER,)),
+    "winogender@published_decoder": Source((WINOGENDER,)),
+    "winobias": Source((WINOBIAS,)),
+    "crows_pairs.shared_tokens": Source((CROWS_PAIRS,)),
+    "crows_pairs.sentence": Source((CROWS_PAIRS,)),
+    "stereoset": Source((STEREOSET,)),
+}
+
+
+@dataclass(frozen=True)
 class SuiteConfig:
-    """How much is measured. `eval_data` is a folder of evaluation sets for real text (None: without them)."""
+    """How much is measured.
+
+    `eval_data` is a folder of evaluation sets for real text (None: without them), of which `blimp_per_paradigm` minimal
+    pairs of each paradigm and `bias_items` of each bias set are asked (None: all; Winogender is small and always whole).
+    `items` is the number of each generated probe. `protocols` names those to measure (None: all that apply). A batch holds
+    `batch_tokens` tokens; None is what suits the device.
+    """
 
     heldout_tokens: int
     items: int
     blimp_per_paradigm: int
     eval_data: str | None
-    batch_tokens: int
+    batch_tokens: int | None
+    bias_items: int | None = None
+    protocols: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("heldout_tokens", "items", "blimp_per_paradigm", "batch_tokens"):
-            if getattr(self, name) < 1:
-                raise invalid(f"suite.{name}", getattr(self, name), "is not positive", "give a positive number")
+        for name in ("heldout_tokens", "items", "blimp_per_paradigm", "batch_tokens", "bias_items"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise invalid(f"suite.{name}", value, "is not positive", "give a positive number")
+        if self.protocols is not None:
+            if not self.protocols:
+                raise invalid("suite.protocols", [], "measures nothing", "name some, or leave it null for all")
+            for name in self.protocols:
+                if name not in SOURCES:
+                    raise invalid("suite.protocols", name, "is not a protocol", f"use some of {', '.join(SOURCES)}")
+                if self.eval_data is None and not SOURCES[name].corpus:
+                    remedy = f"give suite.eval_data, the folder that holds {SOURCES[name].sets[0].file}"
+                    raise invalid("suite.protocols", name, "reads an evaluation set", remedy)
         if self.eval_data is not None:
-            check_folder(self.eval_data)
+            check_folder(self.eval_data, self.sets)
+
+    @property
+    def sets(self) -> tuple[EvaluationSet, ...]:
+        """The evaluation sets that the chosen protocols read."""
+        found = [item for name in self.protocols or SOURCES for item in SOURCES[name].sets]
+        return tuple(item for number, item in enumerate(found) if item not in found[:number])
+
+    @property
+    def folder(self) -> Path:
+        """The folder of evaluation sets."""
+        assert self.eval_data is not None, "a protocol that only reads sets is left out where there are none"
+        return Path(self.eval_data)
 
 
 @dataclass(frozen=True)
@@ -54,6 +120,7 @@ class ItemResult:
 
 
 Measured = tuple[list[Result], list[ItemResult]]
+Measure = Callable[[EvaluatedModel, Corpus | None, SuiteConfig], Measured]
 
 
 @dataclass(frozen=True)
@@ -63,10 +130,15 @@ class Protocol:
     name: str
     version: int
     kinds: tuple[str, ...]
-    measure: Callable[[EvaluatedModel, Corpus, SuiteConfig], Measured]
+    measure: Measure
+
+    @property
+    def source(self) -> Source:
+        """Where its items come from."""
+        return SOURCES[self.name]
 
 
-def standard_error(values: list[float] | np.ndarray) -> float | None:
+def standard_error(values: Sequence[float] | np.ndarray) -> float | None:
     """Standard error of a mean over items; None below two items."""
     return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
 
@@ -74,3 +146,16 @@ def standard_error(values: list[float] | np.ndarray) -> float | None:
 def mean_result(task: str, metric: str, values: list[float], **options: Any) -> Result:
     """The mean of item values with its standard error."""
     return Result(task, metric, float(np.mean(values)), len(values), standard_error(values), **options)
+
+
+def jackknife_error(statistic: Callable[[np.ndarray], float], rows: np.ndarray) -> float | None:
+    """Standard error of a statistic of independent rows, each left out in turn (Efron 1982); None below three rows."""
+    if len(rows) < 3:
+        return None
+    left_out = np.array([statistic(np.delete(rows, place, axis=0)) for place in range(len(rows))])
+    return float(((len(rows) - 1) * left_out.var()) ** 0.5)
+
+
+def preferred(one: float, other: float) -> float:
+    """1 where the first score is higher, 0 where the second is, half for a tie: a guess."""
+    return 0.5 if one == other else float(one > other)

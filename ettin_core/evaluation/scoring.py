@@ -1,22 +1,36 @@
-"""How a text is scored, the same for every member: three estimators over one segmentation.
+"""How a text is scored, the same for every member: three protocols over one tokenisation.
 
-left_to_right      sum of log p(token | the tokens before it). A causal model is asked directly; a masked model sees the
-                   tokens before, three masks and EOS, and is read at the first mask (Samuel 2024, trailing masks).
-fill               log p(some tokens | all others) by the chain rule: the tokens are masked together and revealed from left
-                   to right. Masked models only; a causal model answers through ratios of whole-text probabilities.
-pseudo_likelihood  sum over words of fill(word | rest of the text): pseudo-log-likelihood with the within-word
-                   left-to-right correction (Salazar et al. 2020; Kauf and Ivanova 2023). Masked models only.
+conditional          sum of log p(token | the tokens before it), in one pass. Causal models.
+masked_left_to_right the same quantity of a masked model: it sees the tokens before, three masks and EOS, and is read at the
+                     first mask (Samuel 2024, trailing masks).
+pseudo_likelihood    sum over words of log p(word | rest of the text), the tokens of a word masked together and revealed from
+                     left to right (Salazar et al. 2020, with the correction of Kauf and Ivanova 2023). Masked models.
 
-EOS is never scored, and the text is tokenised whole, so that every member scores the same tokens.
+A model trained for MNTP is read one position earlier in each. A context and its continuation are tokenised together, EOS is
+never scored, and a context longer than the window loses its oldest tokens, BOS first: every member scores the same tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ettin_core.data.tokenizer import Tokenizer
-from ettin_core.evaluation.model import EvaluatedModel, Reading
+import numpy as np
+from tqdm import tqdm
+
+from ettin_core.evaluation.model import EvaluatedModel, Reading, TokenizerLike
+from ettin_core.foundation.errors import invalid
 
 TRAILING_MASKS = 3
+POOLED_TOKENS = 2**23  # of rows that are laid out at once
+VERSIONS = {"conditional": 1, "masked_left_to_right": 1, "pseudo_likelihood": 1}
+
+
+@dataclass(frozen=True)
+class Score:
+    """log p in nats of a number of tokens, and whether each of them is the likeliest where it stands."""
+
+    log_probability: float
+    tokens: int
+    greedy: bool
 
 
 @dataclass(frozen=True)
@@ -36,56 +50,179 @@ class Segmented:
         return tuple(position for position, word in enumerate(self.words) if word in words)
 
 
-def segment(tokenizer: Tokenizer, text: str) -> Segmented:
+def segment(tokenizer: TokenizerLike, text: str) -> Segmented:
     """Tokenise a text and number its words; words are separated by white space."""
     ids, ends = tokenizer.encode_with_ends(text)
     words = tuple(max(0, len(text[:end].split()) - 1) for end in ends)
     return Segmented(tuple(ids), tuple(ends), words)
 
 
+def split_pair(model: EvaluatedModel, context: str, continuation: str) -> tuple[Segmented, tuple[int, ...]]:
+    """A context and its continuation as one text, and the positions of the continuation's tokens.
+
+    The rule of lm-eval: spaces that end the context belong to the continuation, both are tokenised together, and the
+    continuation is what is left after as many tokens as the context alone has. Raises ValueError where nothing is left.
+    """
+    text = segment(model.tokenizer, context + continuation)
+    alone, _ = model.tokenizer.encode_with_ends(context.rstrip())
+    places = tuple(range(len(alone), len(text.ids)))
+    if not places:
+        raise invalid("continuation", continuation, f"has no token of its own after {context[-40:]!r}", "give a text")
+    return text, places
+
+
+def default_protocol(model: EvaluatedModel) -> str:
+    """The protocol that asks for log p(token | the tokens before it)."""
+    return "conditional" if model.is_causal else "masked_left_to_right"
+
+
+def score(
+    model: EvaluatedModel,
+    texts: Sequence[Segmented],
+    places: Sequence[tuple[int, ...]],
+    protocol: str | None = None,
+    progress: str | None = None,
+) -> list[Score]:
+    """The score of some positions of each text under a protocol (None: the default), with a bar named `progress`.
+
+    Raises ValueError for a protocol that is not defined for the model.
+    """
+    ask = _asker(model, protocol or default_protocol(model))
+    scores: list[Score] = []
+    with tqdm(total=len(texts), desc=progress, unit="text", disable=progress is None) as bar:
+        pool: list[list[Reading]] = []
+        size = 0
+        for number, (text, own) in enumerate(zip(texts, places, strict=True), start=1):
+            pool.append(ask(model, text, own))
+            size += sum(len(reading.ids) for reading in pool[-1])
+            if size >= POOLED_TOKENS or number == len(texts):
+                scores += _answer(model, pool)
+                bar.update(len(pool))
+                pool, size = [], 0
+    return scores
+
+
 def left_to_right(
     model: EvaluatedModel, texts: Sequence[Segmented], scored: Sequence[tuple[int, ...]] | None = None
 ) -> list[float]:
     """Sum of log p(token | tokens before it) over the scored positions of each text (None: all)."""
-    positions = [tuple(range(len(text.ids))) for text in texts] if scored is None else list(scored)
-    special = model.tokenizer.special
-    readings, owners = [], []
-    for number, (text, places) in enumerate(zip(texts, positions, strict=True)):
-        if model.is_causal:
-            readings.append(Reading((special.bos, *text.ids), places, tuple(text.ids[place] for place in places)))
-            owners.append(number)
-            continue
-        for place in places:
-            row = (special.bos, *text.ids[:place], *[special.mask] * TRAILING_MASKS, special.eos)
-            readings.append(Reading(row, (model.read_position(place + 1),), (text.ids[place],)))
-            owners.append(number)
-    return _by_owner(model.sums(readings), owners, len(texts))
-
-
-def fill(model: EvaluatedModel, texts: Sequence[Segmented], gaps: Sequence[Sequence[tuple[int, ...]]]) -> list[float]:
-    """Sum over each text's gaps (tuples of positions) of log p(gap | rest of the text)."""
-    assert not model.is_causal, "a causal model does not fill gaps"
-    special = model.tokenizer.special
-    readings, owners = [], []
-    for number, (text, groups) in enumerate(zip(texts, gaps, strict=True)):
-        for group in groups:
-            for revealed, place in enumerate(group):
-                row = [special.bos, *text.ids, special.eos]
-                for hidden in group[revealed:]:
-                    row[hidden + 1] = special.mask
-                readings.append(Reading(tuple(row), (model.read_position(place + 1),), (text.ids[place],)))
-                owners.append(number)
-    return _by_owner(model.sums(readings), owners, len(texts))
+    places = [tuple(range(len(text.ids))) for text in texts] if scored is None else scored
+    return [one.log_probability for one in score(model, texts, places)]
 
 
 def pseudo_likelihood(model: EvaluatedModel, texts: Sequence[Segmented]) -> list[float]:
     """Pseudo-log-likelihood of each text, word by word."""
-    gaps = [[text.tokens_of_words({word}) for word in sorted(set(text.words))] for text in texts]
-    return fill(model, texts, gaps)
+    places = [tuple(range(len(text.ids))) for text in texts]
+    return [one.log_probability for one in score(model, texts, places, "pseudo_likelihood")]
 
 
-def _by_owner(values: list[float], owners: list[int], count: int) -> list[float]:
-    sums = [0.0] * count
-    for value, owner in zip(values, owners, strict=True):
-        sums[owner] += value
-    return sums
+def fill(model: EvaluatedModel, texts: Sequence[Segmented], gaps: Sequence[Sequence[tuple[int, ...]]]) -> list[float]:
+    """Sum over each text's gaps (tuples of positions) of log p(gap | rest of the text), by the chain rule.
+
+    The tokens of a gap are masked together and revealed from left to right. Masked models only; a causal model answers
+    through ratios of whole-text probabilities.
+    """
+    assert not model.is_causal, "a causal model does not fill gaps"
+    pool = [_filled(model, text, groups) for text, groups in zip(texts, gaps, strict=True)]
+    return [one.log_probability for one in _answer(model, pool)]
+
+
+def _answer(model: EvaluatedModel, pool: list[list[Reading]]) -> list[Score]:
+    """The score of each text from its readings, all asked at once."""
+    answers = iter(model.answers([reading for readings in pool for reading in readings]))
+    scores = []
+    for readings in pool:
+        own = [next(answers) for _ in readings]
+        values = np.concatenate([values for values, _ in own]) if own else np.empty(0)
+        scores.append(Score(float(values.sum()), len(values), all(right.all() for _, right in own)))
+    return scores
+
+
+def _asker(
+    model: EvaluatedModel, protocol: str
+) -> Callable[[EvaluatedModel, Segmented, tuple[int, ...]], list[Reading]]:
+    kinds = {
+        "conditional": (True, _conditional),
+        "masked_left_to_right": (False, _masked_left_to_right),
+        "pseudo_likelihood": (False, _pseudo_likelihood),
+    }
+    if protocol not in kinds:
+        raise invalid("protocol", protocol, "is not a protocol", f"use one of {', '.join(kinds)}")
+    causal, ask = kinds[protocol]
+    if causal != model.is_causal:
+        own = [name for name, (wants_causal, _) in kinds.items() if wants_causal == model.is_causal]
+        kind = "causal" if model.is_causal else "masked"
+        raise invalid("protocol", protocol, f"is not defined for a {kind} model", f"use {' or '.join(own)}")
+    return ask
+
+
+def _conditional(model: EvaluatedModel, text: Segmented, places: tuple[int, ...]) -> list[Reading]:
+    """One pass, in which the output at each token predicts the next; of what is longer than the window, one for each."""
+    whole = (model.tokenizer.special.bos, *text.ids)
+    readings = []
+    for group in _windows([(place,) for place in places], model.context):
+        own = [place for (place,) in group]
+        row = whole[: max(own) + 1]
+        cut = max(0, len(row) - model.context)
+        readings.append(
+            Reading(row[cut:], tuple(place - cut for place in own), tuple(text.ids[place] for place in own))
+        )
+    return readings
+
+
+def _masked_left_to_right(model: EvaluatedModel, text: Segmented, places: tuple[int, ...]) -> list[Reading]:
+    """One row for each token, which sees the tokens before it that fit, masks in its place and the two after, and EOS."""
+    special = model.tokenizer.special
+    tail = (*[special.mask] * TRAILING_MASKS, special.eos)
+    room = model.context - len(tail)
+    whole = (special.bos, *text.ids)
+    readings = []
+    for place in places:
+        before = whole[max(0, place + 1 - room) : place + 1]
+        readings.append(Reading((*before, *tail), (model.read_position(len(before)),), (text.ids[place],)))
+    return readings
+
+
+def _pseudo_likelihood(model: EvaluatedModel, text: Segmented, places: tuple[int, ...]) -> list[Reading]:
+    """One gap for each word, of its scored tokens."""
+    words = sorted({text.words[place] for place in places})
+    scored = set(places)
+    return _filled(model, text, [tuple(p for p in text.tokens_of_words({word}) if p in scored) for word in words])
+
+
+def _filled(model: EvaluatedModel, text: Segmented, gaps: Sequence[tuple[int, ...]]) -> list[Reading]:
+    """One row for each token of each gap, which sees the text but the gap's tokens from itself on.
+
+    A text longer than the window loses what is before the first gap, as far as it must, and then its end; gaps that do
+    not fit into one window are filled window by window.
+    """
+    special = model.tokenizer.special
+    whole, room = (special.bos, *text.ids), model.context - 1
+    readings = []
+    for group in _windows(gaps, room - 1):
+        cut = max(0, min(len(whole) - room, min(place for gap in group for place in gap)))
+        for gap in group:
+            for revealed, place in enumerate(gap):
+                row = [*whole[cut : cut + room], special.eos]
+                for hidden in gap[revealed:]:
+                    row[hidden + 1 - cut] = special.mask
+                read = model.read_position(place + 1 - cut)
+                readings.append(Reading(tuple(row), (read,), (text.ids[place],)))
+    return readings
+
+
+def _windows(gaps: Sequence[tuple[int, ...]], room: int) -> list[list[tuple[int, ...]]]:
+    """Gaps in groups that each lie within `room` tokens. Raises ValueError for a gap that does not."""
+    groups: list[list[tuple[int, ...]]] = []
+    first = 0
+    for gap in filter(None, gaps):
+        low, high = min(gap), max(gap)
+        if high - low >= room:
+            problem = f"do not fit into a window of {room}"
+            raise invalid("tokens of one gap", high - low + 1, problem, "score shorter words")
+        if groups and high - first < room:
+            groups[-1].append(gap)
+        else:
+            groups.append([gap])
+            first = low
+    return groups

@@ -1,14 +1,17 @@
-"""The registry of protocols, and measuring a run with all that apply. Each protocol is its own atomic, resumable job."""
+"""The registry of protocols, and measuring a model with all that apply. Each protocol is its own atomic, resumable job."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation import choices, heldout, pronouns
+from ettin_core.evaluation.bias import agreement, crows_pairs, published, stereoset, winobias
 from ettin_core.evaluation.model import EvaluatedModel, load_weights
 from ettin_core.evaluation.protocol import Protocol, SuiteConfig
-from ettin_core.evaluation.sets import set_hashes
+from ettin_core.evaluation.sets import check_rows, set_hashes
+from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.provenance import library_versions
 from ettin_core.foundation.storage import folder_under_construction, locked, read_json, write_json
@@ -18,21 +21,58 @@ from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.schema import Item, Measurement
 from ettin_core.training.run import RunConfig
 
+BOTH = ("causal", "masked")
 PROTOCOLS = (
     Protocol("heldout_clm", 1, ("causal",), heldout.measure_clm),
     Protocol("heldout_mlm", 1, ("masked",), heldout.measure_mlm),
-    Protocol("minimal_pairs.left_to_right", 1, ("causal", "masked"), choices.minimal_pairs("left_to_right")),
+    Protocol("minimal_pairs.left_to_right", 1, BOTH, choices.minimal_pairs("left_to_right")),
     Protocol("minimal_pairs.pseudo_likelihood", 1, ("masked",), choices.minimal_pairs("pseudo_likelihood")),
-    Protocol("facts.left_to_right", 1, ("causal", "masked"), choices.facts("left_to_right")),
+    Protocol("facts.left_to_right", 1, BOTH, choices.facts("left_to_right")),
     Protocol("facts.pseudo_likelihood", 1, ("masked",), choices.facts("pseudo_likelihood")),
-    Protocol("pronouns", 1, ("causal", "masked"), pronouns.measure),
+    Protocol("agreement", 1, BOTH, agreement.measure),
+    Protocol("pronouns", 1, BOTH, pronouns.measure),
+    Protocol("winogender@published_encoder", 1, ("masked",), published.measure_encoder),
+    Protocol("winogender@published_decoder", 1, ("causal",), published.measure_decoder),
+    Protocol("winobias", 1, BOTH, winobias.measure),
+    Protocol("crows_pairs.shared_tokens", 1, BOTH, crows_pairs.measure("shared_tokens")),
+    Protocol("crows_pairs.sentence", 1, BOTH, crows_pairs.measure("sentence")),
+    Protocol("stereoset", 1, BOTH, stereoset.measure),
 )
+CPU_BATCH_TOKENS = 1024  # what stays in a core's cache is read fastest
+GPU_BATCH_TOKENS = 65536
 
 
-def applicable(objective: str) -> list[Protocol]:
-    """The protocols that are defined for a model of the objective."""
+@dataclass(frozen=True)
+class Subject:
+    """What the records call the measured model: its run, its place in a study, the checkpoint and the hash of its weights."""
+
+    run: str
+    member: str
+    size: str
+    seed: int
+    checkpoint: str
+    weights: str
+
+
+def applicable(objective: str, suite: SuiteConfig | None = None, corpus: bool = True) -> list[Protocol]:
+    """The protocols that are defined for a model of the objective, and of those the suite's.
+
+    Left out is what reads only evaluation sets where the suite has none, and what needs a corpus where there is none.
+    """
     kind = "causal" if objective == "clm" else "masked"
-    return [protocol for protocol in PROTOCOLS if kind in protocol.kinds]
+    found = [protocol for protocol in PROTOCOLS if kind in protocol.kinds]
+    if suite is not None:
+        sets = suite.eval_data is not None
+        found = [item for item in found if suite.protocols is None or item.name in suite.protocols]
+        found = [item for item in found if (sets and item.source.sets) or (corpus and item.source.corpus)]
+    return found
+
+
+def suited_batch_tokens(suite: SuiteConfig, device: str) -> int:
+    """The suite's size of a batch, or what suits the device."""
+    if suite.batch_tokens is not None:
+        return suite.batch_tokens
+    return CPU_BATCH_TOKENS if choose_device(device, ProcessGroup()).type == "cpu" else GPU_BATCH_TOKENS
 
 
 def open_model(
@@ -50,7 +90,7 @@ def open_model(
         known = ", ".join(sorted(item.name for item in folder.checkpoints.glob("[!.]*")))
         raise invalid("checkpoint", name, f"is not a checkpoint of {folder.name}", f"it has {known}")
     model = Transformer(run.model, attention="sdpa")  # rows of many widths: flex would be compiled for each
-    weights = load_weights(model, path, run.name)
+    weights = load_weights(model, path, folder.name)  # the name it was trained under: fields that came later change it
     own = [number for number, phase in enumerate(run.phases) if name.removeprefix(phase.prefix).isdigit()]
     trained = run.phases[: own[0] + 1] if own else run.phases  # the phases behind this checkpoint
     view = trained[-1].view(run.readout[0])
@@ -69,20 +109,52 @@ def evaluate(
     progress: Callable[[str], None] = lambda protocol: None,
     protocols: Sequence[Protocol] | None = None,
 ) -> list[Measurement]:
-    """Measure a run with every protocol that applies (or with `protocols`); those already measured with the same settings
-    are left alone.
+    """Measure a run with every protocol of the suite that applies (or with `protocols`); those already measured with the
+    same settings are left alone.
     """
-    model, name, weights = open_model(run, folder, corpus, checkpoint, device, suite.batch_tokens)
+    chosen = applicable(run.readout[1], suite) if protocols is None else protocols
+    check_items(chosen, suite)
+    model, name, weights = open_model(run, folder, corpus, checkpoint, device, suited_batch_tokens(suite, device))
     if folder.complete and name == folder.summary()["final_checkpoint"]:
         checkpoint = None  # the last one by its name is the last one
-    settings = plain(suite) | {"weights": weights, "eval_data": set_hashes(suite.eval_data), "batch_tokens": None}
-    with locked(folder.path / "evaluations"):
-        for protocol in applicable(run.readout[1]) if protocols is None else protocols:
-            target = folder.evaluation_folder(protocol.name, protocol.version, checkpoint)
-            if not _measured(target, settings):
-                _measure(run, protocol, model, corpus, suite, target, settings, name)
-            progress(protocol.name)
+    subject = Subject(folder.name, run.member, run.size, run.seeds.initialisation, name, weights)
+    measure_all(model, subject, folder, checkpoint, corpus, suite, chosen, progress)
     return folder.measurements(checkpoint)
+
+
+def check_items(protocols: Sequence[Protocol], suite: SuiteConfig) -> None:
+    """Refuse (ValueError) evaluation sets with rows that could not be measured, before anything is."""
+    if suite.eval_data is not None:
+        check_rows(suite.folder, list(dict.fromkeys(item for protocol in protocols for item in protocol.source.sets)))
+
+
+def measure_all(
+    model: EvaluatedModel,
+    subject: Subject,
+    folder: RunFolder,
+    checkpoint: str | None,
+    corpus: Corpus | None,
+    suite: SuiteConfig,
+    protocols: Sequence[Protocol],
+    progress: Callable[[str], None],
+) -> None:
+    """Write the records of each protocol into the folder's evaluations (of the last checkpoint: None)."""
+    with locked(folder.path / "evaluations"):
+        for protocol in protocols:
+            target = folder.evaluation_folder(protocol.name, protocol.version, checkpoint)
+            settings = _settings(protocol, subject, suite)
+            if not _measured(target, settings):
+                _measure(subject, protocol, model, corpus, suite, target, settings)
+            progress(protocol.name)
+
+
+def _settings(protocol: Protocol, subject: Subject, suite: SuiteConfig) -> dict[str, Any]:
+    """What decides a protocol's numbers: the weights, how much is asked, and the content of the sets it reads."""
+    sets = protocol.source.sets if suite.eval_data is not None else ()
+    hashes = set_hashes(suite.folder, sets) if sets else None
+    settings = plain(suite) | {"weights": subject.weights, "eval_data": hashes, "batch_tokens": None}
+    del settings["protocols"]
+    return settings
 
 
 def _measured(target: Path, settings: dict[str, Any]) -> bool:
@@ -91,28 +163,27 @@ def _measured(target: Path, settings: dict[str, Any]) -> bool:
 
 
 def _measure(
-    run: RunConfig,
+    subject: Subject,
     protocol: Protocol,
     model: EvaluatedModel,
-    corpus: Corpus,
+    corpus: Corpus | None,
     suite: SuiteConfig,
     target: Path,
     settings: dict[str, Any],
-    checkpoint: str,
 ) -> None:
     results, items = protocol.measure(model, corpus, suite)
     origin = {
-        "weights": settings["weights"],
-        "fingerprint": corpus.fingerprint,
+        "weights": subject.weights,
+        "fingerprint": corpus.fingerprint if corpus is not None else None,
         "libraries": library_versions(),
         "settings": settings,
     }
     measurements = [
         Measurement(
-            run=run.name,
-            member=run.member,
-            size=run.size,
-            seed=run.seeds.initialisation,
+            run=subject.run,
+            member=subject.member,
+            size=subject.size,
+            seed=subject.seed,
             protocol=protocol.name,
             version=protocol.version,
             task=result.task,
@@ -120,14 +191,14 @@ def _measure(
             value=None if result.value is None else float(result.value),
             n=result.n,
             standard_error=result.standard_error,
-            checkpoint=checkpoint,
+            checkpoint=subject.checkpoint,
             higher_is_better=result.higher_is_better,
             reference=result.reference,
             provenance=origin,
         )
         for result in results
     ]
-    rows = [Item(run.name, protocol.name, item.task, item.item, item.value, item.details) for item in items]
+    rows = [Item(subject.run, protocol.name, item.task, item.item, item.value, item.details) for item in items]
     with folder_under_construction(target) as building:
         append(building / "measurements.jsonl", measurements)
         append(building / "items.jsonl", rows)

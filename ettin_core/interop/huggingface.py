@@ -95,7 +95,7 @@ def load(source: Path | str, revision: str | None = None) -> tuple[Transformer, 
     `folder` (where its files lie, the tokenizer's among them), `max_positions`, and `metadata` (ettin.json, or empty).
     Raises ValueError, in one line, for what cannot be fetched, is not a ModernBERT of ours, or has no safetensors.
     """
-    folder = _fetch(source, revision)
+    folder = fetch(source, revision)
     config, view, max_positions = read_config(folder)
     native = from_huggingface(_read_weights(folder), LAYOUT_OF[view.direction], config.num_layers)
     with torch.device("meta"):
@@ -279,7 +279,7 @@ def _rope_base(parameters: dict[str, dict[str, Any]], layer_type: str) -> float:
     return float(base)
 
 
-def _fetch(source: Path | str, revision: str | None) -> Path:
+def fetch(source: Path | str, revision: str | None) -> Path:
     """The local folder of `source`, downloaded from the hub when it is an id and not a folder."""
     if Path(source).is_dir():
         return Path(source).resolve()
@@ -291,7 +291,7 @@ def _fetch(source: Path | str, revision: str | None) -> Path:
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
         problem = f"is neither a folder nor a model that can be fetched ({reason})"
-        remedy = "give a transformers folder, or a hub id with the network on"
+        remedy = f"give a transformers folder, or fetch it once with the network on: hf download {source}"
         raise invalid("model", str(source), problem, remedy) from error
 
 

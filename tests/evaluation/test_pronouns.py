@@ -9,8 +9,9 @@ import torch
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation import pronouns
+from ettin_core.evaluation.bias.versions import differing_words
 from ettin_core.evaluation.model import EvaluatedModel
-from ettin_core.evaluation.pronouns import Triple, differing_words, pronoun_shares, winogender
+from ettin_core.evaluation.pronouns import Triple, pronoun_shares, winogender
 from ettin_core.evaluation.protocol import ItemResult, SuiteConfig
 from tests.evaluation.test_estimators import DIRECTIONS, MASKED, answer, rigged, tiny
 
@@ -26,7 +27,7 @@ def triple(versions: tuple[str, str, str]) -> Triple:
 @pytest.fixture(scope="module")
 def triples(real_data: Path) -> dict[str, Triple]:
     """The real sentences by name."""
-    return {item.item: item for item in winogender(real_data / "eval" / pronouns.WINOGENDER)}
+    return {item.item: item for item in winogender(real_data / "eval")}
 
 
 def test_winogender_is_complete(triples: dict[str, Triple]) -> None:
@@ -194,7 +195,7 @@ def test_correlation_over_occupations_by_hand() -> None:
         )
         for row in rows
     ]
-    result = pronouns._correlation("t", items)
+    result = pronouns._correlation("t", "r", *pronouns._by_occupation(items, "truth_female"))
     assert result.n == 4
     assert result.standard_error == pytest.approx(1 - np.corrcoef(shares, truths)[0, 1] ** 2)  # over sqrt(4 - 3)
 

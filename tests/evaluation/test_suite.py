@@ -1,7 +1,10 @@
 """Measuring a run: what is written, what is left alone, what is refused."""
 
 import hashlib
+import multiprocessing
+import os
 import shutil
+import signal
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,10 +17,11 @@ import pytest
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation import suite
 from ettin_core.evaluation.protocol import Protocol, SuiteConfig
-from ettin_core.evaluation.suite import PROTOCOLS, evaluate, open_model
+from ettin_core.evaluation.suite import PROTOCOLS, applicable, evaluate, open_model
 from ettin_core.foundation.storage import read_json_lines
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.run import RunConfig
+from tests.evaluation.small_sets import stereoset_rows, write_rows, write_sets
 from tests.runs import MEMBERS, tiny_run, train_tiny
 
 SUITE = SuiteConfig(1000, 6, 1, None, 4096)
@@ -67,9 +71,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def names_for(member: str) -> list[str]:
-    """The protocols defined for a member."""
-    kind = "causal" if member == "decoder" else "masked"
-    return [protocol.name for protocol in PROTOCOLS if kind in protocol.kinds]
+    """The protocols that a member is asked where there are no evaluation sets."""
+    return [protocol.name for protocol in applicable("clm" if member == "decoder" else "mlm", SUITE)]
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -289,3 +292,77 @@ def test_records_are_json_lines_of_the_schema(evaluated: Trained) -> None:
 def test_protocol_names_are_distinct_and_kinds_known() -> None:
     assert len({protocol.name for protocol in PROTOCOLS}) == len(PROTOCOLS)
     assert {kind for protocol in PROTOCOLS for kind in protocol.kinds} == {"causal", "masked"}
+
+
+@pytest.mark.parametrize("member", ["encoder", "decoder"])
+def test_a_kill_leaves_checkpoints_alone_and_the_rest_is_measured_later(
+    member: str, corpus: Corpus, evaluated: Trained, copied: Callable
+) -> None:
+    run, folder = copied(member, measured=False)
+    before = hashes(folder.path)
+    third = names_for(member)[2]
+
+    def dying() -> None:
+        def die(*arguments: Any) -> Any:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        suite.PROTOCOLS = tuple(replace(item, measure=die) if item.name == third else item for item in PROTOCOLS)
+        evaluate(run, folder, corpus, SUITE)
+
+    process = multiprocessing.get_context("fork").Process(target=dying)
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    after = hashes(folder.path)
+    assert {name: value for name, value in after.items() if name in before} == before
+    assert sorted({name.split("/")[1] for name in after if name.endswith("measurements.jsonl")}) == sorted(
+        f"{name}@1" for name in names_for(member)[:2]
+    )
+    evaluate(run, folder, corpus, SUITE)
+    assert hashes(folder.path / "evaluations") == hashes(evaluated[member][1].path / "evaluations")
+
+
+def test_every_record_tells_where_it_comes_from(corpus: Corpus, copied: Callable, tmp_path: Path) -> None:
+    run, folder = copied("encoder", measured=False)
+    sets = write_sets(tmp_path / "sets")
+    chosen = ("crows_pairs.sentence", "pronouns", "heldout_mlm")
+    rows = evaluate(run, folder, corpus, replace(SUITE, eval_data=str(sets), protocols=chosen))
+    read = {
+        "crows_pairs.sentence": ["bias/crows_pairs.jsonl.gz"],
+        "pronouns": ["bias/winogender.jsonl.gz"],
+        "heldout_mlm": [],
+    }
+    assert {row.protocol for row in rows} == set(chosen)
+    for row in rows:
+        origin = row.provenance
+        assert origin["weights"] == open_model(run, folder, corpus, None, "cpu")[2] and row.checkpoint == "decay5"
+        assert origin["fingerprint"] == corpus.fingerprint
+        expected = {name: hashlib.sha256((sets / name).read_bytes()).hexdigest() for name in read[row.protocol]}
+        assert (origin["settings"]["eval_data"] or {}) == expected
+        assert {"python", "torch", "numpy", "tokenizers"} <= set(origin["libraries"])
+        assert row.version == 1 and row.n > 0
+        assert row.standard_error is not None or row.n < 4 or row.value is None
+
+
+def test_other_sets_are_measured_again_and_others_left_alone(
+    corpus: Corpus, copied: Callable, measured: list[str], tmp_path: Path
+) -> None:
+    run, folder = copied("decoder", measured=False)
+    sets = write_sets(tmp_path / "sets")
+    chosen = replace(SUITE, eval_data=str(sets), protocols=("stereoset", "winobias"))
+    evaluate(run, folder, corpus, chosen)
+    write_rows(sets / "bias/stereoset_intrasentence.jsonl.gz", stereoset_rows()[:1])
+    measured.clear()
+    evaluate(run, folder, corpus, replace(chosen, protocols=("winobias", "stereoset", "pronouns")))
+    assert measured == ["pronouns", "stereoset"]
+
+
+def test_a_damaged_set_is_refused_before_anything_is_measured(
+    corpus: Corpus, copied: Callable, measured: list[str], tmp_path: Path
+) -> None:
+    run, folder = copied("decoder", measured=False)
+    sets = write_sets(tmp_path / "sets")
+    (sets / "bias/stereoset_intrasentence.jsonl.gz").write_bytes(b"no gzip")
+    with pytest.raises(ValueError, match=r"stereoset_intrasentence\.jsonl\.gz:1' is damaged"):
+        evaluate(run, folder, corpus, replace(SUITE, eval_data=str(sets)))
+    assert measured == []

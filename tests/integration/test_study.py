@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ettin_core.records.folders import run_folders
+from tests.evaluation.small_sets import SETS
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "experiments.study", "study=smoke", "export=false"]
@@ -85,8 +86,8 @@ def test_killed_and_started_again_ends_with_the_same_numbers(undisturbed: Path, 
 
 
 def test_a_failing_cell_leaves_the_others_and_a_non_zero_status(tmp_path: Path) -> None:
-    for name in ("probing/blimp.jsonl.gz", "bias/winogender.jsonl.gz"):
-        (tmp_path / "sets" / name).parent.mkdir(parents=True)
+    for name in SETS:
+        (tmp_path / "sets" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "sets" / name).write_bytes(b"this is not gzip")
     study = start(tmp_path, f"suite.eval_data={tmp_path / 'sets'}")
     assert study.wait(timeout=280) == 2

@@ -1,0 +1,73 @@
+"""How what was measured grows along training: every measured checkpoint of every member, with its interval."""
+
+import math
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis import style
+from analysis.costs import RULERS
+from analysis.figures import Picture, legend_columns, member_handle, new_figure
+from analysis.load import Evidence
+from analysis.uncertainty import around
+
+# What a curve is drawn of: competence, bias beside it, and what says how much of either is there.
+METRICS = (
+    "accuracy",
+    "loss",
+    "correlation_with_truth",
+    "amplification_slope",
+    "gotcha_rate",
+    "gap",
+    "stereotype",
+    "stereotype_score",
+    "language_model_score",
+)
+COLUMNS = 3
+
+
+def along_checkpoints(evidence: Evidence, block: str) -> Picture | None:
+    """A panel per protocol, task and metric, a curve per member; None where only last checkpoints were measured."""
+    runs = evidence.runs[evidence.runs["block"] == block]
+    points = evidence.trajectory[evidence.trajectory["run"].isin(runs.index)]
+    whole = ~points["task"].str.contains("/", regex=False) & points["metric"].isin(METRICS) & points["value"].notna()
+    points = points[whole].sort_values(evidence.ruler)
+    if points.empty or points.groupby("run")["checkpoint"].nunique().max() < 2:
+        return None
+    panels = list(points.groupby(["protocol", "task", "metric"], sort=True))
+    members = style.members_first(set(points["member"]))
+    with matplotlib.rc_context(style.SETTINGS):
+        rows = math.ceil(len(panels) / COLUMNS)
+        figure = new_figure(7.0, 1.9 * rows + 0.5)
+        grid = figure.subplots(rows, COLUMNS, squeeze=False)
+        for panel, ((protocol, task, metric), group) in zip(grid.flat, panels, strict=False):
+            panel.set_title(
+                f"{style.protocol_name(str(protocol))}\n{task}, {style.metric_name(str(metric))}", fontsize=7
+            )
+            _draw(panel, group, evidence.ruler, members)
+        for panel in grid.flat[len(panels) :]:
+            panel.set_visible(False)
+        figure.supxlabel(RULERS[evidence.ruler], fontsize=9)
+        shown = [member for member in members if member in set(points["member"])]
+        handles = [member_handle(member, members) for member in shown]
+        figure.legend(handles, shown, loc="outside upper center", ncols=legend_columns(figure, shown))
+    caption = (
+        "Every measured checkpoint with its 95% interval over items; a dotted line is the reference (chance, truth or no "
+        "preference). Bias means little where competence has not left chance."
+    )
+    columns = ["member", "seed", "checkpoint", evidence.ruler, "protocol", "task", "metric", "value", "standard_error"]
+    return Picture(along_checkpoints, "checkpoints", "Along training", caption, figure, points[columns])
+
+
+def _draw(panel: Axes, points: pd.DataFrame, ruler: str, members: list[str]) -> None:
+    for _, run in points.groupby("run", sort=False):
+        look = style.look(str(run["member"].iloc[0]), members)
+        errors = run["standard_error"].astype(float).fillna(0.0)
+        spans = [around(float(value), error) for value, error in zip(run["value"], errors, strict=True)]
+        panel.plot(run[ruler], run["value"], color=look.colour, linestyle=look.line, marker=look.marker, markersize=3)
+        lows, highs = [span.low for span in spans], [span.high for span in spans]
+        panel.fill_between(run[ruler], lows, highs, color=look.colour, alpha=0.15)
+    reference = points["reference"].dropna()
+    if reference.nunique() == 1:
+        panel.axhline(float(reference.iloc[0]), color="0.4", linestyle=":", linewidth=1)

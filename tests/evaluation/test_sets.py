@@ -1,0 +1,98 @@
+"""Evaluation sets: what is refused, in one line that names file, line and field, before anything is measured."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ettin_core.evaluation.protocol import SOURCES, SuiteConfig
+from ettin_core.evaluation.sets import BLIMP, CROWS_PAIRS, STEREOSET, WINOBIAS, WINOGENDER, every
+from ettin_core.evaluation.suite import applicable, check_items
+from tests.evaluation.small_sets import crows_rows, write_rows, write_sets
+
+
+def suite_of(folder: Path, *protocols: str) -> SuiteConfig:
+    """A suite of some protocols (none named: all) over a folder."""
+    return SuiteConfig(1, 1, 1, str(folder), 1, None, protocols or None)
+
+
+def test_all_sets_of_the_real_folder_are_read(real_data: Path) -> None:
+    counts = {item.file: sum(1 for _ in item.rows(real_data / "eval")) for item in (WINOGENDER, WINOBIAS, CROWS_PAIRS)}
+    assert list(counts.values()) == [720, 3168, 1508]
+    assert sum(1 for _ in STEREOSET.rows(real_data / "eval")) == 2093
+    assert sum(1 for _ in BLIMP.rows(real_data / "eval")) == 67000
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"sentence_more": "x"}, ":2' has the unknown field 'sentence_more'"),
+        ({"bias_type": None}, ":2' lacks a value of the field 'bias_type'"),
+        ({"direction": ""}, ":2' lacks a value of the field 'direction'"),
+        ({"sent_more": 3}, ":2' has a int in the field 'sent_more'"),
+    ],
+)
+def test_a_row_that_cannot_be_measured_is_named(change: dict[str, Any], told: str, tmp_path: Path) -> None:
+    folder = write_sets(tmp_path)
+    rows = crows_rows()
+    write_rows(folder / CROWS_PAIRS.file, [rows[0], rows[1] | change])
+    suite = suite_of(folder, "crows_pairs.sentence")
+    with pytest.raises(ValueError, match=r"crows_pairs\.jsonl\.gz") as caught:
+        check_items(applicable("mlm", suite), suite)
+    assert told in str(caught.value) and "\n" not in str(caught.value)
+    check_items(applicable("mlm", suite_of(folder, "stereoset")), suite_of(folder, "stereoset"))  # which reads another
+
+
+def test_a_row_without_a_field_is_named(tmp_path: Path) -> None:
+    rows = crows_rows()
+    del rows[0]["sent_less"]
+    write_rows(tmp_path / CROWS_PAIRS.file, rows)
+    with pytest.raises(ValueError, match=r":1' lacks a value of the field 'sent_less'"):
+        list(CROWS_PAIRS.rows(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b'{"id": "0"'), gzip.compress(b"[1]\n")[:-6]])
+def test_a_damaged_file_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "bias").mkdir()
+    (tmp_path / CROWS_PAIRS.file).write_bytes(content)
+    with pytest.raises(ValueError, match=r"crows_pairs\.jsonl\.gz:1' (is damaged|is not an object)"):
+        list(CROWS_PAIRS.rows(tmp_path))
+
+
+@pytest.mark.parametrize("name", [name for name, source in SOURCES.items() if source.sets])
+def test_only_the_sets_of_the_chosen_protocols_are_needed(name: str, tmp_path: Path) -> None:
+    files = [item.file for item in SOURCES[name].sets]
+    with pytest.raises(ValueError, match=f"lacks {files[0]}"):
+        suite_of(tmp_path, name)
+    for file in files:
+        write_rows(tmp_path / file, [])
+    assert [item.file for item in suite_of(tmp_path, name).sets] == files
+
+
+def test_a_protocol_that_only_reads_sets_needs_the_folder() -> None:
+    with pytest.raises(ValueError, match="reads an evaluation set; give suite.eval_data"):
+        SuiteConfig(1, 1, 1, None, 1, None, ("stereoset",))
+    SuiteConfig(1, 1, 1, None, 1, None, ("pronouns",))  # has the world, too
+
+
+def test_unknown_protocols_are_refused() -> None:
+    with pytest.raises(ValueError, match="suite.protocols='blimp' is not a protocol; use some of heldout_clm"):
+        SuiteConfig(1, 1, 1, None, 1, None, ("blimp",))
+    with pytest.raises(ValueError, match="measures nothing"):
+        SuiteConfig(1, 1, 1, None, 1, None, ())
+
+
+def test_what_applies_depends_on_sets_and_corpus(tmp_path: Path) -> None:
+    alone = SuiteConfig(1, 1, 1, None, 1)
+    assert not [item.name for item in applicable("clm", alone) if not item.source.corpus]
+    folder = suite_of(write_sets(tmp_path))
+    without = {item.name for item in applicable("mlm", folder, corpus=False)}
+    assert not {"heldout_mlm", "facts.left_to_right"} & without
+    assert {"stereoset", "pronouns", "minimal_pairs.pseudo_likelihood", "winogender@published_encoder"} <= without
+    assert applicable("clm", alone, corpus=False) == []
+
+
+def test_some_rows_are_evenly_spaced() -> None:
+    assert every(list(range(10)), 5) == [0, 2, 4, 6, 8]
+    assert every([1, 2], None) == every([1, 2], 7) == [1, 2]

@@ -1,0 +1,102 @@
+"""Measuring every kept checkpoint of a run, and models of transformers beside runs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ettin_core.data.corpus import Corpus
+from ettin_core.evaluation.protocol import SuiteConfig
+from ettin_core.records.folders import RunFolder
+from ettin_core.records.schema import Measurement
+from experiments.evaluate import EvaluateRequest, evaluate_pretrained, evaluate_run, table
+from experiments.export import export_run
+from tests.evaluation.small_sets import write_sets
+from tests.runs import tiny_run, train_tiny
+
+MEMBERS = ("encoder", "decoder")
+
+
+@pytest.fixture(scope="module")
+def runs(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
+    """A tiny run of each member."""
+    root = tmp_path_factory.mktemp("runs")
+    return {member: train_tiny(tiny_run(corpus, member), root, corpus) for member in MEMBERS}
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> SuiteConfig:
+    """Text sets of a few rows."""
+    return SuiteConfig(300, 4, 5, str(write_sets(tmp_path_factory.mktemp("sets"))), None)
+
+
+def request_of(suite: SuiteConfig, **changes: object) -> EvaluateRequest:
+    """A request for a model."""
+    request = EvaluateRequest(None, None, "m", None, None, None, "evaluations", suite, "cpu", 1, "corpora")
+    return replace(request, **changes)  # type: ignore[arg-type]
+
+
+def test_every_kept_checkpoint_is_measured_once(
+    runs: dict[str, RunFolder], suite: SuiteConfig, corpora_dir: Path
+) -> None:
+    folder = runs["encoder"]
+    chosen = replace(suite, protocols=("pronouns", "crows_pairs.sentence"))
+    rows = evaluate_run(folder.path, corpora_dir, chosen, "cpu", 1, "all")
+    kept = {path.name for path in folder.checkpoints.glob("[!.]*")}
+    assert len(kept) > 2 and {row.checkpoint for row in rows} == kept
+    assert set(folder.evaluated_checkpoints()) == kept - {folder.summary()["final_checkpoint"]}
+    assert len({(row.checkpoint, row.protocol, row.task, row.metric) for row in rows}) == len(rows)
+    times = {path: path.stat().st_mtime_ns for path in folder.path.glob("evaluations/**/measurements.jsonl")}
+    assert evaluate_run(folder.path, corpora_dir, chosen, "cpu", 1, "all") == rows
+    assert {path: path.stat().st_mtime_ns for path in times} == times and len(times) == 2 * len(kept)
+    assert table(rows).count("\ncheckpoint ") == len(kept)
+
+
+def by_name(rows: list[Measurement]) -> dict[tuple[str, str, str], float | None]:
+    """Values by protocol, task and metric."""
+    return {(row.protocol, row.task, row.metric): row.value for row in rows}
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_an_exported_model_has_the_numbers_of_its_run(
+    member: str, runs: dict[str, RunFolder], suite: SuiteConfig, corpora_dir: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    folder = runs[member]
+    own = by_name(evaluate_run(folder.path, corpora_dir, suite, "cpu", 1))
+    export_run(folder.path, tmp_path / "hf", corpora_dir)
+    request = request_of(suite, model=str(tmp_path / "hf"), corpus=corpus.name, out=str(tmp_path / "out"))
+    found = evaluate_pretrained(request, corpora_dir)
+    assert found.path.parent == tmp_path / "out" and found.name.startswith("hf-")
+    rows = found.measurements()
+    assert by_name(rows).keys() == own.keys()
+    for name, value in by_name(rows).items():
+        if value is not None:
+            assert value == pytest.approx(own[name], abs=2e-3, rel=2e-3), name
+    for row in rows:
+        assert row.provenance["weights"].startswith(row.run.rpartition("-")[2]) and row.run == found.name
+        assert row.provenance["fingerprint"] == corpus.fingerprint
+
+
+def test_without_a_corpus_only_text_sets_are_asked(
+    runs: dict[str, RunFolder], suite: SuiteConfig, corpora_dir: Path, tmp_path: Path
+) -> None:
+    export_run(runs["decoder"].path, tmp_path / "hf", corpora_dir)
+    request = request_of(suite, model=str(tmp_path / "hf"), out=str(tmp_path / "out"))
+    rows = evaluate_pretrained(request, corpora_dir).measurements()
+    assert {"stereoset", "pronouns", "winogender@published_decoder"} <= {row.protocol for row in rows}
+    assert not {"heldout_clm", "facts.left_to_right"} & {row.protocol for row in rows}
+    assert {row.provenance["fingerprint"] for row in rows} == {None}
+    with pytest.raises(ValueError, match="has nothing to ask a model of clm; give suite.eval_data"):
+        evaluate_pretrained(replace(request, suite=replace(suite, eval_data=None)), corpora_dir)
+    with pytest.raises(ValueError, match="corpus='none' is not a prepared corpus"):
+        evaluate_pretrained(replace(request, corpus="none"), corpora_dir)
+
+
+def test_a_run_or_a_model_but_not_both(suite: SuiteConfig) -> None:
+    for changes in ({"model": None}, {"run": "runs/a"}):
+        with pytest.raises(ValueError, match="and model are both given or both missing"):
+            request_of(suite, **changes)
+    with pytest.raises(ValueError, match="checkpoint='all' belongs to run"):
+        request_of(suite, checkpoint="all")
+    with pytest.raises(ValueError, match="revision='main' belongs to model"):
+        request_of(suite, model=None, run="runs/a", revision="main")
