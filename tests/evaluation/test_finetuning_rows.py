@@ -76,6 +76,30 @@ def test_glue_without_a_network_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp
     assert "\n" not in str(error.value)
 
 
+def test_glue_by_name_is_read_through_datasets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The library itself, on a folder with the dataset's name and layout: hidden test labels stay unread."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "nyu-mll/glue"
+    files = ""
+    for split, count in (("train", 90), ("validation", 12), ("test", 5)):
+        rows = [
+            {"sentence1": f"one {at}", "sentence2": "two", "label": -1 if split == "test" else at % 2, "idx": at}
+            for at in range(count)
+        ]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        files += f"  - split: {split}\n    path: {split}.jsonl\n"
+    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: mrpc\n  data_files:\n{files}---\n")
+    data = read(task_of("mrpc"), None)
+    assert (len(data.test), len(data.train) + len(data.dev)) == (12, 90)
+    assert len(data.dev) > 3
+    assert data.test[1] == Example("validation.1", ("one 1", "two"), 1)
+    assert data.origin["source"] == "nyu-mll/glue/mrpc"
+    assert data.origin["sha256"] == read(task_of("mrpc"), None, 10).origin["sha256"]
+
+
 def test_without_labelled_test_rows_dev_comes_from_the_training_rows(tmp_path: Path) -> None:
     data = planted(plant(tmp_path, 400), "rte")
     assert len(data.test) == 80

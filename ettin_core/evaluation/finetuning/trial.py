@@ -102,6 +102,7 @@ def run_trial(
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
             optimizer.step()
+        diverged = diverged or not all(bool(parameter.isfinite().all()) for parameter in model.parameters())
         if diverged:
             break
         losses.append(total / len(batches))
@@ -163,7 +164,7 @@ def _predict(model: FineTuned, prepared: Prepared, part: str, batch_tokens: int,
         rows = [encoded[place] for place in places]
         outputs = model(batch_of(rows, prepared.tokenizer.special, device)).float().cpu()
         if task.kind == "regression":
-            answers = (outputs[:, 0] * prepared.scale + prepared.centre).tolist()
+            answers = (outputs[:, 0] * prepared.scale + prepared.centre).nan_to_num().tolist()
         else:
             answers = outputs.argmax(-1).tolist()
         if task.kind != "tagging":
