@@ -62,15 +62,28 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class View:
-    """How the model looks at a row: which keys a query may see, and the base of the rotary angles by layer kind."""
+    """How the model looks at a row: which keys a query may see, and the base of the rotary angles by layer kind.
+
+    `layers` gives each layer a direction of its own, from the first to the last, instead of `direction` (None: it holds for
+    all): a mask that is removed by layer.
+    """
 
     direction: str
     rope_base_global: float = 10_000.0
     rope_base_local: float = 10_000.0
+    layers: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.direction not in DIRECTIONS:
-            raise invalid("direction", self.direction, "is not a direction", f"use one of {', '.join(DIRECTIONS)}")
+        for direction in (self.direction, *(self.layers or ())):
+            if direction not in DIRECTIONS:
+                raise invalid("direction", direction, "is not a direction", f"use one of {', '.join(DIRECTIONS)}")
         for field in ("rope_base_global", "rope_base_local"):
             if getattr(self, field) <= 1:
                 raise invalid(field, getattr(self, field), "is too small for a rotary base", "use 10000 or 160000")
+
+    def directions(self, num_layers: int) -> tuple[str, ...]:
+        """The direction of each layer. Raises ValueError when `layers` are those of another model."""
+        layers = self.layers or (self.direction,) * num_layers
+        if len(layers) != num_layers:
+            raise invalid("layers", list(layers), f"are not {num_layers}", "give each layer of the model a direction")
+        return layers

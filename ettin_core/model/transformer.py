@@ -131,20 +131,23 @@ class Transformer(nn.Module):
             base: rotary_angles(positions, config.head_size, base)
             for base in {view.rope_base_global, view.rope_base_local}
         }
-        kinds = {}
-        for is_global in {config.is_global(index) for index in range(config.num_layers)}:
+        directions = view.directions(config.num_layers)
+        kinds = {}  # layers that look alike share their masks
+        for kind in {(config.is_global(index), direction) for index, direction in enumerate(directions)}:
+            is_global, direction = kind
             window = None if is_global else config.local_window
             base = view.rope_base_global if is_global else view.rope_base_local
-            attend = prepare(self.attention_backend, documents, view.direction, window, open_keys)
+            attend = prepare(self.attention_backend, documents, direction, window, open_keys)
             if self.probe is not None:
-                attend = self.probe.watching(attend, documents, view.direction, window, open_keys)
-            kinds[is_global] = angles[base], attend
+                attend = self.probe.watching(attend, documents, direction, window, open_keys)
+            kinds[kind] = angles[base], attend
         states = self.embedding_norm(self.embedding(tokens))
         for index, layer in enumerate(self.layers):
+            kind = config.is_global(index), directions[index]
             if self.recompute and torch.is_grad_enabled():
-                states = checkpoint(layer, states, *kinds[config.is_global(index)], use_reentrant=False)
+                states = checkpoint(layer, states, *kinds[kind], use_reentrant=False)
             else:
-                states = layer(states, *kinds[config.is_global(index)])
+                states = layer(states, *kinds[kind])
         return self.final_norm(states)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,181 @@
+"""Reading a task's rows, strictly: from a folder of evaluation sets, or GLUE by name where there is a network.
+
+Whatever the source has, there are three parts. Trials are chosen on `dev` and told of on `test`. A task whose test labels are
+public nowhere is tested on its validation rows, and a tenth of its training rows, chosen by their ids, becomes `dev`: so no
+row is both chosen and told on.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ettin_core.evaluation.finetuning.tasks import GLUE, Local, Task
+from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.randomness import derive, permute
+from ettin_core.foundation.storage import canonical_json, hash_file, hash_text
+
+PARTS = {"train": "train", "validation": "dev", "test": "test"}
+DEV_SHARE = 10  # one of so many training rows, where there is no labelled test split
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row. `texts` are one or two texts, or the words of a sentence; `gold` a class, a score, or the tag of each word."""
+
+    id: str
+    texts: tuple[str, ...]
+    gold: Any
+
+    @property
+    def characters(self) -> int:
+        """Length of the texts: a length that does not depend on a member's tokenizer."""
+        return sum(map(len, self.texts))
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The rows of a task by part, and what they are proved by."""
+
+    task: Task
+    train: list[Example]
+    dev: list[Example]
+    test: list[Example]
+    origin: dict[str, Any]
+
+
+def read(task: Task, eval_data: str | None, train_rows: int | None = None) -> TaskData:
+    """Rows of a task from the folder `eval_data` (None: GLUE through `datasets`); of the training rows the same
+    `train_rows` for everybody (None: all).
+
+    Raises ValueError, naming file and line, for a row that lacks a field, has an unknown one or a label that cannot be.
+    """
+    parts: dict[str, list[Example]] = {"train": [], "dev": [], "test": []}
+    if eval_data is None:
+        origin, rows = _from_hub(task)
+    else:
+        origin, rows = _from_folder(task, Path(eval_data))
+    for part, example in rows:
+        parts[part].append(example)
+    if not parts["test"]:
+        parts["test"] = parts["dev"]
+        held = {item.id for item in parts["train"] if derive(0, "finetune.dev", task.name, item.id) % DEV_SHARE == 0}
+        parts["dev"] = [item for item in parts["train"] if item.id in held]
+        parts["train"] = [item for item in parts["train"] if item.id not in held]
+        origin["dev"] = f"1 of {DEV_SHARE} training rows"
+    for part, examples in parts.items():
+        if not examples:
+            raise invalid(f"{part} rows of task {task.name}", 0, "are none", "give a file with rows of every split")
+    if train_rows is not None and train_rows < len(parts["train"]):
+        order = permute(np.arange(train_rows), len(parts["train"]), derive(0, "finetune.rows", task.name))
+        parts["train"] = [parts["train"][place] for place in order.tolist()]
+    counts = {f"{part}_rows": len(examples) for part, examples in parts.items()}
+    return TaskData(task, parts["train"], parts["dev"], parts["test"], origin | counts)
+
+
+def check_available(task: Task, eval_data: str | None) -> None:
+    """Refuse (ValueError) a task that the source does not have, before any work."""
+    if eval_data is None:
+        if task.hub is None:
+            raise invalid("task", task.name, "is not in GLUE", "give eval_data=<folder of evaluation sets>")
+        try:
+            import datasets  # noqa: F401
+        except ImportError as error:
+            raise invalid(
+                "eval_data", None, "needs the datasets library", 'pip install -e ".[evaluation]", or give a folder'
+            ) from error
+    elif task.local is None:
+        raise invalid("task", task.name, "has no local file", "use eval_data=null to fetch it from GLUE by name")
+    elif not Path(eval_data).is_dir():
+        raise invalid("eval_data", eval_data, "is not a folder", "give the folder of evaluation sets")
+    elif not (Path(eval_data) / task.local.file).is_file():
+        raise invalid("eval_data", eval_data, f"lacks {task.local.file}", f"add it, or leave out task {task.name}")
+
+
+Rows = Iterator[tuple[str, Example]]
+
+
+def _from_folder(task: Task, folder: Path) -> tuple[dict[str, Any], Rows]:
+    check_available(task, str(folder))
+    assert task.local is not None
+    file = folder / task.local.file
+    return {"source": task.local.file, "sha256": hash_file(file)}, _local_rows(task, task.local, file)
+
+
+def _local_rows(task: Task, local: Local, file: Path) -> Rows:
+    wanted = {"id", "split", *local.texts, local.label}
+    for place, row in _lines(file):
+        if lacking := sorted(wanted - row.keys()):
+            raise invalid("row", place, f"lacks {', '.join(lacking)}", "add the field, or take the file's own version")
+        if unknown := sorted(row.keys() - wanted - set(local.also)):
+            raise invalid("row", place, f"has unknown fields: {', '.join(unknown)}", "take the fields out")
+        if row["split"] not in PARTS:
+            raise invalid("row", place, f"has split={row['split']!r}", f"use one of {', '.join(PARTS)}")
+        texts = row[local.texts[0]] if task.kind == "tagging" else [row[name] for name in local.texts]
+        yield PARTS[row["split"]], _example(task, str(row["id"]), texts, row[local.label], place)
+
+
+def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    number = 0
+    try:
+        with gzip.open(file, "rt", encoding="utf-8") as stream:
+            for number, line in enumerate(stream, start=1):
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise invalid("row", f"{file}:{number}", "is no JSON object", "give one object per line")
+                yield f"{file}:{number}", row
+    except UserError:
+        raise
+    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise invalid("row", f"{file}:{number + 1}", f"cannot be read ({error})", "fetch the file again") from error
+
+
+def _example(task: Task, name: str, texts: list[Any], gold: Any, place: str) -> Example:
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise invalid("row", place, "has no text where one belongs", "give every text as a string")
+    if task.kind == "regression":
+        number = isinstance(gold, (int, float)) and not isinstance(gold, bool) and np.isfinite(gold)
+        if not number:
+            raise invalid("row", place, f"has the score {gold!r}", "give a number")
+        return Example(name, tuple(texts), float(gold))
+    if task.kind == "classification":
+        if type(gold) is not int or not 0 <= gold < len(task.labels):
+            remedy = f"give a number from 0 ({task.labels[0]}) to {len(task.labels) - 1} ({task.labels[-1]})"
+            raise invalid("row", place, f"has the label {gold!r}", remedy)
+        return Example(name, tuple(texts), gold)
+    if not isinstance(gold, list) or len(gold) != len(texts):
+        raise invalid("row", place, "has no tag for each of its words", "give as many tags as words")
+    if unknown := [tag for tag in gold if tag not in task.labels]:
+        raise invalid("row", place, f"has the tag {unknown[0]!r}", f"use one of {', '.join(task.labels)}")
+    return Example(name, tuple(texts), [task.labels.index(tag) for tag in gold])
+
+
+def _from_hub(task: Task) -> tuple[dict[str, Any], Rows]:
+    check_available(task, None)
+    assert task.hub is not None
+    import datasets
+
+    hub = task.hub
+    try:
+        found = datasets.load_dataset(GLUE, hub.name)
+    except Exception as error:  # whatever the network, the hub or its cache have to say
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise invalid(
+            "task",
+            task.name,
+            f"cannot be fetched ({reason})",
+            "go online, or give eval_data=<folder of evaluation sets>",
+        ) from error
+    rows = []
+    for split, part in (("train", "train"), (hub.validation, "dev")):
+        for row in found[split]:
+            name = f"{split}.{row['idx']}"
+            texts = [row[text] for text in hub.texts]
+            rows.append((part, _example(task, name, texts, row["label"], f"{GLUE}/{hub.name}:{name}")))
+    content = hash_text(canonical_json([[part, item.id, item.texts, item.gold] for part, item in rows]))
+    return {"source": f"{GLUE}/{hub.name}", "sha256": content}, iter(rows)

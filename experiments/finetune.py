@@ -1,0 +1,125 @@
+"""python -m experiments.finetune run=runs/<run> task=[sst2,cola] eval_data=<folder>: a grid of fine-tuning trials, each once."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from ettin_core.evaluation.finetuning import rows
+from ettin_core.evaluation.finetuning.cell import Cell
+from ettin_core.evaluation.finetuning.grid import FinetuningConfig
+from ettin_core.evaluation.finetuning.metrics import need_libraries
+from ettin_core.evaluation.finetuning.subject import Subject, of_huggingface, of_run
+from ettin_core.evaluation.finetuning.summary import table
+from ettin_core.evaluation.finetuning.tasks import STARTED, STARTS, TASKS, Task, task_of
+from ettin_core.evaluation.finetuning.ways import ways_of
+from ettin_core.foundation.errors import invalid
+from experiments.door import entry
+from experiments.requests import open_corpus, open_run
+
+
+@dataclass(frozen=True)
+class FinetuneRequest:
+    """conf/finetune.yaml. `run`, `model`, `task` and `way` are a name or a list of names."""
+
+    run: Any
+    model: Any
+    checkpoint: str | None
+    task: Any
+    way: Any
+    start: str | None
+    eval_data: str | None
+    finetuning: FinetuningConfig
+    device: str
+    threads: int
+    runs_dir: str
+    corpora_dir: str
+
+    def __post_init__(self) -> None:
+        if not names("run", self.run) and not names("model", self.model):
+            raise invalid("run", None, "is missing", "give run=runs/<run>, or model=<transformers folder or hub id>")
+        if self.start is not None and self.start not in STARTS:
+            raise invalid("start", self.start, "is no task to start from", f"use null or {', '.join(STARTS)}")
+        for name in (*names("task", self.task), *names("way", self.way)):
+            if not isinstance(name, str):
+                raise invalid("task", name, "is not a name", "give a name, or a list of names")
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks by name; "all" are those that the source has and, from another task, those that begin there."""
+        wanted = names("task", self.task)
+        if wanted == ["all"]:
+            have = [task for task in TASKS.values() if (task.hub if self.eval_data is None else task.local) is not None]
+            return [task for task in have if self.start is None or task.name in STARTED]
+        return [task_of(name) for name in wanted]
+
+
+def names(field: str, value: Any) -> list[Any]:
+    """A name or several."""
+    found = [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
+    if len(set(map(str, found))) < len(found):
+        raise invalid(field, value, "names something twice", "name it once")
+    return found
+
+
+@entry("finetune", FinetuneRequest)
+def main(request: FinetuneRequest) -> None:
+    """Do every cell's trials and print what they say."""
+    need_libraries()
+    for task in {task.name: task for task in (*request.tasks, *_start(request))}.values():
+        rows.check_available(task, request.eval_data)
+    torch.set_num_threads(request.threads)
+    cells = [cell for subject in subjects(request) for cell in cells_of(subject, request)]
+    trials = len(request.finetuning.trials)
+    starts = {cell.start.folder for cell in cells if cell.start is not None}
+    measurements = []
+    line = int(os.environ.get("ETTIN_BAR_LINE", 0))
+    with tqdm(total=(len(cells) + len(starts)) * trials, desc="finetune", unit="trial", position=line) as bar:
+        for cell in cells:
+
+            def progress(trial: str, recorded: bool, cell: Cell = cell) -> None:
+                bar.set_postfix_str(f"{cell.subject.member} {cell.protocol.removeprefix('finetune.')} {trial}")
+                if recorded:  # no work: it says nothing about the time that is left
+                    bar.total = max(bar.n, bar.total - 1)
+                    bar.refresh()
+                else:
+                    bar.update()
+
+            measurements += cell.run(progress)
+    print(table(measurements))
+
+
+def subjects(request: FinetuneRequest) -> list[Subject]:
+    """The runs and models to be fine-tuned."""
+    found = []
+    for path in names("run", request.run):
+        folder, run = open_run(str(path))
+        corpus = open_corpus(run, Path(request.corpora_dir))
+        found.append(of_run(run, folder, corpus, request.checkpoint, request.device))
+    for source in names("model", request.model):
+        found.append(of_huggingface(str(source), Path(request.runs_dir), request.device))
+    return found
+
+
+def cells_of(subject: Subject, request: FinetuneRequest) -> list[Cell]:
+    """The cells of a subject, the ways of a task beside each other."""
+    config, direction = request.finetuning, subject.view.direction
+    begins = [rows.read(task, request.eval_data, config.train_rows) for task in _start(request)]
+    cells = []
+    for task in request.tasks:
+        data = rows.read(task, request.eval_data, config.train_rows)
+        for way in ways_of(names("way", request.way), direction, task):
+            start = Cell(subject, begins[0], way, config) if begins else None
+            cells.append(Cell(subject, data, way, config, start))
+    return cells
+
+
+def _start(request: FinetuneRequest) -> list[Task]:
+    return [] if request.start is None else [task_of(request.start)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,459 @@
+"""Fine-tuning: it learns, its ways are what they say, members are given the same, and what is done is done once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ettin_core.data.corpus import Corpus
+from ettin_core.evaluation.finetuning.cell import Cell
+from ettin_core.evaluation.finetuning.encoding import Rows, batch_of
+from ettin_core.evaluation.finetuning.grid import FinetuningConfig, Trial
+from ettin_core.evaluation.finetuning.heads import FineTuned
+from ettin_core.evaluation.finetuning.subject import Subject, of_huggingface, of_run
+from ettin_core.evaluation.finetuning.summary import check_equal_trials, summarise, table
+from ettin_core.evaluation.finetuning.tasks import task_of
+from ettin_core.evaluation.finetuning.trial import Outcome, Prepared, run_trial
+from ettin_core.evaluation.finetuning.ways import WAYS, Way, by_group, ways_of
+from ettin_core.foundation.errors import UserError
+from ettin_core.foundation.storage import read_json
+from ettin_core.interop.huggingface import export
+from ettin_core.records.folders import RunFolder
+from ettin_core.training.run import RunConfig
+from experiments.finetune import FinetuneRequest
+from tests.evaluation.finetuning import config, member, plant, planted
+from tests.runs import tiny_run, train_tiny
+
+pytest.importorskip("sklearn")
+ROOT = Path(__file__).resolve().parents[2]
+DECODER_WAYS = [name for name, way in WAYS.items() if way.member == "causal"]
+Trained = dict[str, tuple[RunConfig, RunFolder]]
+
+
+@pytest.fixture(scope="session")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of planted evaluation sets."""
+    return plant(tmp_path_factory.mktemp("sets"))
+
+
+@pytest.fixture(scope="session")
+def trained(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A small trained run of both members."""
+    root = tmp_path_factory.mktemp("runs")
+    runs = {name: tiny_run(corpus, name) for name in ("encoder", "decoder")}
+    return {name: (run, train_tiny(run, root, corpus)) for name, run in runs.items()}
+
+
+def build(
+    subject: Subject,
+    way: str,
+    task: str,
+    unmasked: tuple[bool, ...] = (False, True),
+    seed: int = 0,
+    dropout: float = 0.0,
+) -> FineTuned:
+    """The model that a way fine-tunes, as it begins."""
+    chosen = WAYS[way]
+    view = chosen.view(subject.view, 4, unmasked)
+    return FineTuned(subject.model, view, chosen.pooling, task_of(task), seed, dropout).eval()
+
+
+def some_rows(subject: Subject, sets: Path, task: str, count: int = 6) -> Rows:
+    """The first test rows of a task in one batch."""
+    prepared = Prepared.of(planted(sets, task), subject.tokenizer, 48)
+    return batch_of(prepared.encoded["test"][:count], subject.tokenizer.special, torch.device("cpu"))
+
+
+def do(subject: Subject, sets: Path, task: str, way: str, trial: Trial, settings: FinetuningConfig) -> Outcome:
+    """One trial of a fresh model."""
+    subject.model.load_state_dict(subject.weights)
+    prepared = Prepared.of(planted(sets, task), subject.tokenizer, 48)
+    model = build(subject, way, task, seed=trial.seed, dropout=settings.dropout)
+    return run_trial(model, prepared, trial, settings, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("direction", "way", "task", "at_least"),
+    [
+        ("bidirectional", "bidirectional", "sst2", 0.95),
+        ("causal", "causal_last", "sst2", 0.95),
+        ("causal", "unmasked_layers", "ewt_upos", 0.95),
+        ("causal", "causal_mean", "stsb", 0.8),
+    ],
+)
+def test_a_planted_task_is_learnt(
+    corpus: Corpus, sets: Path, tmp_path: Path, direction: str, way: str, task: str, at_least: float
+) -> None:
+    outcome = do(member(direction, corpus, tmp_path), sets, task, way, Trial(5e-3, 0.0, 16, 5, 0), config())
+    assert outcome.test[0].value > at_least
+    assert outcome.dev[outcome.best_epoch - 1] == max(outcome.dev) > at_least
+    assert outcome.losses[-1] < outcome.losses[0] / 2
+
+
+def test_the_four_ways_of_a_decoder_differ(corpus: Corpus, sets: Path, tmp_path: Path) -> None:
+    subject = member("causal", corpus, tmp_path)
+    rows = some_rows(subject, sets, "sst2")
+    with torch.no_grad():
+        outputs = {way: build(subject, way, "sst2")(rows) for way in DECODER_WAYS}
+    assert len(outputs) == 4
+    for one, other in combinations(outputs, 2):
+        assert (outputs[one] - outputs[other]).abs().max() > 1e-3, (one, other)
+
+
+def test_removing_the_mask_in_no_layer_or_in_all_is_one_of_the_other_ways(
+    corpus: Corpus, sets: Path, tmp_path: Path
+) -> None:
+    subject = member("causal", corpus, tmp_path)
+    rows = some_rows(subject, sets, "sst2")
+    with torch.no_grad():
+        for pattern, same in (((False, False), "causal_mean"), ((True,), "unmasked")):
+            by_layer = build(subject, "unmasked_layers", "sst2", pattern)(rows)
+            assert torch.equal(by_layer, build(subject, same, "sst2")(rows))
+    causal, both = "causal", "bidirectional"
+    assert by_group(4, (False, True)) == (causal, causal, both, both)
+    assert by_group(7, (True, False, True)) == (both,) * 3 + (causal,) * 2 + (both,) * 2
+    assert by_group(4, (True, False, False, False, False, False)) == (both, causal, causal, causal)
+
+
+@pytest.mark.parametrize(("way", "sees"), [("causal_last", False), ("unmasked", True), ("unmasked_layers", True)])
+def test_only_a_way_without_the_mask_sees_what_follows(
+    corpus: Corpus, sets: Path, tmp_path: Path, way: str, sees: bool
+) -> None:
+    subject = member("causal", corpus, tmp_path)
+    rows = some_rows(subject, sets, "ewt_upos", 1)
+    model = build(subject, way, "ewt_upos")
+    changed = rows.tokens.clone()
+    changed[0, rows.reads[-1]] += 1  # the last word
+    with torch.no_grad():
+        before, after = model(rows), model(replace(rows, tokens=changed))
+    moved = (before != after).any(-1)
+    assert moved[-1]
+    assert bool(moved[:-1].all()) == bool(moved[:-1].any()) == sees
+
+
+@pytest.mark.parametrize(
+    ("way", "task"), [("bidirectional", "sst2"), ("bidirectional", "ewt_upos"), ("causal_last", "sst2")]
+)
+def test_outputs_do_not_depend_on_the_batch(corpus: Corpus, sets: Path, tmp_path: Path, way: str, task: str) -> None:
+    subject = member(WAYS[way].member, corpus, tmp_path)
+    model = build(subject, way, task)
+    prepared = Prepared.of(planted(sets, task), subject.tokenizer, 48)
+    special, device = subject.tokenizer.special, torch.device("cpu")
+    together, longest = prepared.encoded["test"][:5], max(prepared.encoded["test"], key=lambda row: len(row.ids))
+    with torch.no_grad():
+        batched = model(batch_of([*together, longest], special, device))
+        alone = torch.cat([model(batch_of([row], special, device)) for row in [*together, longest]])
+    torch.testing.assert_close(batched, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_the_head_is_the_one_of_transformers(corpus: Corpus, sets: Path, tmp_path: Path) -> None:
+    """`ModernBertForSequenceClassification` on our export, with the same classifier: the same outputs."""
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+    for task, auto in (("sst2", AutoModelForSequenceClassification), ("ewt_upos", AutoModelForTokenClassification)):
+        subject = member("bidirectional", corpus, tmp_path)
+        folder = tmp_path / f"hf-{task}"
+        export(subject.model, subject.view, corpus.tokenizer.folder, folder, 64, {})
+        model = build(subject, "bidirectional", task)
+        theirs = auto.from_pretrained(
+            folder, num_labels=model.classifier.out_features, classifier_pooling="mean"
+        ).eval()
+        theirs.classifier.load_state_dict(model.classifier.state_dict())
+        rows = some_rows(subject, sets, task)
+        with torch.no_grad():
+            logits = theirs(input_ids=rows.tokens, attention_mask=(rows.documents >= 0).long()).logits
+            expected = logits if task == "sst2" else logits.flatten(0, 1)[rows.reads]
+            torch.testing.assert_close(model(rows), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_members_are_given_the_same_order_head_and_rows(corpus: Corpus, sets: Path, tmp_path: Path) -> None:
+    members = [member(direction, corpus, tmp_path, seed) for seed, direction in ((1, "bidirectional"), (2, "causal"))]
+    trial = Trial(1e-3, 0.0, 16, 1, 3)
+    ways = ("bidirectional", "causal_mean")
+    heads = [build(subject, way, "sst2", seed=3).classifier for subject, way in zip(members, ways, strict=True)]
+    assert torch.equal(heads[0].weight, heads[1].weight)
+    assert not torch.equal(heads[0].weight, build(members[0], "bidirectional", "sst2", seed=4).classifier.weight)
+    one, other = (do(subject, sets, "sst2", way, trial, config()) for subject, way in zip(members, ways, strict=True))
+    assert one.order == other.order
+    assert one.order != do(members[0], sets, "sst2", "bidirectional", replace(trial, seed=4), config()).order
+
+
+def test_a_trial_is_reproduced_bit_by_bit_with_dropout_too(corpus: Corpus, sets: Path, tmp_path: Path) -> None:
+    subject, trial = member("causal", corpus, tmp_path), Trial(1e-3, 0.01, 16, 1, 0)
+    one, other = (do(subject, sets, "sst2", "causal_mean", trial, config(dropout=0.1)) for _ in range(2))
+    assert one.losses == other.losses
+    assert one.weights.keys() == other.weights.keys()
+    assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
+    assert one.losses != do(subject, sets, "sst2", "causal_mean", trial, config()).losses
+
+
+def test_a_trial_that_diverges_is_told_and_stands_with_its_start(corpus: Corpus, sets: Path, tmp_path: Path) -> None:
+    subject = member("bidirectional", corpus, tmp_path)
+    outcome = do(subject, sets, "stsb", "bidirectional", Trial(1e30, 0.0, 16, 2, 0), config(clip_norm=1e30))
+    assert (outcome.diverged, outcome.best_epoch, len(outcome.dev)) == (True, 0, 1)
+    assert -1 <= outcome.test[0].value <= 1
+
+
+def cell(subject: Subject, sets: Path, task: str, way: str, start: str | None = None, **changes: Any) -> Cell:
+    """A cell of the planted sets."""
+    settings = config(**changes)
+    begin = None if start is None else Cell(subject, planted(sets, start), WAYS[way], settings)
+    return Cell(subject, planted(sets, task), WAYS[way], settings, begin)
+
+
+def records(one: Cell) -> dict[str, dict[str, Any]]:
+    """The trials of a cell without their wall clock."""
+    found = {file.stem: read_json(file) for file in sorted((one.folder / "trials").glob("*.json"))}
+    return {name: {key: value for key, value in record.items() if key != "seconds"} for name, record in found.items()}
+
+
+def test_finished_trials_are_not_repeated_and_an_interrupted_grid_equals_an_undisturbed_one(
+    corpus: Corpus, sets: Path, tmp_path: Path
+) -> None:
+    undisturbed = cell(member("causal", corpus, tmp_path / "a"), sets, "sst2", "causal_last", seeds=(0, 1, 2))
+    undisturbed.run()
+    other = cell(member("causal", corpus, tmp_path / "b"), sets, "sst2", "causal_last", seeds=(0, 1, 2))
+
+    def interrupt(trial: str, recorded: bool) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        other.run(interrupt)
+    (first,) = (other.folder / "trials").glob("*.json")
+    written = first.stat().st_mtime_ns
+    assert not (other.folder / "measurements.jsonl").exists()
+    told: list[bool] = []
+    other.run(lambda trial, recorded: told.append(recorded))
+    assert told == [True, False, False]
+    assert first.stat().st_mtime_ns == written
+    assert records(other) == records(undisturbed)
+    assert len(records(other)) == 3
+    told.clear()
+    other.run(lambda trial, recorded: told.append(recorded))
+    assert told == [True] * 3
+
+
+def test_another_setting_is_another_trial_and_more_of_the_grid_keeps_what_is_there(
+    corpus: Corpus, sets: Path, tmp_path: Path
+) -> None:
+    subject = member("bidirectional", corpus, tmp_path)
+    told: list[bool] = []
+    for changes in ({"seeds": (0,)}, {"seeds": (0, 1)}, {"seeds": (0,), "warmup_share": 0.5}, {"seeds": (0,)}):
+        found = cell(subject, sets, "sst2", "bidirectional", **changes).run(lambda trial, old: told.append(old))
+        assert found[0].provenance["grid"]["seeds"] == list(changes["seeds"])  # type: ignore[call-overload]
+    assert told == [False, True, False, False, True]
+
+
+def test_a_record_answers_everything(corpus: Corpus, sets: Path, trained: Trained) -> None:
+    run, folder = trained["decoder"]
+    subject = of_run(run, folder, corpus, None, "cpu")
+    one = cell(subject, sets, "sst2", "causal_mean")
+    found = {row.metric: row for row in one.run()}
+    main = found["accuracy"]
+    assert (main.run, main.member, main.protocol, main.version) == (run.name, "decoder", one.protocol, 1)
+    assert one.protocol == "finetune.sst2.causal_mean"
+    assert main.checkpoint == folder.summary()["final_checkpoint"]
+    assert main.provenance["weights"] == subject.weights_hash
+    assert main.provenance["parents"] == [subject.parent]
+    assert main.provenance["data"]["source"] == "cls/sst2.jsonl.gz"
+    assert len(main.provenance["data"]["sha256"]) == 64
+    assert {"torch", "scikit-learn", "scipy"} <= main.provenance["libraries"].keys()
+    assert (main.n, main.provenance["trials"], len(main.provenance["chosen"])) == (40, 2, 2)
+    assert main.standard_error is not None
+    assert {f"accuracy_{name}" for name in ("dev", "seed_deviation", "grid_median", "grid_worst")} < found.keys()
+    assert main in folder.measurements()
+    items = folder.items("finetune.sst2.causal_mean")
+    assert len(items) == 40
+    assert {item.item for item in items} == {example.id for example in one.data.test}
+
+
+def test_an_earlier_checkpoint_has_its_own_place(corpus: Corpus, sets: Path, trained: Trained) -> None:
+    run, folder = trained["encoder"]
+    subject = of_run(run, folder, corpus, "step0", "cpu")
+    found = cell(subject, sets, "sst2", "bidirectional", seeds=(0,)).run()
+    assert {row.checkpoint for row in found} == {"step0"}
+    assert found == [row for row in folder.measurements("step0") if row.protocol.startswith("finetune.")]
+
+
+def test_from_mnli_the_chain_of_parents_is_stored(corpus: Corpus, sets: Path, tmp_path: Path) -> None:
+    subject = member("bidirectional", corpus, tmp_path)
+    direct = cell(subject, sets, "rte", "bidirectional").run()[0]
+    chained = cell(subject, sets, "rte", "bidirectional", start="mnli")
+    after = chained.run()[0]
+    assert (direct.protocol, after.protocol) == ("finetune.rte.bidirectional", "finetune.rte.bidirectional.from_mnli")
+    first, second = after.provenance["parents"]
+    assert first == subject.parent == direct.provenance["parents"][0]
+    assert chained.start is not None
+    tried = records(chained.start)
+    assert second["protocol"] == "finetune.mnli.bidirectional@1"
+    assert second["dev"] == max(tried[second["trial"]]["dev"]) == max(max(trial["dev"]) for trial in tried.values())
+    assert second["weights"] == after.provenance["weights"] != subject.weights_hash
+    assert (chained.start.folder / "weights" / second["trial"] / "model.safetensors").is_file()
+    _, weights = chained.start.best(lambda trial, recorded: None)
+    assert any(not torch.equal(weights[name], subject.weights[name]) for name in weights)
+
+
+def test_a_transformers_folder_is_fine_tuned_as_its_run_is(
+    corpus: Corpus, sets: Path, trained: Trained, tmp_path: Path
+) -> None:
+    for name, way in (("encoder", "bidirectional"), ("decoder", "causal_last")):
+        run, folder = trained[name]
+        ours = of_run(run, folder, corpus, None, "cpu")
+        out = tmp_path / f"hf-{name}"
+        export(ours.model, ours.view, corpus.tokenizer.folder, out, ours.context, {})
+        theirs = of_huggingface(str(out), tmp_path / "records", "cpu")
+        assert (theirs.member, theirs.view, theirs.context) == (name, ours.view, ours.context)
+        one, other = (cell(subject, sets, "rte", way, seeds=(0,)) for subject in (ours, theirs))
+        assert one.run()[0].value == other.run()[0].value
+        predictions = [[record["predictions"] for record in records(found).values()] for found in (one, other)]
+        assert predictions[0] == predictions[1]
+        assert other.folder.is_relative_to(tmp_path / "records")
+
+
+def trial_record(rate: float, seed: int, dev: float, test: float) -> dict[str, Any]:
+    """A record of two metrics."""
+    return {
+        "trial": {"learning_rate": rate, "weight_decay": 0.0, "batch_size": 8, "epochs": 1, "seed": seed},
+        "metric": "mcc",
+        "dev": [0.0, dev],
+        "dev_rows": 9,
+        "test": {
+            "accuracy": {"metric": "accuracy", "value": test + 0.1, "standard_error": 0.05, "n": 7},
+            "mcc": {"metric": "mcc", "value": test, "standard_error": test / 10, "n": 7},
+        },
+    }
+
+
+def test_summary_worked_out() -> None:
+    """The point 1e-3 has the best single dev score, 1e-4 the best median: it is chosen, whatever the test scores say."""
+    high = [trial_record(1e-3, seed, dev, test) for seed, dev, test in ((0, 0.9, 0.8), (1, 0.2, 0.7), (2, 0.3, 0.9))]
+    low = [trial_record(1e-4, seed, dev, test) for seed, dev, test in ((0, 0.5, 0.4), (1, 0.6, 0.2), (2, 0.7, 0.3))]
+    summary = summarise("cola", high + low, 0.0)
+    assert summary.point == [1e-4, 0.0, 8, 1]
+    found = {result.metric: result for result in summary.results}
+    assert list(found)[0] == "mcc"
+    assert (found["mcc"].value, found["mcc"].n, found["mcc"].reference) == (0.3, 7, 0.0)
+    assert found["mcc"].standard_error == pytest.approx(0.03)
+    assert found["mcc_seed_deviation"].value == pytest.approx(0.1)
+    assert (found["mcc_dev"].value, found["mcc_dev"].n) == (0.6, 9)
+    assert found["mcc_grid_median"].value == pytest.approx(0.55)
+    assert found["mcc_grid_worst"].value == 0.2
+    assert found["accuracy"].value == pytest.approx(0.4)
+
+
+def test_unequal_trials_are_not_compared(corpus: Corpus, sets: Path, tmp_path: Path) -> None:
+    encoder, decoder = (member(direction, corpus, tmp_path) for direction in ("bidirectional", "causal"))
+    one = cell(encoder, sets, "sst2", "bidirectional").run()
+    same = cell(decoder, sets, "sst2", "causal_last").run()
+    lines = table([*one, *same]).splitlines()
+    assert [line.split()[:3] for line in lines[1:]] == [
+        ["tiny-bidirectional", "sst2", "bidirectional"],
+        ["tiny-causal", "sst2", "causal_last"],
+    ]
+    more = cell(decoder, sets, "sst2", "causal_last", seeds=(0, 1, 2)).run()
+    with pytest.raises(UserError, match="unequal trials of sst2"):
+        check_equal_trials([*one, *more])
+    other = replace(one[0], provenance=one[0].provenance | {"data": one[0].provenance["data"] | {"sha256": "0"}})
+    with pytest.raises(UserError, match="sha256"):
+        check_equal_trials([other, *same])
+
+
+def test_ways_are_defined_for_members_and_tasks() -> None:
+    def names(ways: list[Way]) -> list[str]:
+        return [way.name for way in ways]
+
+    sst2, upos = task_of("sst2"), task_of("ewt_upos")
+    assert names(ways_of(["all"], "causal", sst2)) == ["causal_last", "causal_mean", "unmasked", "unmasked_layers"]
+    assert names(ways_of(["all"], "causal", upos)) == ["causal_last", "unmasked", "unmasked_layers"]
+    assert names(ways_of(["all"], "bidirectional", upos)) == ["bidirectional"]
+    with pytest.raises(UserError, match="way='causal_last' is not defined for a bidirectional member"):
+        ways_of(["causal_last"], "bidirectional", sst2)
+    with pytest.raises(UserError, match="read without pooling"):
+        ways_of(["causal_mean"], "causal", upos)
+    with pytest.raises(UserError, match="way='sideways' is not a way"):
+        ways_of(["sideways"], "causal", sst2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"seeds": ()}, "finetuning.seeds"),
+        ({"seeds": (1, 1)}, "repeats"),
+        ({"learning_rates": (0.0,)}, "learning_rates=0.0"),
+        ({"batch_sizes": (0,)}, "below 1"),
+        ({"train_rows": 0}, "train_rows=0"),
+        ({"max_length": 3}, "max_length=3"),
+        ({"dropout": 1.0}, "dropout=1.0"),
+        ({"clip_norm": 0.0}, "clip_norm=0.0"),
+    ],
+)
+def test_grids_that_make_no_sense_are_refused(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
+        config(**changes)
+
+
+def test_requests_that_make_no_sense_are_refused() -> None:
+    good: dict[str, Any] = {
+        "run": "runs/x",
+        "model": None,
+        "checkpoint": None,
+        "task": "sst2",
+        "way": "all",
+        "start": None,
+    }
+    good |= {
+        "eval_data": "sets",
+        "finetuning": config(),
+        "device": "cpu",
+        "threads": 1,
+        "runs_dir": "",
+        "corpora_dir": "",
+    }
+    assert [task.name for task in FinetuneRequest(**good).tasks] == ["sst2"]
+    every = [task.name for task in FinetuneRequest(**good | {"task": "all", "start": "mnli"}).tasks]
+    assert every == ["rte", "stsb"]
+    for changes, problem in (
+        ({"run": None}, "run=None is missing"),
+        ({"start": "sst2"}, "start='sst2'"),
+        ({"task": ["sst2", "sst2"]}, "twice"),
+        ({"task": [3]}, "not a name"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            FinetuneRequest(**good | changes)
+
+
+def test_the_command_is_killed_and_continues(corpus: Corpus, sets: Path, trained: Trained) -> None:
+    """A real process, killed after its first trial; the next one keeps that trial and prints the table."""
+    _, folder = trained["encoder"]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.finetune",
+        f"run={folder.path}",
+        f"corpora_dir={corpus.folder.parent}",
+    ]
+    command += [f"eval_data={sets}", "task=ewt_upos", "finetuning=smoke", "finetuning.seeds=[0,1,2,3,4,5]"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    trials = folder.evaluation_folder("finetune.ewt_upos.bidirectional", 1) / "trials"
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 120
+        while not list(trials.glob("*.json")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    before = {file.name: file.stat().st_mtime_ns for file in trials.glob("*.json")}
+    assert 1 <= len(before) < 6
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert all((trials / name).stat().st_mtime_ns == written for name, written in before.items())
+    assert len(list(trials.glob("*.json"))) == 6
+    assert done.stdout.splitlines()[1].split()[1:3] == ["ewt_upos", "bidirectional"]
+    json.loads((trials.parent / "measurements.jsonl").read_text().splitlines()[0])
