@@ -5,6 +5,7 @@ before the mask). Left open, it is what ettin.json of one of our exports says, a
 """
 
 from collections.abc import Iterable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,8 @@ class PretrainedBody(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.base = model.base_model
-        self.around = model
-        setattr(model, model.base_model_prefix, _Given())  # the head alone is asked, for scored positions only
+        self.around = copy(model)  # which shares its parts, but for the base model: the head alone is asked
+        self.around._modules = model._modules | {model.base_model_prefix: _Given()}
 
     def forward(
         self, tokens: torch.Tensor, documents: torch.Tensor, positions: torch.Tensor, view: View | None
