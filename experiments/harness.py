@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ettin_core.evaluation import harness
 from experiments.door import end
+from experiments.endings import EXIT_FAULT, status_of
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
             print("\n".join(f"measurements {record(file)}" for file in new))
     except Exception as error:
         told = harness.explained(error)
-        if told is error:
+        if status_of(told) == EXIT_FAULT:
             raise
         end(told)
 

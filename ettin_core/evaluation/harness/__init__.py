@@ -14,7 +14,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.errors import invalid
 
 TASKS = Path(__file__).parent / "tasks"
 NAME = "ettin"
@@ -41,5 +41,11 @@ def explained(error: Exception) -> Exception:
         return invalid("tasks", str(error).splitlines()[0], "needs a data set from the hub", remedy)
     if isinstance(error, TypeError) and "Config.__init__() got an unexpected keyword argument" in str(error):
         field = str(error).rsplit(" ", 1)[-1].strip("'")
-        return invalid("task file", field, "is not a field of a task", "see `lm-eval validate` and docs of lm-eval")
-    return UserError(str(error)) if isinstance(error, UserError) else error
+        return invalid(
+            "task file", field, "is not a field of a task", "correct the file; lm-eval's task guide lists them"
+        )
+    if isinstance(error, ValueError) and str(error).startswith("Tasks not found"):
+        return invalid(
+            "tasks", str(error).split(": ", 1)[-1], "are not known", "see `python -m experiments.harness ls tasks`"
+        )
+    return error
