@@ -78,7 +78,7 @@ class EvaluatedModel:
         objective: str,
         tokenizer: Any,
         context: int,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         batch_tokens: int = 8192,
         batch_rows: int | None = None,
         name: str = "",
@@ -90,7 +90,7 @@ class EvaluatedModel:
         row it takes, `name` and `weights` what it is called and the hash of its weights. A batch holds at most
         `batch_tokens` tokens, padding included, and `batch_rows` rows (None: any number).
         """
-        self.device = choose_device(device, ProcessGroup())
+        self.device = choose_device(device, ProcessGroup()) if isinstance(device, str) else device
         self.model = model.to(self.device).eval()
         self.view = view
         self.objective = objective
@@ -182,6 +182,21 @@ class EvaluatedModel:
         if not all(np.isfinite(values).all() for values, _ in results):
             raise invalid("model", self.objective, "gives log-probabilities that are not finite", "measure another")
         return results
+
+    @torch.inference_mode()
+    def likeliest(self, rows: Sequence[tuple[int, ...]], reads: Sequence[int]) -> list[int]:
+        """The likeliest token at output position `reads` of each row."""
+        places: dict[tuple[int, ...], set[int]] = {}
+        for row, read in zip(rows, reads, strict=True):
+            places.setdefault(row, set()).add(read)
+        found: dict[tuple[tuple[int, ...], int], int] = {}
+        for chunk in self._chunked(list(places)):
+            asked = [(line, row, read) for line, row in enumerate(chunk) for read in sorted(places[row])]
+            states = self._states(chunk)
+            logits = self.model.logits(states[[line for line, _, _ in asked], [read for _, _, read in asked]])
+            best = logits.argmax(-1).tolist()
+            found |= {(row, read): token for (_, row, read), token in zip(asked, best, strict=True)}
+        return [found[row, read] for row, read in zip(rows, reads, strict=True)]
 
     def _chunked(self, rows: list[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
         """Rows in batches, the shortest first."""

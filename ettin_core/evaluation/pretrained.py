@@ -5,6 +5,7 @@ before the mask). Left open, it is what ettin.json of one of our exports says, a
 """
 
 from collections.abc import Iterable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,8 @@ class PretrainedBody(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.base = model.base_model
-        self.around = model
-        setattr(model, model.base_model_prefix, _Given())  # the head alone is asked, for scored positions only
+        self.around = copy(model)  # which shares its parts, but for the base model: the head alone is asked
+        self.around._modules = model._modules | {model.base_model_prefix: _Given()}
 
     def forward(
         self, tokens: torch.Tensor, documents: torch.Tensor, positions: torch.Tensor, view: View | None
@@ -87,13 +88,14 @@ class PretrainedTokenizer:
         """`masked`: whether its model needs a mask token. Raises ValueError for a slow tokenizer, or no mask token."""
         from transformers import AutoTokenizer
 
+        remedy = "save a fast one into it: AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
+        if not (folder / "tokenizer.json").is_file():
+            raise invalid("tokenizer", str(folder), "holds no tokenizer.json, so no fast tokenizer", remedy)
         try:
             self.pretrained = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
         except (OSError, ValueError, ImportError, KeyError) as error:
-            remedy = "save its tokenizer (with tokenizer.json) into the folder"
             raise invalid("tokenizer", str(folder), f"cannot be read ({first_line(error)})", remedy) from error
         if not self.pretrained.is_fast:
-            remedy = "convert it: AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained(folder)"
             raise invalid("tokenizer", type(self.pretrained).__name__, "is slow and tells no offsets", remedy)
         self.backend = type(self.pretrained.backend_tokenizer).from_str(self.pretrained.backend_tokenizer.to_str())
         self.backend.no_truncation()

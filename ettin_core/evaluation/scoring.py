@@ -61,10 +61,12 @@ def split_pair(model: EvaluatedModel, context: str, continuation: str) -> tuple[
     """A context and its continuation as one text, and the positions of the continuation's tokens.
 
     The rule of lm-eval: spaces that end the context belong to the continuation, both are tokenised together, and the
-    continuation is what is left after as many tokens as the context alone has. Raises ValueError where nothing is left.
+    continuation is what is left after as many tokens as the context alone has; the tokens before are those of the context
+    alone. Raises ValueError where nothing is left.
     """
     text = segment(model.tokenizer, context + continuation)
     alone, _ = model.tokenizer.encode_with_ends(context.rstrip())
+    text = Segmented((*alone, *text.ids[len(alone) :]), text.ends, text.words)
     places = tuple(range(len(alone), len(text.ids)))
     if not places:
         raise invalid("continuation", continuation, f"has no token of its own after {context[-40:]!r}", "give a text")

@@ -1,0 +1,246 @@
+"""One model class of lm-evaluation-harness for both members, registered as `ettin`.
+
+A causal model is the harness's own `hf`, unchanged but for errors that say more and a rolling perplexity that does not score
+BOS. A masked model answers every kind of request through `EvaluatedModel`, under a named protocol: log-likelihoods of the same
+tokens, rolling perplexity over the same windows, and text by filling masks from left to right.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.api.registry import register_model
+from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
+from tqdm import tqdm
+from transformers import AutoModelForMaskedLM
+
+from ettin_core.data.corpus import Corpus
+from ettin_core.evaluation.harness import NAME
+from ettin_core.evaluation.model import EvaluatedModel
+from ettin_core.evaluation.pretrained import PretrainedBody, PretrainedTokenizer, readout_of, weights_hash, window_of
+from ettin_core.evaluation.scoring import TRAILING_MASKS, VERSIONS, default_protocol, score, segment, split_pair
+from ettin_core.evaluation.suite import open_model
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.storage import read_json
+from ettin_core.foundation.structures import build
+from ettin_core.interop.huggingface import METADATA_FILE, export, fetch
+from ettin_core.records.folders import RunFolder
+from ettin_core.training.run import RunConfig
+
+BATCH_SIZE = 64
+RUN_NAME = re.compile(r"(?P<size>[^-]+)-(?P<member>.+)-s(?P<seed>\d+)-[0-9a-f]+")
+
+
+@register_model(NAME)
+class EttinLM(HFLM):
+    """`pretrained` is a transformers folder, a hub id, or a run of ours; `revision` a hub revision, or a run's checkpoint.
+
+    `readout` (mlm, clm, mntp) and `protocol` follow from the model when left out. `batch_size` is requests of a causal
+    model, rows of a masked one, `batch_tokens` an upper bound of the latter. What else `hf` takes is handed to it.
+    """
+
+    def __init__(
+        self,
+        pretrained: str,
+        revision: str | None = None,
+        readout: str | None = None,
+        protocol: str | None = None,
+        batch_size: int | str | None = None,
+        batch_tokens: int = 2**15,
+        device: str | None = None,
+        corpora_dir: str = "corpora",
+        **options: Any,
+    ) -> None:
+        folder = transformers_folder(str(pretrained), revision, corpora_dir)
+        readout = readout or readout_of(folder)
+        self.facts = _facts(str(pretrained), revision, folder, readout)
+        if readout != "clm":
+            self.AUTO_MODEL_CLASS = AutoModelForMaskedLM
+        super().__init__(
+            pretrained=str(folder),
+            batch_size=BATCH_SIZE if batch_size is None else batch_size,
+            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            **options,
+        )
+        self.masked: EvaluatedModel | None = None
+        if readout != "clm":
+            tokenizer = PretrainedTokenizer(folder, masked=True)
+            window = self._max_length or window_of(self.model, tokenizer)
+            rows = None if str(self.batch_size).startswith("auto") else int(self.batch_size)
+            self.masked = EvaluatedModel(
+                PretrainedBody(self.model), None, readout, tokenizer, window, self.device, batch_tokens, rows
+            )
+        self.protocol = protocol or ("conditional" if self.masked is None else default_protocol(self.masked))
+        if (self.protocol == "conditional") != (self.masked is None) or self.protocol not in VERSIONS:
+            own = "conditional" if self.masked is None else "masked_left_to_right or pseudo_likelihood"
+            raise invalid("protocol", self.protocol, f"is not defined for this model (readout {readout})", f"use {own}")
+
+    @property
+    def max_length(self) -> int:
+        """The longest row, in tokens."""
+        return int(super().max_length) if self.masked is None else self.masked.context
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What the harness stores with its results: its own facts and which checkpoint was asked in which way."""
+        own = {"protocol": self.protocol, "protocol_version": VERSIONS[self.protocol]}
+        return super().get_model_info() | {NAME: self.facts | own}
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """(log p(continuation | context), whether it is the greedy one) of each request.
+
+        Raises ValueError for an empty continuation, or one longer than the context window.
+        """
+        for request in requests:
+            if not request.args[1]:
+                raise invalid(
+                    "continuation", "", f"of task {request.task_name!r} is empty", "correct its doc_to_choice"
+                )
+        if self.masked is None:
+            return super().loglikelihood(requests, disable_tqdm)
+        model = self.masked
+        texts, places = [], []
+        for request in requests:
+            text, own = split_pair(model, *request.args)
+            self._check(len(own))
+            texts.append(text)
+            places.append(own)
+        scores = score(model, texts, places, self.protocol, None if disable_tqdm else "log-likelihoods")
+        answers = [(one.log_probability, one.greedy) for one in scores]
+        for request, answer in zip(requests, answers, strict=True):
+            self.cache_hook.add_partial("loglikelihood", request.args, answer)
+        return answers
+
+    def _loglikelihood_tokens(self, requests: Sequence[Any], *arguments: Any, **options: Any) -> list[Any]:
+        for (context, continuation), _, ids in ((key or ("", ""), *rest) for key, *rest in requests):
+            if not ids:
+                problem = f"has no token of its own after {context[-40:]!r}"
+                raise invalid("continuation", continuation, problem, "correct the task's doc_to_choice")
+            self._check(len(ids))
+        return super()._loglikelihood_tokens(requests, *arguments, **options)
+
+    def _check(self, length: int) -> None:
+        if length > self.max_length:
+            problem = f"do not fit into the window of {self.max_length}"
+            raise invalid("continuation", f"{length} tokens", problem, "leave the item out, or use a rolling task")
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """log p of each text, window by window; BOS and EOS are not scored.
+
+        The windows are the harness's: each begins where the one before ended, and its tokens see what before them fits.
+        """
+        if self.masked is None:
+            kept = vars(self)["add_bos_token"]
+            self.add_bos_token = False  # or `hf` scores the BOS its tokenizer adds
+            try:
+                return super().loglikelihood_rolling(requests, disable_tqdm)
+            finally:
+                self.add_bos_token = kept
+        texts = [segment(self.masked.tokenizer, request.args[0]) for request in requests]
+        places = [tuple(range(len(text.ids))) for text in texts]
+        scores = score(self.masked, texts, places, self.protocol, None if disable_tqdm else "rolling log-likelihoods")
+        for request, one in zip(requests, scores, strict=True):
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, one.log_probability)
+        return [one.log_probability for one in scores]
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """The greedy text after each context, up to a stop string, EOS, or the number of tokens.
+
+        A masked model fills the first of the trailing masks, for all requests at once, one token a step. Raises ValueError
+        for sampling, which it has not.
+        """
+        if self.masked is None:
+            return super().generate_until(requests, disable_tqdm)
+        writers = [self._writer(*request.args) for request in requests]
+        special = self.masked.tokenizer.special
+        tail = (*[special.mask] * TRAILING_MASKS, special.eos)
+        room = self.masked.context - len(tail)
+        with tqdm(total=len(writers), desc="generate_until", unit="text", disable=disable_tqdm) as bar:
+            while going := [writer for writer in writers if not writer.done]:
+                rows, reads = [], []
+                for writer in going:
+                    before = (special.bos, *writer.context, *writer.written)[-room:]
+                    rows.append((*before, *tail))
+                    reads.append(self.masked.read_position(len(before)))
+                for writer, token in zip(going, self.masked.likeliest(rows, reads), strict=True):
+                    writer.add(token)
+                bar.update(sum(writer.done for writer in going))
+        for request, writer in zip(requests, writers, strict=True):
+            self.cache_hook.add_partial("generate_until", request.args, writer.text)
+        return [writer.text for writer in writers]
+
+    def _writer(self, context: str, settings: dict[str, Any]) -> "_Writer":
+        assert self.masked is not None
+        options = dict(normalize_gen_kwargs(dict(settings), self.max_gen_toks))
+        if options.get("do_sample") or options.get("temperature"):
+            raise invalid("generation_kwargs", settings, "asks for sampling", "a masked model writes greedily")
+        tokenizer = self.masked.tokenizer
+        most = int(options["max_gen_toks"])
+        if most >= self.max_length:
+            problem = f"leaves no room for a context in the window of {self.max_length}"
+            raise invalid("max_gen_toks", most, problem, "give fewer: --gen_kwargs max_gen_toks=32")
+        stops = handle_stop_sequences(options.get("until"), tokenizer.decode([tokenizer.special.eos], True))
+        (ids,) = tokenizer.encode([context])
+        return _Writer(tokenizer, tuple(ids[-(self.max_length - most) :]), stops, most)
+
+
+class _Writer:
+    """A text that grows after its context until it holds a stop string, EOS, or enough tokens."""
+
+    def __init__(self, tokenizer: PretrainedTokenizer, context: tuple[int, ...], stops: list[str], most: int) -> None:
+        self.tokenizer, self.context, self.stops, self.most = tokenizer, context, stops, most
+        self.written: list[int] = []
+        self.done = most == 0
+
+    def add(self, token: int) -> None:
+        """Write a token, unless it is EOS."""
+        if token == self.tokenizer.special.eos:
+            self.done = True
+            return
+        self.written.append(token)
+        text = self.tokenizer.decode(self.written)
+        self.done = len(self.written) >= self.most or any(stop in text for stop in self.stops)
+
+    @property
+    def text(self) -> str:
+        """What was written before the first stop string."""
+        return str(postprocess_generated_text(self.tokenizer.decode(self.written), self.stops, None))
+
+
+def transformers_folder(source: str, revision: str | None, corpora_dir: str) -> Path:
+    """The transformers folder of a folder, a hub id, or a run; a run's checkpoint is exported once, into `<run>/hf/`."""
+    folder = RunFolder(Path(source))
+    if not folder.config_file.is_file():
+        return fetch(source, revision)
+    run = build(RunConfig, folder.config())
+    if not (Path(corpora_dir) / run.corpus / "manifest.json").is_file():
+        remedy = "give the folder of prepared corpora: --model_args corpora_dir=<folder>"
+        raise invalid("corpora_dir", corpora_dir, f"does not hold the run's corpus {run.corpus}", remedy)
+    corpus = Corpus(Path(corpora_dir) / run.corpus)
+    model, name, weights = open_model(run, folder, corpus, revision, "cpu")
+    out = folder.path / "hf" / name
+    facts = {"run": run.name, "checkpoint": name, "weights": weights, "objective": run.readout[1]}
+    if not out.is_dir() or read_json(out / METADATA_FILE).get("weights") != weights:
+        export(model.model, model.view, corpus.tokenizer.folder, out, model.context, facts, overwrite=True)
+    return out
+
+
+def _facts(source: str, revision: str | None, folder: Path, readout: str) -> dict[str, Any]:
+    """Which checkpoint this is: by its run where ettin.json names one, else by its source."""
+    file = folder / METADATA_FILE
+    known = read_json(file) if file.is_file() else {}
+    run = known.get("run", source)
+    parts = RUN_NAME.fullmatch(run)
+    size, member, seed = parts.group("size", "member", "seed") if parts else ("unknown", readout, "0")
+    return {
+        "run": run,
+        "checkpoint": known.get("checkpoint", revision or "main"),
+        "size": size,
+        "member": member,
+        "seed": int(seed),
+        "readout": readout,
+        "weights": weights_hash(folder),
+    }

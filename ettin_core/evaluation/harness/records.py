@@ -1,0 +1,84 @@
+"""The harness's own result file as our measurements, beside it."""
+
+from pathlib import Path
+from typing import Any
+
+from ettin_core.evaluation.harness import NAME
+from ettin_core.evaluation.harness.data import set_file
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.provenance import library_versions
+from ettin_core.foundation.storage import hash_file, read_json, write_text
+from ettin_core.records.folders import append
+from ettin_core.records.schema import Measurement
+
+
+def record(file: Path) -> Path:
+    """Write the measurements of results_<date>.json to measurements_<date>.jsonl beside it. Returns that file."""
+    out = file.with_name(file.name.replace("results", "measurements", 1)).with_suffix(".jsonl")
+    write_text(out, "")
+    append(out, measurements(read_json(file)))
+    return out
+
+
+def measurements(results: dict[str, Any]) -> list[Measurement]:
+    """One measurement for each task and metric of the harness's results.
+
+    The protocol is `lm_eval.<protocol>`. Raises ValueError for results of another model than `ettin`.
+    """
+    config = results["config"]
+    if NAME not in config:
+        raise invalid("model", config.get("model"), "does not tell its checkpoint", "measure it as --model ettin")
+    facts = config[NAME]
+    rows = []
+    for task, values in results["results"].items():
+        settings = results["configs"].get(task, {})
+        origin = {
+            "weights": facts["weights"],
+            "readout": facts["readout"],
+            "data": _data_hash(settings),
+            "libraries": library_versions(),
+            "task_version": results["versions"].get(task),
+            "num_fewshot": results["n-shot"].get(task),
+            "limit": config.get("limit"),
+            "batch_size": config.get("batch_size"),
+        }
+        for key, value in values.items():
+            metric, _, filtered = key.partition(",")
+            if not filtered or metric.endswith("_stderr"):
+                continue
+            error = values.get(f"{metric}_stderr,{filtered}")
+            better = results["higher_is_better"].get(task, {}).get(metric)
+            rows.append(
+                Measurement(
+                    run=facts["run"],
+                    member=facts["member"],
+                    size=facts["size"],
+                    seed=facts["seed"],
+                    protocol=f"lm_eval.{facts['protocol']}",
+                    version=facts["protocol_version"],
+                    task=task,
+                    metric=metric if filtered == "none" else f"{metric},{filtered}",
+                    value=float(value),
+                    n=_items(results, task),
+                    standard_error=float(error) if isinstance(error, float | int) else None,
+                    checkpoint=facts["checkpoint"],
+                    higher_is_better=True if better is None else bool(better),
+                    provenance=origin,
+                )
+            )
+    return rows
+
+
+def _items(results: dict[str, Any], task: str) -> int:
+    """Items of a task, or of all tasks of a group."""
+    counts = results["n-samples"]
+    if task in counts:
+        return int(counts[task]["effective"])
+    return sum(_items(results, child) for child in results.get("group_subtasks", {}).get(task, []))
+
+
+def _data_hash(settings: dict[str, Any]) -> str | None:
+    """sha256 of an offline task's set; of others the harness's name and revision of the data set stand in its results."""
+    file = (settings.get("dataset_kwargs") or {}).get("file")
+    folder = (settings.get("metadata") or {}).get("eval_data")
+    return hash_file(set_file(folder, file)) if file and folder else settings.get("dataset_path")

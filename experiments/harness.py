@@ -1,0 +1,58 @@
+"""python -m experiments.harness run --model ettin ...: lm-evaluation-harness's own command line, with our model and tasks.
+
+Every option is lm-eval's (`--help`). Left out, `--model` is ettin, `--batch_size` 64 and `--include_path` our offline tasks,
+which read the folder given by `--metadata eval_data=<folder>`. With `--output_path`, our measurements lie beside its results.
+
+    python -m experiments.harness run --model_args pretrained=my_encoder --tasks offline_piqa,offline_blimp \\
+        --metadata eval_data=my_sets --output_path my_results
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from ettin_core.evaluation import harness
+from experiments.door import end
+from experiments.endings import EXIT_FAULT, status_of
+
+
+def main() -> None:
+    """Register, hand over, record. A user's mistake is one line on stderr and exit status 2."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        harness.register()
+        from lm_eval._cli.harness import HarnessCLI
+
+        command = HarnessCLI()
+        arguments = command.parse_args()
+        if arguments.command == "run":
+            _fill_in(arguments)
+        before = _results(arguments)
+        command.execute(arguments)
+        if new := sorted(_results(arguments) - before):
+            from ettin_core.evaluation.harness.records import record
+
+            print("\n".join(f"measurements {record(file)}" for file in new))
+    except Exception as error:
+        told = harness.explained(error)
+        if status_of(told) == EXIT_FAULT:
+            raise
+        end(told)
+
+
+def _fill_in(arguments: argparse.Namespace) -> None:
+    """Our defaults, where neither the command line nor a --config says otherwise."""
+    if getattr(arguments, "config", None) is not None:
+        return
+    for name, value in {"model": harness.NAME, "batch_size": 64, "include_path": str(harness.TASKS)}.items():
+        if getattr(arguments, name, None) is None:
+            setattr(arguments, name, value)
+
+
+def _results(arguments: argparse.Namespace) -> set[Path]:
+    folder = getattr(arguments, "output_path", None)
+    return set(Path(folder).rglob("results_*.json")) if folder else set()
+
+
+if __name__ == "__main__":
+    main()

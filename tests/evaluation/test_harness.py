@@ -1,0 +1,363 @@
+"""Our model class and offline tasks in lm-evaluation-harness: against its own `hf`, and against definitions written out."""
+
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM
+
+from ettin_core.data.corpus import Corpus
+from ettin_core.evaluation import harness
+from ettin_core.evaluation.pretrained import open_pretrained
+from ettin_core.interop.huggingface import export
+from ettin_core.records.folders import RunFolder
+from tests.evaluation.test_estimators import tiny
+from tests.evaluation.test_pretrained import naive
+from tests.runs import tiny_run, train_tiny
+
+pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
+
+ROOT = Path(__file__).resolve().parents[2]
+QUESTION = {"question": "Where is the key", "choices": ["near the box", "late"], "answer": 0}
+SETS: dict[str, list[dict[str, Any]]] = {
+    "mc/arc_easy.jsonl.gz": [
+        QUESTION | {"split": split, "answer": n % 2} for n in range(6) for split in ("train", "test")
+    ],
+    "mc/hellaswag.jsonl.gz": [
+        {"split": "validation", "context": "[header] A nurse", "choices": ["was late.", "is [x] here."], "answer": 1}
+    ]
+    * 3,
+    "mc/winogrande.jsonl.gz": [
+        {"split": "validation", "contexts": ["The nurse", "The old key"], "continuation": "was late.", "answer": 0}
+    ]
+    * 3,
+    "mc/copa.jsonl.gz": [
+        {
+            "split": split,
+            "premise": "She left.",
+            "asks_for": "cause",
+            "choices": ["It rained.", "He came."],
+            "answer": 1,
+        }
+        for split in ("train", "validation") * 3
+    ],
+    "mc/boolq.jsonl.gz": [
+        {"split": "validation", "passage": "It was late. " * 40, "question": "was it late", "answer": 1}
+    ]
+    * 3,
+    "gen/lambada_openai.jsonl.gz": [{"split": "test", "context": "The nurse was", "target": "late"}] * 3,
+    "gen/triviaqa_3k.jsonl.gz": [{"split": "test", "question": "Who was late?", "aliases": ["nurse", "the nurse"]}] * 3,
+    "probing/blimp.jsonl.gz": [
+        {"UID": uid, "good": "The keys were old.", "bad": "The keys was old."} for uid in ("wh_island", "passive_1") * 3
+    ],
+}
+TASKS = ["arc_easy", "hellaswag", "winogrande", "copa", "boolq", "lambada_openai", "triviaqa", "blimp_wh_island"]
+OFFLINE = [f"offline_{task}" for task in TASKS]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _registered() -> None:
+    harness.register()
+
+
+@pytest.fixture(scope="module")
+def eval_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small sets of the right form."""
+    root = tmp_path_factory.mktemp("sets")
+    for name, rows in SETS.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        with gzip.open(root / name, "wt") as stream:
+            stream.writelines(json.dumps(row) + "\n" for row in rows)
+    return root
+
+
+@pytest.fixture(scope="module")
+def folders(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A transformers folder for each objective."""
+    root = tmp_path_factory.mktemp("exports")
+    made = {}
+    for objective in ("clm", "mlm", "mntp"):
+        model = tiny(corpus, objective)
+        facts = {"objective": objective, "run": f"tiny-{objective}-s3-abc123", "checkpoint": "decay7"}
+        made[objective] = export(model.model, model.view, corpus.tokenizer.folder, root / objective, 128, facts)
+    return made
+
+
+def evaluate(model: str, folder: Path, eval_data: Path | str, tasks: list[Any], **options: Any) -> dict[str, Any]:
+    """The harness's results."""
+    from lm_eval import simple_evaluate
+
+    arguments = {"pretrained": str(folder), **options.pop("model_args", {})}
+    return simple_evaluate(
+        model=model,
+        model_args=arguments,
+        tasks=tasks,
+        task_manager=harness.task_manager(str(eval_data)),
+        device="cpu",
+        bootstrap_iters=options.pop("bootstrap_iters", 0),
+        gen_kwargs="max_gen_toks=6",
+        **options,
+    )
+
+
+def responses(results: dict[str, Any]) -> dict[str, list[Any]]:
+    """What the model answered to each item."""
+    return {task: [sample["resps"] for sample in samples] for task, samples in results["samples"].items()}
+
+
+def test_a_decoder_is_the_harness_own_hf_in_all_digits(folders: dict[str, Path], eval_data: Path) -> None:
+    ours, theirs = (evaluate(name, folders["clm"], eval_data, OFFLINE, batch_size=4) for name in ("ettin", "hf"))
+    assert responses(ours) == responses(theirs)
+    assert ours["results"] == theirs["results"]
+    assert set(ours["results"]) == set(OFFLINE)
+
+
+@pytest.mark.slow
+def test_a_decoder_is_hf_on_the_real_sets(folders: dict[str, Path], real_data: Path) -> None:
+    names = [file.stem for file in harness.TASKS.glob("*.yaml")]
+    tasks = [f"offline_{name}" for name in names] + ["offline_blimp_wh_island"]
+    ours, theirs = (
+        evaluate(name, folders["clm"], real_data / "eval", tasks, batch_size=16, limit=20) for name in ("ettin", "hf")
+    )
+    assert len(tasks) == 13
+    assert responses(ours) == responses(theirs)
+    assert ours["results"] == theirs["results"]
+
+
+@pytest.mark.parametrize("objective", ["mlm", "mntp"])
+def test_an_encoder_is_asked_for_the_naive_definition(
+    objective: str, folders: dict[str, Path], eval_data: Path
+) -> None:
+    tasks = ["offline_hellaswag", "offline_lambada_openai", "offline_blimp_wh_island"]
+    results = evaluate("ettin", folders[objective], eval_data, tasks)
+    model = open_pretrained(str(folders[objective]), device="cpu")
+    for samples in results["samples"].values():
+        sample = samples[0]
+        for arguments, answer in zip(sample["arguments"], sample["filtered_resps"], strict=True):
+            (asked,) = model.log_probability([arguments])
+            assert answer[0] == pytest.approx(naive(folders[objective], model, *arguments), abs=1e-5 * asked.tokens)
+
+
+@pytest.mark.parametrize(
+    ("objective", "protocol"),
+    [("clm", "conditional"), ("mlm", "masked_left_to_right"), ("mntp", "pseudo_likelihood")],
+)
+def test_scores_are_equal_for_any_batch_size(
+    objective: str, protocol: str, folders: dict[str, Path], eval_data: Path
+) -> None:
+    found = []
+    for size in (1, 7, 64):
+        results = evaluate(
+            "ettin", folders[objective], eval_data, OFFLINE, batch_size=size, model_args={"protocol": protocol}
+        )
+        assert results["config"]["ettin"]["protocol"] == protocol
+        found.append(responses(results))
+    for other in found[1:]:
+        for task, items in found[0].items():
+            for one, two in zip(items, other[task], strict=True):
+                for (first, *_), (second, *_) in zip(one, two, strict=True):
+                    assert first == second if isinstance(first, str) else first[0] == pytest.approx(second[0], abs=1e-4)
+
+
+def model_of(folder: Path, **options: Any) -> Any:
+    """The model class itself."""
+    from ettin_core.evaluation.harness.model import EttinLM
+
+    return EttinLM(str(folder), device="cpu", **options)
+
+
+def request(kind: str, *arguments: Any) -> Any:
+    """One request of the harness."""
+    from lm_eval.api.instance import Instance
+
+    return Instance(request_type=kind, doc={}, arguments=arguments, idx=0, metadata=("task", 0, 1))
+
+
+@pytest.mark.parametrize("objective", ["mlm", "mntp"])
+def test_an_encoder_writes_by_filling_the_first_mask(objective: str, corpus: Corpus, folders: dict[str, Path]) -> None:
+    plain = AutoModelForMaskedLM.from_pretrained(folders[objective]).eval()
+    special, contexts = corpus.tokenizer.special, ["The nurse was", "On Monday, the old key", "A"]
+    expected = []
+    for context in contexts:
+        row = [special.bos, *corpus.tokenizer.encode([context])[0]]
+        begin = len(row)
+        with torch.no_grad():
+            for _ in range(5):
+                logits = plain(input_ids=torch.tensor([[*row, *[special.mask] * 3, special.eos]])).logits[0]
+                token = int(logits[len(row) - (objective == "mntp")].argmax())
+                if token == special.eos:
+                    break
+                row.append(token)
+        expected.append(corpus.tokenizer.decode(row[begin:]))
+    asked = [request("generate_until", context, {"until": ["\n\n"], "max_gen_toks": 5}) for context in contexts]
+    model = model_of(folders[objective])
+    assert model.generate_until(asked, disable_tqdm=True) == expected
+    stop = expected[0][1:3]
+    stopped = model.generate_until(
+        [request("generate_until", contexts[0], {"until": [stop], "max_gen_toks": 5})], disable_tqdm=True
+    )
+    assert stopped == [expected[0].split(stop)[0]]
+    with pytest.raises(ValueError, match="asks for sampling"):
+        model.generate_until([request("generate_until", "A", {"do_sample": True, "temperature": 1.0})])
+    with pytest.raises(ValueError, match="max_gen_toks=128 leaves no room"):
+        model.generate_until([request("generate_until", "A", {"max_gen_toks": 128})])
+
+
+def test_rolling_perplexity_of_both_kinds(folders: dict[str, Path]) -> None:
+    from lm_eval.models.huggingface import HFLM
+
+    text = "The nurse was late, and the old key near the box was gone. " * 12
+    asked = [request("loglikelihood_rolling", text), request("loglikelihood_rolling", "")]
+    causal, masked = model_of(folders["clm"]), model_of(folders["mlm"])
+    theirs = HFLM(str(folders["clm"]), device="cpu", add_bos_token=False, batch_size=64)
+    assert causal.loglikelihood_rolling(asked) == theirs.loglikelihood_rolling(asked)
+    native = open_pretrained(str(folders["clm"]), device="cpu")
+    (whole,) = native.log_probability([("", text)])  # the same windows, by the one interface
+    assert whole.tokens > native.context
+    assert causal.loglikelihood_rolling(asked) == pytest.approx([whole.log_probability, 0.0], abs=1e-3)
+    (own,) = open_pretrained(str(folders["mlm"]), device="cpu").log_probability([("", text)])
+    assert own.tokens == whole.tokens
+    assert masked.loglikelihood_rolling(asked) == pytest.approx([own.log_probability, 0.0], abs=1e-3)
+
+
+def test_a_pair_is_cut_where_the_harness_cuts_it(folders: dict[str, Path]) -> None:
+    from ettin_core.evaluation.scoring import split_pair
+
+    model, native = model_of(folders["clm"]), open_pretrained(str(folders["clm"]), device="cpu")
+    for pair in [("The nurse", " was late."), ("The nurse ", "was late."), ("The nur", "se was"), ("a", " b  c")]:
+        before, after = model._encode_pair(*pair)
+        text, places = split_pair(native, *pair)
+        assert [native.tokenizer.special.bos, *text.ids[: places[0]]] == before
+        assert [text.ids[place] for place in places] == after
+
+
+@pytest.mark.parametrize("objective", ["clm", "mlm"])
+def test_bad_requests(objective: str, folders: dict[str, Path]) -> None:
+    model = model_of(folders[objective])
+    with pytest.raises(ValueError, match="continuation='' of task 'task' is empty"):
+        model.loglikelihood([request("loglikelihood", "The nurse", "")])
+    with pytest.raises(ValueError, match="tokens' do not fit into the window of 128"):
+        model.loglikelihood([request("loglikelihood", "The nurse", " was late." * 80)])
+    ((empty, _),) = model.loglikelihood([request("loglikelihood", "", "The nurse")], disable_tqdm=True)
+    (expected,) = open_pretrained(str(folders[objective]), device="cpu").log_probability([("", "The nurse")])
+    assert empty == pytest.approx(expected.log_probability, abs=1e-4)
+    with pytest.raises(ValueError, match="protocol='guess' is not defined for this model"):
+        model_of(folders[objective], protocol="guess")
+
+
+def test_bad_tasks(eval_data: Path, folders: dict[str, Path], tmp_path: Path) -> None:
+    tasks = harness.task_manager(None)
+    with pytest.raises(ValueError, match="eval_data=None is not a folder"):
+        tasks.load(["offline_piqa"])
+    with pytest.raises(ValueError, match="lacks mc/piqa.jsonl.gz"):
+        harness.task_manager(str(eval_data)).load(["offline_piqa"])
+    (tmp_path / "bad.yaml").write_text("task: bad\ndataset_path: json\noutput_type: loglikelihood\nprompt: x\n")
+    with pytest.raises(TypeError) as caught:
+        from lm_eval.tasks import TaskManager
+
+        TaskManager(include_path=str(tmp_path), include_defaults=False).load(["bad"])
+    assert "task file='prompt' is not a field of a task" in str(harness.explained(caught.value))
+    told = str(harness.explained(ValueError("Tasks not found: x")))
+    assert told == "tasks='x' are not known; see `python -m experiments.harness ls tasks`."
+    offline = ConnectionError("Couldn't reach 'allenai/ai2_arc' on the Hub (OfflineModeIsEnabled)")
+    assert "use offline_<task> with --metadata eval_data=" in str(harness.explained(offline))
+
+
+BUILT_IN = {
+    "arc_easy": "arc/arc_easy",
+    "hellaswag": "hellaswag/hellaswag",
+    "lambada_openai": "lambada/lambada_openai",
+    "openbookqa": "openbookqa/openbookqa",
+    "piqa": "piqa/piqa",
+    "siqa": "siqa/siqa",
+    "triviaqa": "triviaqa/default",
+    "winogrande": "winogrande/default",
+    "wsc273": "wsc273/default",
+    "boolq": "super_glue/boolq/default",
+    "copa": "super_glue/copa/default",
+}
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_metrics_and_settings_are_those_of_the_built_in_task(name: str) -> None:
+    import lm_eval.tasks
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    theirs = load_yaml(Path(lm_eval.tasks.__file__).parent / f"{BUILT_IN[name]}.yaml", resolve_func=False)
+    ours = load_yaml(harness.TASKS / f"{name}.yaml", resolve_func=False)
+    for field in ("output_type", "generation_kwargs", "filter_list", "target_delimiter", "num_fewshot"):
+        default = " " if field == "target_delimiter" else None
+        assert ours.get(field, default) == theirs.get(field, default), field
+    if name != "siqa":
+        assert float(ours["metadata"]["version"]) == float(theirs["metadata"]["version"])
+    wanted = [{"aggregation": "mean", "higher_is_better": True} | metric for metric in theirs["metric_list"]]
+    assert ours["metric_list"] == wanted
+    prompt = {"siqa": "Q: {{context}} {{question}}\nA:", "piqa": "Question: {{goal}}\nAnswer:"}.get(name)
+    if prompt is not None:
+        assert theirs["doc_to_text"] == prompt  # what ours spells with the set's own fields
+    elif name in ("arc_easy", "triviaqa", "boolq"):
+        assert ours["doc_to_text"] == theirs["doc_to_text"]
+
+
+def test_offline_blimp_is_all_67_paradigms_and_their_mean(folders: dict[str, Path], eval_data: Path) -> None:
+    manager = harness.task_manager(str(eval_data))
+    assert sum(name.startswith("offline_blimp_") for name in manager.all_subtasks) == 67
+    assert manager.all_groups == ["offline_blimp"]
+
+
+def test_results_become_measurements(folders: dict[str, Path], eval_data: Path, tmp_path: Path) -> None:
+    from lm_eval.utils import handle_non_serializable
+
+    from ettin_core.evaluation.harness.records import measurements, record
+
+    results = evaluate("ettin", folders["mlm"], eval_data, ["offline_arc_easy"], bootstrap_iters=100)
+    results.pop("samples")
+    file = tmp_path / "results_now.json"
+    file.write_text(json.dumps(results, default=handle_non_serializable))
+    rows = [json.loads(line) for line in record(file).read_text().splitlines()]
+    assert [row["metric"] for row in rows] == ["acc", "acc_norm"]
+    row = rows[0]
+    assert (row["run"], row["member"], row["size"], row["seed"]) == ("tiny-mlm-s3-abc123", "mlm", "tiny", 3)
+    assert (row["protocol"], row["version"], row["checkpoint"]) == ("lm_eval.masked_left_to_right", 1, "decay7")
+    assert row["value"] == results["results"]["offline_arc_easy"]["acc,none"]
+    assert row["n"] == 6 and row["standard_error"] > 0
+    origin = row["provenance"]
+    assert len(origin["weights"]) == len(origin["data"]) == 64 and origin["libraries"]["lm-eval"]
+    assert origin["task_version"] == 1.0
+    foreign = {key: value for key, value in results.items() if key != "config"} | {"config": {"model": "hf"}}
+    with pytest.raises(ValueError, match="does not tell its checkpoint"):
+        measurements(foreign)
+
+
+@pytest.fixture(scope="module")
+def run(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunFolder]:
+    """A trained run."""
+    yield train_tiny(tiny_run(corpus, "encoder"), tmp_path_factory.mktemp("runs"), corpus)
+
+
+def test_a_run_of_ours_is_exported_once(run: RunFolder, corpora_dir: Path) -> None:
+    model = model_of(run.path, corpora_dir=str(corpora_dir))
+    (out,) = (run.path / "hf").iterdir()
+    stamp = (out / "config.json").stat().st_mtime_ns
+    assert model.facts["run"] == run.name and model.facts["checkpoint"] == out.name == run.summary()["final_checkpoint"]
+    model_of(run.path, corpora_dir=str(corpora_dir))
+    assert (out / "config.json").stat().st_mtime_ns == stamp
+    with pytest.raises(ValueError, match="corpora_dir='nowhere' does not hold the run's corpus"):
+        model_of(run.path, corpora_dir="nowhere")
+
+
+@pytest.mark.slow
+def test_the_command_line_is_the_harness_own(folders: dict[str, Path], eval_data: Path, tmp_path: Path) -> None:
+    arguments = ["--model_args", f"pretrained={folders['mlm']}", "--device", "cpu", "--tasks", "offline_arc_easy"]
+    arguments += ["--metadata", f"eval_data={eval_data}", "--output_path", str(tmp_path)]
+    command = [sys.executable, "-m", "experiments.harness", "run", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "offline_arc_easy" in done.stdout
+    assert len(list(tmp_path.rglob("results_*.json"))) == len(list(tmp_path.rglob("measurements_*.jsonl"))) == 1
