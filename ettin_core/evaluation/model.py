@@ -5,10 +5,11 @@ the next token) or masked (sees both sides and predicts masked tokens). Who answ
 Hugging Face model in the same clothes (pretrained.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from ettin_core.objectives.targets import Vocabulary
 if TYPE_CHECKING:
     from ettin_core.evaluation.scoring import Score
 
+Given = TypeVar("Given")
+Result = TypeVar("Result")
 LOGIT_ROWS = 2048  # logits held at once
 POOLINGS = ("mean", "last", "first", "weighted")
 
@@ -34,9 +37,17 @@ class Body(Protocol):
     """What answers: rows to hidden states, and hidden states of the scored positions to predictions."""
 
     def __call__(
-        self, tokens: torch.Tensor, documents: torch.Tensor, positions: torch.Tensor, view: View | None
+        self,
+        tokens: torch.Tensor,
+        documents: torch.Tensor,
+        positions: torch.Tensor,
+        view: View | None,
+        read: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Hidden states (B, S, H) of rows (B, S), which are padded on the right where `documents` is -1."""
+        """Hidden states (B, S, H) of rows (B, S), which are padded on the right where `documents` is -1.
+
+        With positions `read` (B, R) of each row, the states at those alone, (B, R, H).
+        """
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Predictions (N, V) of hidden states (N, H)."""
@@ -127,7 +138,6 @@ class EvaluatedModel:
         texts, places = zip(*(split_pair(self, *pair) for pair in pairs), strict=True) if pairs else ((), ())
         return score(self, texts, places, protocol)
 
-    @torch.inference_mode()
     def embed(self, texts: Sequence[str], pooling: str = "mean") -> np.ndarray:
         """Vectors of texts, (n, H) float32: the last hidden states of BOS text (and EOS, if masked), pooled.
 
@@ -141,8 +151,8 @@ class EvaluatedModel:
         room = self.context - 1 - len(after)
         rows = [(special.bos, *ids[:room], *after) for ids in self.tokenizer.encode(list(texts))]
         vectors: dict[tuple[int, ...], np.ndarray] = {}
-        for chunk in self._chunked(list(dict.fromkeys(rows))):
-            states = self._states(chunk)
+        chunks = self._chunked(list(dict.fromkeys(rows)))
+        for chunk, states in zip(chunks, self._computed(self._states, chunks), strict=True):
             for row, state in zip(chunk, states.float(), strict=True):
                 vectors[row] = _pool(state[: len(row)], pooling).cpu().numpy()
         return np.stack([vectors[row] for row in rows]) if rows else np.empty((0, 0), dtype=np.float32)
@@ -166,19 +176,24 @@ class EvaluatedModel:
         askers: dict[tuple[int, ...], list[int]] = {}
         for number, reading in enumerate(readings):
             askers.setdefault(reading.ids, []).append(number)
-        for chunk in self._chunked(list(askers)):
-            wanted = [number for row in chunk for number in askers[row]]
-            places = [place for place, row in enumerate(chunk) for _ in askers[row]]
+        chunks = self._chunked(list(askers))
+        wanted = [[number for row in chunk for number in askers[row]] for chunk in chunks]
+
+        def scored(which: int) -> tuple[np.ndarray, np.ndarray]:
+            places = [place for place, row in enumerate(chunks[which]) for _ in askers[row]]
+            numbers = wanted[which]
             at = [
-                (place, read) for place, number in zip(places, wanted, strict=True) for read in readings[number].reads
+                (place, read) for place, number in zip(places, numbers, strict=True) for read in readings[number].reads
             ]
-            targets = np.array([target for number in wanted for target in readings[number].targets], dtype=np.int64)
-            values, right = self._score(chunk, np.array(at, dtype=np.int64).reshape(-1, 2), targets)
-            edges = np.cumsum([len(readings[number].reads) for number in wanted])[:-1]
-            for number, *answer in zip(wanted, np.split(values, edges), np.split(right, edges), strict=True):
+            targets = np.array([target for number in numbers for target in readings[number].targets], dtype=np.int64)
+            return self._score(chunks[which], np.array(at, dtype=np.int64).reshape(-1, 2), targets)
+
+        for numbers, (values, right) in zip(wanted, self._computed(scored, range(len(chunks))), strict=True):
+            edges = np.cumsum([len(readings[number].reads) for number in numbers])[:-1]
+            for number, *answer in zip(numbers, np.split(values, edges), np.split(right, edges), strict=True):
                 results[number] = answer[0], answer[1]
             if bar is not None:
-                bar.update(len(wanted))
+                bar.update(len(numbers))
         if not all(np.isfinite(values).all() for values, _ in results):
             raise invalid("model", self.objective, "gives log-probabilities that are not finite", "measure another")
         return results
@@ -198,6 +213,22 @@ class EvaluatedModel:
             found |= {(row, read): token for (_, row, read), token in zip(asked, best, strict=True)}
         return [found[row, read] for row, read in zip(rows, reads, strict=True)]
 
+    def _computed(self, function: Callable[[Given], Result], items: Sequence[Given]) -> Iterator[Result]:
+        """The function of each item, in order. On a CPU torch's threads share out the items: in small batches they would only
+        wait for each other over every operation.
+        """
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        if threads == 1 or len(items) < 2:
+            yield from map(function, items)
+            return
+        pool = ThreadPoolExecutor(threads)
+        torch.set_num_threads(1)
+        try:
+            yield from pool.map(function, items)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)
+
     def _chunked(self, rows: list[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
         """Rows in batches, the shortest first."""
         lengths = [len(row) for row in rows]
@@ -205,24 +236,30 @@ class EvaluatedModel:
         chunks = _chunks(order, lengths, self.batch_tokens, self.batch_rows)
         return [[rows[number] for number in chunk] for chunk in chunks]
 
-    def _states(self, rows: Sequence[tuple[int, ...]]) -> torch.Tensor:
+    @torch.inference_mode()
+    def _states(self, rows: Sequence[tuple[int, ...]], read: np.ndarray | None = None) -> torch.Tensor:
         special = self.tokenizer.special
         arrays = [np.array(row, dtype=np.int64) for row in rows]
         batch = pack(arrays, np.arange(len(rows)), special.bos, special.pad)
         inputs = (torch.from_numpy(array).to(self.device) for array in (batch.tokens, batch.documents, batch.positions))
-        return self.model(*inputs, self.view)
+        places = None if read is None else torch.from_numpy(read).to(self.device)
+        return self.model(*inputs, self.view, read=places)
 
     @torch.inference_mode()
     def _score(
         self, rows: Sequence[tuple[int, ...]], at: np.ndarray, targets: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """log p of each target at its (row, position), and whether it is the likeliest there."""
-        states = self._states(rows)
         asked, which = np.unique(at, axis=0, return_inverse=True)
+        column = np.arange(len(asked)) - np.searchsorted(asked[:, 0], asked[:, 0])  # its place among its row's reads
+        read = np.zeros((len(rows), int(column.max(initial=0)) + 1), dtype=np.int64)
+        read[asked[:, 0], column] = asked[:, 1]
+        states = self._states(rows, read)
+        picked = torch.from_numpy(np.stack((asked[:, 0], column), axis=1)).to(self.device)
         values, right = np.empty(len(at)), np.empty(len(at), dtype=bool)
         for begin in range(0, len(asked), LOGIT_ROWS):
-            row, position = torch.from_numpy(asked[begin : begin + LOGIT_ROWS]).to(self.device).unbind(-1)
-            scores = self.model.logits(states[row, position]).float().log_softmax(-1)
+            row, place = picked[begin : begin + LOGIT_ROWS].unbind(-1)
+            scores = self.model.logits(states[row, place]).float().log_softmax(-1)
             own = np.flatnonzero((which >= begin) & (which < begin + LOGIT_ROWS))
             line = torch.from_numpy(which[own] - begin).to(self.device)
             target = torch.from_numpy(targets[own]).to(self.device)

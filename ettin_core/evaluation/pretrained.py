@@ -18,6 +18,7 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text, read_json
 from ettin_core.interop.huggingface import METADATA_FILE, fetch
 from ettin_core.model.config import View
+from ettin_core.model.transformer import pick
 
 READOUTS = ("mlm", "clm", "mntp")
 ABSENT = -1  # the id of a special token that a tokenizer lacks and no protocol of its model asks for
@@ -59,13 +60,19 @@ class PretrainedBody(nn.Module):
         self.around._modules = model._modules | {model.base_model_prefix: _Given()}
 
     def forward(
-        self, tokens: torch.Tensor, documents: torch.Tensor, positions: torch.Tensor, view: View | None
+        self,
+        tokens: torch.Tensor,
+        documents: torch.Tensor,
+        positions: torch.Tensor,
+        view: View | None,
+        read: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Hidden states (B, S, H) of rows padded on the right; each row is one text, whose positions the model knows."""
+        """States, as `Body` says, of rows padded on the right; each row is one text, whose positions the model knows."""
         real = documents >= 0
         mask = None if bool(real.all()) else real.long()
         options = {"use_cache": False} if getattr(self.base.config, "use_cache", None) is not None else {}
-        return self.base(input_ids=tokens, attention_mask=mask, return_dict=True, **options)[0]
+        states = self.base(input_ids=tokens, attention_mask=mask, return_dict=True, **options)[0]
+        return states if read is None else pick(states, read)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Predictions (N, V) of hidden states (N, H)."""

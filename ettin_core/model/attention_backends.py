@@ -40,6 +40,18 @@ def prepare(
     raise invalid("attention", backend, "is not an attention backend", f"use one of {', '.join(BACKENDS)}")
 
 
+def prepare_at(
+    read: torch.Tensor,
+    documents: torch.Tensor,
+    direction: str,
+    open_keys: torch.Tensor | None = None,
+) -> Attend:
+    """The attention function of few queries of a global layer, those at the positions `read` (B, R) of their rows."""
+    offset = read[..., None] - torch.arange(documents.shape[1], device=documents.device)
+    mask = visible(documents.gather(1, read), documents, offset, direction, None, open_keys)[:, None]
+    return functools.partial(_fused, mask=mask)
+
+
 def _fused(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 

@@ -11,26 +11,33 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ettin_core.foundation.randomness import derive
-from ettin_core.model.attention_backends import Attend, prepare
+from ettin_core.model.attention_backends import Attend, prepare, prepare_at
 from ettin_core.model.config import ModelConfig, View
 from ettin_core.model.logit_probe import LogitProbe
+
+Angles = tuple[torch.Tensor, torch.Tensor]  # cosine and sine, (B, 1, S, D/2) each
 
 INITIAL_STD = 0.02
 INITIAL_CUT = 2.0
 
 
-def rotary_angles(positions: torch.Tensor, head_size: int, base: float) -> tuple[torch.Tensor, torch.Tensor]:
+def rotary_angles(positions: torch.Tensor, head_size: int, base: float) -> Angles:
     """Cosine and sine (B, 1, S, D/2) in fp32 of the angles position * base^(-2k/D) (Su et al. 2021)."""
     exponent = torch.arange(0, head_size, 2, device=positions.device, dtype=torch.float32) / head_size
     angles = positions[:, None, :, None].float() * base**-exponent
     return angles.cos(), angles.sin()
 
 
-def rotate(tensor: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+def rotate(tensor: torch.Tensor, angles: Angles) -> torch.Tensor:
     """Rotate (B, A, S, D) by the angles, pairing dimension k with k + D/2; computed in fp32."""
     cosine, sine = angles
     left, right = tensor.float().chunk(2, dim=-1)
     return torch.cat((left * cosine - right * sine, right * cosine + left * sine), dim=-1).to(tensor.dtype)
+
+
+def pick(states: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
+    """States (B, S, H) at the positions `read` (B, R) of each row, as (B, R, H)."""
+    return states.gather(1, read[..., None].expand(-1, -1, states.shape[-1]))
 
 
 class Attention(nn.Module):
@@ -43,11 +50,21 @@ class Attention(nn.Module):
         self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
         self.output = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
-    def forward(self, states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], attend: Attend) -> torch.Tensor:
-        """(B, S, H) -> (B, S, H)."""
-        projected = self.query_key_value(states).unflatten(-1, (3, self.num_heads, -1))
-        query, key, value = projected.permute(2, 0, 3, 1, 4)
-        attended = attend(rotate(query, angles), rotate(key, angles), value)
+    def forward(
+        self, states: torch.Tensor, angles: Angles, attend: Attend, read: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(B, S, H) -> (B, S, H), or (B, R, H): at the positions `read` (B, R), of whose queries `attend` then is."""
+        if read is None:
+            projected = self.query_key_value(states).unflatten(-1, (3, self.num_heads, -1))
+            query, key, value = projected.permute(2, 0, 3, 1, 4)
+            query = rotate(query, angles)
+        else:
+            for_query, for_others = self.query_key_value.weight.tensor_split((states.shape[-1],))
+            query = F.linear(pick(states, read), for_query).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            query = rotate(query, (pick(angles[0][:, 0], read)[:, None], pick(angles[1][:, 0], read)[:, None]))
+            projected = F.linear(states, for_others).unflatten(-1, (2, self.num_heads, -1))
+            key, value = projected.permute(2, 0, 3, 1, 4)
+        attended = attend(query, rotate(key, angles), value)
         return F.dropout(self.output(attended.transpose(1, 2).flatten(2)), self.dropout, self.training)
 
 
@@ -76,9 +93,12 @@ class Layer(nn.Module):
         self.mlp_norm = _norm(config)
         self.mlp = GatedMLP(config)
 
-    def forward(self, states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], attend: Attend) -> torch.Tensor:
-        """(B, S, H) -> (B, S, H)."""
-        states = states + self.attention(self.attention_norm(states), angles, attend)
+    def forward(
+        self, states: torch.Tensor, angles: Angles, attend: Attend, read: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(B, S, H) -> (B, S, H), or (B, R, H): at the positions `read` (B, R) of each row."""
+        attended = self.attention(self.attention_norm(states), angles, attend, read)
+        states = (states if read is None else pick(states, read)) + attended
         return states + self.mlp(self.mlp_norm(states))
 
 
@@ -119,13 +139,15 @@ class Transformer(nn.Module):
         positions: torch.Tensor,
         view: View,
         open_keys: torch.Tensor | None = None,
+        read: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Final hidden states (B, S, H).
+        """Final hidden states (B, S, H), or (B, R, H): those at the positions `read` (B, R) of each row.
 
         `tokens`, `documents` and `positions` are (B, S) integers: token ids, the number of the document each token
         belongs to within its row (-1: padding), and its position within that document (or piece of one). `open_keys` (B, S)
-        bool belongs to a prefix direction.
+        bool belongs to a prefix direction. With `read`, which is for inference, the last layer computes nothing else.
         """
+        assert read is None or not self.training
         config = self.config
         angles = {
             base: rotary_angles(positions, config.head_size, base)
@@ -144,7 +166,10 @@ class Transformer(nn.Module):
         states = self.embedding_norm(self.embedding(tokens))
         for index, layer in enumerate(self.layers):
             kind = config.is_global(index), directions[index]
-            if self.recompute and torch.is_grad_enabled():
+            if read is not None and index == config.num_layers - 1:
+                attend = prepare_at(read, documents, directions[index], open_keys)  # the last layer is always global
+                states = layer(states, kinds[kind][0], attend, read)
+            elif self.recompute and torch.is_grad_enabled():
                 states = checkpoint(layer, states, *kinds[kind], use_reentrant=False)
             else:
                 states = layer(states, *kinds[kind])

@@ -21,8 +21,8 @@ def visible(
 ) -> torch.Tensor:
     """Boolean visibility of keys (…, K) to queries (…, Q) as (…, Q, K).
 
-    `offset` (Q, K) is the query's index minus the key's index in the row; `window` None means a global layer. `open_keys`
-    (…, K) bool says which keys are open; a prefix direction needs it and no other reads it.
+    `offset` (Q, K), or (…, Q, K), is the query's index minus the key's index in the row; `window` None means a global
+    layer. `open_keys` (…, K) bool says which keys are open; a prefix direction needs it and no other reads it.
     """
     same_document = query_documents[..., :, None] == key_documents[..., None, :]
     reach = torch.ones_like(offset, dtype=torch.bool) if window is None else offset.abs() <= window

@@ -76,6 +76,21 @@ def test_scores_are_equal_for_any_batch_size(objective: str, protocol: str, fold
     assert scores[0] == pytest.approx(scores[2], abs=1e-5)
 
 
+def test_threads_share_out_batches_and_change_nothing(folders: dict[str, Path]) -> None:
+    model = open_pretrained(str(folders["mlm"]), device="cpu", batch_rows=2)
+    before = torch.get_num_threads()
+    found, vectors = [], []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(values(model, PAIRS, "masked_left_to_right"))
+            vectors.append(model.embed([text for pair in PAIRS for text in pair if text]))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1] and (vectors[0] == vectors[1]).all()
+
+
 @torch.no_grad()
 def naive(folder: Path, model: EvaluatedModel, context: str, continuation: str) -> float:
     """Trailing masks, one token of one request at a time, with the plain transformers model."""

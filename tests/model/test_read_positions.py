@@ -1,0 +1,43 @@
+"""Reading few positions: the last layer answers for them alone, as it would among all."""
+
+import pytest
+import torch
+
+from ettin_core.model.attention_backends import BACKENDS
+from ettin_core.model.config import DIRECTIONS, ModelConfig, View
+from ettin_core.model.transformer import Transformer, pick
+
+
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "flex"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("layers", [1, 4])
+def test_states_at_read_positions_are_those_among_all(layers: int, direction: str, backend: str) -> None:
+    config = ModelConfig(
+        vocab_size=61, hidden_size=32, num_layers=layers, num_heads=2, intermediate_size=48, local_window=4
+    )
+    model = Transformer(config, seed=3, attention=backend).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4.0) if parameter.ndim == 2 else None  # attention far from uniform
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(0, 61, (3, 30), generator=generator)
+    documents = torch.zeros_like(tokens)
+    documents[0, 17:] = 1  # two documents in a row
+    documents[1, 21:] = -1  # padding
+    positions = torch.arange(30).expand(3, -1).clone()
+    positions[0, 17:] -= 17
+    open_keys = positions < 6 if direction == "prefix" else None
+    read = torch.tensor([[0, 16, 17, 29], [20, 3, 3, 0], [12, 13, 14, 15]])
+    view = View(direction, rope_base_global=160_000.0)
+    with torch.inference_mode():
+        whole = model(tokens, documents, positions, view, open_keys)
+        few = model(tokens, documents, positions, view, open_keys, read)
+    assert few.shape == (3, 4, 32) and whole.std() > 0.3
+    assert torch.allclose(few, pick(whole, read), atol=2e-5)
+
+
+def test_reading_is_for_inference() -> None:
+    model = Transformer(ModelConfig(61, 32, 1, 2, 48)).train()
+    row = torch.zeros((1, 4), dtype=torch.int64)
+    with pytest.raises(AssertionError):
+        model(row, row, row, View("causal"), read=row[:, :1])
