@@ -23,11 +23,11 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/pip
 	touch $@
 
 $(VENV)/.test: $(VENV)/.base
-	$(BIN)/pip install -q -c constraints.txt -e ".[report,data,pdf,curation,sweeps,wandb,lora,test]"
+	$(BIN)/pip install -q -c constraints.txt -e ".[report,data,pdf,curation,sweeps,wandb,lora,evaluation,embedding,test]"
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.test
-	$(BIN)/pip install -q -c constraints.txt -e ".[report,data,pdf,curation,sweeps,wandb,lora,test,lint]"
+	$(BIN)/pip install -q -c constraints.txt -e ".[report,data,pdf,curation,sweeps,wandb,lora,evaluation,embedding,test,lint]"
 	touch $@
 
 demo: $(VENV)/.base
