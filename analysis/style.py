@@ -156,6 +156,20 @@ _PROTOCOLS = {
         "The lowest perplexity of three rewritten sentences, on sentences that defy the statistics.",
     ),
 }
+_FAMILIES = {  # by what stands before the first dot
+    "finetune": ProtocolText(
+        "Fine-tuned",
+        "The same grid of trials for every member; the setting that dev prefers, its test score in the median over seeds.",
+    ),
+    "mteb": ProtocolText(
+        "Embeddings",
+        "MTEB's own score of pooled states; contrastive: after the same grid of fine-tuning for every member.",
+    ),
+    "lm_eval": ProtocolText(
+        "lm-eval",
+        "The harness's own score; decoders answer by the conditional probability, encoders by the protocol named.",
+    ),
+}
 _METRICS = {
     "bits_per_token": "bits/token",
     "bits_per_byte": "bits/byte",
@@ -197,16 +211,18 @@ def series(number: int) -> Look:
 
 def protocol_name(protocol: str) -> str:
     """The readable name of a protocol."""
-    return _PROTOCOLS[protocol].name if protocol in _PROTOCOLS else _plain(protocol).capitalize()
+    if protocol in _PROTOCOLS:
+        return _PROTOCOLS[protocol].name
+    family, _, rest = protocol.partition(".")
+    if family in _FAMILIES:
+        return f"{_FAMILIES[family].name}, {_plain(rest).replace('.', ', ')}"
+    return _plain(protocol).capitalize()
 
 
 def protocol_meaning(protocol: str) -> str:
     """What a protocol measures, in a sentence or two."""
-    return (
-        _PROTOCOLS[protocol].meaning
-        if protocol in _PROTOCOLS
-        else "See the protocol's definition in the evaluation room."
-    )
+    known = _PROTOCOLS.get(protocol) or _FAMILIES.get(protocol.partition(".")[0])
+    return known.meaning if known else "See the protocol's definition in the evaluation room."
 
 
 def metric_name(metric: str) -> str:
