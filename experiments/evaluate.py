@@ -23,7 +23,6 @@ from ettin_core.evaluation.suite import (
     check_items,
     evaluate,
     measure_all,
-    suited_batch_tokens,
 )
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import NAME_HASH_LENGTH
@@ -105,8 +104,7 @@ def evaluate_pretrained(request: EvaluateRequest, corpora: Path) -> RunFolder:
     assert request.model is not None
     suite = request.suite
     corpus = None if request.corpus is None else _corpus(corpora / request.corpus)
-    batch_tokens = suited_batch_tokens(suite, request.device)
-    model = open_pretrained(request.model, request.readout, request.revision, request.device, batch_tokens)
+    model = open_pretrained(request.model, request.readout, request.revision, request.device, suite.batch_tokens)
     chosen = _chosen(model.objective, suite, corpus)
     check_items(chosen, suite)
     path = Path(request.model)

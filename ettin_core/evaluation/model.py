@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
+BATCH_TOKENS = {"cpu": 1024, "cuda": 65_536}  # on a CPU, what stays in its caches
 LOGIT_ROWS = 2048  # logits held at once
 POOLINGS = ("mean", "last", "first", "weighted")
 
@@ -90,7 +91,7 @@ class EvaluatedModel:
         tokenizer: Any,
         context: int,
         device: str | torch.device = "auto",
-        batch_tokens: int = 8192,
+        batch_tokens: int | None = None,
         batch_rows: int | None = None,
         name: str = "",
         weights: str = "",
@@ -99,7 +100,7 @@ class EvaluatedModel:
 
         `objective` (mlm, clm, mntp) is what it was trained for last, `tokenizer` a `TokenizerLike`, `context` the longest
         row it takes, `name` and `weights` what it is called and the hash of its weights. A batch holds at most
-        `batch_tokens` tokens, padding included, and `batch_rows` rows (None: any number).
+        `batch_tokens` tokens, padding included (None: as suits the device), and `batch_rows` rows (None: any number).
         """
         self.device = choose_device(device, ProcessGroup()) if isinstance(device, str) else device
         self.model = model.to(self.device).eval()
@@ -107,7 +108,7 @@ class EvaluatedModel:
         self.objective = objective
         self.tokenizer = tokenizer
         self.context = context
-        self.batch_tokens = batch_tokens
+        self.batch_tokens = batch_tokens or BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cuda"])
         self.batch_rows = batch_rows
         self.name = name
         self.weights = weights

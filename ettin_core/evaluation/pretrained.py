@@ -29,7 +29,7 @@ def open_pretrained(
     readout: str | None = None,
     revision: str | None = None,
     device: str = "auto",
-    batch_tokens: int = 8192,
+    batch_tokens: int | None = None,
     batch_rows: int | None = None,
 ) -> EvaluatedModel:
     """A transformers folder, or a hub id (at a branch, tag or commit), ready to be measured, in fp32.

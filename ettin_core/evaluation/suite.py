@@ -11,7 +11,6 @@ from ettin_core.evaluation.bias import agreement, crows_pairs, published, stereo
 from ettin_core.evaluation.model import EvaluatedModel, load_weights
 from ettin_core.evaluation.protocol import Protocol, SuiteConfig
 from ettin_core.evaluation.sets import check_rows, set_hashes
-from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.provenance import library_versions
 from ettin_core.foundation.storage import folder_under_construction, locked, read_json, write_json
@@ -38,8 +37,6 @@ PROTOCOLS = (
     Protocol("crows_pairs.sentence", 1, BOTH, crows_pairs.measure("sentence")),
     Protocol("stereoset", 1, BOTH, stereoset.measure),
 )
-CPU_BATCH_TOKENS = 1024  # what stays in a core's cache is read fastest
-GPU_BATCH_TOKENS = 65536
 
 
 @dataclass(frozen=True)
@@ -68,15 +65,13 @@ def applicable(objective: str, suite: SuiteConfig | None = None, corpus: bool = 
     return found
 
 
-def suited_batch_tokens(suite: SuiteConfig, device: str) -> int:
-    """The suite's size of a batch, or what suits the device."""
-    if suite.batch_tokens is not None:
-        return suite.batch_tokens
-    return CPU_BATCH_TOKENS if choose_device(device, ProcessGroup()).type == "cpu" else GPU_BATCH_TOKENS
-
-
 def open_model(
-    run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str | None, device: str, batch_tokens: int = 8192
+    run: RunConfig,
+    folder: RunFolder,
+    corpus: Corpus,
+    checkpoint: str | None,
+    device: str,
+    batch_tokens: int | None = None,
 ) -> tuple[EvaluatedModel, str, str]:
     """A run's checkpoint (None: the last) ready to be measured, with its name and the hash of its weights.
 
@@ -114,7 +109,7 @@ def evaluate(
     """
     chosen = applicable(run.readout[1], suite) if protocols is None else protocols
     check_items(chosen, suite)
-    model, name, weights = open_model(run, folder, corpus, checkpoint, device, suited_batch_tokens(suite, device))
+    model, name, weights = open_model(run, folder, corpus, checkpoint, device, suite.batch_tokens)
     if folder.complete and name == folder.summary()["final_checkpoint"]:
         checkpoint = None  # the last one by its name is the last one
     subject = Subject(folder.name, run.member, run.size, run.seeds.initialisation, name, weights)

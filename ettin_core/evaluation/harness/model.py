@@ -50,7 +50,7 @@ class EttinLM(HFLM):
         readout: str | None = None,
         protocol: str | None = None,
         batch_size: int | str | None = None,
-        batch_tokens: int = 2**15,
+        batch_tokens: int | None = None,
         device: str | None = None,
         corpora_dir: str = "corpora",
         **options: Any,
