@@ -21,7 +21,9 @@ REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first: each goes to one process as a whole, and none is to be left for the end."""
-    items.sort(key=lambda item: "integration" not in str(item.path))
+    rooms = ("integration", "experiments", "training", "equality")
+    order = {room: number for number, room in enumerate(rooms)}
+    items.sort(key=lambda item: order.get(item.path.relative_to(item.config.rootpath / "tests").parts[0], len(rooms)))
 
 
 @pytest.fixture(autouse=True)

@@ -36,6 +36,7 @@ def trials(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(table.open()))
 
 
+@pytest.mark.slow
 def test_a_killed_search_ends_with_the_same_trials(tmp_path: Path) -> None:
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     for folder in (calm, killed):

@@ -91,6 +91,7 @@ def check_like(folder: Path, calm: Path) -> None:
         assert len(run.summary()["sessions"]) == 1
 
 
+@pytest.mark.slow
 def test_a_disturbed_sweep_with_failing_cells_ends_like_an_undisturbed_one_by_joblib(places: tuple[Path, str]) -> None:
     root, corpora = places
     calm, folder = root / "calm", root / "disturbed"
