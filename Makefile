@@ -36,7 +36,7 @@ demo: $(VENV)/.base
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not gpu and not slow"
 	@echo "left out: tests marked gpu ($(BIN)/python -m pytest -m gpu, on a machine with CUDA)"
-	@echo "left out: tests marked slow ($(BIN)/python -m pytest -m slow, three minutes)"
+	@echo "left out: tests marked slow ($(BIN)/python -m pytest -m slow, five minutes)"
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
