@@ -57,11 +57,12 @@ def test_stopped_while_the_batch_grows(stop: int, corpus: Corpus, tmp_path: Path
 @pytest.mark.parametrize("stop", [5, 14])
 def test_batches_made_ahead_change_nothing(stop: int, workers: int, corpus: Corpus, tmp_path: Path) -> None:
     """Not in a run without a break, and not when it is continued with another number of workers."""
+    others = set(psutil.Process().children())  # of earlier tests in this process
     run, fed = tiny_run(corpus), replace(PLACEMENT, workers=workers)
     straight = final_state(train_tiny(run, tmp_path / "straight", corpus))
     assert final_state(train_tiny(run, tmp_path / "fed", corpus, placement=fed)) == straight
     train_tiny(run, tmp_path / "resumed", corpus, stop_after=stop, placement=fed)
-    assert not psutil.Process().children(), "stopping leaves no worker"
+    assert set(psutil.Process().children()) <= others, "stopping leaves no worker"
     other = replace(PLACEMENT, workers=2 - workers)
     assert final_state(train_tiny(run, tmp_path / "resumed", corpus, placement=other)) == straight
 
