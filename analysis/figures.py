@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -49,6 +50,13 @@ class Picture:
         with matplotlib.rc_context(style.SETTINGS):
             self.figure.savefig(buffer, format=kind, metadata={"CreationDate": None} if kind == "pdf" else {})
         return buffer.getvalue()
+
+    def save(self, folder: Path) -> None:
+        """Write the figure as PNG and PDF, and print where."""
+        for kind in ("png", "pdf"):
+            file = folder / f"{self.name}.{kind}"
+            file.write_bytes(self.encoded(kind))
+            print(f"figure   {file}")
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -66,9 +66,7 @@ def main(config: DictConfig) -> None:
         picture = losses(Path(config.record))
     except (OSError, ValueError) as error:
         sys.exit(str(error))
-    for kind in ("png", "pdf"):
-        (out / f"{picture.name}.{kind}").write_bytes(picture.encoded(kind))
-        print(f"figure   {out / f'{picture.name}.{kind}'}")
+    picture.save(out)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,5 @@
 """python -m experiments.data_report data=...: what a corpus holds and what a recipe draws of it, as a record and a page."""
 
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,8 @@ from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.storage import write_json
 from ettin_core.records.schema import SCHEMA_VERSION
 from ettin_core.training.phases import Phase, RecipeConfig, plan
-from experiments.door import CONFIGURATIONS, RunStopped, entry
+from experiments.analysis_room import analyse
+from experiments.door import entry
 from experiments.draws import draws
 from experiments.requests import SizeConfig, open_corpus, open_run, prepared
 
@@ -42,13 +40,7 @@ def main(request: DataReportRequest) -> None:
     """Write the record, then the report by the analysis room, which reads records only."""
     file = Path(request.out) / RECORD
     write_json(file, record(request))
-    command = [sys.executable, "-m", "analysis.data_report"]
-    command += [f"record={file.resolve()}", f"out={file.parent.resolve()}"]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(CONFIGURATIONS.parent), os.environ.get("PYTHONPATH", "")])
-    }
-    if subprocess.run(command, env=environment).returncode:
-        raise RunStopped(f"the record {file} is complete, the report is not: {' '.join(command)}")
+    analyse("data_report", f"the record {file} is complete, the report is not", record=file, out=file.parent)
 
 
 def record(request: DataReportRequest) -> dict[str, Any]:

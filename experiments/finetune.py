@@ -12,7 +12,7 @@ from ettin_core.evaluation.finetuning import rows
 from ettin_core.evaluation.finetuning.cell import Cell
 from ettin_core.evaluation.finetuning.grid import FinetuningConfig
 from ettin_core.evaluation.finetuning.metrics import need_libraries
-from ettin_core.evaluation.finetuning.subject import Subject, of_huggingface, of_run
+from ettin_core.evaluation.finetuning.subject import OpenSubject, of_huggingface, of_run
 from ettin_core.evaluation.finetuning.summary import table
 from ettin_core.evaluation.finetuning.tasks import STARTED, STARTS, TASKS, Task, task_of
 from ettin_core.evaluation.finetuning.ways import ways_of
@@ -92,7 +92,7 @@ def main(request: FinetuneRequest) -> None:
     print(table(measurements))
 
 
-def subjects(request: FinetuneRequest) -> list[Subject]:
+def subjects(request: FinetuneRequest) -> list[OpenSubject]:
     """The runs and models to be fine-tuned."""
     found = []
     for path in names("run", request.run):
@@ -104,7 +104,7 @@ def subjects(request: FinetuneRequest) -> list[Subject]:
     return found
 
 
-def cells_of(subject: Subject, request: FinetuneRequest) -> list[Cell]:
+def cells_of(subject: OpenSubject, request: FinetuneRequest) -> list[Cell]:
     """The cells of a subject, the ways of a task beside each other."""
     config, direction = request.finetuning, subject.view.direction
     begins = [rows.read(task, request.eval_data, config.train_rows) for task in _start(request)]

@@ -1,8 +1,6 @@
 """python -m experiments.plan: the published grid composed, forecast and audited before anything is trained."""
 
 import itertools
-import os
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,8 +13,9 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import write_text
 from ettin_core.pairs.audit import NOT_MATCHED, Certificate
 from ettin_core.training.run import PlacementConfig, RunConfig
+from experiments.analysis_room import analyse
 from experiments.cells import StudyRequest, audits, cells_of, plan_runs
-from experiments.door import CONFIGURATIONS, RunStopped, entry
+from experiments.door import entry
 from experiments.forecast import Machine, forecast
 from experiments.plan_table import PlanRow, notes, plan_row, table, to_csv
 
@@ -69,7 +68,9 @@ def main(request: PlanRequest) -> None:
     write_text(out / "plan.csv", to_csv([asdict(row) for row in rows]))
     write_text(out / "schedules.csv", to_csv([point for plan in plans for point in curves(plan)]))
     if request.figure:
-        draw(out)
+        analyse(
+            "plan_figure", f"the plan in {out} is complete, its figure is not", record=out / "schedules.csv", out=out
+        )
     if not all(plan.matched for plan in plans):
         sys.exit(EXIT_NOT_MATCHED)
 
@@ -121,15 +122,6 @@ def curves(plan: SizePlan) -> list[dict[str, Any]]:
                 for place in sorted(places)
             ]
     return points
-
-
-def draw(out: Path) -> None:
-    """The figure, by the analysis room, which reads what was written."""
-    command = [sys.executable, "-m", "analysis.plan_figure", f"record={(out / 'schedules.csv').resolve()}"]
-    command += [f"out={out.resolve()}"]
-    paths = os.pathsep.join([str(CONFIGURATIONS.parent), os.environ.get("PYTHONPATH", "")])
-    if subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}).returncode:
-        raise RunStopped(f"the plan in {out} is complete, its figure is not: {' '.join(command)}")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,6 @@ a search that was killed ends with the same trials, and repeated it trains nothi
 
 import csv
 import io
-import os
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +23,8 @@ from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.storage import content_name, locked, write_text
 from ettin_core.foundation.structures import build, plain
 from ettin_core.training.run import RunConfig
-from experiments.door import CONFIGURATIONS, RunStopped, entry, to_plain
+from experiments.analysis_room import analyse
+from experiments.door import RunStopped, entry, to_plain
 from experiments.forecast import UNKNOWN
 from experiments.pool import Job, Pool
 from experiments.requests import TrainRequest, prepared
@@ -243,11 +241,9 @@ def _write(path: Path, rows: list[tuple[Any, ...]]) -> None:
     writer.writerows([COLUMNS, *rows])
     write_text(path / "trials.csv", text.getvalue())
     print(f"trials   {path / 'trials.csv'}", flush=True)
-    command = [sys.executable, "-m", "analysis.search_figure", f"record={(path / 'trials.csv').resolve()}"]
-    command += [f"out={path.resolve()}"]
-    paths = os.pathsep.join([str(CONFIGURATIONS.parent), os.environ.get("PYTHONPATH", "")])
-    if subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}).returncode:
-        raise RunStopped(f"the search in {path} is complete, its figure is not: {' '.join(command)}")
+    analyse(
+        "search_figure", f"the search in {path} is complete, its figure is not", record=path / "trials.csv", out=path
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ interrupted continues, and the numbers are those of an undisturbed study.
 
 import os
 import signal
-import subprocess
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -24,8 +23,9 @@ from ettin_core.foundation.structures import plain
 from ettin_core.pairs.audit import NOT_MATCHED, Certificate, certify
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.session import check_fit
+from experiments.analysis_room import analyse
 from experiments.cells import StudyRequest, audits, cells_of, pairs_of, plan_runs
-from experiments.door import CONFIGURATIONS, RunStopped, entry
+from experiments.door import RunStopped, entry
 from experiments.pool import Job, Outcome, Pool
 from experiments.requests import prepared
 from experiments.rulers import Ruler
@@ -219,13 +219,8 @@ def report(study: Study) -> None:
     """Certificates, then the report by the analysis room, which reads records only."""
     certificates = study.certificates()
     write_json(study.path / "study.json", study.record(certificates))
-    command = [sys.executable, "-m", "analysis.report", f"runs={study.runs_dir.resolve()}"]
-    command += [f"out={(study.path / 'report').resolve()}", f"record={(study.path / 'study.json').resolve()}"]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(CONFIGURATIONS.parent), os.environ.get("PYTHONPATH", "")])
-    }
-    if subprocess.run(command, env=environment).returncode:
-        raise RunStopped(f"the runs are complete, the report is not: {' '.join(command)}")
+    paths = {"runs": study.runs_dir, "out": study.path / "report", "record": study.path / "study.json"}
+    analyse("report", "the runs are complete, the report is not", **paths)
     broken = [certificate.sentence() for certificate in certificates if certificate.verdict == NOT_MATCHED]
     if broken:
         raise RunStopped("\n".join(broken))

@@ -19,6 +19,7 @@ from ettin_core.evaluation.sets import (
     check_folder,
 )
 from ettin_core.foundation.errors import invalid
+from ettin_core.records.schema import Measurement
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,38 @@ class ItemResult:
     item: str
     value: float
     details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the records call the measured model: its run, its place in a study, the checkpoint and the hash of its weights."""
+
+    run: str
+    member: str
+    size: str
+    seed: int
+    checkpoint: str
+    weights: str
+
+    def measurement(self, protocol: str, version: int, result: Result, provenance: dict[str, Any]) -> Measurement:
+        """The record of a result."""
+        return Measurement(
+            run=self.run,
+            member=self.member,
+            size=self.size,
+            seed=self.seed,
+            protocol=protocol,
+            version=version,
+            task=result.task,
+            metric=result.metric,
+            value=None if result.value is None else float(result.value),
+            n=result.n,
+            standard_error=result.standard_error,
+            checkpoint=self.checkpoint,
+            higher_is_better=result.higher_is_better,
+            reference=result.reference,
+            provenance=provenance,
+        )
 
 
 Measured = tuple[list[Result], list[ItemResult]]

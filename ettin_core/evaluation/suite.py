@@ -1,7 +1,6 @@
 """The registry of protocols, and measuring a model with all that apply. Each protocol is its own atomic, resumable job."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation import choices, heldout, pronouns
 from ettin_core.evaluation.bias import agreement, crows_pairs, published, stereoset, winobias
 from ettin_core.evaluation.model import EvaluatedModel, load_weights
-from ettin_core.evaluation.protocol import Protocol, SuiteConfig
+from ettin_core.evaluation.protocol import Protocol, Subject, SuiteConfig
 from ettin_core.evaluation.sets import check_rows, set_hashes
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.provenance import library_versions
@@ -37,18 +36,6 @@ PROTOCOLS = (
     Protocol("crows_pairs.sentence", 1, BOTH, crows_pairs.measure("sentence")),
     Protocol("stereoset", 1, BOTH, stereoset.measure),
 )
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What the records call the measured model: its run, its place in a study, the checkpoint and the hash of its weights."""
-
-    run: str
-    member: str
-    size: str
-    seed: int
-    checkpoint: str
-    weights: str
 
 
 def applicable(objective: str, suite: SuiteConfig | None = None, corpus: bool = True) -> list[Protocol]:
@@ -173,26 +160,7 @@ def _measure(
         "libraries": library_versions(),
         "settings": settings,
     }
-    measurements = [
-        Measurement(
-            run=subject.run,
-            member=subject.member,
-            size=subject.size,
-            seed=subject.seed,
-            protocol=protocol.name,
-            version=protocol.version,
-            task=result.task,
-            metric=result.metric,
-            value=None if result.value is None else float(result.value),
-            n=result.n,
-            standard_error=result.standard_error,
-            checkpoint=subject.checkpoint,
-            higher_is_better=result.higher_is_better,
-            reference=result.reference,
-            provenance=origin,
-        )
-        for result in results
-    ]
+    measurements = [subject.measurement(protocol.name, protocol.version, result, origin) for result in results]
     rows = [Item(subject.run, protocol.name, item.task, item.item, item.value, item.details) for item in items]
     with folder_under_construction(target) as building:
         append(building / "measurements.jsonl", measurements)

@@ -291,7 +291,9 @@ def fetch(source: Path | str, revision: str | None) -> Path:
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
         problem = f"is neither a folder nor a model that can be fetched ({reason})"
-        remedy = f"give a transformers folder, or fetch it once with the network on: hf download {source}"
+        remedy = (
+            f"give a transformers folder, or fetch it once with the network on (HF_HUB_OFFLINE=0): hf download {source}"
+        )
         raise invalid("model", str(source), problem, remedy) from error
 
 

@@ -1,14 +1,29 @@
 """The layout of a run folder, in one place. Reads and writes evidence; imports without torch."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import append_json_lines, read_json, read_json_lines, write_json
 from ettin_core.records.schema import Item, Measurement, TimingRecord, TrainingRecord, from_row, to_row
+
+
+class RunName(NamedTuple):
+    """What the name of a run says."""
+
+    size: str
+    member: str
+    seed: int
+
+
+def parse_name(name: str) -> RunName | None:
+    """Size, member and seed in the name of a run of ours; None for any other name."""
+    found = re.fullmatch(r"([^-]+)-(.+)-s(\d+)-[0-9a-f]{10}", name)
+    return RunName(found[1], found[2], int(found[3])) if found else None
 
 
 @dataclass(frozen=True)

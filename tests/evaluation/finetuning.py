@@ -10,7 +10,7 @@ from ettin_core.checkpoints.native import hash_tensors
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.finetuning.grid import FinetuningConfig
 from ettin_core.evaluation.finetuning.rows import TaskData, read
-from ettin_core.evaluation.finetuning.subject import Subject
+from ettin_core.evaluation.finetuning.subject import OpenSubject
 from ettin_core.evaluation.finetuning.tasks import task_of
 from ettin_core.model.config import ModelConfig, View
 from ettin_core.model.transformer import Transformer
@@ -89,7 +89,7 @@ def planted(folder: Path, task: str, train_rows: int | None = None) -> TaskData:
     return read(task_of(task), str(folder), train_rows)
 
 
-def member(direction: str, corpus: Corpus, root: Path, seed: int = 4) -> Subject:
+def member(direction: str, corpus: Corpus, root: Path, seed: int = 4) -> OpenSubject:
     """An untrained member on the corpus's tokenizer, with weights large enough for attention to differ."""
     shape = ModelConfig(-(-corpus.tokenizer.vocab_size // 64) * 64, 32, 4, 2, 48, local_window=16)
     model = Transformer(shape, seed=seed, attention="sdpa")
@@ -97,7 +97,7 @@ def member(direction: str, corpus: Corpus, root: Path, seed: int = 4) -> Subject
         if parameter.ndim == 2:
             parameter.data.mul_(3.0)
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    return Subject(
+    return OpenSubject(
         model=model,
         view=View(direction, 160_000.0, 160_000.0),
         tokenizer=corpus.tokenizer,
@@ -108,7 +108,7 @@ def member(direction: str, corpus: Corpus, root: Path, seed: int = 4) -> Subject
         size="tiny",
         seed=seed,
         checkpoint="step0",
-        weights_hash=hash_tensors(weights),
+        weights=hash_tensors(weights),
         earlier=None,
-        weights=weights,
+        tensors=weights,
     )

@@ -19,7 +19,7 @@ from ettin_core.evaluation.finetuning.cell import Cell
 from ettin_core.evaluation.finetuning.encoding import Rows, batch_of
 from ettin_core.evaluation.finetuning.grid import FinetuningConfig, Trial
 from ettin_core.evaluation.finetuning.heads import FineTuned
-from ettin_core.evaluation.finetuning.subject import Subject, of_huggingface, of_run
+from ettin_core.evaluation.finetuning.subject import OpenSubject, of_huggingface, of_run
 from ettin_core.evaluation.finetuning.summary import check_equal_trials, summarise, table
 from ettin_core.evaluation.finetuning.tasks import task_of
 from ettin_core.evaluation.finetuning.trial import Outcome, Prepared, run_trial
@@ -54,7 +54,7 @@ def trained(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Trained
 
 
 def build(
-    subject: Subject,
+    subject: OpenSubject,
     way: str,
     task: str,
     unmasked: tuple[bool, ...] = (False, True),
@@ -67,15 +67,15 @@ def build(
     return FineTuned(subject.model, view, chosen.pooling, task_of(task), seed, dropout).eval()
 
 
-def some_rows(subject: Subject, sets: Path, task: str, count: int = 6) -> Rows:
+def some_rows(subject: OpenSubject, sets: Path, task: str, count: int = 6) -> Rows:
     """The first test rows of a task in one batch."""
     prepared = Prepared.of(planted(sets, task), subject.tokenizer, 48)
     return batch_of(prepared.encoded["test"][:count], subject.tokenizer.special, torch.device("cpu"))
 
 
-def do(subject: Subject, sets: Path, task: str, way: str, trial: Trial, settings: FinetuningConfig) -> Outcome:
+def do(subject: OpenSubject, sets: Path, task: str, way: str, trial: Trial, settings: FinetuningConfig) -> Outcome:
     """One trial of a fresh model."""
-    subject.model.load_state_dict(subject.weights)
+    subject.model.load_state_dict(subject.tensors)
     prepared = Prepared.of(planted(sets, task), subject.tokenizer, 48)
     model = build(subject, way, task, seed=trial.seed, dropout=settings.dropout)
     return run_trial(model, prepared, trial, settings, torch.device("cpu"))
@@ -203,7 +203,7 @@ def test_a_trial_that_diverges_is_told_and_stands_with_its_start(corpus: Corpus,
     assert -1 <= outcome.test[0].value <= 1
 
 
-def cell(subject: Subject, sets: Path, task: str, way: str, start: str | None = None, **changes: Any) -> Cell:
+def cell(subject: OpenSubject, sets: Path, task: str, way: str, start: str | None = None, **changes: Any) -> Cell:
     """A cell of the planted sets."""
     settings = config(**changes)
     begin = None if start is None else Cell(subject, planted(sets, start), WAYS[way], settings)
@@ -262,7 +262,7 @@ def test_a_record_answers_everything(corpus: Corpus, sets: Path, trained: Traine
     assert (main.run, main.member, main.protocol, main.version) == (run.name, "decoder", one.protocol, 1)
     assert one.protocol == "finetune.sst2.causal_mean"
     assert main.checkpoint == folder.summary()["final_checkpoint"]
-    assert main.provenance["weights"] == subject.weights_hash
+    assert main.provenance["weights"] == subject.weights
     assert main.provenance["parents"] == [subject.parent]
     assert main.provenance["data"]["source"] == "cls/sst2.jsonl.gz"
     assert len(main.provenance["data"]["sha256"]) == 64
@@ -296,10 +296,10 @@ def test_from_mnli_the_chain_of_parents_is_stored(corpus: Corpus, sets: Path, tm
     tried = records(chained.start)
     assert second["protocol"] == "finetune.mnli.bidirectional@1"
     assert second["dev"] == max(tried[second["trial"]]["dev"]) == max(max(trial["dev"]) for trial in tried.values())
-    assert second["weights"] == after.provenance["weights"] != subject.weights_hash
+    assert second["weights"] == after.provenance["weights"] != subject.weights
     assert (chained.start.folder / "weights" / second["trial"] / "model.safetensors").is_file()
     _, weights = chained.start.best(lambda trial, recorded: None)
-    assert any(not torch.equal(weights[name], subject.weights[name]) for name in weights)
+    assert any(not torch.equal(weights[name], subject.tensors[name]) for name in weights)
 
 
 def test_a_transformers_folder_is_fine_tuned_as_its_run_is(

@@ -7,7 +7,6 @@ settings.json, as every protocol does. Where another task starts from it, weight
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from ettin_core.evaluation.finetuning.grid import FinetuningConfig, Trial
 from ettin_core.evaluation.finetuning.heads import FineTuned
 from ettin_core.evaluation.finetuning.metrics import reference
 from ettin_core.evaluation.finetuning.rows import TaskData
-from ettin_core.evaluation.finetuning.subject import Subject
+from ettin_core.evaluation.finetuning.subject import OpenSubject
 from ettin_core.evaluation.finetuning.summary import Summary, TrialRecord, summarise
 from ettin_core.evaluation.finetuning.trial import Outcome, Prepared, run_trial
 from ettin_core.evaluation.finetuning.ways import Way
@@ -51,7 +50,7 @@ def silent(trial: str, recorded: bool) -> None:
 class Cell:
     """A grid to be done. `start` is the cell whose best trial's weights it begins with (None: the subject's own)."""
 
-    subject: Subject
+    subject: OpenSubject
     data: TaskData
     way: Way
     config: FinetuningConfig
@@ -125,7 +124,7 @@ class Cell:
     def _begin(self, progress: Progress) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
         """The chain of parents and the weights that trials start from."""
         if self.start is None:
-            return [self.subject.parent], self.subject.weights
+            return [self.subject.parent], self.subject.tensors
         link, weights = self.start.best(progress)
         return [self.subject.parent, link], weights
 
@@ -172,7 +171,7 @@ class Cell:
                 "order": outcome.order,
                 "cut_rows": self.prepared.cut,
                 "seconds": outcome.seconds,
-                "libraries": _versions(),
+                "libraries": library_versions(*LIBRARIES),
                 "predictions": outcome.predictions,
             }
             write_text(self._file(name), canonical_json(record) + "\n")
@@ -192,7 +191,7 @@ class Cell:
             "weights": settings["weights"],
             "parents": summary.trials[0]["parents"],
             "data": self.data.origin,
-            "libraries": _versions(),
+            "libraries": library_versions(*LIBRARIES),
             "settings": settings,
             "grid": self.config.grid,
             "trials": len(trials),
@@ -202,24 +201,7 @@ class Cell:
             "start": None if self.start is None else self.start.data.task.name,
         }
         rows: list[Measurement | Item] = [
-            Measurement(
-                run=subject.run,
-                member=subject.member,
-                size=subject.size,
-                seed=subject.seed,
-                protocol=self.protocol,
-                version=VERSION,
-                task=result.task,
-                metric=result.metric,
-                value=result.value,
-                n=result.n,
-                standard_error=result.standard_error,
-                checkpoint=subject.checkpoint,
-                higher_is_better=result.higher_is_better,
-                reference=result.reference,
-                provenance=origin,
-            )
-            for result in summary.results
+            subject.measurement(self.protocol, VERSION, result, origin) for result in summary.results
         ]
         for name, records in (("measurements", rows), ("items", self._items(summary))):
             text = "".join(canonical_json(to_row(record)) + "\n" for record in records)
@@ -239,13 +221,3 @@ class Cell:
             details = {} if task.kind == "tagging" else {"gold": example.gold, "predicted": answers}
             found.append(Item(self.subject.run, self.protocol, task.name, example.id, float(np.mean(values)), details))
         return list(found)
-
-
-def _versions() -> dict[str, str]:
-    versions = dict(library_versions())
-    for name in LIBRARIES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions

@@ -10,6 +10,7 @@ import torch
 from ettin_core.checkpoints.native import hash_tensors
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.tokenizer import Tokenizer
+from ettin_core.evaluation.protocol import Subject
 from ettin_core.evaluation.suite import open_model
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.storage import NAME_HASH_LENGTH
@@ -21,27 +22,24 @@ from ettin_core.training.run import RunConfig
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model and where it came from. `earlier` names the checkpoint when it is not the run's last."""
+class OpenSubject(Subject):
+    """A subject with its model, and a copy of its `tensors` that every trial starts from.
+
+    `earlier` names the checkpoint when it is not the run's last.
+    """
 
     model: Transformer
     view: View
     tokenizer: Tokenizer
     context: int
     folder: RunFolder
-    run: str
-    member: str
-    size: str
-    seed: int
-    checkpoint: str
-    weights_hash: str
     earlier: str | None
-    weights: dict[str, torch.Tensor]
+    tensors: dict[str, torch.Tensor]
 
     @property
     def parent(self) -> dict[str, Any]:
         """The first link of the chain of parents."""
-        return {"run": self.run, "checkpoint": self.checkpoint, "weights": self.weights_hash}
+        return {"run": self.run, "checkpoint": self.checkpoint, "weights": self.weights}
 
     @property
     def device(self) -> torch.device:
@@ -49,28 +47,28 @@ class Subject:
         return self.model.embedding.weight.device
 
 
-def of_run(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str | None, device: str) -> Subject:
+def of_run(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str | None, device: str) -> OpenSubject:
     """A checkpoint of a run (None: the last). Raises ValueError for an unknown or damaged one."""
     opened, name, weights = open_model(run, folder, corpus, checkpoint, device)
     last = folder.complete and name == folder.summary()["final_checkpoint"]
-    return Subject(
+    return OpenSubject(
         model=opened.model,
         view=opened.view,
         tokenizer=opened.tokenizer,
         context=opened.context,
         folder=folder,
-        run=run.name,
+        run=folder.name,
         member=run.member,
         size=run.size,
         seed=run.seeds.initialisation,
         checkpoint=name,
-        weights_hash=weights,
+        weights=weights,
         earlier=None if last else name,
-        weights=_copied(opened.model),
+        tensors=_copied(opened.model),
     )
 
 
-def of_huggingface(source: str, records: Path, device: str) -> Subject:
+def of_huggingface(source: str, records: Path, device: str) -> OpenSubject:
     """A transformers folder or hub id; its records go to a folder under `records` that is named by it and its weights."""
     model, view, facts = huggingface.load(source)
     model.attention_backend = "sdpa"  # rows of many widths: flex would be compiled for each
@@ -79,7 +77,7 @@ def of_huggingface(source: str, records: Path, device: str) -> Subject:
     slug = re.sub(r"[^A-Za-z0-9.-]+", "-", str(metadata.get("run") or Path(source).name)).strip("-.")
     name = f"{slug}-{weights[:NAME_HASH_LENGTH]}"
     model = model.to(choose_device(device, ProcessGroup()))
-    return Subject(
+    return OpenSubject(
         model=model,
         view=view,
         tokenizer=Tokenizer(Path(facts["folder"])),
@@ -90,9 +88,9 @@ def of_huggingface(source: str, records: Path, device: str) -> Subject:
         size=f"{model.config.num_layers}x{model.config.hidden_size}",
         seed=0,
         checkpoint=str(source),
-        weights_hash=weights,
+        weights=weights,
         earlier=None,
-        weights=_copied(model),
+        tensors=_copied(model),
     )
 
 

@@ -5,7 +5,6 @@ BOS. A masked model answers every kind of request through `EvaluatedModel`, unde
 tokens, rolling perplexity over the same windows, and text by filling masks from left to right.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,11 +27,10 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import read_json
 from ettin_core.foundation.structures import build
 from ettin_core.interop.huggingface import METADATA_FILE, export, fetch
-from ettin_core.records.folders import RunFolder
+from ettin_core.records.folders import RunFolder, parse_name
 from ettin_core.training.run import RunConfig
 
 BATCH_SIZE = 64
-RUN_NAME = re.compile(r"(?P<size>[^-]+)-(?P<member>.+)-s(?P<seed>\d+)-[0-9a-f]+")
 
 
 @register_model(NAME)
@@ -222,7 +220,7 @@ def transformers_folder(source: str, revision: str | None, corpora_dir: str) -> 
     corpus = Corpus(Path(corpora_dir) / run.corpus)
     model, name, weights = open_model(run, folder, corpus, revision, "cpu")
     out = folder.path / "hf" / name
-    facts = {"run": run.name, "checkpoint": name, "weights": weights, "objective": run.readout[1]}
+    facts = {"run": folder.name, "checkpoint": name, "weights": weights, "objective": run.readout[1]}
     if not out.is_dir() or read_json(out / METADATA_FILE).get("weights") != weights:
         export(model.model, model.view, corpus.tokenizer.folder, out, model.context, facts, overwrite=True)
     return out
@@ -233,14 +231,13 @@ def _facts(source: str, revision: str | None, folder: Path, readout: str) -> dic
     file = folder / METADATA_FILE
     known = read_json(file) if file.is_file() else {}
     run = known.get("run", source)
-    parts = RUN_NAME.fullmatch(run)
-    size, member, seed = parts.group("size", "member", "seed") if parts else ("unknown", readout, "0")
+    size, member, seed = parse_name(run) or ("unknown", readout, 0)
     return {
         "run": run,
         "checkpoint": known.get("checkpoint", revision or "main"),
         "size": size,
         "member": member,
-        "seed": int(seed),
+        "seed": seed,
         "readout": readout,
         "weights": weights_hash(folder),
     }

@@ -8,9 +8,8 @@ from safetensors import safe_open
 
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text, read_json
-from ettin_core.interop.huggingface import DOWNLOADS, METADATA_FILE, SHARDS_FILE, WEIGHTS_FILE
-
-RUN_NAME = re.compile(r"(?P<size>[^-]+)-(?P<member>.+)-s(?P<seed>\d+)-[0-9a-f]{10}")
+from ettin_core.interop.huggingface import METADATA_FILE, SHARDS_FILE, WEIGHTS_FILE, fetch
+from ettin_core.records.folders import parse_name
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,8 @@ def open_checkpoint(source: str) -> Checkpoint:
     The origin of a folder that we exported is the run it names, with member, size and seed from the run's name; of any
     other, the folder's name or id. Raises ValueError, in one line, for what cannot be fetched or has no safetensors.
     """
-    folder, revision = _fetched(source)
+    folder = fetch(source, None)
+    revision = None if Path(source).is_dir() else folder.name  # a hub id's commit
     config = folder / "config.json"
     if not config.is_file():
         raise invalid("models", source, "holds no config.json", "give a run, or a folder written by save_pretrained")
@@ -56,13 +56,13 @@ def open_checkpoint(source: str) -> Checkpoint:
     facts = read_json(folder / METADATA_FILE) if (folder / METADATA_FILE).is_file() else {}
     values = read_json(config)
     run = str(facts.get("run", source if revision else folder.name))
-    named = RUN_NAME.fullmatch(run)
+    named = parse_name(run)
     return Checkpoint(
         folder=folder,
         run=run,
-        member=named["member"] if named else str(values.get("model_type", "unknown")),
-        size=named["size"] if named else run,
-        seed=int(named["seed"]) if named else 0,
+        member=named.member if named else str(values.get("model_type", "unknown")),
+        size=named.size if named else run,
+        seed=named.seed if named else 0,
         checkpoint=str(facts.get("checkpoint", revision or "main")),
         weights=str(facts.get("weights", content)),
         content=content,
@@ -85,20 +85,3 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / SHARDS_FILE).is_file():
         return [folder / name for name in sorted(set(read_json(folder / SHARDS_FILE)["weight_map"].values()))]
     return []
-
-
-def _fetched(source: str) -> tuple[Path, str | None]:
-    """The local folder of a source, and its commit when it is a hub id."""
-    if Path(source).exists():
-        return Path(source).resolve(), None
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        folder = Path(snapshot_download(source, allow_patterns=DOWNLOADS))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
-        problem = f"is no folder, and cannot be fetched from the hub ({reason})"
-        remedy = "turn the network on (HF_HUB_OFFLINE=0), or give a run or a local transformers folder"
-        raise invalid("models", source, problem, remedy) from error
-    return folder, folder.name

@@ -15,7 +15,6 @@ import numpy as np
 
 from ettin_core.evaluation.protocol import standard_error
 from ettin_core.evaluation.retrieval.embedder import quiet
-from ettin_core.evaluation.retrieval.files import PACKAGES
 from ettin_core.foundation.provenance import library_versions
 from ettin_core.foundation.storage import folder_under_construction, read_json, write_json
 from ettin_core.records.folders import append
@@ -94,8 +93,7 @@ def score(model: Any, task: Any, batch: int, target: Path, row: dict[str, Any], 
 
 def versions() -> dict[str, str]:
     """Versions of the libraries that can move a score."""
-    own = ("sentence-transformers", *PACKAGES[1:], "scikit-learn", "scipy", "pytrec-eval-terrier")
-    return library_versions() | {name: metadata.version(name) for name in own}
+    return library_versions("sentence-transformers", "datasets", "scikit-learn", "scipy", "pytrec-eval-terrier")
 
 
 def item_values(task: Any, predictions: dict[str, Any], metric: str) -> dict[str, float]:

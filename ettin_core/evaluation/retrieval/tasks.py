@@ -3,6 +3,7 @@
 Importing this module imports mteb, which takes seconds.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,9 @@ class _Local:
             self.dataset = self.read()
             self.data_loaded = True
 
+    @abstractmethod
     def read(self) -> Any:
         """The data in the form in which MTEB wants a task of this kind."""
-        raise NotImplementedError
 
 
 class LocalRetrieval(_Local, AbsTaskRetrieval):

@@ -1,0 +1,20 @@
+"""Starting a command of the analysis room: it reads what was written, and this room never imports it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from experiments.door import CONFIGURATIONS
+from experiments.endings import RunStopped
+
+
+def analyse(command: str, done: str, **paths: Path) -> None:
+    """Run `python -m analysis.<command> name=path ...`.
+
+    Raises RunStopped, which says what is `done` and how to begin what failed by hand.
+    """
+    line = [sys.executable, "-m", f"analysis.{command}", *(f"{name}={path.resolve()}" for name, path in paths.items())]
+    search = os.pathsep.join([str(CONFIGURATIONS.parent), os.environ.get("PYTHONPATH", "")])
+    if subprocess.run(line, env=os.environ | {"PYTHONPATH": search}).returncode:
+        raise RunStopped(f"{done}: {' '.join(line)}")
