@@ -20,6 +20,7 @@ import errno
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -32,6 +33,7 @@ PACKINGS = ("stream", "best_fit", "off")
 BLOCK = 256
 _KEPT_BLOCKS = 512
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+_PARSING = Lock()  # two threads of an early CPython 3.11 cannot parse the headers of two .npy at once (gh-106905)
 
 Groups = list[list[int]]  # for each row, the numbers of the documents in it
 
@@ -141,7 +143,8 @@ def _edges(corpus: Path, stream: TokenStream, name: str, packing: str, context: 
         if error.errno not in _READ_ONLY:
             raise
         return count_rows(stream, packing, context)  # shared storage may be read-only
-    return np.load(folder / "edges.npy", mmap_mode="r").view(np.ndarray)
+    with _PARSING:
+        return np.load(folder / "edges.npy", mmap_mode="r").view(np.ndarray)
 
 
 def count_rows(stream: TokenStream, packing: str, context: int) -> np.ndarray:

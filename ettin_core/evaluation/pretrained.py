@@ -16,7 +16,7 @@ from ettin_core.data.tokenizer import SpecialTokens
 from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text, read_json
-from ettin_core.interop.huggingface import METADATA_FILE, fetch
+from ettin_core.interop.huggingface import METADATA_FILE, adopt, fetch
 from ettin_core.model.config import View
 from ettin_core.model.transformer import pick
 
@@ -46,8 +46,25 @@ def open_pretrained(
     model = load_model(folder, causal=readout == "clm")
     context = window_of(model, tokenizer)
     name = source if revision is None else f"{source}@{revision}"
-    body = PretrainedBody(model)
-    return EvaluatedModel(body, None, readout, tokenizer, context, device, batch_tokens, batch_rows, name, weights)
+    body, view = body_of(model, readout)
+    return EvaluatedModel(body, view, readout, tokenizer, context, device, batch_tokens, batch_rows, name, weights)
+
+
+def body_of(model: Any, readout: str) -> tuple[nn.Module, View | None]:
+    """The `Body` of a loaded transformers model, and its view.
+
+    A masked ModernBERT of our shape runs on our own transformer, whose last layer computes what is read and nothing else;
+    any other on transformers' class, and so do causal models, which are to agree with lm-eval's `hf` in every digit, and
+    models spread over several devices.
+    """
+    if readout == "clm" or len({parameter.device for parameter in model.parameters()}) > 1:
+        return PretrainedBody(model), None
+    try:
+        transformer, view = adopt(model)
+    except ValueError:
+        return PretrainedBody(model), None
+    transformer.attention_backend = "sdpa"  # rows of many widths: flex would be compiled for each
+    return transformer, view
 
 
 class PretrainedBody(nn.Module):

@@ -97,15 +97,7 @@ def load(source: Path | str, revision: str | None = None) -> tuple[Transformer, 
     """
     folder = fetch(source, revision)
     config, view, max_positions = read_config(folder)
-    native = from_huggingface(_read_weights(folder), LAYOUT_OF[view.direction], config.num_layers)
-    with torch.device("meta"):
-        model = Transformer(config)
-    expected = {name: parameter.shape for name, parameter in model.named_parameters()}
-    for name, tensor in native.items():
-        if tensor.shape != expected[name]:
-            problem = f"has shape {list(tensor.shape)}, but config.json says {list(expected[name])}"
-            raise invalid("tensor", name, problem, "give weights and config.json of the same model")
-    model.load_state_dict({name: tensor.float() for name, tensor in native.items()}, assign=True)
+    model = _around(_read_weights(folder), config, view).float()
     metadata_file = folder / METADATA_FILE
     metadata = read_json(metadata_file) if metadata_file.is_file() else {}
     facts = {"source": str(source), "folder": str(folder), "max_positions": max_positions, "metadata": metadata}
@@ -117,20 +109,46 @@ def read_config(folder: Path) -> tuple[ModelConfig, View, int]:
 
     Raises ValueError naming the field that asks for something our transformer does not have.
     """
-    from transformers import ModernBertConfig, ModernBertDecoderConfig
-
     file = folder / "config.json"
     if not file.is_file():
         raise invalid("model", str(folder), "holds no config.json", "give a folder written by save_pretrained")
-    values = read_json(file)
+    return _understood(read_json(file), f"in {file}")
+
+
+def adopt(pretrained: Any) -> tuple[Transformer, View]:
+    """Our transformer around the weights of a loaded transformers model, which both then share; and its view.
+
+    Raises ValueError naming what our transformer does not have.
+    """
+    config, view, _ = _understood(pretrained.config.to_dict(), "of the loaded model")
+    return _around(pretrained.state_dict(), config, view).train(pretrained.training), view
+
+
+def _around(weights: dict[str, torch.Tensor], config: ModelConfig, view: View) -> Transformer:
+    """Our transformer holding the weights of a transformers state, under our names. Raises ValueError naming a tensor."""
+    native = from_huggingface(weights, LAYOUT_OF[view.direction], config.num_layers)
+    with torch.device("meta"):
+        model = Transformer(config)
+    expected = {name: parameter.shape for name, parameter in model.named_parameters()}
+    for name, tensor in native.items():
+        if tensor.shape != expected[name]:
+            problem = f"has shape {list(tensor.shape)}, but config.json says {list(expected[name])}"
+            raise invalid("tensor", name, problem, "give weights and config.json of the same model")
+    model.load_state_dict(native, assign=True)
+    return model
+
+
+def _understood(values: dict[str, Any], where: str) -> tuple[ModelConfig, View, int]:
+    from transformers import ModernBertConfig, ModernBertDecoderConfig
+
     kind = values.get("model_type")
     if kind not in DIRECTION_OF:
-        raise invalid("model_type", kind, f"in {file} is not supported", f"use one of {', '.join(DIRECTION_OF)}")
+        raise invalid("model_type", kind, f"{where} is not supported", f"use one of {', '.join(DIRECTION_OF)}")
     direction = DIRECTION_OF[kind]
     architectures = values.get("architectures") or [ARCHITECTURE_OF[direction]]
     if ARCHITECTURE_OF[direction] not in architectures:
         remedy = f"give a {ARCHITECTURE_OF[direction]}"
-        raise invalid("architectures", architectures, f"in {file} lacks the prediction head or adds another", remedy)
+        raise invalid("architectures", architectures, f"{where} lacks the prediction head or adds another", remedy)
     config_class: Any = ModernBertConfig if direction == "bidirectional" else ModernBertDecoderConfig
     config = config_class.from_dict(values)
     for field, wanted in FIXED.items():

@@ -1,6 +1,7 @@
 """Hugging Face models behind the one interface, against the native model and against the definitions written out."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from transformers import PreTrainedTokenizerFast as FastTokenizer
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.model import EvaluatedModel
-from ettin_core.evaluation.pretrained import open_pretrained
+from ettin_core.evaluation.pretrained import PretrainedBody, body_of, load_model, open_pretrained
 from ettin_core.evaluation.scoring import score, split_pair
-from ettin_core.interop.huggingface import export
+from ettin_core.interop.huggingface import TOKENIZER_FILES, export
+from ettin_core.model.transformer import Transformer
 from tests.evaluation.test_estimators import tiny
 
 PAIRS = [
@@ -114,6 +116,40 @@ def test_masked_left_to_right_is_the_naive_definition(objective: str, folders: d
     tokens = [one.tokens for one in model.log_probability(PAIRS)]
     for value, wanted, count in zip(values(model, PAIRS), expected, tokens, strict=True):
         assert abs(value - wanted) / count < 1e-5
+
+
+@pytest.mark.parametrize("objective", ["mlm", "mntp"])
+@torch.inference_mode()
+def test_a_modernbert_runs_on_our_transformer_with_its_own_weights(objective: str, folders: dict[str, Path]) -> None:
+    model = load_model(folders[objective], causal=False)
+    ours, view = body_of(model, objective)
+    theirs = PretrainedBody(model)
+    assert isinstance(ours, Transformer) and view is not None
+    assert ours.embedding.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()
+    generator = torch.Generator().manual_seed(3)
+    tokens = torch.randint(5, 200, (3, 40), generator=generator)
+    lengths = torch.tensor([[40], [31], [2]])
+    positions = torch.arange(40).expand(3, 40)
+    documents = torch.where(positions < lengths, torch.arange(3)[:, None], -1)
+    read = torch.stack((torch.zeros(3, dtype=torch.int64), lengths[:, 0] - 1), dim=1)
+    found, wanted = (
+        body.logits(body(tokens, documents, positions, view, read=read).flatten(0, 1)).log_softmax(-1)
+        for body in (ours, theirs)
+    )
+    assert float((found - wanted).abs().max()) < 1e-5
+
+
+def test_a_modernbert_unlike_ours_runs_on_transformers_class(folders: dict[str, Path], tmp_path: Path) -> None:
+    config = AutoModelForMaskedLM.from_pretrained(folders["mlm"]).config
+    config.attention_bias = True
+    torch.manual_seed(0)
+    AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path)
+    for name in TOKENIZER_FILES:
+        shutil.copy(folders["mlm"] / name, tmp_path)
+    model = open_pretrained(str(tmp_path), device="cpu")
+    assert isinstance(model.model, PretrainedBody)
+    expected = [naive(tmp_path, model, *pair) for pair in PAIRS]
+    assert values(model, PAIRS) == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_same_tokens_are_scored_for_both_kinds(folders: dict[str, Path]) -> None:

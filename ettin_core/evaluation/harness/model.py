@@ -20,7 +20,7 @@ from transformers import AutoModelForMaskedLM
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.harness import NAME
 from ettin_core.evaluation.model import EvaluatedModel
-from ettin_core.evaluation.pretrained import PretrainedBody, PretrainedTokenizer, readout_of, weights_hash, window_of
+from ettin_core.evaluation.pretrained import PretrainedTokenizer, body_of, readout_of, weights_hash, window_of
 from ettin_core.evaluation.scoring import TRAILING_MASKS, VERSIONS, default_protocol, score, segment, split_pair
 from ettin_core.evaluation.suite import open_model
 from ettin_core.foundation.errors import invalid
@@ -69,9 +69,8 @@ class EttinLM(HFLM):
             tokenizer = PretrainedTokenizer(folder, masked=True)
             window = self._max_length or window_of(self.model, tokenizer)
             rows = None if str(self.batch_size).startswith("auto") else int(self.batch_size)
-            self.masked = EvaluatedModel(
-                PretrainedBody(self.model), None, readout, tokenizer, window, self.device, batch_tokens, rows
-            )
+            body, view = body_of(self.model, readout)
+            self.masked = EvaluatedModel(body, view, readout, tokenizer, window, self.device, batch_tokens, rows)
         self.protocol = protocol or ("conditional" if self.masked is None else default_protocol(self.masked))
         if (self.protocol == "conditional") != (self.masked is None) or self.protocol not in VERSIONS:
             own = "conditional" if self.masked is None else "masked_left_to_right or pseudo_likelihood"
