@@ -84,7 +84,7 @@ def folders(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     made = {}
     for objective in ("clm", "mlm", "mntp"):
         model = tiny(corpus, objective)
-        facts = {"objective": objective, "run": f"tiny-{objective}-s3-abc123", "checkpoint": "decay7"}
+        facts = {"objective": objective, "run": f"tiny-{objective}-s3-abc1234567", "checkpoint": "decay7"}
         made[objective] = export(model.model, model.view, corpus.tokenizer.folder, root / objective, 128, facts)
     return made
 
@@ -323,7 +323,7 @@ def test_results_become_measurements(folders: dict[str, Path], eval_data: Path, 
     rows = [json.loads(line) for line in record(file).read_text().splitlines()]
     assert [row["metric"] for row in rows] == ["acc", "acc_norm"]
     row = rows[0]
-    assert (row["run"], row["member"], row["size"], row["seed"]) == ("tiny-mlm-s3-abc123", "mlm", "tiny", 3)
+    assert (row["run"], row["member"], row["size"], row["seed"]) == ("tiny-mlm-s3-abc1234567", "mlm", "tiny", 3)
     assert (row["protocol"], row["version"], row["checkpoint"]) == ("lm_eval.masked_left_to_right", 1, "decay7")
     assert row["value"] == results["results"]["offline_arc_easy"]["acc,none"]
     assert row["n"] == 6 and row["standard_error"] > 0

@@ -43,7 +43,7 @@ def folders(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     made = {}
     for objective in ("clm", "mlm", "mntp"):
         native = tiny(corpus, objective)
-        facts = {"objective": objective, "run": f"tiny-{objective}-s3-abc123", "checkpoint": "decay7"}
+        facts = {"objective": objective, "run": f"tiny-{objective}-s3-abc1234567", "checkpoint": "decay7"}
         made[objective] = export(native.model, native.view, corpus.tokenizer.folder, root / objective, 64, facts)
     return made
 
