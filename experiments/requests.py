@@ -1,5 +1,6 @@
 """What the composed configuration of a run looks like, and how it becomes a RunConfig on a prepared corpus."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,6 +106,7 @@ class PreparationBar:
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
+        self._stage = ""
 
     def __enter__(self) -> "PreparationBar":
         return self
@@ -114,10 +116,17 @@ class PreparationBar:
             self._bar.close()
 
     def __call__(self, stage: str, done: float, total: float, documents: int) -> None:
-        if self._bar is None or self._bar.desc != f"prepare {stage}: ":
+        if self._bar is None or self._stage != stage:
             self.__exit__()
+            self._stage = stage
             self._bar = tqdm(
-                total=total, initial=done, desc=f"prepare {stage}", unit="B", unit_scale=True, mininterval=0.5
+                total=total,
+                initial=done,
+                desc=f"prepare {stage}",
+                unit="B",
+                unit_scale=True,
+                mininterval=0.5 if sys.stderr.isatty() else 10.0,
+                dynamic_ncols=True,
             )
         self._bar.set_postfix_str(f"{documents:,} documents", refresh=False)
         self._bar.update(max(0.0, done - self._bar.n))
