@@ -20,6 +20,7 @@ STUDIES = {  # cells of one seed
     "biphasic": 5,
     "conversion_frontier": 14,
     "demo": 4,
+    "density": 3,
     "factorial": 5,
     "masking_ratio": 4,
     "published": 4,
