@@ -4,7 +4,6 @@ checkpoint=all measures every kept checkpoint of a run. model=<transformers fold
 go to <out>/<name>-<hash of its weights>/, with the layout of a run's evaluations.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from ettin_core.evaluation.suite import (
     evaluate,
     measure_all,
 )
+from ettin_core.foundation.bars import own_line
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import NAME_HASH_LENGTH
 from ettin_core.records.folders import RunFolder
@@ -140,8 +140,7 @@ class _Bar(tqdm):
 
 @contextmanager
 def _bar(name: str, total: int) -> Iterator[_Bar]:
-    line = int(os.environ.get("ETTIN_BAR_LINE", 0))  # a study gives each worker its own line
-    with _Bar(total=total, desc=f"evaluate {name}", unit="protocol", position=line) as bar:
+    with _Bar(total=total, desc=f"evaluate {name}", unit="protocol", position=own_line()) as bar:
         yield bar
 
 

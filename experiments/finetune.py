@@ -1,6 +1,5 @@
 """python -m experiments.finetune run=runs/<run> task=[sst2,cola] eval_data=<folder>: a grid of fine-tuning trials, each once."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from ettin_core.evaluation.finetuning.subject import OpenSubject, of_huggingface
 from ettin_core.evaluation.finetuning.summary import table
 from ettin_core.evaluation.finetuning.tasks import STARTED, STARTS, TASKS, Task, task_of
 from ettin_core.evaluation.finetuning.ways import ways_of
+from ettin_core.foundation.bars import own_line
 from ettin_core.foundation.errors import invalid
 from experiments.door import entry
 from experiments.requests import open_corpus, open_run
@@ -76,8 +76,7 @@ def main(request: FinetuneRequest) -> None:
     trials = len(request.finetuning.trials)
     starts = {cell.start.folder for cell in cells if cell.start is not None}
     measurements = []
-    line = int(os.environ.get("ETTIN_BAR_LINE", 0))
-    with tqdm(total=(len(cells) + len(starts)) * trials, desc="finetune", unit="trial", position=line) as bar:
+    with tqdm(total=(len(cells) + len(starts)) * trials, desc="finetune", unit="trial", position=own_line()) as bar:
         for cell in cells:
 
             def progress(trial: str, recorded: bool, cell: Cell = cell) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ettin_core.foundation.bars import take_line
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.processes import die_with_parent
 from ettin_core.training.stops import StopRequested
@@ -93,5 +94,5 @@ def _start(counter: Any, lock: Any, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tqdm.set_lock(lock)
     with counter.get_lock():
-        os.environ["ETTIN_BAR_LINE"] = str(counter.value)
+        take_line(counter.value)
         counter.value += 1

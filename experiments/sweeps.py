@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 
+from ettin_core.foundation.bars import take_line
 from ettin_core.foundation.processes import die_with_parent
 from ettin_core.training.stops import EXIT_REQUEUE
 from experiments.endings import EXIT_FAULT, EXIT_INTERRUPTED, CellEnded, status_of
@@ -63,4 +64,4 @@ def _enter_worker() -> None:
     """A joblib worker dies with its sweep (its locks would keep a new start out), and its bar has a line of its own."""
     die_with_parent()
     number = multiprocessing.current_process().name.rpartition("-")[2]  # LokyProcess-1, -2, ...
-    os.environ["ETTIN_BAR_LINE"] = str((int(number) - 1) % (os.cpu_count() or 1)) if number.isdigit() else "0"
+    take_line((int(number) - 1) % (os.cpu_count() or 1) if number.isdigit() else 0)

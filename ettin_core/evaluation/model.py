@@ -31,6 +31,7 @@ Given = TypeVar("Given")
 Result = TypeVar("Result")
 BATCH_TOKENS = {"cpu": 1024, "cuda": 65_536}  # on a CPU, what stays in its caches
 LOGIT_ROWS = 2048  # logits held at once
+BAR_DELAY = 5.0  # seconds after which a bar of rows appears
 POOLINGS = ("mean", "last", "first", "weighted")
 
 
@@ -112,6 +113,7 @@ class EvaluatedModel:
         self.batch_rows = batch_rows
         self.name = name
         self.weights = weights
+        self.shows_rows = False  # whether a bar of rows is drawn while many are asked
 
     @property
     def is_causal(self) -> bool:
@@ -166,12 +168,11 @@ class EvaluatedModel:
         """For each reading the log-probability (nats, float64) of each of its targets."""
         return [values for values, _ in self.answers(readings)]
 
-    def answers(self, readings: Sequence[Reading], bar: tqdm | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
+    def answers(self, readings: Sequence[Reading]) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each reading the log-probability (nats, float64) of each target, and whether it is the likeliest token.
 
-        Equal rows are asked once, and a position of a row that several readings want is predicted once. `bar` advances by
-        readings. Raises ValueError for a model that answers with anything but finite numbers: no comparison would mean
-        anything.
+        Equal rows are asked once, and a position of a row that several readings want is predicted once. Raises ValueError
+        for a model that answers with anything but finite numbers: no comparison would mean anything.
         """
         results: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0, dtype=bool))] * len(readings)
         askers: dict[tuple[int, ...], list[int]] = {}
@@ -189,12 +190,15 @@ class EvaluatedModel:
             targets = np.array([target for number in numbers for target in readings[number].targets], dtype=np.int64)
             return self._score(chunks[which], np.array(at, dtype=np.int64).reshape(-1, 2), targets)
 
-        for numbers, (values, right) in zip(wanted, self._computed(scored, range(len(chunks))), strict=True):
-            edges = np.cumsum([len(readings[number].reads) for number in numbers])[:-1]
-            for number, *answer in zip(numbers, np.split(values, edges), np.split(right, edges), strict=True):
-                results[number] = answer[0], answer[1]
-            if bar is not None:
-                bar.update(len(numbers))
+        with tqdm(
+            total=len(askers), desc="rows", unit="row", leave=False, delay=BAR_DELAY, disable=not self.shows_rows
+        ) as bar:
+            found = self._computed(scored, range(len(chunks)))
+            for chunk, numbers, (values, right) in zip(chunks, wanted, found, strict=True):
+                edges = np.cumsum([len(readings[number].reads) for number in numbers])[:-1]
+                for number, *answer in zip(numbers, np.split(values, edges), np.split(right, edges), strict=True):
+                    results[number] = answer[0], answer[1]
+                bar.update(len(chunk))
         if not all(np.isfinite(values).all() for values, _ in results):
             raise invalid("model", self.objective, "gives log-probabilities that are not finite", "measure another")
         return results

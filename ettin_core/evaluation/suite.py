@@ -10,6 +10,7 @@ from ettin_core.evaluation.bias import agreement, crows_pairs, published, stereo
 from ettin_core.evaluation.model import EvaluatedModel, load_weights
 from ettin_core.evaluation.protocol import Protocol, Subject, SuiteConfig
 from ettin_core.evaluation.sets import check_rows, set_hashes
+from ettin_core.foundation.bars import may_draw_below
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.provenance import library_versions
 from ettin_core.foundation.storage import folder_under_construction, locked, read_json, write_json
@@ -121,6 +122,7 @@ def measure_all(
     progress: Callable[[str], None],
 ) -> None:
     """Write the records of each protocol into the folder's evaluations (of the last checkpoint: None)."""
+    model.shows_rows = may_draw_below()
     with locked(folder.path / "evaluations"):
         for protocol in protocols:
             target = folder.evaluation_folder(protocol.name, protocol.version, checkpoint)

@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ettin_core.foundation.bars import own_line
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import write_json, write_text
 from ettin_core.records.folders import RunFolder, append
@@ -58,7 +59,7 @@ class Watch:
                 unit="tok",
                 unit_scale=True,
                 desc=self.folder.name,
-                position=int(os.environ.get("ETTIN_BAR_LINE", 0)),  # a study gives each worker its own line
+                position=own_line(),
                 mininterval=0.2 if sys.stderr.isatty() else 10.0,
                 dynamic_ncols=True,
             )

@@ -1,5 +1,6 @@
 """Every estimator against terms written out one forward pass at a time, for each way of reading a model."""
 
+import re
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.world import fact_items
+from ettin_core.evaluation import model as room
 from ettin_core.evaluation.choices import corpus_world
 from ettin_core.evaluation.model import EvaluatedModel, Reading, _chunks
 from ettin_core.evaluation.scoring import Segmented, fill, left_to_right, pseudo_likelihood, segment
@@ -173,6 +175,19 @@ def test_answers_say_whether_the_target_is_the_likeliest(corpus: Corpus) -> None
     bias[300] = 3.0
     ((_, right),) = rigged(corpus, bias).answers([Reading((1, 300, 301), (0, 1), (300, 301))])
     assert right.tolist() == [True, False]
+
+
+def test_many_rows_are_counted_on_a_bar_where_one_is_wanted(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(room, "BAR_DELAY", 0.0)
+    model = tiny(corpus)
+    readings = [Reading((1, 300, token), (0,), (300,)) for token in (5, 6, 7, 7)]
+    model.answers(readings)
+    assert capsys.readouterr().err == ""
+    model.shows_rows = True
+    model.answers(readings)
+    assert re.search(r"rows: .*/3 \[", capsys.readouterr().err)
 
 
 def test_a_reading_without_questions_is_an_empty_answer(corpus: Corpus) -> None:
