@@ -4,7 +4,7 @@ One seed: the uncertainty is over test items, taken as independent. Several seed
 uncertainty is over seeds, which is the larger and more honest of the two.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -126,27 +126,60 @@ def _students(value: float, error: float, freedom: int, n: int) -> Difference:
 
 @dataclass(frozen=True)
 class Crossing:
-    """Where the line value = level + slope * log(x) is zero: the x, and its interval, None where it is unbounded."""
+    """Where the line value = level + slope * log(x) is zero: the x, and its interval, None where it is unbounded.
+
+    `changes` counts how often the mean value changes sign from one level to the next, `bends` says that no line fits.
+    """
 
     x: float
     interval: Interval | None
     level: float
     slope: float
     n: int
+    changes: int
+    bends: bool = False
 
 
 def crossing(x: np.ndarray, values: np.ndarray) -> Crossing:
     """The zero of a line fitted to `values` (units, levels) against log `x` (levels): seeds are units, or paired items.
 
     Every unit has its own line; their mean is the fit and their spread its uncertainty, so whatever differs between units
-    is in it. The interval is Fieller's (1954), which is unbounded when the slope cannot be told from zero.
+    is in it. The interval is Fieller's (1954), which is unbounded when the slope cannot be told from zero. Values that bend
+    (their quadratic part differs from zero in a t-test over units) have the zero of the line between the two levels around
+    it if they change sign once, and else none (x is not a number).
     """
+    line = _line(x, values)
+    if not _bend(x, values):
+        return line
+    if line.changes != 1:
+        return replace(line, x=float("nan"), interval=None, bends=True)
+    before = int(np.flatnonzero(np.diff(values.mean(axis=0) > 0))[0])
+    return replace(_line(x[before : before + 2], values[:, before : before + 2]), bends=True)
+
+
+def _line(x: np.ndarray, values: np.ndarray) -> Crossing:
     design = np.column_stack([np.ones(len(x)), np.log(x)])
     lines = values @ np.linalg.pinv(design).T  # (units, 2)
     level, slope = (float(value) for value in lines.mean(axis=0))
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         zero = float(np.exp(-level / np.float64(slope)))
-    return Crossing(zero, _fieller(lines), level, slope, len(lines))
+    changes = int(np.diff(values.mean(axis=0) > 0).sum())
+    return Crossing(zero, _fieller(lines), level, slope, len(lines), changes)
+
+
+def _bend(x: np.ndarray, values: np.ndarray) -> bool:
+    """Whether the part of the values that is quadratic in log x differs from zero at 5%, by a t-test over units."""
+    units, levels = values.shape
+    if units < 2 or levels < 3:
+        return False
+    logs = np.log(x)
+    line = np.column_stack([np.ones(levels), logs])
+    curve = logs**2 - line @ (np.linalg.pinv(line) @ logs**2)
+    parts = values @ (curve / np.linalg.norm(curve))
+    if abs(parts.mean()) <= 1e-9 * np.abs(values).max():  # rounding
+        return False
+    error = float(parts.std(ddof=1)) / units**0.5
+    return _students(float(parts.mean()), error, units - 1, units).p < 1 - LEVEL
 
 
 def _fieller(lines: np.ndarray) -> Interval | None:

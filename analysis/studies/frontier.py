@@ -66,7 +66,9 @@ def crossings_table(crossings: pd.DataFrame, gaps: pd.DataFrame, options: Option
     method = (
         f"Fit: gap = a + b log({options.x}), a line for every seed (for every item where there is one seed, which leaves out "
         "training noise), their mean and spread giving the crossing and Fieller's 95% interval. Per doubling: how the gap "
-        f"changes when {options.x} doubles; below zero it closes. A {options.x} of 0 is not fitted."
+        f"changes when {options.x} doubles; below zero it closes. Where the gap bends (its quadratic part differs from zero, "
+        "t-test at 5%), the line is that between the two budgets around the crossing, and none is extended beyond the "
+        f"budgets. A {options.x} of 0 is not fitted."
     )
     header = ["Measurement", "Gap per doubling", "Over", "Crossing"]
     return Table("crossings", "Where conversion catches up", header, grouped(rows), [*lacking, method])
@@ -125,8 +127,8 @@ def frontier(gaps: pd.DataFrame, crossings: pd.DataFrame, evidence: Evidence, op
     bases = " or ".join(sorted(set(shown["over"]) - {"none"})) or "nothing"
     caption = (
         "How far the converted member is behind the native one, turned so that above the line it is behind, with 95% "
-        f"intervals over {bases}. Dotted: the fitted line; a star on the line of no gap: a crossing within the budgets "
-        "whose interval is bounded."
+        f"intervals over {bases}. Dotted: the fitted line, where the gap does not bend; a star on the line of no gap: a "
+        "crossing within the budgets whose interval is bounded."
     )
     if (gaps["x"] == 0).any():
         caption += " Conversions without training are in the table only."
@@ -137,7 +139,9 @@ def _draw_fit(axis: Any, x: np.ndarray, fit: pd.Series, look: style.Look) -> Non
     if np.isnan(fit["slope"]):
         return
     ends = np.array([x.min(), x.max()])
-    axis.plot(ends, fit["intercept"] + fit["slope"] * np.log(ends), color=look.colour, linestyle=":", linewidth=1.0)
+    if not fit["bends"]:
+        line = fit["intercept"] + fit["slope"] * np.log(ends)
+        axis.plot(ends, line, color=look.colour, linestyle=":", linewidth=1.0)
     if ends[0] <= fit["value"] <= ends[1] and not np.isnan(fit["low"]):
         axis.plot(fit["value"], 0.0, marker="*", markersize=11, color=look.colour, markeredgecolor="white", zorder=4)
 

@@ -130,11 +130,24 @@ def crossings_of(evidence: Evidence, pairs: pd.DataFrame) -> pd.DataFrame:
                     "high": found.interval.high if found and found.interval else np.nan,
                     "intercept": found.level if found else np.nan,
                     "slope": found.slope if found else np.nan,
+                    "bends": bool(found and found.bends),
                     "over": over,
                     "words": statement(found, x),
                 }
             )
-    columns = ["curve", *MEASURE, "higher_is_better", "value", "low", "high", "intercept", "slope", "over", "words"]
+    columns = [
+        "curve",
+        *MEASURE,
+        "higher_is_better",
+        "value",
+        "low",
+        "high",
+        "intercept",
+        "slope",
+        "bends",
+        "over",
+        "words",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -157,6 +170,8 @@ def statement(found: Crossing | None, x: np.ndarray) -> str:
     """Where the gap closes, or why there is no such place."""
     if found is None:
         return f"no fit: fewer than {FEWEST} budgets"
+    if found.bends and found.changes > 1:
+        return f"no single crossing: the gap changes side {found.changes} times"
     if min(x) <= found.x <= max(x):
         if found.interval is None:
             why = "the interval is unbounded" if found.n > 1 else "one repetition, no interval"
@@ -165,6 +180,8 @@ def statement(found: Crossing | None, x: np.ndarray) -> str:
         return f"{verb} at {found.x:.3g} [{found.interval.low:.3g}, {found.interval.high:.3g}]"
     side = "behind" if found.level + found.slope * float(np.log(x).mean()) > 0 else "ahead"
     told = f"no crossing within {min(x):.3g} to {max(x):.3g}: {side} throughout"
+    if found.bends:
+        return f"{told}; the gap bends, so its line is not extended"
     if found.interval is None or found.x > 10 * max(x) or found.x < min(x) / 10:
         return told
     return f"{told}; extrapolated {found.x:.3g} [{found.interval.low:.3g}, {found.interval.high:.3g}]"

@@ -89,6 +89,28 @@ def test_a_planted_crossing_is_recovered_and_its_interval_covers_it() -> None:
     assert exact.x == pytest.approx(0.12) and statement(exact, BUDGETS) == "catches up at 0.12 [0.12, 0.12]"
 
 
+def test_a_gap_that_bends_is_not_taken_for_a_line() -> None:
+    generator = np.random.default_rng(6)
+    budgets = np.array([0.02, 0.1, 0.5])
+    straight = [
+        crossing(budgets, 1 - 0.3 * np.log(budgets / 0.02) + generator.normal(0, 0.02, (3, 3))).bends
+        for _ in range(1000)
+    ]
+    assert np.mean(straight) == pytest.approx(0.05, abs=0.02)
+    noise = generator.normal(0, 0.01, (3, 3))
+    flattening = crossing(budgets, [4.7, 1.26, 0.55] + noise)
+    assert flattening.bends and statement(flattening, budgets) == (
+        "no crossing within 0.02 to 0.5: behind throughout; the gap bends, so its line is not extended"
+    )
+    late = crossing(
+        budgets, [3.0, 1.0, -1.0 / 9] + noise / 100
+    )  # the line through the last two is zero at 0.1 * 5**0.9
+    assert late.bends and late.interval is not None and late.interval.low < 0.1 * 5**0.9 < late.interval.high
+    assert late.x == pytest.approx(0.1 * 5**0.9, rel=0.01) and "catches up at 0.42" in statement(late, budgets)
+    twice = crossing(budgets, [1.0, -1.0, 1.0] + noise)
+    assert statement(twice, budgets) == "no single crossing: the gap changes side 2 times"
+
+
 def test_no_crossing_is_said_in_words() -> None:
     generator = np.random.default_rng(4)
     noise = generator.normal(0, 0.01, (3, len(BUDGETS)))
