@@ -1,31 +1,37 @@
-"""Every cell's measurements, how much repetitions differ, and the difference that so many of them can show."""
+"""Every cell's measurements, how much repetitions differ and what they can show, and each cell's difference to a base."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis import style
-from analysis.estimates import NOT_DEFINED
+from analysis.estimates import NOT_DEFINED, words
 from analysis.figures import Picture, comparison
 from analysis.load import MEASURE, Evidence, rows_of
 from analysis.studies import design
 from analysis.studies.design import Exhibit, Findings
-from analysis.tables import Footnotes, Table, estimated, grouped, measure, number
-from analysis.uncertainty import detectable
+from analysis.tables import HOLE, Footnotes, Table, estimated, grouped, measure, number, probability, signed
+from analysis.uncertainty import detectable, holm, paired_seeds
 
+NO_ERROR_TERM = "one repetition: no error term"
 DRAWN = 8  # a chart of more labels than this cannot be read
 
 
 @dataclass(frozen=True)
 class Options:
-    """The axis of repetitions."""
+    """The axis of repetitions, and the cell that the others are compared with (its label; None: no comparison)."""
 
     block: str = "seed"
+    base: str | None = None
 
 
 def analyse(evidence: Evidence) -> Findings:
-    """One table of everything, and the chart where it can be read."""
+    """One table of everything, that of differences to the base, and the chart where it can be read.
+
+    Raises ValueError for a base that is no cell.
+    """
     options = design.options(Options, evidence)
     cells = design.grid(evidence, options.block)
     scored = design.scores(evidence, cells)
@@ -36,7 +42,67 @@ def analyse(evidence: Evidence) -> Findings:
         f"cells/{row.member}/{row.protocol}/{row.task}/{row.metric}": number(row.value)
         for row in rows_of(means[means["value"].notna()])
     }
-    return Findings(means, [every_cell(means, scored, options.block)], pictures, numbers)
+    exhibits = [every_cell(means, scored, options.block)]
+    if options.base is not None:
+        if options.base not in design.labels(cells):
+            raise design.refusal("analysis.base", options.base, "is no cell of the study", design.labels(cells))
+        found = to_base(scored, options.base, options.block)
+        exhibits.insert(0, Exhibit(differences_table(found, options), differences_table, found))
+        for row in rows_of(found):
+            key = f"difference/{row.left}/{row.protocol}/{row.task}/{row.metric}"
+            numbers |= {key: signed(row.value), f"{key}/words": row.words}
+    return Findings(means, exhibits, pictures, numbers)
+
+
+def to_base(scored: pd.DataFrame, base: str, block: str) -> pd.DataFrame:
+    """A row per measurement and cell other than the base: the mean difference over the repetitions that both have.
+
+    Student's interval and test of the paired differences, so that no two cells need vary alike; p is Holm-corrected over
+    the measurements of a cell. A single repetition has neither.
+    """
+    rows: list[dict[str, Any]] = []
+    for key, group in design.measured(scored):
+        values = group.pivot(index=block, columns="label", values="value")
+        for label in values.columns.drop(base, errors="ignore") if base in values else []:
+            both = values[[label, base]].dropna()
+            if len(both) == 0:
+                continue
+            found = paired_seeds(both[label].to_numpy(), both[base].to_numpy()) if len(both) > 1 else None
+            rows.append(
+                {
+                    "left": label,
+                    "right": base,
+                    **dict(zip(MEASURE, key, strict=True)),
+                    "higher_is_better": bool(group["higher_is_better"].iloc[0]),
+                    "value": float((both[label] - both[base]).mean()),
+                    "low": found.interval.low if found else np.nan,
+                    "high": found.interval.high if found else np.nan,
+                    "p": found.p if found else np.nan,
+                    "repetitions": len(both),
+                }
+            )
+    columns = ["left", "right", *MEASURE, "higher_is_better", "value", "low", "high", "p", "repetitions"]
+    frame = pd.DataFrame(rows, columns=[*columns, "p_corrected"])
+    for _, of_cell in frame[frame["p"].notna()].groupby("left"):
+        frame.loc[of_cell.index, "p_corrected"] = holm(list(of_cell["p"]))
+    return frame.assign(words=[words(row) if not np.isnan(row.p) else NO_ERROR_TERM for row in rows_of(frame)])
+
+
+def differences_table(found: pd.DataFrame, options: Options) -> Table:
+    """Rows are cells within each measurement."""
+    rows = []
+    for row in rows_of(found):
+        known = not np.isnan(row.p)
+        shown = f"{signed(row.value)} [{signed(row.low)}, {signed(row.high)}]" if known else signed(row.value)
+        section = f"{style.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
+        p = probability(row.p_corrected) if known else HOLE
+        rows.append((section, [str(row.left), shown, p, str(row.repetitions), row.words]))
+    method = (
+        f"The cell less {options.base}, paired by {options.block}. Brackets: 95% interval, p: t-test, both of the paired "
+        "differences between runs; p Holm-corrected over the measurements of a cell."
+    )
+    header = ["Cell", f"Less {options.base}", "p (Holm)", "Pairs", "In words"]
+    return Table("differences", f"Against {options.base}", header, grouped(rows), [method])
 
 
 def every_cell(means: pd.DataFrame, scored: pd.DataFrame, block: str) -> Exhibit:

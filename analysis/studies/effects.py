@@ -13,12 +13,11 @@ from analysis.estimates import distinguishable, words
 from analysis.figures import Picture
 from analysis.load import MEASURE, Evidence, level_name, rows_of
 from analysis.studies import design, panels
-from analysis.studies.cells import every_cell
+from analysis.studies.cells import NO_ERROR_TERM, every_cell
 from analysis.studies.design import Exhibit, Findings
 from analysis.tables import HOLE, Table, grouped, measure, number, probability, signed
 from analysis.uncertainty import blocked_contrasts, holm, over_seeds
 
-NO_ERROR_TERM = "one repetition: no error term"
 Part = tuple[tuple[Any, ...], tuple[Any, ...]]  # levels of the two factors all of whose combinations exist
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from analysis.load import load
 from analysis.report import build
@@ -175,6 +176,27 @@ def test_cells_tell_the_spread_of_runs(synthetic: Any) -> None:
     assert found.loc["decoder", "hole"] == "missing run" and np.isnan(found.loc["decoder", "value"])
 
 
+def test_cells_are_compared_with_a_base_paired_by_seed(synthetic: Any) -> None:
+    scores = {"encoder": (0.70, 0.74, 0.72), "mixture": (0.75, 0.79, 0.78), "decoder": (0.71,)}
+    losses = {"encoder": (1.0, 1.1, 1.2), "mixture": (1.1, 1.0, 1.2), "decoder": (0.9,)}
+    for member, of_member in scores.items():
+        for seed, value in enumerate(of_member):
+            measured = {("a", "t", "accuracy"): value, ("a", "t", "loss"): losses[member][seed]}
+            synthetic.cell({"member": member, "seed": seed}, measured)
+    path = synthetic.study(kind="cells", base="encoder")
+    found = data_of(synthetic, path, "differences").set_index(["left", "metric"])
+    better, same = found.loc[("mixture", "accuracy")], found.loc[("mixture", "loss")]
+    test = stats.ttest_rel(scores["mixture"], scores["encoder"])
+    assert better["value"] == pytest.approx(0.16 / 3) and better["p"] == pytest.approx(test.pvalue)
+    low, high = test.confidence_interval()
+    assert (better["low"], better["high"]) == pytest.approx((low, high))
+    assert better["p_corrected"] == pytest.approx(2 * test.pvalue) and better["words"] == "mixture better"
+    assert same["value"] == pytest.approx(0.0) and same["words"] == "not distinguishable"
+    alone = found.loc[("decoder", "accuracy")]
+    assert alone["value"] == pytest.approx(0.01) and alone["repetitions"] == 1 and "no error term" in alone["words"]
+    assert "encoder" not in found.index.get_level_values("left")
+
+
 def test_the_winner_may_depend_on_the_ruler(synthetic: Any) -> None:
     key = ("a", "t", "accuracy")
     for seed in (1, 2, 3):
@@ -232,13 +254,14 @@ def test_every_kind_reports_a_study_of_which_only_one_run_is_complete(synthetic:
     ("analysis", "told"),
     [
         ({"kind": "effect"}, "analysis.kind='effect' is no kind of analysis; use one of pair, effects, curve"),
-        ({"kind": "cells", "colour": 1}, "analysis.colour=1 means nothing to cells; use one of block."),
+        ({"kind": "cells", "colour": 1}, "analysis.colour=1 means nothing to cells; use one of block, base."),
         ({"kind": "effects"}, "analysis.factors=null is needed by effects"),
         (
             {"kind": "effects", "factors": ["direction", "size"]},
             "analysis.factors='size' is no axis .* direction, objec",
         ),
         ({"kind": "effects", "factors": ["direction"]}, "analysis.factors=.* are not two axes"),
+        ({"kind": "cells", "base": "prefix"}, "analysis.base='prefix' is no cell of the study; use one of "),
         ({"kind": "cells", "block": "order"}, "analysis.block='order' is no axis"),
         (
             {"kind": "curve", "x": "direction"},
