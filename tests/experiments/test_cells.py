@@ -22,7 +22,7 @@ STUDIES = {  # cells of one seed
     "demo": 4,
     "density": 3,
     "factorial": 5,
-    "masking_ratio": 4,
+    "masking_ratio": 6,
     "published": 4,
     "rulers": 4,
     "seeds": 12,
