@@ -130,7 +130,9 @@ def curves(points: pd.DataFrame, on_axis: pd.DataFrame, options: Options) -> Pic
                 panels.draw_line(axis, x, list(zip(own["value"], intervals, strict=True)), look)
                 of_curve = runs[runs["curve"] == name]
                 panels.draw_runs(axis, of_curve[options.x].astype(float), of_curve["value"], look)
-            axis.set(xlabel=_axis(options.x), xscale="log" if spread >= LOGARITHMIC else "linear")
+            axis.set(xlabel=_axis(options.x))
+            if spread >= LOGARITHMIC:
+                panels.use_logarithms(axis)
         if len(names) > 1:
             panels.add_legend(figure, [(name, style.series(place)) for place, name in enumerate(names)])
     bases = " or ".join(sorted(set(points["over"]) - {"none"})) or "nothing"

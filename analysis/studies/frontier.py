@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis import style
 from analysis.costs import RULERS
@@ -100,11 +99,7 @@ def frontier(gaps: pd.DataFrame, crossings: pd.DataFrame, evidence: Evidence, op
     with panels.panels(shown) as (figure, drawn):
         for axis, group in drawn:
             axis.axhline(0.0, color="0.25", linewidth=1.2)
-            axis.set_xscale("log")
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.xaxis.set_minor_locator(NullLocator())
-            axis.tick_params(axis="x", labelsize=7.5)
+            panels.use_logarithms(axis)
             axis.set(xlabel=_axis(evidence, options), ylabel="native − converted")
             fits = crossings[design.keys(crossings) == design.keys(group).iloc[0]].set_index("curve")
             for name in curves:

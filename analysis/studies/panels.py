@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis import style
 from analysis.figures import legend_columns, new_figure
@@ -58,6 +59,15 @@ def draw_line(axis: Axes, x: np.ndarray, points: Sequence[tuple[float, Interval 
 def draw_runs(axis: Axes, x: Any, values: Any, look: style.Look) -> None:
     """A small faint point for every run."""
     axis.scatter(x, values, s=9, color=look.colour, alpha=0.45, linewidths=0, zorder=1)
+
+
+def use_logarithms(axis: Axes) -> None:
+    """A logarithmic x axis with plain numbers at 1, 2 and 5 of each decade; matplotlib's own overlap within one decade."""
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.tick_params(axis="x", labelsize=7.5)
 
 
 def add_legend(figure: Figure, entries: list[tuple[str, style.Look]]) -> None:

@@ -1,6 +1,7 @@
 """Each kind of analysis on a study of known numbers: what it finds, what it leaves out, what it refuses."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,20 @@ def test_a_conversion_without_its_native_is_left_out_and_named(synthetic: Any) -
     notes = [note for note in findings.exhibits[0].table.notes if note.startswith("Left out")]
     assert len(notes) == 1 and "its native member is missing" in notes[0] and notes[0].count("dec-from-enc") == 10
     assert set(findings.exhibits[1].data["member"]) == {"enc-from-dec"}  # type: ignore[index]
+
+
+def test_the_labels_of_a_logarithmic_axis_stand_apart(synthetic: Any) -> None:
+    for rate in (0.1, 0.2, 0.3, 0.45, 0.6, 0.8):
+        for seed in (1, 2):
+            synthetic.cell({"mask_rate": rate, "seed": seed}, {("a", "t", "accuracy"): rate * seed})
+    (picture,) = analyse(load(synthetic.root, synthetic.study(kind="curve", x="mask_rate"))).pictures
+    picture.figure.canvas.draw()
+    (axis,) = picture.figure.axes
+    ticks = axis.get_xticklabels(which="both")
+    shown = [tick for tick in ticks if tick.get_text() and 0.1 <= tick.get_position()[0] <= 0.8]
+    assert [tick.get_text() for tick in shown] == ["0.1", "0.2", "0.5"]
+    boxes = [tick.get_window_extent() for tick in shown]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
 def test_cells_tell_the_spread_of_runs(synthetic: Any) -> None:
