@@ -171,6 +171,13 @@ def probability(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def tested(row: Any) -> list[str]:
+    """An estimate with its interval, and its corrected p; without an error term the estimate alone."""
+    if math.isnan(row.p):
+        return [signed(row.value), HOLE]
+    return [f"{signed(row.value)} [{signed(row.low)}, {signed(row.high)}]", probability(row.p_corrected)]
+
+
 def power(value: float) -> str:
     """A large number in powers of ten."""
     mantissa, exponent = f"{value:.2e}".split("e")

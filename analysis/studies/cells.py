@@ -12,7 +12,7 @@ from analysis.figures import Picture, comparison
 from analysis.load import MEASURE, Evidence, rows_of
 from analysis.studies import design
 from analysis.studies.design import Exhibit, Findings
-from analysis.tables import HOLE, Footnotes, Table, estimated, grouped, measure, number, probability, signed
+from analysis.tables import Footnotes, Table, estimated, grouped, measure, number, signed, tested
 from analysis.uncertainty import detectable, holm, paired_seeds
 
 NO_ERROR_TERM = "one repetition: no error term"
@@ -92,11 +92,8 @@ def differences_table(found: pd.DataFrame, options: Options) -> Table:
     """Rows are cells within each measurement."""
     rows = []
     for row in rows_of(found):
-        known = not np.isnan(row.p)
-        shown = f"{signed(row.value)} [{signed(row.low)}, {signed(row.high)}]" if known else signed(row.value)
         section = f"{style.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
-        p = probability(row.p_corrected) if known else HOLE
-        rows.append((section, [str(row.left), shown, p, str(row.repetitions), row.words]))
+        rows.append((section, [str(row.left), *tested(row), str(row.repetitions), row.words]))
     method = (
         f"The cell less {options.base}, paired by {options.block}. Brackets: 95% interval, p: t-test, both of the paired "
         "differences between runs; p Holm-corrected over the measurements of a cell."

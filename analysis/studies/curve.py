@@ -13,7 +13,7 @@ from analysis.load import MEASURE, Evidence, level_name, rows_of
 from analysis.studies import design, panels
 from analysis.studies.cells import every_cell
 from analysis.studies.design import Exhibit, Findings
-from analysis.tables import HOLE, Table, grouped, measure, number, probability, signed
+from analysis.tables import Table, grouped, measure, number, signed, tested
 from analysis.uncertainty import Interval, holm, paired_seeds
 
 ONE_REPETITION = "one repetition: cannot be told"
@@ -83,8 +83,8 @@ def best_levels(on_axis: pd.DataFrame, options: Options) -> pd.DataFrame:
             )
     columns = ["curve", *MEASURE, "higher_is_better", "best", "best_value", "second", "value", "low", "high", "p"]
     frame = pd.DataFrame(rows, columns=[*columns, "repetitions", "at_the_edge"])
-    tested = frame["p"].notna()
-    frame.loc[tested, "p_corrected"] = holm(list(frame.loc[tested, "p"]))
+    known = frame["p"].notna()
+    frame.loc[known, "p_corrected"] = holm(list(frame.loc[known, "p"]))
     frame["words"] = [_words(row) for row in rows_of(frame)]
     return frame
 
@@ -100,11 +100,8 @@ def best_table(found: pd.DataFrame, options: Options, notes: list[str]) -> Table
     """Rows are measurements, sections are curves."""
     rows = []
     for row in rows_of(found.sort_values("curve", kind="stable", key=lambda names: pd.factorize(names)[0])):
-        known = not np.isnan(row.p)
-        lead = f"{signed(row.value)} [{signed(row.low)}, {signed(row.high)}]" if known else signed(row.value)
         name = f"{style.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
-        p = probability(row.p_corrected) if known else HOLE
-        cells = [name, f"{row.best:g}", number(row.best_value), f"{row.second:g}", lead, p, row.words]
+        cells = [name, f"{row.best:g}", number(row.best_value), f"{row.second:g}", *tested(row), row.words]
         rows.append((str(row.curve), cells))
     method = (
         "Lead: the best level minus the second best, paired by repetition (seed), with Student's 95% interval; p: paired "

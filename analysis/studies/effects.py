@@ -15,7 +15,7 @@ from analysis.load import MEASURE, Evidence, level_name, rows_of
 from analysis.studies import design, panels
 from analysis.studies.cells import NO_ERROR_TERM, every_cell
 from analysis.studies.design import Exhibit, Findings
-from analysis.tables import HOLE, Table, grouped, measure, number, probability, signed
+from analysis.tables import Table, grouped, measure, number, signed, tested
 from analysis.uncertainty import blocked_contrasts, holm, over_seeds
 
 Part = tuple[tuple[Any, ...], tuple[Any, ...]]  # levels of the two factors all of whose combinations exist
@@ -169,11 +169,8 @@ def effects_table(found: pd.DataFrame, notes: list[str]) -> Table:
     """Rows are measurements within each contrast."""
     rows = []
     for row in rows_of(found.sort_values("term", kind="stable", key=lambda terms: pd.factorize(terms)[0])):
-        known = not np.isnan(row.p)
-        shown = f"{signed(row.value)} [{signed(row.low)}, {signed(row.high)}]" if known else signed(row.value)
         name = f"{style.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
-        p = probability(row.p_corrected) if known else HOLE
-        rows.append((row.term, [name, shown, p, f"{row.repetitions} ({row.freedom})", row.words]))
+        rows.append((row.term, [name, *tested(row), f"{row.repetitions} ({row.freedom})", row.words]))
     method = (
         "Least squares with the repetitions (seeds) as blocks; brackets: 95% interval, p: t-test, both from the variance "
         "between runs, never between items; p Holm-corrected over the measurements of a contrast. A main effect "

@@ -1,10 +1,12 @@
 """The harness's own result file as our measurements, beside it."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ettin_core.evaluation.harness import NAME
 from ettin_core.evaluation.harness.data import set_file
+from ettin_core.evaluation.protocol import Result, Subject
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.provenance import library_versions
 from ettin_core.foundation.storage import hash_file, read_json, write_text
@@ -29,6 +31,8 @@ def measurements(results: dict[str, Any]) -> list[Measurement]:
     if NAME not in config:
         raise invalid("model", config.get("model"), "does not tell its checkpoint", "measure it as --model ettin")
     facts = config[NAME]
+    subject = Subject(**{field.name: facts[field.name] for field in fields(Subject)})
+    protocol = f"lm_eval.{facts['protocol']}"
     rows = []
     for task, values in results["results"].items():
         settings = results["configs"].get(task, {})
@@ -48,24 +52,15 @@ def measurements(results: dict[str, Any]) -> list[Measurement]:
                 continue
             error = values.get(f"{metric}_stderr,{filtered}")
             better = results["higher_is_better"].get(task, {}).get(metric)
-            rows.append(
-                Measurement(
-                    run=facts["run"],
-                    member=facts["member"],
-                    size=facts["size"],
-                    seed=facts["seed"],
-                    protocol=f"lm_eval.{facts['protocol']}",
-                    version=facts["protocol_version"],
-                    task=task,
-                    metric=metric if filtered == "none" else f"{metric},{filtered}",
-                    value=float(value),
-                    n=_items(results, task),
-                    standard_error=float(error) if isinstance(error, float | int) else None,
-                    checkpoint=facts["checkpoint"],
-                    higher_is_better=True if better is None else bool(better),
-                    provenance=origin,
-                )
+            result = Result(
+                task,
+                metric if filtered == "none" else f"{metric},{filtered}",
+                float(value),
+                _items(results, task),
+                float(error) if isinstance(error, float | int) else None,
+                True if better is None else bool(better),
             )
+            rows.append(subject.measurement(protocol, facts["protocol_version"], result, origin))
     return rows
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from ettin_core.evaluation.protocol import Subject
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text, read_json
 from ettin_core.interop.huggingface import METADATA_FILE, SHARDS_FILE, WEIGHTS_FILE, fetch
@@ -13,7 +14,7 @@ from ettin_core.records.folders import parse_name
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Subject):
     """A transformers folder and its origin.
 
     `weights` is the hash its run recorded, or that of the folder's bytes (`content`); `longest` the longest row, in tokens,
@@ -21,12 +22,6 @@ class Checkpoint:
     """
 
     folder: Path
-    run: str
-    member: str
-    size: str
-    seed: int
-    checkpoint: str
-    weights: str
     content: str
     longest: int | None
 

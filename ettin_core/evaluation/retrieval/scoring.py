@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ettin_core.evaluation.protocol import standard_error
+from ettin_core.evaluation.protocol import Result, Subject, standard_error
 from ettin_core.evaluation.retrieval.embedder import quiet
 from ettin_core.foundation.provenance import library_versions
 from ettin_core.foundation.storage import folder_under_construction, read_json, write_json
@@ -22,7 +22,6 @@ from ettin_core.records.schema import Item, Measurement
 
 VERSION = 1
 ROUNDING = 1e-5  # MTEB rounds the scores of retrieval to five digits
-Origin = dict[str, Any]
 
 
 def settings_of(task: Any, batch: int) -> dict[str, Any]:
@@ -42,10 +41,12 @@ def scored(target: Path, settings: dict[str, Any]) -> bool:
     return file.is_file() and read_json(file) == settings
 
 
-def score(model: Any, task: Any, batch: int, target: Path, row: dict[str, Any], origin: Origin) -> None:
+def score(
+    model: Any, task: Any, batch: int, target: Path, subject: Subject, protocol: str, origin: dict[str, Any]
+) -> None:
     """Write `target`, whole or not at all: MTEB's result and model meta, our measurement with its items, the settings.
 
-    `row` holds the fields of the measurement that say what was measured, `origin` its provenance.
+    The measurement is of `subject` under `protocol`, with `origin` in its provenance.
     """
     import mteb
 
@@ -68,22 +69,15 @@ def score(model: Any, task: Any, batch: int, target: Path, row: dict[str, Any], 
         result.to_disk(building / "mteb.json")
         write_json(building / "model_meta.json", _meta(model))
         settings = settings_of(task, batch)
-        measurement = Measurement(
-            **row,
-            task=task.metadata.name,
-            metric=metric,
-            value=value if math.isfinite(value) else None,
-            n=len(values) or _size(task),
-            standard_error=standard_error(list(values.values())),
-            version=VERSION,
-            higher_is_better=True,
-            provenance=origin
-            | {
-                "embedder_weights": model.model_card_data.base_model_revision,
-                "libraries": versions(),
-                "settings": settings,
-            },
-        )
+        error = standard_error(list(values.values()))
+        found = value if math.isfinite(value) else None
+        outcome = Result(task.metadata.name, metric, found, len(values) or _size(task), error)
+        origin = origin | {
+            "embedder_weights": model.model_card_data.base_model_revision,
+            "libraries": versions(),
+            "settings": settings,
+        }
+        measurement = subject.measurement(protocol, VERSION, outcome, origin)
         append(building / "measurements.jsonl", [measurement])
         append(building / "items.jsonl", [_item(measurement, name, number) for name, number in values.items()])
         write_json(building / "settings.json", settings)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ettin_core.evaluation.protocol import standard_error
+from ettin_core.evaluation.protocol import Result, standard_error
 from ettin_core.evaluation.retrieval.finetuning import Setting
 from ettin_core.evaluation.retrieval.scoring import VERSION, versions
 from ettin_core.evaluation.retrieval.trials import Trial
@@ -57,32 +57,24 @@ def line(trials: list[Trial], chosen: list[Trial], task: Any, dev: Any) -> Line:
     items = _mean_items([items for _, items in own])
     setting = chosen[0].training.setting if chosen and chosen[0].training else None
     fields = own[0][0] if own else None
-    measurement = Measurement(
-        run=example.checkpoint.run,
-        member=example.checkpoint.member,
-        size=example.checkpoint.size,
-        seed=example.checkpoint.seed,
-        protocol=example.protocol,
-        version=VERSION,
-        task=task.metadata.name,
-        metric=task.metadata.main_score,
-        value=_mean(per_seed) if own and len(per_seed) == len(own) else None,
-        n=fields.n if fields else 0,
-        standard_error=standard_error([item.value for item in items]),
-        checkpoint=example.checkpoint.checkpoint,
-        higher_is_better=True,
-        provenance={
-            "weights": example.checkpoint.weights,
-            "setting": plain(setting),
-            "selected_by": None if dev is None else f"{dev.metadata.name}.{'-'.join(dev.eval_splits)}",
-            "trials": {trial.name: _value(trial, task) for trial in trials},
-            "chosen": [trial.name for trial in chosen],
-            "settings": fields.provenance["settings"] if fields else None,
-            "libraries": fields.provenance["libraries"] if fields else versions(),
-        },
+    result = Result(
+        task.metadata.name,
+        task.metadata.main_score,
+        _mean(per_seed) if own and len(per_seed) == len(own) else None,
+        fields.n if fields else 0,
+        standard_error([item.value for item in items]),
     )
+    origin = {
+        "weights": example.checkpoint.weights,
+        "setting": plain(setting),
+        "selected_by": None if dev is None else f"{dev.metadata.name}.{'-'.join(dev.eval_splits)}",
+        "trials": {trial.name: _value(trial, task) for trial in trials},
+        "chosen": [trial.name for trial in chosen],
+        "settings": fields.provenance["settings"] if fields else None,
+        "libraries": fields.provenance["libraries"] if fields else versions(),
+    }
     return Line(
-        measurement,
+        example.checkpoint.measurement(example.protocol, VERSION, result, origin),
         items,
         setting,
         float(np.std(per_seed, ddof=1)) if len(per_seed) > 1 else None,

@@ -128,7 +128,8 @@ class Trial:
             model = open_embedder(self.model, self.name, device)
             for number, task in enumerate(missing):
                 report(f"{task.metadata.name}.{'-'.join(task.eval_splits)}", number, len(missing))
-                score(model, task, batch, self.evaluation(task), self._row(), self.identity | {"trial": self.name})
+                origin = self.identity | {"trial": self.name}
+                score(model, task, batch, self.evaluation(task), self.checkpoint, self.protocol, origin)
 
     def _train(self, triplets: list[dict[str, str]], device: str, report: Report) -> None:
         model = build_embedder(self.checkpoint, self.pooling, self.max_length, device)
@@ -149,14 +150,3 @@ class Trial:
                 model.save(str(building), create_model_card=False)
             write_json(building / "training.json", [row for row in steps if math.isfinite(row["loss"])])
             write_json(building / "trial.json", self.identity | {"diverged": diverged, "libraries": versions()})
-
-    def _row(self) -> dict[str, Any]:
-        origin = self.checkpoint
-        return {
-            "run": origin.run,
-            "member": origin.member,
-            "size": origin.size,
-            "seed": origin.seed,
-            "checkpoint": origin.checkpoint,
-            "protocol": self.protocol,
-        }
