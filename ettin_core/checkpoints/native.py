@@ -12,14 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch.distributed.tensor import DTensor
 
-from ettin_core.checkpoints import sharded
-from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.foundation.distributed import ProcessGroup, as_whole, is_divided
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.storage import (
     canonical_json,
@@ -61,13 +60,13 @@ class Checkpoint:
     def model(self) -> dict[str, torch.Tensor]:
         """The weights by name, whole and on the CPU."""
         file = self.folder / "model.safetensors"
-        return load_file(file) if file.exists() else sharded.read(self.folder, lambda name: "/" not in name)
+        return load_file(file) if file.exists() else _divided().read(self.folder, lambda name: "/" not in name)
 
     @cached_property
     def optimizer(self) -> dict[str, torch.Tensor]:
         """The optimiser's state as `<parameter name>/<slot>` -> tensor, whole and on the CPU."""
         file = self.folder / "optimizer.safetensors"
-        return load_file(file) if file.exists() else sharded.read(self.folder, lambda name: "/" in name)
+        return load_file(file) if file.exists() else _divided().read(self.folder, lambda name: "/" in name)
 
     def restore(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Put weights and optimiser state back, divided or not; every process of the group must call it.
@@ -75,13 +74,13 @@ class Checkpoint:
         Raises KeyError for a weight that is missing or unknown.
         """
         weights, parameters = model.state_dict(), dict(model.named_parameters())
-        stored = sharded.contents(self.folder)
+        stored = _divided().contents(self.folder)
         differing = weights.keys() ^ {name for name in stored if "/" not in name}
         if differing:
             raise KeyError(sorted(differing))
         slots = [name for name in stored if "/" in name]
         moments = {name: _room(parameters[name.rsplit("/", 1)[0]], *stored[name]) for name in slots}
-        sharded.read_into(self.folder, weights | moments)
+        _divided().read_into(self.folder, weights | moments)
         restore_optimizer(optimizer, model, moments)
 
     @torch.no_grad()
@@ -123,7 +122,7 @@ def save(
             write_json(building / "state.json", state)
             hashes["state.json"] = hash_file(building / "state.json")
             index = {
-                "format": SHARDED if sharded.is_divided(model) else WHOLE,
+                "format": SHARDED if _is_divided(model) else WHOLE,
                 "identity": identity,
                 "global_step": state["global_step"],
                 "files": hashes,
@@ -136,8 +135,8 @@ def _write(
     folder: Path, model: dict[str, torch.Tensor], optimizer: dict[str, torch.Tensor], group: ProcessGroup
 ) -> dict[str, str]:
     """Write the tensors; sha256 of every file by name. Raises ValueError when processes do not share the folder."""
-    if sharded.is_divided(model):
-        hashes = sharded.write(folder, model | optimizer, group)
+    if _is_divided(model):
+        hashes = _divided().write(folder, model | optimizer, group)
         if group.is_main and hashes.keys() != {file.name for file in folder.iterdir()}:
             raise invalid(
                 "runs_dir", str(folder.parent), "is not the same folder for all processes", "use shared storage"
@@ -215,10 +214,7 @@ def hash_tensors(tensors: dict[str, torch.Tensor]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach()
-        if isinstance(tensor, DTensor):
-            tensor = tensor.full_tensor()
-        tensor = tensor.cpu().contiguous()
+        tensor = as_whole(tensors[name].detach()).cpu().contiguous()
         digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
@@ -243,6 +239,17 @@ def restore_optimizer(
         name, slot = key.rsplit("/", 1)
         parameter = parameters[name]
         optimizer.state[parameter][slot] = value.to(parameter.device) if value.ndim else value
+
+
+def _is_divided(tensors: dict[str, torch.Tensor]) -> bool:
+    return any(is_divided(tensor) for tensor in tensors.values())
+
+
+def _divided() -> ModuleType:
+    """How divided states are written and any state is resumed; torch's part of it takes a second to import."""
+    from ettin_core.checkpoints import sharded
+
+    return sharded
 
 
 def _writable(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

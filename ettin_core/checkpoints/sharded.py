@@ -14,15 +14,9 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-from torch.distributed.tensor import DTensor
 
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.storage import hash_file
-
-
-def is_divided(tensors: dict[str, torch.Tensor]) -> bool:
-    """Whether processes hold a part each."""
-    return any(isinstance(tensor, DTensor) for tensor in tensors.values())
 
 
 def write(folder: Path, tensors: dict[str, torch.Tensor], group: ProcessGroup) -> dict[str, str]:

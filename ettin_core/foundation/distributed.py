@@ -1,14 +1,18 @@
 """The process group. One process is world size one: no caller asks whether the run is distributed."""
 
 import os
+import sys
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 import torch.distributed as dist
 
 from ettin_core.foundation.errors import invalid
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 GRACE_SECONDS = 3.0
 
@@ -72,6 +76,20 @@ def leave() -> None:
     """Leave the group, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def is_divided(tensor: torch.Tensor) -> TypeGuard["DTensor"]:
+    """Whether every process holds only a part of a tensor.
+
+    No tensor is as long as torch's module of such tensors is not imported, and importing it takes a second.
+    """
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
+def as_whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor in full; every process must ask for it."""
+    return tensor.full_tensor() if is_divided(tensor) else tensor
 
 
 def choose_device(name: str, group: ProcessGroup) -> torch.device:

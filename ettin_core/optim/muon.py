@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
+from ettin_core.foundation.distributed import is_divided
 from ettin_core.foundation.errors import invalid
 
 BLOCKS = {"query_key_value": 3, "mlp.input": 2}  # matrices of the model that are several, stacked by rows
@@ -77,7 +77,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         config: MuonConfig,
     ) -> None:
         """Raises ValueError for weights divided over processes: a whole matrix is needed to orthogonalise it."""
-        if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        if any(is_divided(parameter) for parameter in model.parameters()):
             raise invalid("optimizer.name", "muon", "needs matrices that are not divided", "use placement.parallel=ddp")
         self.muon = BlockMuon(
             hidden_groups(model, weight_decay),

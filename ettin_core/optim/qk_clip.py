@@ -17,9 +17,8 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
-from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.foundation.distributed import ProcessGroup, is_divided
 from ettin_core.foundation.errors import invalid
 
 UNSEEN = -1.0
@@ -70,6 +69,8 @@ def _scale_heads(weight: torch.Tensor, factor: torch.Tensor) -> None:
     """Scale each head's rows of queries and keys in (3 A D, H); a factor of 1 leaves them bitwise as they are."""
     width = weight.shape[0] // (3 * len(factor))
     rows = torch.stack([factor, factor, torch.ones_like(factor)]).repeat_interleave(width, dim=1).reshape(-1, 1)
-    if isinstance(weight, DTensor):
+    if is_divided(weight):
+        from torch.distributed.tensor import distribute_tensor  # a second to import, for divided weights only
+
         rows = distribute_tensor(rows, weight.device_mesh, weight.placements)
     weight.mul_(rows)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ettin_core.data.loader import Batch
+from ettin_core.foundation.distributed import as_whole
 from ettin_core.model.accounting import parameter_group
 from ettin_core.model.adapter import trained
 from ettin_core.model.config import View
@@ -19,7 +20,6 @@ from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.schedule import subset
 from ettin_core.objectives.targets import Targets
 from ettin_core.training.learner import tensors
-from ettin_core.training.placement import as_whole
 from ettin_core.training.step import autocast
 
 

@@ -5,9 +5,6 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ettin_core.foundation.distributed import ProcessGroup
@@ -25,6 +22,9 @@ def divide(learner: Learner, placement: PlacementConfig, group: ProcessGroup, de
         return learner
     if placement.parallel == "ddp":
         return DistributedDataParallel(learner, device_ids=[device.index] if device.type == "cuda" else None)
+    from torch.distributed.device_mesh import init_device_mesh  # a second to import, for divided weights only
+    from torch.distributed.fsdp import fully_shard
+
     mesh = init_device_mesh(device.type, (group.world_size,))
     for layer in learner.model.layers:
         fully_shard(layer, mesh=mesh)
@@ -38,13 +38,8 @@ def gradients_stay_local(wrapped: nn.Module, stay: bool) -> Iterator[None]:
     if isinstance(wrapped, DistributedDataParallel) and stay:
         with wrapped.no_sync():
             yield
-    elif isinstance(wrapped, FSDPModule):
-        wrapped.set_requires_gradient_sync(not stay)
+    elif (exchange := getattr(wrapped, "set_requires_gradient_sync", None)) is not None:  # FSDP2 adds it to a module
+        exchange(not stay)
         yield
     else:
         yield
-
-
-def as_whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor in full."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

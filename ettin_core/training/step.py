@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from ettin_core.data.loader import Batch
-from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.foundation.distributed import ProcessGroup, as_whole
 from ettin_core.model.config import View
 from ettin_core.objectives.targets import Targets
 from ettin_core.optim.update import begin_step, finish_step
 from ettin_core.training.learner import tensors
-from ettin_core.training.placement import as_whole, gradients_stay_local
+from ettin_core.training.placement import gradients_stay_local
 
 
 class NonFiniteError(RuntimeError):

@@ -82,6 +82,18 @@ def test_records_import_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
+def test_a_command_starts_without_what_only_divided_weights_need() -> None:
+    slow = (
+        "torch.distributed.tensor",
+        "torch.distributed.fsdp",
+        "torch.distributed.checkpoint",
+        "transformers",
+        "sympy",
+    )
+    code = f"import sys, experiments.train; assert not [name for name in {slow} if name in sys.modules]"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def test_one_attention_module() -> None:
     text = "".join(file.read_text() for file in (ROOT / "ettin_core/model").glob("*.py"))
     assert sum(line.startswith("class ") and "Attention" in line for line in text.splitlines()) == 1

@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 from ettin_core.data.batches import BatchSchedule
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Batch, Loader
-from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.foundation.distributed import ProcessGroup, as_whole
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import Masking, Targets, Vocabulary
 from ettin_core.training.learner import Learner
-from ettin_core.training.placement import as_whole, divide
+from ettin_core.training.placement import divide
 from ettin_core.training.run import PARALLEL, PlacementConfig
 from ettin_core.training.step import optimisation_step
 from tests.runs import targets_of, tiny_run
