@@ -10,7 +10,8 @@ A model trained for MNTP is read one position earlier in each. A context and its
 never scored, and a context longer than the window loses its oldest tokens, BOS first: every member scores the same tokens.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from ettin_core.foundation.errors import invalid
 
 TRAILING_MASKS = 3
 POOLED_TOKENS = 2**23  # of rows that are laid out at once
+_WORD = re.compile(r"\S+")
 VERSIONS = {"conditional": 1, "masked_left_to_right": 1, "pseudo_likelihood": 1}
 
 
@@ -49,12 +51,20 @@ class Segmented:
         """Positions of the tokens of some words."""
         return tuple(position for position, word in enumerate(self.words) if word in words)
 
+    def by_word(self, positions: Iterable[int]) -> list[tuple[int, ...]]:
+        """Positions in groups of one word each, in the order of the words."""
+        groups: dict[int, list[int]] = {}
+        for position in positions:
+            groups.setdefault(self.words[position], []).append(position)
+        return [tuple(groups[word]) for word in sorted(groups)]
+
 
 def segment(tokenizer: TokenizerLike, text: str) -> Segmented:
     """Tokenise a text and number its words; words are separated by white space."""
     ids, ends = tokenizer.encode_with_ends(text)
-    words = tuple(max(0, len(text[:end].split()) - 1) for end in ends)
-    return Segmented(tuple(ids), tuple(ends), words)
+    starts = np.array([word.start() for word in _WORD.finditer(text)])
+    words = np.searchsorted(starts, np.array(ends), side="left") - 1  # the last word that begins before a token ends
+    return Segmented(tuple(ids), tuple(ends), tuple(words.clip(0).tolist()))
 
 
 def split_pair(model: EvaluatedModel, context: str, continuation: str) -> tuple[Segmented, tuple[int, ...]]:
@@ -187,9 +197,7 @@ def _masked_left_to_right(model: EvaluatedModel, text: Segmented, places: tuple[
 
 def _pseudo_likelihood(model: EvaluatedModel, text: Segmented, places: tuple[int, ...]) -> list[Reading]:
     """One gap for each word, of its scored tokens."""
-    words = sorted({text.words[place] for place in places})
-    scored = set(places)
-    return _filled(model, text, [tuple(p for p in text.tokens_of_words({word}) if p in scored) for word in words])
+    return _filled(model, text, text.by_word(sorted(places)))
 
 
 def _filled(model: EvaluatedModel, text: Segmented, gaps: Sequence[tuple[int, ...]]) -> list[Reading]:

@@ -1,7 +1,9 @@
 """Every estimator against terms written out one forward pass at a time, for each way of reading a model."""
 
+import random
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.world import fact_items
 from ettin_core.evaluation import model as room
+from ettin_core.evaluation import scoring
 from ettin_core.evaluation.choices import corpus_world
 from ettin_core.evaluation.model import EvaluatedModel, Reading, _chunks
 from ettin_core.evaluation.scoring import Segmented, fill, left_to_right, pseudo_likelihood, segment
@@ -251,3 +254,46 @@ def test_white_space_at_the_edges_belongs_to_a_word(corpus: Corpus) -> None:
     text = segment(corpus.tokenizer, "  The  nurse\n")
     assert set(text.words) == {0, 1}
     assert sorted(text.tokens_of_words({0}) + text.tokens_of_words({1})) == list(range(len(text.ids)))
+
+
+class Watched(str):
+    """A text that counts the characters of the pieces cut out of it."""
+
+    cut = 0
+
+    def __getitem__(self, key: Any) -> str:
+        piece = super().__getitem__(key)
+        Watched.cut += len(piece)
+        return piece
+
+
+class Listed(tuple[int, ...]):
+    """Numbers that count how often they are gone through."""
+
+    passes = 0
+
+    def __iter__(self) -> Any:
+        Listed.passes += 1
+        return super().__iter__()
+
+
+def test_words_are_numbered_as_white_space_divides_the_text_before_each_token(corpus: Corpus) -> None:
+    draw = random.Random(3)
+    words = ["The", "key", "é", "👩‍👧", "[MASK]", "."]
+    blanks = [" ", "  ", "\n", "\t", "\u00a0", "\u2003", "\x1d", "\r\n", "\u200b"]
+    pieces = words + blanks
+    texts = ["", " ", "\n\t ", *("".join(draw.choices(pieces, k=draw.randrange(1, 40))) for _ in range(300))]
+    for text in texts:
+        found = segment(corpus.tokenizer, text)
+        assert found.words == tuple(max(0, len(text[:end].split()) - 1) for end in found.ends), repr(text)
+
+
+def test_a_long_text_is_gone_through_once(corpus: Corpus) -> None:
+    long = Watched("The keys near the cabinets are dry. " * 200)
+    text = segment(corpus.tokenizer, long)
+    assert Watched.cut <= 2 * len(long)
+    watched = Segmented(text.ids, text.ends, Listed(text.words))
+    Listed.passes = 0
+    model = tiny(corpus, "mlm")
+    assert len(scoring._pseudo_likelihood(model, watched, tuple(range(len(text.ids))))) == len(text.ids)
+    assert Listed.passes <= 2

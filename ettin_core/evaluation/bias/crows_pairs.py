@@ -49,20 +49,13 @@ def score_shared(model: EvaluatedModel, texts: Texts) -> list[float]:
     places = [own for pair in texts for own in shared_positions(*pair)]
     if model.is_causal:
         return left_to_right(model, flat, places)
-    return fill(model, flat, [_by_word(text, own) for text, own in zip(flat, places, strict=True)])
+    return fill(model, flat, [text.by_word(own) for text, own in zip(flat, places, strict=True)])
 
 
 def score_sentences(model: EvaluatedModel, texts: Texts) -> list[float]:
     """The scores of whole sentences, both of each pair in turn."""
     flat = [text for pair in texts for text in pair]
     return left_to_right(model, flat) if model.is_causal else pseudo_likelihood(model, flat)
-
-
-def _by_word(text: Segmented, places: tuple[int, ...]) -> list[tuple[int, ...]]:
-    words: dict[int, list[int]] = defaultdict(list)
-    for place in places:
-        words[text.words[place]].append(place)
-    return [tuple(own) for own in words.values()]
 
 
 def _measure(
