@@ -15,9 +15,11 @@ NAMES = ("stable_adamw", "adamw", "muon")
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The update rule. `learning_rate` is the peak over all phases; weight decay spares norms and biases.
+    """The update rule. `learning_rate` is what the factors of the phases multiply; weight decay spares norms and biases.
 
-    stable_adamw scales weight decay by (rate / peak), adamw and muon by the rate itself (torch's convention). `muon` is
+    stable_adamw scales weight decay by (rate / the run's top rate), so that a conversion, which begins with a fresh
+    optimiser at half the rate, decays as much as its parent did (Weller et al. 2025, as published); adamw and muon scale
+    it by the rate itself (torch's convention). `muon` is
     given for muon and for nothing else; `betas` and `epsilon` are then those of its AdamW. `clip_norm` limits the global
     norm of the gradient, `qk_clip` each head's attention logits (optim.qk_clip); neither is published, both work with
     every update rule. Raises ValueError for values that make no sense.
@@ -60,9 +62,13 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
 
 
-def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser of a run over all its phases; asserted to hold each trained parameter of the model exactly once."""
-    optimizer = _rule(config, model)
+def build_optimizer(config: OptimizerConfig, model: nn.Module, top_rate: float | None = None) -> torch.optim.Optimizer:
+    """The optimiser of a run over all its phases; asserted to hold each trained parameter of the model exactly once.
+
+    `top_rate` is the highest learning rate of the run (None: `config.learning_rate`), by which stable_adamw measures the
+    rate that scales weight decay.
+    """
+    optimizer = _rule(config, model, top_rate or config.learning_rate)
     held = sorted(id(parameter) for group in optimizer.param_groups for parameter in group["params"])
     assert held == sorted(id(parameter) for parameter in model.parameters() if parameter.requires_grad)
     optimizer.defaults["clip_norm"] = config.clip_norm
@@ -70,11 +76,11 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
     return optimizer
 
 
-def _rule(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+def _rule(config: OptimizerConfig, model: nn.Module, top_rate: float) -> torch.optim.Optimizer:
     betas = (config.betas[0], config.betas[1])
     if config.muon is not None:
         return MuonWithAdamW(model, config.learning_rate, config.weight_decay, betas, config.epsilon, config.muon)
     groups = parameter_groups(model, config.weight_decay)
     if config.name == "stable_adamw":
-        return StableAdamW(groups, config.learning_rate, betas, config.epsilon)
+        return StableAdamW(groups, top_rate, betas, config.epsilon)
     return torch.optim.AdamW(groups, config.learning_rate, betas, config.epsilon)

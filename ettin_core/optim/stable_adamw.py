@@ -1,7 +1,7 @@
 """StableAdamW (Wortsman et al. 2023) with fully decoupled weight decay, the published optimiser.
 
 AdamW whose step is shortened, tensor by tensor, when the gradient is larger than its running second moment expects. The
-decay is relative to the learning rate's peak, and both betas carry their bias correction.
+decay is relative to the highest learning rate of the run, and both betas carry their bias correction.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ class StableAdamW(Optimizer):
         epsilon: float = 1e-6,
         weight_decay: float = 0.0,
     ) -> None:
-        """`learning_rate` is the peak: weight decay is scaled by the current rate over this one."""
+        """`learning_rate` is the highest of the run: weight decay is scaled by the current rate over this one."""
         defaults = {"lr": learning_rate, "peak": learning_rate, "betas": betas, "eps": epsilon}
         super().__init__(parameters, defaults | {"weight_decay": weight_decay})
 

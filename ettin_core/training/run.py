@@ -151,6 +151,11 @@ class RunConfig:
         return sum(phase.tokens for phase in self.phases)
 
     @property
+    def top_rate(self) -> float:
+        """The highest learning rate of any phase: a conversion's is its own, not that of the run it started from."""
+        return max(phase.learning_rate for phase in self.phases)
+
+    @property
     def trained_parameters(self) -> int:
         """How many parameters training changes."""
         return parameter_count(self.model) if self.adapter is None else self.adapter_parameters

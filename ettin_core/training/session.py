@@ -126,7 +126,7 @@ def open_session(
         Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special),
         model,
         wrapped,
-        build_optimizer(run.optimizer, model),
+        build_optimizer(run.optimizer, model, run.top_rate),
         initial_weights,
         passing=[],
     )

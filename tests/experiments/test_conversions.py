@@ -23,12 +23,14 @@ from ettin_core.model.adapter import AdapterConfig, add_adapter, trained
 from ettin_core.model.transformer import Transformer
 from ettin_core.optim.build import build_optimizer
 from ettin_core.optim.muon import MuonConfig
+from ettin_core.optim.update import finish_step
 from ettin_core.pairs.audit import certify
 from ettin_core.pairs.contract import Contract
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.loop import train
 from ettin_core.training.phases import PhaseRecipe, RecipeConfig
 from ettin_core.training.run import RunConfig
+from ettin_core.training.session import open_session
 from experiments.conversions import Conversion, parent_weights
 from experiments.dry_run import describe
 from experiments.export import export_run
@@ -50,8 +52,8 @@ def member(name: str) -> MemberConfig:
 
 def conversion(name: str = "dec-from-enc", **changes: Any) -> Conversion:
     """To a member for a fifth of the parent's tokens, five steps or two."""
-    values = {"budget": 0.5, "seed": 210, "checkpoint": CheckpointConfig(every_steps=2)}
-    return Conversion(member(name), RECIPE, **(values | changes))
+    values = {"recipe": RECIPE, "budget": 0.5, "seed": 210, "checkpoint": CheckpointConfig(every_steps=2)}
+    return Conversion(member(name), **(values | changes))
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def test_an_exported_adapter_has_the_logits_that_were_trained(lab: Trained, tmp_
     live.load_state_dict(parent_weights(run, lab.runs) or {})
     add_adapter(live, LORA, seed=99)
     checkpoint = native.load(folder.checkpoints / folder.summary()["final_checkpoint"], run.name)
-    checkpoint.restore_trained(live, build_optimizer(run.optimizer, live))
+    checkpoint.restore_trained(live, build_optimizer(run.optimizer, live, run.top_rate))
     theirs = AutoModelForCausalLM.from_pretrained(export_run(folder.path, tmp_path / "hf", lab.corpus.folder.parent))
     tokens = torch.randint(8, 900, (1, 70), generator=torch.Generator().manual_seed(1))
     positions = torch.arange(70)[None]
@@ -221,6 +223,23 @@ def test_a_merged_run_is_a_parent_like_any_other(lab: Trained) -> None:
     summary = lab.converted(second).summary()
     assert summary["initial_weights"] == lab.folder(first).summary()["final_weights"]
     assert second.tokens == first.tokens and second.adapter is None
+
+
+def test_a_plateau_step_decays_the_weights_as_much_as_in_pretraining(lab: Trained, tmp_path: Path) -> None:
+    half = RecipeConfig(0, {"conversion": replace(RECIPE.phases["conversion"], learning_rate_factor=0.5)}, 9.0)
+    parent, child = lab.parents["encoder"], lab.named(conversion(recipe=half))
+    assert (parent.top_rate, child.top_rate) == (3e-3, 1.5e-3)
+    left = []
+    for run in (parent, child):
+        start = parent_weights(run, lab.runs)
+        session = open_session(run, RunFolder(tmp_path / run.name), lab.corpus, PLACEMENT, ProcessGroup(), start)
+        weight = session.model.layers[0].mlp.output.weight
+        before = weight.detach().norm()
+        for _ in range(1000):
+            weight.grad = torch.zeros_like(weight)
+            finish_step(session.optimizer, 0.0, run.phases[0].learning_rate, ProcessGroup())
+        left.append(float(weight.detach().norm() / before))
+    assert left == pytest.approx([(1 - 3e-4) ** 1000] * 2, rel=1e-4)  # 0.741; half the decay would leave 0.861
 
 
 REFUSED: dict[str, tuple[Callable[[], Conversion], str]] = {
