@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ettin_core.evaluation.lines import need, rows_of
 from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.pretrained import load_model, open_pretrained
 from ettin_core.evaluation.scoring import TRAILING_MASKS, Segmented, score, split_pair
-from ettin_core.evaluation.sets import read_rows
 from ettin_core.foundation.errors import invalid
 from experiments.door import entry
 
@@ -34,8 +34,7 @@ class BenchmarkScoringRequest:
     threads: int
 
     def __post_init__(self) -> None:
-        if not (Path(self.eval_data) / HELLASWAG).is_file():
-            raise invalid("eval_data", self.eval_data, f"lacks {HELLASWAG}", "give the folder of evaluation sets")
+        need(Path(self.eval_data), HELLASWAG)
         if min(self.items, self.block, self.threads) < 1:
             raise invalid("items", self.items, "block or threads are not positive", "give positive numbers")
 
@@ -48,7 +47,8 @@ def main(request: BenchmarkScoringRequest) -> None:
     if model.is_causal:
         raise invalid("model", request.model, "is causal", "give an encoder: this compares ways to score masked models")
     peer = load_model(Path(request.model), causal=False)
-    rows = list(itertools.islice(read_rows(Path(request.eval_data) / HELLASWAG), request.items))
+    lines = itertools.islice(rows_of(need(Path(request.eval_data), HELLASWAG)), request.items)
+    rows = [row for _, row in lines]
     pairs = [split_pair(model, row["context"], f" {choice}") for row in rows for choice in row["choices"]]
     size = request.block * 4
     _batched(model, pairs[:4]), _published(model, peer, *pairs[0])  # warm up

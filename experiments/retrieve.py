@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ettin_core.evaluation.lines import need
 from ettin_core.evaluation.retrieval.checkpoints import Checkpoint, open_checkpoint
 from ettin_core.evaluation.retrieval.embedder import POOLINGS
 from ettin_core.evaluation.retrieval.files import need_packages
@@ -146,7 +147,7 @@ def _triplets(request: RetrieveRequest, folder: Path | None) -> list[dict[str, s
     if not request.train or folder is None:
         return []
     config = request.contrastive
-    file = folder / TRIPLETS if config.triplets is None else Path(config.triplets)
+    file = need(folder, TRIPLETS) if config.triplets is None else Path(config.triplets)
     return read_triplets(file, config.sources, config.max_triplets)
 
 

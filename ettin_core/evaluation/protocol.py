@@ -177,8 +177,9 @@ def standard_error(values: Sequence[float] | np.ndarray) -> float | None:
 
 
 def mean_result(task: str, metric: str, values: list[float], **options: Any) -> Result:
-    """The mean of item values with its standard error."""
-    return Result(task, metric, float(np.mean(values)), len(values), standard_error(values), **options)
+    """The mean of item values with its standard error; of no items it is nothing."""
+    mean = float(np.mean(values)) if values else None
+    return Result(task, metric, mean, len(values), standard_error(values), **options)
 
 
 def jackknife_error(statistic: Callable[[np.ndarray], float], rows: np.ndarray) -> float | None:

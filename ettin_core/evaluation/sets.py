@@ -1,8 +1,5 @@
 """Where probes get their items: the world a corpus was written by, and files of real evaluation sets with known fields."""
 
-import gzip
-import json
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +9,7 @@ from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.importers.world import world_of
 from ettin_core.data.world import World
+from ettin_core.evaluation.lines import NUMBER, Kind, checked_rows, find, need
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import hash_file
 from ettin_core.foundation.structures import build
@@ -19,40 +17,22 @@ from ettin_core.foundation.structures import build
 
 @dataclass(frozen=True, eq=False)
 class EvaluationSet:
-    """A file of the folder of evaluation sets: what its rows hold, and which fields a row may lack."""
+    """A file of the folder of evaluation sets: what its rows hold, which fields a row may lack, and what tells rows apart.
+
+    `file` may lie there compressed or plain.
+    """
 
     file: str
-    fields: dict[str, type | tuple[type, ...]]
+    fields: dict[str, Kind]
     optional: frozenset[str] = frozenset()
+    key: tuple[str, ...] = ("id",)
 
     def rows(self, folder: Path) -> Iterator[dict[str, Any]]:
-        """Checked rows. Raises ValueError naming file, line and field for what is damaged, unknown, missing or empty."""
-        path = folder / self.file
-        for number, row in enumerate(read_rows(path), start=1):
-            problem = self._problem(row)
-            if problem is not None:
-                field, what = problem
-                known = f"its fields are {', '.join(self.fields)}"
-                raise invalid("suite.eval_data", f"{path}:{number}", f"{what} {field!r}", known)
+        """Checked rows. Raises ValueError naming file, line and field, as `lines` does."""
+        for _, row in checked_rows(need(folder, self.file), self.fields, self.optional, self.key):
             yield row
 
-    def _problem(self, row: Any) -> tuple[str, str] | None:
-        if not isinstance(row, dict):
-            return "row", "is not an object but a"
-        for name in row:
-            if name not in self.fields:
-                return name, "has the unknown field"
-        for name, kind in self.fields.items():
-            value = row.get(name)
-            if value is None or value == "":
-                if name not in self.optional:
-                    return name, "lacks a value of the field"
-            elif not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-                return name, f"has a {type(value).__name__} in the field"
-        return None
 
-
-NUMBER = (int, float)
 BLIMP = EvaluationSet(
     "probing/blimp.jsonl.gz",
     {
@@ -65,6 +45,7 @@ BLIMP = EvaluationSet(
         "simple_LM_method": bool,
     },
     frozenset({"simple_LM_method"}),
+    ("UID", "pairID"),
 )
 WINOGENDER = EvaluationSet(
     "bias/winogender.jsonl.gz",
@@ -127,7 +108,7 @@ def check_folder(folder: str, sets: Sequence[EvaluationSet]) -> None:
     if not Path(folder).is_dir():
         raise invalid("suite.eval_data", folder, "is not a folder", "give the folder of evaluation sets")
     for item in sets:
-        if not (Path(folder) / item.file).is_file():
+        if find(Path(folder), item.file) is None:
             remedy = "add it, choose suite.protocols that do without it, or leave eval_data null"
             raise invalid("suite.eval_data", folder, f"lacks {item.file}", remedy)
 
@@ -141,19 +122,7 @@ def check_rows(folder: Path, sets: Sequence[EvaluationSet]) -> None:
 
 def set_hashes(folder: Path, sets: Sequence[EvaluationSet]) -> dict[str, str]:
     """sha256 of each set, for the record of what was measured."""
-    return {item.file: hash_file(folder / item.file) for item in sets}
-
-
-def read_rows(file: Path) -> Iterator[Any]:
-    """Rows of a gzipped JSON-lines file. Raises ValueError for one that is damaged."""
-    number = 0
-    try:
-        with gzip.open(file, "rt", encoding="utf-8") as stream:
-            for number, line in enumerate(stream, start=1):  # noqa: B007
-                yield json.loads(line)
-    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
-        where = f"{file}:{number or 1}"
-        raise invalid("suite.eval_data", where, f"is damaged ({error})", "fetch the file again") from error
+    return {item.file: hash_file(need(folder, item.file)) for item in sets}
 
 
 def every(rows: Sequence[Any], count: int | None) -> list[Any]:

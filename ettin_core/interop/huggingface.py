@@ -298,8 +298,14 @@ def _rope_base(parameters: dict[str, dict[str, Any]], layer_type: str) -> float:
 
 
 def fetch(source: Path | str, revision: str | None) -> Path:
-    """The local folder of `source`, downloaded from the hub when it is an id and not a folder."""
+    """The local folder of `source`, downloaded from the hub when it is an id and not a folder.
+
+    Raises ValueError for what cannot be fetched, and for a revision of a folder, which has none.
+    """
     if Path(source).is_dir():
+        if revision is not None:
+            problem = f"belongs to ids of the hub, and {source} is a folder"
+            raise invalid("revision", revision, problem, "leave it out, or give an id")
         return Path(source).resolve()
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ettin_core.evaluation.protocol import SOURCES, SuiteConfig
+from ettin_core.evaluation.protocol import SOURCES, SuiteConfig, mean_result
 from ettin_core.evaluation.sets import BLIMP, CROWS_PAIRS, STEREOSET, WINOBIAS, WINOGENDER, every
 from ettin_core.evaluation.suite import applicable, check_items
 from tests.evaluation.small_sets import crows_rows, write_rows, write_sets
@@ -27,7 +27,6 @@ def test_all_sets_of_the_real_folder_are_read(real_data: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"sentence_more": "x"}, ":2' has the unknown field 'sentence_more'"),
         ({"bias_type": None}, ":2' lacks a value of the field 'bias_type'"),
         ({"direction": ""}, ":2' lacks a value of the field 'direction'"),
         ({"sent_more": 3}, ":2' has a int in the field 'sent_more'"),
@@ -42,6 +41,15 @@ def test_a_row_that_cannot_be_measured_is_named(change: dict[str, Any], told: st
         check_items(applicable("mlm", suite), suite)
     assert told in str(caught.value) and "\n" not in str(caught.value)
     check_items(applicable("mlm", suite_of(folder, "stereoset")), suite_of(folder, "stereoset"))  # which reads another
+
+
+def test_an_empty_set_is_refused_and_the_mean_of_nothing_is_nothing(tmp_path: Path) -> None:
+    folder = write_sets(tmp_path)
+    write_rows(folder / STEREOSET.file, [])
+    suite = suite_of(folder, "stereoset")
+    with pytest.raises(ValueError, match="stereoset_intrasentence.* holds no rows"):
+        check_items(applicable("mlm", suite), suite)
+    assert mean_result("task", "metric", []).value is None
 
 
 def test_a_row_without_a_field_is_named(tmp_path: Path) -> None:
@@ -63,7 +71,7 @@ DAMAGED = {  # the names are the tests' own: gzip writes the time of day into it
 def test_a_damaged_file_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "bias").mkdir()
     (tmp_path / CROWS_PAIRS.file).write_bytes(content)
-    with pytest.raises(ValueError, match=r"crows_pairs\.jsonl\.gz:1' (is damaged|is not an object)"):
+    with pytest.raises(ValueError, match=r"crows_pairs\.jsonl\.gz:1' (is cut short or damaged|is not)"):
         list(CROWS_PAIRS.rows(tmp_path))
 
 
@@ -73,7 +81,7 @@ def test_only_the_sets_of_the_chosen_protocols_are_needed(name: str, tmp_path: P
     with pytest.raises(ValueError, match=f"lacks {files[0]}"):
         suite_of(tmp_path, name)
     for file in files:
-        write_rows(tmp_path / file, [])
+        write_rows(tmp_path / file, [{}])
     assert [item.file for item in suite_of(tmp_path, name).sets] == files
 
 

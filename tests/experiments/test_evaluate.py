@@ -90,6 +90,8 @@ def test_without_a_corpus_only_text_sets_are_asked(
         evaluate_pretrained(replace(request, suite=replace(suite, eval_data=None)), corpora_dir)
     with pytest.raises(ValueError, match="corpus='none' is not a prepared corpus"):
         evaluate_pretrained(replace(request, corpus="none"), corpora_dir)
+    with pytest.raises(ValueError, match="revision='step5' belongs to ids of the hub, and .*hf is a folder"):
+        evaluate_pretrained(replace(request, revision="step5"), corpora_dir)
 
 
 def test_a_run_or_a_model_but_not_both(suite: SuiteConfig) -> None:

@@ -5,9 +5,6 @@ public nowhere is tested on its validation rows, and a tenth of its training row
 row is both chosen and told on.
 """
 
-import gzip
-import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ettin_core.evaluation.finetuning.tasks import GLUE, Local, Task
-from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.evaluation.lines import need, rows_of
+from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.randomness import derive, permute
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text
 
@@ -91,10 +89,8 @@ def check_available(task: Task, eval_data: str | None) -> None:
             ) from error
     elif task.local is None:
         raise invalid("task", task.name, "has no local file", "use eval_data=null to fetch it from GLUE by name")
-    elif not Path(eval_data).is_dir():
-        raise invalid("eval_data", eval_data, "is not a folder", "give the folder of evaluation sets")
-    elif not (Path(eval_data) / task.local.file).is_file():
-        raise invalid("eval_data", eval_data, f"lacks {task.local.file}", f"add it, or leave out task {task.name}")
+    else:
+        need(Path(eval_data), task.local.file)
 
 
 Rows = Iterator[tuple[str, Example]]
@@ -103,36 +99,19 @@ Rows = Iterator[tuple[str, Example]]
 def _from_folder(task: Task, folder: Path) -> tuple[dict[str, Any], Rows]:
     check_available(task, str(folder))
     assert task.local is not None
-    file = folder / task.local.file
+    file = need(folder, task.local.file)
     return {"source": task.local.file, "sha256": hash_file(file)}, _local_rows(task, task.local, file)
 
 
 def _local_rows(task: Task, local: Local, file: Path) -> Rows:
     wanted = {"id", "split", *local.texts, local.label}
-    for place, row in _lines(file):
+    for place, row in rows_of(file):
         if lacking := sorted(wanted - row.keys()):
             raise invalid("row", place, f"lacks {', '.join(lacking)}", "add the field, or take the file's own version")
-        if unknown := sorted(row.keys() - wanted - set(local.also)):
-            raise invalid("row", place, f"has unknown fields: {', '.join(unknown)}", "take the fields out")
         if row["split"] not in PARTS:
             raise invalid("row", place, f"has split={row['split']!r}", f"use one of {', '.join(PARTS)}")
         texts = row[local.texts[0]] if task.kind == "tagging" else [row[name] for name in local.texts]
         yield PARTS[row["split"]], _example(task, str(row["id"]), texts, row[local.label], place)
-
-
-def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    number = 0
-    try:
-        with gzip.open(file, "rt", encoding="utf-8") as stream:
-            for number, line in enumerate(stream, start=1):
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise invalid("row", f"{file}:{number}", "is no JSON object", "give one object per line")
-                yield f"{file}:{number}", row
-    except UserError:
-        raise
-    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise invalid("row", f"{file}:{number + 1}", f"cannot be read ({error})", "fetch the file again") from error
 
 
 def _example(task: Task, name: str, texts: list[Any], gold: Any, place: str) -> Example:

@@ -10,12 +10,11 @@ KINDS = ("classification", "regression", "tagging")
 
 @dataclass(frozen=True)
 class Local:
-    """A gzipped JSON-lines file in the folder of evaluation sets; `also` are fields that are there and not read."""
+    """A file of JSON lines in the folder of evaluation sets, and the fields that are read."""
 
     file: str
     texts: tuple[str, ...] = ("text",)
     label: str = "label"
-    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ _TABLE = (
     _classes(
         "cola",
         ("unacceptable", "acceptable"),
-        Local("cls/cola.jsonl.gz", also=("orig_split", "source_code")),
+        Local("cls/cola.jsonl.gz"),
         Hub("cola", ("sentence",)),
         "mcc",
         "accuracy",
@@ -102,14 +101,14 @@ _TABLE = (
         "regression",
         ("spearman", "pearson"),
         (),
-        Local("sts/stsb.jsonl.gz", PAIR, "score", ("genre", "file", "year")),
+        Local("sts/stsb.jsonl.gz", PAIR, "score"),
         Hub("stsb", SENTENCES),
     ),
-    _classes("snli", NLI, Local("cls/snli.jsonl.gz", PAIR, also=("orig_split",)), None),
+    _classes("snli", NLI, Local("cls/snli.jsonl.gz", PAIR), None),
     _polarity("mr"),
     _polarity("cr"),
     _polarity("mpqa"),
-    _classes("trec", ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"), Local("cls/trec.jsonl.gz", also=("fine",)), None),
+    _classes("trec", ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"), Local("cls/trec.jsonl.gz"), None),
     _tags("ewt_upos", "accuracy", tuple(UPOS.split()), "upos"),
     _tags("wikigold_ner", "entity_f1", _entities("LOC MISC ORG PER")),
     _tags("wnut17_ner", "entity_f1", _entities(WNUT)),

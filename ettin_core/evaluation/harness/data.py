@@ -6,7 +6,7 @@ from typing import Any
 
 import datasets
 
-from ettin_core.evaluation.sets import read_rows
+from ettin_core.evaluation.lines import need, rows_of
 from ettin_core.foundation.errors import invalid
 
 
@@ -30,15 +30,12 @@ def set_file(eval_data: str | None, file: str) -> Path:
         raise invalid(
             "eval_data", eval_data, "is not a folder", "give the folder of sets: --metadata eval_data=<folder>"
         )
-    path = Path(eval_data) / file
-    if not path.is_file():
-        raise invalid("eval_data", eval_data, f"lacks {file}", "add the file, or leave the task out")
-    return path
+    return need(Path(eval_data), file)
 
 
 @functools.lru_cache(maxsize=2)  # the 67 tasks of BLiMP read one file
 def _read(path: Path) -> list[dict[str, Any]]:
-    return list(read_rows(path))
+    return [row for _, row in rows_of(path)]
 
 
 def hellaswag(dataset: datasets.Dataset) -> datasets.Dataset:

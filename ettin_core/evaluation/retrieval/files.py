@@ -1,16 +1,13 @@
-"""Rows of evaluation sets, whose mistakes are told by file and line before any work starts."""
+"""What retrieval needs beside JSON lines: its packages, and tables of judgements, whose mistakes are told by file and line."""
 
-import gzip
-import json
-import zlib
-from collections.abc import Iterator, Mapping
+import math
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from ettin_core.foundation.errors import invalid
 
 PACKAGES = ("sentence_transformers", "mteb", "datasets")
+JUDGEMENT = "write query-id, corpus-id and a whole number, separated by tabs, below a header"
 
 
 def need_packages() -> None:
@@ -22,52 +19,54 @@ def need_packages() -> None:
             raise invalid("package", name, "is not installed", 'pip install -e ".[embedding]"') from error
 
 
-def need_file(path: Path) -> Path:
-    """The file itself. Raises ValueError when it is not there."""
-    if not path.is_file():
-        raise invalid("file", str(path), "is missing", "add it to the folder of evaluation sets (eval_data)")
-    return path
-
-
-def rows_of(path: Path, fields: Mapping[str, type], others: bool = True) -> Iterator[dict[str, Any]]:
-    """Rows of a gzipped JSON-lines file that have `fields` of the given types (`others`: and may have more).
-
-    Raises ValueError naming file and line.
-    """
-    number = 0
-    try:
-        with gzip.open(need_file(path), "rt", encoding="utf-8") as stream:
-            for number, line in enumerate(stream, 1):
-                row = json.loads(line)
-                _check(row, fields, others, f"{path}:{number}")
-                yield row
-    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise invalid("file", f"{path}:{number + 1}", f"is damaged ({error})", "fetch the file again") from error
-
-
-def _check(row: Any, fields: Mapping[str, type], others: bool, place: str) -> None:
-    remedy = f"give each row {', '.join(fields)}"
-    if not isinstance(row, dict):
-        raise invalid("row", place, "is not a JSON object", remedy)
-    for name, kind in fields.items():
-        if name not in row:
-            raise invalid("row", place, f"lacks the field {name!r}", remedy)
-        if not isinstance(row[name], (int, float) if kind is float else kind):
-            raise invalid("row", place, f"has a {name!r} that is no {kind.__name__}", "mend the row")
-    unknown = sorted(set(row) - set(fields))
-    if unknown and not others:
-        raise invalid("row", place, f"has the unknown field {unknown[0]!r}", remedy)
-
-
 def judgements(path: Path) -> dict[str, dict[str, int]]:
-    """Relevance of documents by query, from a table in BEIR's form (a header, then query, document and score by tabs)."""
+    """Relevance of documents by query, from a table in BEIR's form: a header, then query, document and score by tabs.
+
+    Raises ValueError, naming file and line, for a table without a header, a line that is no judgement, one that comes twice,
+    and a table without any.
+    """
     found: dict[str, dict[str, int]] = {}
-    for number, line in enumerate(need_file(path).read_text(encoding="utf-8").splitlines()[1:], 2):
-        cells = line.split("\t")
-        if len(cells) != 3 or not cells[2].lstrip("-").isdigit():
-            remedy = "write query-id, corpus-id and a whole number, separated by tabs, below a header"
-            raise invalid("row", f"{path}:{number}", "is no judgement", remedy)
-        found.setdefault(cells[0], {})[cells[1]] = int(cells[2])
+    headed = False
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        place, cells = f"{path}:{number}", line.split("\t")
+        score = _whole(cells[2]) if len(cells) == 3 and all(cells) else None
+        if not headed:
+            if score is not None:
+                problem = "is a judgement where the header belongs"
+                raise invalid(
+                    "row", place, problem, "begin the file with query-id, corpus-id and score, separated by tabs"
+                )
+            if len(cells) != 3:
+                raise invalid("row", place, "is no header", JUDGEMENT)
+            headed = True
+            continue
+        if score is None:
+            raise invalid("row", place, "is no judgement", JUDGEMENT)
+        query, document, _ = cells
+        if document in found.setdefault(query, {}):
+            raise invalid("row", place, f"judges {document!r} for {query!r} a second time", "keep one of the two")
+        found[query][document] = score
     if not found:
         raise invalid("file", str(path), "holds no judgements", "add some, or leave the split out")
     return found
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise invalid("file", str(path), "is missing", "add it to the folder of evaluation sets (eval_data)")
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            return [line.removesuffix("\n") for line in stream]
+    except UnicodeDecodeError as error:
+        raise invalid("file", str(path), f"is not UTF-8 ({error.reason})", "re-encode it") from error
+
+
+def _whole(cell: str) -> int | None:
+    """A whole number, also when it is written as 1.0; None for anything else."""
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return int(value) if math.isfinite(value) and value == int(value) else None

@@ -13,7 +13,7 @@ from datasets import Dataset, DatasetDict
 from mteb.abstasks import AbsTaskClassification, AbsTaskRetrieval, AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata
 
-from ettin_core.evaluation.retrieval.sets import LocalSet, local_sets, read_retrieval, read_rows
+from ettin_core.evaluation.retrieval.sets import LocalSet, local_sets, named, read_retrieval, read_rows
 from ettin_core.foundation.errors import UserError, invalid
 
 MAIN_SCORES = {"Retrieval": "ndcg_at_10", "STS": "cosine_spearman", "Classification": "accuracy"}
@@ -22,9 +22,10 @@ MAIN_SCORES = {"Retrieval": "ndcg_at_10", "STS": "cosine_spearman", "Classificat
 def local_task(name: str, folder: str | Path, split: str = "test") -> Any:
     """The MTEB task of a local set. Raises ValueError for an unknown name, and when the set has no such split."""
     sets = local_sets(Path(folder))
-    if name not in sets:
+    local = named(sets, name)
+    if local is None:
         raise invalid("task", name, f"is no set of {folder}", f"it has {', '.join(sets) or 'none'}")
-    return _of_set(sets[name], split)
+    return _of_set(local, split)
 
 
 def open_tasks(names: Sequence[str], folder: Path | None) -> list[Any]:
@@ -35,8 +36,9 @@ def open_tasks(names: Sequence[str], folder: Path | None) -> list[Any]:
     sets = local_sets(folder) if folder is not None else {}
     tasks = []
     for name in names:
-        if name in sets:
-            tasks.append(_of_set(sets[name], "test"))
+        local = named(sets, name)
+        if local is not None:
+            tasks.append(_of_set(local, "test"))
         else:
             tasks += _known_to_mteb(name, list(sets))
     return tasks

@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from ettin_core.evaluation.retrieval.files import rows_of
+from ettin_core.evaluation.lines import checked_rows
 from ettin_core.foundation.errors import invalid
 
 COLUMNS = ("query", "positive", "negative")  # the order in which the loss reads them
@@ -17,7 +17,9 @@ def read_triplets(
 
     Raises ValueError naming file and line for a row that is no triplet, and for a source that is not there.
     """
-    rows = list(rows_of(path, FIELDS, others=False))
+    if not path.is_file():
+        raise invalid("contrastive.triplets", str(path), "is missing", "give a file with rows")
+    rows = [row for _, row in checked_rows(path, FIELDS)]
     known = {row["source"] for row in rows}
     for source in sources or ():
         if source not in known:
