@@ -7,7 +7,7 @@ import hydra
 from omegaconf import DictConfig
 
 from analysis import data_figures, data_page, data_tables, render
-from analysis.artifacts import Shelf
+from analysis.artifacts import shelf
 from analysis.data_tables import DataRecord, load_record
 from analysis.figures import Picture
 
@@ -22,26 +22,26 @@ def build(file: Path, out: Path) -> list[Path]:
     pictures = _pictures(record)
     images = {picture.name: picture.encoded("png") for picture in pictures}
 
-    shelf = Shelf(out, record.fingerprint)
-    for frame in ("draws", "sources", "left_out"):
-        shelf.put(f"{frame}.csv", render.csv(getattr(record, frame)), load_record)
-    for table, maker in (
-        (phases, data_tables.phases_table),
-        (draws, data_tables.draws_table),
-        (sources, data_tables.sources_table),
-        (left_out, data_tables.left_out_table),
-    ):
-        shelf.put(f"{table.name}.md", render.markdown(table), maker)
-        shelf.put(f"{table.name}.tex", render.latex(table), maker)
-    for picture in pictures:
-        shelf.put(f"{picture.name}.data.csv", render.csv(picture.data), picture.maker)
-        shelf.put(f"{picture.name}.png", images[picture.name], picture.maker)
-        shelf.put(f"{picture.name}.pdf", picture.encoded("pdf"), picture.maker)
-    page = data_page.page(record, [phases, draws, sources, left_out], pictures, images, filled(record))
-    shelf.put("index.html", page, data_page.page)
+    with shelf(out, record.fingerprint, (file.name,)) as made:
+        for frame in ("draws", "sources", "left_out"):
+            made.put(f"{frame}.csv", render.csv(getattr(record, frame)), load_record)
+        for table, maker in (
+            (phases, data_tables.phases_table),
+            (draws, data_tables.draws_table),
+            (sources, data_tables.sources_table),
+            (left_out, data_tables.left_out_table),
+        ):
+            made.put(f"{table.name}.md", render.markdown(table), maker)
+            made.put(f"{table.name}.tex", render.latex(table), maker)
+        for picture in pictures:
+            made.put(f"{picture.name}.data.csv", render.csv(picture.data), picture.maker)
+            made.put(f"{picture.name}.png", images[picture.name], picture.maker)
+            made.put(f"{picture.name}.pdf", picture.encoded("pdf"), picture.maker)
+        page = data_page.page(record, [phases, draws, sources, left_out], pictures, images, filled(record))
+        made.put("index.html", page, data_page.page)
     print("\n\n".join(render.text(table) for table in (sources, phases, draws, left_out)))
     _announce(record, file, out, pictures)
-    return shelf.close()
+    return made.files_in(out)
 
 
 def filled(record: DataRecord) -> list[str]:

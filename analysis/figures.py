@@ -21,6 +21,7 @@ from analysis import style
 from analysis.costs import RULERS
 from analysis.estimates import headline
 from analysis.load import MEASURE, Evidence, rows_of
+from ettin_core.foundation.storage import write_bytes
 
 ROLLING_SHARE = 20  # the smooth line is the centred mean over a twentieth of a run's logged steps
 POINT_HEIGHT, PANEL_HEIGHT, WIDTH = 0.09, 0.78, 8.0  # inches
@@ -55,7 +56,7 @@ class Picture:
         """Write the figure as PNG and PDF, and print where."""
         for kind in ("png", "pdf"):
             file = folder / f"{self.name}.{kind}"
-            file.write_bytes(self.encoded(kind))
+            write_bytes(file, self.encoded(kind))
             print(f"figure   {file}")
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from analysis import figures, numbers, page, render, studies, tables
-from analysis.artifacts import Shelf
+from analysis.artifacts import shelf
 from analysis.figures import Picture
 from analysis.load import Evidence, load
 from analysis.studies.design import Exhibit
@@ -28,23 +28,23 @@ def build(runs: Path, out: Path, study: Path | None = None, ruler: str = "tokens
     pictures = [replace(picture, caption=_caption(picture, evidence)) for picture in drawn]
     images = {picture.name: picture.encoded("png") for picture in pictures}
 
-    shelf = Shelf(out, evidence.fingerprint)
-    for exhibit in exhibits:
-        shelf.put(f"{exhibit.table.name}.md", render.markdown(exhibit.table), exhibit.maker)
-        shelf.put(f"{exhibit.table.name}.tex", render.latex(exhibit.table), exhibit.maker)
-        if exhibit.data is not None:
-            shelf.put(f"{exhibit.table.name}.csv", render.csv(exhibit.data), exhibit.maker)
-    for picture in pictures:
-        shelf.put(f"{picture.name}.data.csv", render.csv(picture.data), picture.maker)
-        shelf.put(f"{picture.name}.png", images[picture.name], picture.maker)
-        shelf.put(f"{picture.name}.pdf", picture.encoded("pdf"), picture.maker)
-    shelf.put("figures.tex", render.latex_figures(pictures), render.latex_figures)
-    shelf.put("tables.tex", render.latex_tables([exhibit.table for exhibit in exhibits]), render.latex_tables)
-    shelf.put("numbers.tex", numbers.macros(evidence, findings.numbers), numbers.macros)
-    shown = [exhibit.table for exhibit in exhibits]
-    shelf.put("index.html", page.page(evidence, findings.cells, shown, pictures, images), page.page)
+    with shelf(out, evidence.fingerprint) as made:
+        for exhibit in exhibits:
+            made.put(f"{exhibit.table.name}.md", render.markdown(exhibit.table), exhibit.maker)
+            made.put(f"{exhibit.table.name}.tex", render.latex(exhibit.table), exhibit.maker)
+            if exhibit.data is not None:
+                made.put(f"{exhibit.table.name}.csv", render.csv(exhibit.data), exhibit.maker)
+        for picture in pictures:
+            made.put(f"{picture.name}.data.csv", render.csv(picture.data), picture.maker)
+            made.put(f"{picture.name}.png", images[picture.name], picture.maker)
+            made.put(f"{picture.name}.pdf", picture.encoded("pdf"), picture.maker)
+        made.put("figures.tex", render.latex_figures(pictures), render.latex_figures)
+        made.put("tables.tex", render.latex_tables([exhibit.table for exhibit in exhibits]), render.latex_tables)
+        made.put("numbers.tex", numbers.macros(evidence, findings.numbers), numbers.macros)
+        shown = [exhibit.table for exhibit in exhibits]
+        made.put("index.html", page.page(evidence, findings.cells, shown, pictures, images), page.page)
     _announce(evidence, exhibits, out, pictures)
-    return shelf.close()
+    return made.files_in(out)
 
 
 def _with_verdicts(exhibit: Exhibit, evidence: Evidence) -> Exhibit:

@@ -16,7 +16,8 @@ from ettin_core.checkpoints import native
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.suite import open_model
 from ettin_core.foundation.errors import UserError, invalid
-from ettin_core.foundation.storage import canonical_json, hash_text, locked, read_json
+from ettin_core.foundation.folders import locked
+from ettin_core.foundation.storage import canonical_json, hash_text, read_json
 from ettin_core.interop.huggingface import export
 from ettin_core.interop.revisions import MAIN, Repository
 from ettin_core.records.folders import RunFolder

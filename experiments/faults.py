@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.folders import emptied_folder
 from ettin_core.foundation.storage import hash_file
 from ettin_core.records.folders import RunFolder
 from experiments.door import CONFIGURATIONS, RunStopped, entry
 
+MAKER = "fault campaign"
 MEMBERS = {
     "encoder": ["member=encoder"],
     "decoder": ["member=decoder"],
@@ -53,15 +55,18 @@ class FaultsRequest:
 @entry("faults", FaultsRequest)
 def main(request: FaultsRequest) -> None:
     """Run the campaign and print its table; raises RunStopped when a run did not come back the same."""
-    out = Path(request.out)
-    shutil.rmtree(out, ignore_errors=True)
+    with emptied_folder(Path(request.out), MAKER) as out:
+        campaign(request, out)
+
+
+def campaign(request: FaultsRequest, out: Path) -> None:
+    """Every fault of every member, in an empty folder."""
     chance = random.Random(request.seed)
     print(HEADER, flush=True)
     differing = []
     for number, member in enumerate(request.members):
         share = request.kills // len(request.members) + (number < request.kills % len(request.members))
-        campaign = Campaign(member, request.tokens, out, chance)
-        differing += [f"{member}: {name}" for name in campaign.all(share)]
+        differing += [f"{member}: {name}" for name in Campaign(member, request.tokens, out, chance).all(share)]
     if differing:
         raise RunStopped("not the same as undisturbed: " + ", ".join(differing))
     damaged = len(DAMAGES) * len(request.members)

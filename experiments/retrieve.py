@@ -21,7 +21,8 @@ from ettin_core.evaluation.retrieval.trials import Report, Training, Trial
 from ettin_core.evaluation.retrieval.triplets import read_triplets
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid
-from ettin_core.foundation.storage import canonical_json, content_name, hash_text, locked
+from ettin_core.foundation.folders import locked
+from ettin_core.foundation.storage import canonical_json, content_name, hash_text
 from ettin_core.interop.huggingface import LAYOUT_OF
 from ettin_core.records.folders import RunFolder
 from experiments.door import entry

@@ -20,7 +20,8 @@ from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.foundation.errors import UserError, invalid
-from ettin_core.foundation.storage import content_name, locked, write_text
+from ettin_core.foundation.folders import locked
+from ettin_core.foundation.storage import content_name, write_text
 from ettin_core.foundation.structures import build, plain
 from ettin_core.training.run import RunConfig
 from experiments.analysis_room import analyse

@@ -9,7 +9,8 @@ from textwrap import shorten
 from hydra.core.hydra_config import HydraConfig
 
 from ettin_core.evaluation.suite import applicable
-from ettin_core.foundation.storage import locked, read_json
+from ettin_core.foundation.folders import locked
+from ettin_core.foundation.storage import read_json
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.watch import HEARTBEAT_SECONDS
 from experiments.cells import StudyRequest

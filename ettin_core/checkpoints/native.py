@@ -20,15 +20,8 @@ from safetensors.torch import load_file, save_file
 
 from ettin_core.foundation.distributed import ProcessGroup, as_whole, is_divided
 from ettin_core.foundation.errors import UserError, invalid
-from ettin_core.foundation.storage import (
-    canonical_json,
-    disk_errors,
-    folder_under_construction,
-    hash_file,
-    hash_text,
-    read_json,
-    write_json,
-)
+from ettin_core.foundation.folders import folder_under_construction
+from ettin_core.foundation.storage import canonical_json, disk_errors, hash_file, hash_text, read_json, write_json
 
 WHOLE, SHARDED = 1, 2  # formats
 VALUE = "value"  # the slot of a parameter that is not among the weights

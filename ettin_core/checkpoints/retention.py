@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ettin_core.foundation.errors import invalid
-from ettin_core.foundation.storage import remove_folder
+from ettin_core.foundation.folders import remove_folder
 
 
 @dataclass(frozen=True)

@@ -23,15 +23,8 @@ from ettin_core.data.shards import token_dtype
 from ettin_core.data.tokenizer import POLICY, Tokenizer, policy_hash, train
 from ettin_core.data.worker import duplicates_file, signatures_file
 from ettin_core.foundation.errors import UserError, invalid
-from ettin_core.foundation.storage import (
-    disk_errors,
-    locked,
-    read_json,
-    remove_folder,
-    sync_folder,
-    write_bytes,
-    write_json,
-)
+from ettin_core.foundation.folders import locked, remove_folder
+from ettin_core.foundation.storage import disk_errors, read_json, sync_folder, write_bytes, write_json
 from ettin_core.foundation.structures import plain
 
 _TOTALS = ("documents", "tokens", "bytes")

@@ -27,7 +27,7 @@ import numpy as np
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.shards import TokenStream
 from ettin_core.foundation.errors import invalid
-from ettin_core.foundation.storage import folder_under_construction, locked
+from ettin_core.foundation.folders import folder_under_construction, locked
 
 PACKINGS = ("stream", "best_fit", "off")
 BLOCK = 256

@@ -12,8 +12,9 @@ from ettin_core.evaluation.protocol import Protocol, Subject, SuiteConfig
 from ettin_core.evaluation.sets import check_rows, set_hashes
 from ettin_core.foundation.bars import may_draw_below
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.folders import folder_under_construction, locked
 from ettin_core.foundation.provenance import library_versions
-from ettin_core.foundation.storage import folder_under_construction, locked, read_json, write_json
+from ettin_core.foundation.storage import read_json, write_json
 from ettin_core.foundation.structures import plain
 from ettin_core.model.transformer import Transformer
 from ettin_core.records.folders import RunFolder, append

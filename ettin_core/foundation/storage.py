@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, content hashes, JSON lines, folder locks.
+"""Files that are whole or absent: atomic writes, content hashes, JSON lines. Whole folders are next door, in folders.py.
 
 A write goes to a temporary neighbour, is flushed to the disk, and is renamed into place; a reader therefore never meets a
 half-written file, and a full disk or a kill leaves what was there before.
@@ -6,19 +6,17 @@ half-written file, and a full disk or a kill leaves what was there before.
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from ettin_core.foundation.errors import BusyError, DiskFullError, invalid
+from ettin_core.foundation.errors import DiskFullError, invalid
 
 NAME_HASH_LENGTH = 10
-_HELD: set[IO[str]] = set()  # locks of this process
 
 
 def canonical_json(value: Any) -> str:
@@ -137,61 +135,3 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise invalid("file", f"{path}:{number}", "is not a JSON line", "restore the file") from error
     return rows
-
-
-def remove_folder(folder: Path) -> None:
-    """Delete a folder, if it is there; a kill meanwhile leaves it whole or absent (and hidden leftovers)."""
-    aside = folder.with_name(f".{folder.name}.removing")
-    shutil.rmtree(aside, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, aside)
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def folder_under_construction(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `folder` when the block succeeds, and vanishes when it does not."""
-    temporary = folder.with_name(f".{folder.name}.building")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        with disk_errors(folder):
-            temporary.mkdir(parents=True)
-            yield temporary
-            for file in sorted(temporary.rglob("*")):
-                if file.is_file():
-                    with file.open("rb") as handle:
-                        os.fsync(handle.fileno())
-            remove_folder(folder)
-            os.replace(temporary, folder)
-            sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def locked(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Hold a folder's lock. Raises BusyError at once when another process holds it, unless `wait`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            told = invalid(
-                "folder", str(folder), "is being written by another process", "wait for it to end, or stop it"
-            )
-            raise BusyError(str(told)) from error
-        _HELD.add(file)
-        try:
-            yield
-        finally:
-            _HELD.discard(file)
-
-
-def _let_go() -> None:
-    """A forked child holds no lock: it may outlive its parent by seconds, and another process must not wait for it."""
-    for file in _HELD:
-        file.close()
-    _HELD.clear()
-
-
-os.register_at_fork(after_in_child=_let_go)

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from ettin_core.data.tokenizer import SpecialTokens, Tokenizer
 from ettin_core.foundation.errors import invalid
-from ettin_core.foundation.storage import folder_under_construction, read_json, write_json
+from ettin_core.foundation.folders import folder_under_construction
+from ettin_core.foundation.storage import read_json, write_json
 from ettin_core.interop.weight_map import from_huggingface, to_huggingface
 from ettin_core.model.config import ModelConfig, View
 from ettin_core.model.transformer import Transformer
@@ -26,6 +27,7 @@ LAYOUT_OF = {"bidirectional": "encoder", "causal": "decoder"}
 DIRECTION_OF = {"modernbert": "bidirectional", "modernbert-decoder": "causal"}
 ARCHITECTURE_OF = {"bidirectional": "ModernBertForMaskedLM", "causal": "ModernBertDecoderForCausalLM"}
 METADATA_FILE = "ettin.json"
+MAKER = "export"
 WEIGHTS_FILE = "model.safetensors"
 SHARDS_FILE = "model.safetensors.index.json"
 TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
@@ -75,7 +77,7 @@ def export(
     state = to_huggingface(model.state_dict(), LAYOUT_OF[view.direction], model.config.num_layers)
     state = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
     dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
-    with folder_under_construction(out) as building:
+    with folder_under_construction(out, MAKER) as building:
         config = _config_values(model.config, view, tokenizer.special, max_positions, dtype)
         write_json(building / "config.json", config)
         save_file(state, building / WEIGHTS_FILE, metadata={"format": "pt"})
@@ -262,12 +264,8 @@ def _template(marks: dict[str, int]) -> dict[str, Any]:
 
 
 def _check_target(out: Path, overwrite: bool) -> None:
-    if not out.exists():
-        return
-    if not overwrite:
+    if out.exists() and not overwrite:
         raise invalid("out", str(out), "exists", "name another folder, or set overwrite=true to replace it")
-    if not (out / METADATA_FILE).is_file():
-        raise invalid("out", str(out), "is not an earlier export and is not replaced", "name another folder")
 
 
 def _check_reads_back(folder: Path, config: ModelConfig, view: View) -> None:

@@ -13,15 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ettin_core.foundation.errors import invalid
-from ettin_core.foundation.storage import (
-    canonical_json,
-    hash_file,
-    hash_text,
-    read_json,
-    remove_folder,
-    sync_folder,
-    write_text,
-)
+from ettin_core.foundation.folders import remove_folder
+from ettin_core.foundation.storage import canonical_json, hash_file, hash_text, read_json, sync_folder, write_text
 from ettin_core.interop.huggingface import METADATA_FILE
 
 MAIN = "main"  # what from_pretrained takes when no revision is named

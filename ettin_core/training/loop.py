@@ -12,8 +12,8 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.feed import feed
 from ettin_core.data.loader import Batch, Loader
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
+from ettin_core.foundation.folders import locked
 from ettin_core.foundation.randomness import derive
-from ettin_core.foundation.storage import locked
 from ettin_core.objectives.targets import Targets
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.books import Progress, account, training_row

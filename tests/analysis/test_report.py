@@ -11,14 +11,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis import estimates
+from analysis import artifacts, estimates
 from analysis.expectations import judge
 from analysis.load import load
 from analysis.report import build
 from analysis.style import MEMBERS
 from analysis.tables import comparison_table, rulers_table
+from ettin_core.foundation.folders import MARK
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.schema import Measurement
+from tests.kills import killed_at_every_change
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -38,7 +40,7 @@ def test_every_promised_file_is_there_and_in_the_manifest(report: Path) -> None:
     present = {path.name for path in report.iterdir()}
     assert tables | figures | {"index.html", "numbers.tex", "figures.tex", "manifest.json"} <= present
     manifest = json.loads((report / "manifest.json").read_text())
-    assert set(manifest) == present - {"manifest.json"}
+    assert set(manifest) == present - {MARK, "manifest.json"}
     for name, entry in manifest.items():
         assert entry["sha256"] == hashlib.sha256((report / name).read_bytes()).hexdigest()
         assert entry["made_by"].startswith("analysis.") and len(entry["inputs"]) == 64
@@ -187,3 +189,32 @@ def test_command_line_imports_no_torch_and_refuses_unknown_keys(synthetic: Any, 
 def _forget_evaluations(folder: RunFolder) -> None:
     for file in folder.path.glob("evaluations/*/*.jsonl"):
         file.unlink()
+
+
+def test_a_kill_at_any_change_of_the_disk_leaves_the_old_report_or_the_new(tmp_path: Path) -> None:
+    out = tmp_path / "report"
+
+    def write(text: str) -> None:
+        with artifacts.shelf(out, text) as made:
+            made.put("index.html", text, artifacts.shelf)
+            made.put(f"{text}.csv", text, artifacts.shelf)
+
+    seen = set()
+
+    def check(number: int) -> None:
+        text = (out / "index.html").read_text()
+        manifest = json.loads((out / "manifest.json").read_text())
+        assert manifest.keys() == {"index.html", f"{text}.csv"} and (out / f"{text}.csv").read_text() == text
+        seen.add(text)
+
+    write("old")
+    assert killed_at_every_change(lambda: write("new"), check) > 6
+    assert seen == {"old", "new"}
+
+
+@pytest.mark.parametrize("precious", ["manifest.json", "config.yaml", "notes.txt"])
+def test_a_report_is_not_written_into_a_folder_of_others(precious: str, tmp_path: Path) -> None:
+    (tmp_path / precious).write_text("{}")
+    with pytest.raises(ValueError, match=rf"holds {precious}, and no report made it"), artifacts.shelf(tmp_path, "x"):
+        pytest.fail("nothing is written before the check")
+    assert [path.name for path in tmp_path.iterdir()] == [precious]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.foundation.storage import locked, write_json
+from ettin_core.foundation.folders import locked
+from ettin_core.foundation.storage import write_json
 from ettin_core.records.folders import RunFolder
 from experiments.status import state
 from tests.runs import tiny_run, train_tiny

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ettin_core.foundation.storage import locked
+from ettin_core.foundation.folders import locked
 from ettin_core.records.folders import RunFolder, run_folders
 from experiments.train import main
 from tests.runs import final_state

@@ -1,12 +1,7 @@
-"""Files are whole or absent: after an exception, a kill, a cut line; and a lock holds between processes."""
+"""Files are whole or absent: after an exception, a kill, a cut line."""
 
 import os
-import select
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,46 +14,14 @@ from ettin_core.foundation.storage import (
     append_json_lines,
     canonical_json,
     content_name,
-    folder_under_construction,
     hash_file,
     hash_text,
-    locked,
     read_json,
     read_json_lines,
-    remove_folder,
     write_bytes,
     write_json,
     write_text,
 )
-
-HOLDER = """
-import sys
-from pathlib import Path
-from ettin_core.foundation.storage import locked
-with locked(Path(sys.argv[1]), wait=True):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-@contextmanager
-def lock_holder(folder: Path) -> Iterator[subprocess.Popen]:
-    """Another process that asks for the lock of `folder` and keeps it until its input closes."""
-    root = Path(__file__).resolve().parents[2]
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(folder)], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def say(process: subprocess.Popen) -> str:
-    """The next line the process prints."""
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
 
 
 def test_write_replaces_the_file_and_leaves_no_other(tmp_path: Path) -> None:
@@ -159,95 +122,3 @@ def test_json_lines_survive_the_round_trip(written: list[dict[str, Any]]) -> Non
     with tempfile.TemporaryDirectory() as folder:
         append_json_lines(Path(folder) / "rows.jsonl", written)
         assert read_json_lines(Path(folder) / "rows.jsonl") == written
-
-
-def test_a_constructed_folder_appears_whole(tmp_path: Path) -> None:
-    target = tmp_path / "target"
-    with folder_under_construction(target) as building:
-        (building / "file").write_text("x")
-        assert not target.exists()
-    assert (target / "file").read_text() == "x" and os.listdir(tmp_path) == ["target"]
-
-
-def test_a_constructed_folder_replaces_the_old_one(tmp_path: Path) -> None:
-    target = tmp_path / "target"
-    for name in ("old", "new"):
-        with folder_under_construction(target) as building:
-            (building / name).write_text(name)
-    assert os.listdir(target) == ["new"] and os.listdir(tmp_path) == ["target"]
-
-
-@pytest.mark.parametrize("existing", [False, True])
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_a_failed_construction_leaves_what_was_there(
-    existing: bool, error: type[BaseException], tmp_path: Path
-) -> None:
-    target = tmp_path / "target"
-    if existing:
-        target.mkdir()
-        (target / "file").write_text("old")
-    with pytest.raises(error), folder_under_construction(target) as building:
-        (building / "file").write_text("half")
-        raise error
-    assert os.listdir(tmp_path) == (["target"] if existing else [])
-    assert not existing or (target / "file").read_text() == "old"
-
-
-def test_leftovers_of_a_kill_do_not_get_into_the_next_folder(tmp_path: Path) -> None:
-    (tmp_path / ".target.building").mkdir()
-    (tmp_path / ".target.building" / "leftover").write_text("x")
-    with folder_under_construction(tmp_path / "target") as building:
-        (building / "file").write_text("x")
-    assert os.listdir(tmp_path / "target") == ["file"] and os.listdir(tmp_path) == ["target"]
-
-
-def test_a_kill_while_a_folder_is_deleted_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "target").mkdir()
-    for name in ("one", "two"):
-        (tmp_path / "target" / name).write_text("x")
-
-    def delete_half(path: Path, **options: Any) -> None:
-        if path.exists():
-            (path / "one").unlink()
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(storage.shutil, "rmtree", delete_half)
-    with pytest.raises(KeyboardInterrupt):
-        remove_folder(tmp_path / "target")
-    monkeypatch.undo()
-    assert not (tmp_path / "target").exists()
-    remove_folder(tmp_path / "target")
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_lock_held_by_another_process_is_refused_by_name(tmp_path: Path) -> None:
-    with lock_holder(tmp_path / "run") as other:
-        assert say(other) == "held"
-        with (
-            pytest.raises(ValueError, match=r"folder='.*run' is being written by another process; wait for it"),
-            locked(tmp_path / "run"),
-        ):
-            pass
-
-
-def test_a_lock_goes_when_its_process_is_killed(tmp_path: Path) -> None:
-    with lock_holder(tmp_path / "run") as other:
-        assert say(other) == "held"
-        other.kill()
-        other.wait()
-        with locked(tmp_path / "run"):
-            held = True
-    assert held
-
-
-def test_another_process_waits_for_the_lock(tmp_path: Path) -> None:
-    with locked(tmp_path / "run"), lock_holder(tmp_path / "run") as other:
-        assert select.select([other.stdout], [], [], 1.0)[0] == []
-
-
-def test_a_waiting_process_gets_the_lock_when_it_is_free(tmp_path: Path) -> None:
-    with lock_holder(tmp_path / "run") as first:
-        assert say(first) == "held"
-        with lock_holder(tmp_path / "run") as second:
-            first.kill()
-            assert say(second) == "held"

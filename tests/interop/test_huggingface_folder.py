@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ettin_core.foundation.folders import MARK
 from ettin_core.interop import huggingface
 from ettin_core.model.config import ModelConfig, View
 from ettin_core.model.transformer import Transformer
+from tests.kills import killed_at_every_change
 
 SMALL = ModelConfig(vocab_size=293, hidden_size=32, num_layers=4, num_heads=2, intermediate_size=48, local_window=8)
 METADATA = {"run": "toy-0123", "objective": "mlm", "phases": [{"name": "pretrain"}]}
@@ -78,7 +81,7 @@ def test_files_are_those_that_transformers_would_write(
     direction: str, exported: Callable[..., tuple[Transformer, Path]]
 ) -> None:
     _, folder = exported(direction)
-    names = {"config.json", "model.safetensors", "ettin.json", *huggingface.TOKENIZER_FILES}
+    names = {MARK, "config.json", "model.safetensors", "ettin.json", *huggingface.TOKENIZER_FILES}
     assert {path.name for path in folder.iterdir()} == names | (
         {"generation_config.json"} if direction == "causal" else set()
     )
@@ -208,7 +211,7 @@ def test_an_existing_folder_is_replaced_only_on_request(
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="not an earlier export"):
+    with pytest.raises(ValueError, match=r"holds thesis\.tex, and no export made it"):
         huggingface.export(*arguments, precious, 512, {}, overwrite=True)
     assert (precious / "thesis.tex").exists()
 
@@ -231,6 +234,28 @@ def test_a_failed_export_leaves_nothing_and_keeps_the_earlier_one(
             huggingface.export(model, View("causal"), tokenizer_folder, out, 512, {}, overwrite=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert not [path for path in tmp_path.iterdir() if path != folder]
+
+
+def test_a_kill_at_any_change_of_the_disk_leaves_the_old_export_or_the_new(
+    exported: Callable[..., tuple[Transformer, Path]], tokenizer_folder: Path
+) -> None:
+    model, folder = exported("causal")
+
+    def export(run: str) -> None:
+        huggingface.export(model, View("causal"), tokenizer_folder, folder, 512, {"run": run}, overwrite=True)
+
+    seen = set()
+    before = sorted(path.name for path in folder.iterdir())
+
+    def check(number: int) -> None:
+        assert sorted(path.name for path in folder.iterdir()) == before
+        seen.add(huggingface.load(folder)[2]["metadata"]["run"])
+
+    export("old")
+    assert killed_at_every_change(partial(export, "new"), check) > len(before)
+    assert seen == {"old", "new"}
+    export("last")
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(

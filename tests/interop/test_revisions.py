@@ -15,7 +15,7 @@ import torch
 from ettin_core.checkpoints import native
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.foundation.storage import remove_folder
+from ettin_core.foundation.folders import remove_folder
 from ettin_core.interop import revisions
 from ettin_core.interop.revisions import Repository
 from ettin_core.model.transformer import Transformer

@@ -23,16 +23,9 @@ from ettin_core.evaluation.finetuning.subject import OpenSubject
 from ettin_core.evaluation.finetuning.summary import Summary, TrialRecord, summarise
 from ettin_core.evaluation.finetuning.trial import Outcome, Prepared, run_trial
 from ettin_core.evaluation.finetuning.ways import Way
+from ettin_core.foundation.folders import folder_under_construction, locked
 from ettin_core.foundation.provenance import library_versions
-from ettin_core.foundation.storage import (
-    canonical_json,
-    folder_under_construction,
-    locked,
-    read_json,
-    read_json_lines,
-    write_json,
-    write_text,
-)
+from ettin_core.foundation.storage import canonical_json, read_json, read_json_lines, write_json, write_text
 from ettin_core.foundation.structures import plain
 from ettin_core.records.schema import Item, Measurement, from_row, to_row
 

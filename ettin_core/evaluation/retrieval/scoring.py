@@ -15,8 +15,9 @@ import numpy as np
 
 from ettin_core.evaluation.protocol import Result, Subject, standard_error
 from ettin_core.evaluation.retrieval.embedder import quiet
+from ettin_core.foundation.folders import folder_under_construction
 from ettin_core.foundation.provenance import library_versions
-from ettin_core.foundation.storage import folder_under_construction, read_json, write_json
+from ettin_core.foundation.storage import read_json, write_json
 from ettin_core.records.folders import append
 from ettin_core.records.schema import Item, Measurement
 

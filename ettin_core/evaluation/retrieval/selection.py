@@ -16,7 +16,8 @@ from ettin_core.evaluation.protocol import Result, standard_error
 from ettin_core.evaluation.retrieval.finetuning import Setting
 from ettin_core.evaluation.retrieval.scoring import VERSION, versions
 from ettin_core.evaluation.retrieval.trials import Trial
-from ettin_core.foundation.storage import folder_under_construction, write_json
+from ettin_core.foundation.folders import folder_under_construction
+from ettin_core.foundation.storage import write_json
 from ettin_core.foundation.structures import plain
 from ettin_core.records.folders import append
 from ettin_core.records.schema import Item, Measurement

@@ -16,14 +16,8 @@ from ettin_core.evaluation.retrieval.checkpoints import Checkpoint
 from ettin_core.evaluation.retrieval.embedder import build_embedder, open_embedder, quiet
 from ettin_core.evaluation.retrieval.finetuning import ContrastiveConfig, Setting, fine_tune
 from ettin_core.evaluation.retrieval.scoring import score, scored, settings_of, versions
-from ettin_core.foundation.storage import (
-    content_name,
-    folder_under_construction,
-    locked,
-    read_json,
-    read_json_lines,
-    write_json,
-)
+from ettin_core.foundation.folders import folder_under_construction, locked
+from ettin_core.foundation.storage import content_name, read_json, read_json_lines, write_json
 from ettin_core.foundation.structures import plain
 from ettin_core.records.schema import Item, Measurement, from_row
 
