@@ -7,7 +7,7 @@ Hugging Face model in the same clothes (pretrained.py).
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -133,13 +133,14 @@ class EvaluatedModel:
         """log p(continuation | context) in nats of (context, continuation) pairs, under a protocol of `scoring`.
 
         None: `conditional` of a causal model, `masked_left_to_right` of a masked one. A continuation longer than the
-        context window is scored window by window. Raises ValueError for a protocol that is not defined for the model, or
-        an empty continuation.
+        context window is scored window by window; one that is `fused` with its context says so. Raises ValueError for a
+        protocol that is not defined for the model, or an empty continuation.
         """
         from ettin_core.evaluation.scoring import score, split_pair  # which is written in terms of this class
 
-        texts, places = zip(*(split_pair(self, *pair) for pair in pairs), strict=True) if pairs else ((), ())
-        return score(self, texts, places, protocol)
+        split = [split_pair(self.tokenizer, *pair) for pair in pairs]
+        scores = score(self, [pair.text for pair in split], [pair.places for pair in split], protocol)
+        return [replace(one, fused=pair.fused) for one, pair in zip(scores, split, strict=True)]
 
     def embed(self, texts: Sequence[str], pooling: str = "mean") -> np.ndarray:
         """Vectors of texts, (n, H) float32: the last hidden states of BOS text (and EOS, if masked), pooled.

@@ -13,6 +13,7 @@ never scored, and a context longer than the window loses its oldest tokens, BOS 
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -28,11 +29,15 @@ VERSIONS = {"conditional": 1, "masked_left_to_right": 1, "pseudo_likelihood": 1}
 
 @dataclass(frozen=True)
 class Score:
-    """log p in nats of a number of tokens, and whether each of them is the likeliest where it stands."""
+    """log p in nats of a number of tokens, and whether each of them is the likeliest where it stands.
+
+    Of a continuation also whether it is `fused` with its context (`Pair`).
+    """
 
     log_probability: float
     tokens: int
     greedy: bool
+    fused: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,20 +72,32 @@ def segment(tokenizer: TokenizerLike, text: str) -> Segmented:
     return Segmented(tuple(ids), tuple(ends), tuple(words.clip(0).tolist()))
 
 
-def split_pair(model: EvaluatedModel, context: str, continuation: str) -> tuple[Segmented, tuple[int, ...]]:
+class Pair(NamedTuple):
     """A context and its continuation as one text, and the positions of the continuation's tokens.
+
+    `fused`: a token spans the place where they meet ("cabin" + "et are dry."), so that letters of the continuation are not
+    scored, or letters of the context are.
+    """
+
+    text: Segmented
+    places: tuple[int, ...]
+    fused: bool
+
+
+def split_pair(tokenizer: TokenizerLike, context: str, continuation: str) -> Pair:
+    """A context and its continuation, tokenised together.
 
     The rule of lm-eval: spaces that end the context belong to the continuation, both are tokenised together, and the
     continuation is what is left after as many tokens as the context alone has; the tokens before are those of the context
     alone. Raises ValueError where nothing is left.
     """
-    text = segment(model.tokenizer, context + continuation)
-    alone, _ = model.tokenizer.encode_with_ends(context.rstrip())
-    text = Segmented((*alone, *text.ids[len(alone) :]), text.ends, text.words)
+    text = segment(tokenizer, context + continuation)
+    alone, _ = tokenizer.encode_with_ends(context.rstrip())
     places = tuple(range(len(alone), len(text.ids)))
     if not places:
         raise invalid("continuation", continuation, f"has no token of its own after {context[-40:]!r}", "give a text")
-    return text, places
+    fused = text.ids[: len(alone)] != tuple(alone)
+    return Pair(Segmented((*alone, *text.ids[len(alone) :]), text.ends, text.words), places, fused)
 
 
 def default_protocol(model: EvaluatedModel) -> str:

@@ -312,6 +312,8 @@ def test_a_transformers_folder_is_fine_tuned_as_its_run_is(
         export(ours.model, ours.view, corpus.tokenizer.folder, out, ours.context, {})
         theirs = of_huggingface(str(out), tmp_path / "records", "cpu")
         assert (theirs.member, theirs.view, theirs.context) == (name, ours.view, ours.context)
+        (letters,), (same,) = (subject.tokenizer.encode(["[CLS] a [MASK] [SEP]"]) for subject in (ours, theirs))
+        assert letters == same and not set(ours.tokenizer.special.ids) & set(letters)
         one, other = (cell(subject, sets, "rte", way, seeds=(0,)) for subject in (ours, theirs))
         assert one.run()[0].value == other.run()[0].value
         predictions = [[record["predictions"] for record in records(found).values()] for found in (one, other)]

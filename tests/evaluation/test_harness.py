@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForMaskedLM
 
 from ettin_core.data.corpus import Corpus
@@ -232,7 +234,7 @@ def test_a_pair_is_cut_where_the_harness_cuts_it(folders: dict[str, Path]) -> No
     model, native = model_of(folders["clm"]), open_pretrained(str(folders["clm"]), device="cpu")
     for pair in [("The nurse", " was late."), ("The nurse ", "was late."), ("The nur", "se was"), ("a", " b  c")]:
         before, after = model._encode_pair(*pair)
-        text, places = split_pair(native, *pair)
+        text, places, _ = split_pair(native.tokenizer, *pair)
         assert [native.tokenizer.special.bos, *text.ids[: places[0]]] == before
         assert [text.ids[place] for place in places] == after
 
@@ -249,6 +251,116 @@ def test_bad_requests(objective: str, folders: dict[str, Path]) -> None:
     assert empty == pytest.approx(expected.log_probability, abs=1e-4)
     with pytest.raises(ValueError, match="protocol='guess' is not defined for this model"):
         model_of(folders[objective], protocol="guess")
+
+
+ODD = {
+    "special": ("The [SEP] near the [MASK]", [" was late.", " [MASK]."]),
+    "begins": ("[CLS] The nurse", [" was late.", " was [PAD]."]),
+    "fused": ("The nur", ["se was late.", "sery was late."]),
+    "blank": (" \n", ["The nurse was late.", "A nurse was late."]),
+}
+
+
+def odd_tasks(folder: Path) -> Any:
+    """A manager of tasks with one odd item each."""
+    from lm_eval.tasks import TaskManager
+
+    for name, (context, choices) in ODD.items():
+        row = {"ctx": context, "choices": choices, "gold": 0}
+        (folder / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+        task = {
+            "task": f"odd_{name}",
+            "dataset_path": "json",
+            "dataset_kwargs": {"data_files": {"test": str(folder / f"{name}.jsonl")}},
+            "output_type": "multiple_choice",
+            "test_split": "test",
+            "doc_to_text": "{{ctx}}",
+            "doc_to_choice": "choices",
+            "doc_to_target": "gold",
+            "target_delimiter": "",
+            "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        }
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(task))
+    return TaskManager(include_path=str(folder), include_defaults=False)
+
+
+def without_bos(folder: Path, out: Path) -> Path:
+    """A copy of a transformers folder whose tokenizer adds nothing to a text, and has no BOS, as GPT-2's."""
+    shutil.copytree(folder, out)
+    tokenizer = json.loads((out / "tokenizer.json").read_text())
+    (out / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}))
+    config = json.loads((out / "tokenizer_config.json").read_text())
+    kept = {name: value for name, value in config.items() if name not in ("bos_token", "cls_token")}
+    (out / "tokenizer_config.json").write_text(json.dumps(kept))
+    (out / "special_tokens_map.json").unlink()
+    return out
+
+
+@pytest.mark.parametrize("objective", ["clm", "mlm", "no bos"])
+def test_odd_texts_are_the_same_tokens_for_every_member_and_counted(
+    objective: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    from lm_eval import simple_evaluate
+
+    from ettin_core.evaluation.harness.records import measurements
+
+    folder = folders.get(objective) or without_bos(folders["clm"], tmp_path / "model")
+    manager, names = odd_tasks(tmp_path), [f"odd_{name}" for name in ODD]
+    arguments = {"pretrained": str(folder)}
+    results = simple_evaluate("ettin", arguments, names, task_manager=manager, device="cpu", bootstrap_iters=0)
+    counts = {kind: results["config"]["ettin"][kind] for kind in ("literal_special_tokens", "fused_continuations")}
+    assert counts == {
+        "literal_special_tokens": {"odd_special": 1, "odd_begins": 1},
+        "fused_continuations": {"odd_fused": 1},
+    }
+    records = {row.task: row.provenance for row in measurements(results)}
+    assert [records[name]["literal_special_tokens"] for name in names] == [1, 1, 0, 0]
+    assert [records[name]["fused_continuations"] for name in names] == [0, 0, 1, 0]
+    native = open_pretrained(str(folder), device="cpu")
+    asked = [(ODD[name][0], choice) for name in ("special", "begins", "blank") for choice in ODD[name][1]]
+    if objective == "no bos":  # `hf` begins a row with BOS only where a tokenizer adds it: the blank context is left
+        asked = asked[-2:]
+    answers = {
+        tuple(sample["arguments"][number]): response[0]
+        for samples in results["samples"].values()
+        for sample in samples
+        for number, response in enumerate(sample["filtered_resps"])
+    }
+    for pair, score in zip(asked, native.log_probability(asked), strict=True):
+        assert answers[pair] == pytest.approx(score.log_probability, abs=1e-4), pair
+    fused = native.log_probability([("The nur", "se was late."), ("The nurse", " was late.")])
+    assert [score.fused for score in fused] == [True, False]
+
+
+def test_a_decoder_writes_after_letters_and_after_nothing(folders: dict[str, Path], tmp_path: Path) -> None:
+    from lm_eval.models.huggingface import HFLM
+
+    texts = ["The nurse was", "[CLS] A nurse", "[MASK]"]
+    model, theirs = model_of(folders["clm"]), HFLM(str(folders["clm"]), device="cpu")
+    ids, mask = model.tok_batch_encode(texts)
+    special = open_pretrained(str(folders["clm"]), device="cpu").tokenizer.special
+    assert (ids == special.mask).sum() == 0
+    assert [row[own.bool()][0].item() for row, own in zip(ids, mask, strict=True)] == [special.bos] * 3
+    for side in ("left", "right"):
+        plain = texts[:1] + ["The old key near the box"]
+        for one, other in zip(
+            model.tok_batch_encode(plain, side, 4), theirs.tok_batch_encode(plain, side, 4), strict=True
+        ):
+            assert one.tolist() == other.tolist()
+    bare = model_of(without_bos(folders["clm"], tmp_path / "model"))
+    (text,) = bare.generate_until([request("generate_until", "", {"until": ["\n"], "max_gen_toks": 3})], True)
+    assert isinstance(text, str)
+
+
+def test_a_chat_template_writes_special_tokens_on_purpose(folders: dict[str, Path]) -> None:
+    for objective in ("clm", "mlm"):
+        model = model_of(folders[objective])
+        model.tokenizer.chat_template = "{% for m in messages %}[SEP]{{ m.content }}{% endfor %}"
+        text = model.apply_chat_template([{"role": "user", "content": "Who was late?"}])
+        eos = model.tokenizer.eos_token_id
+        assert text == "[SEP]Who was late?" and model.tok_encode(text).count(eos) >= 1
+        if model.masked is not None:
+            assert model.masked.tokenizer.encode([text])[0][0] == eos
 
 
 def test_bad_tasks(eval_data: Path, folders: dict[str, Path], tmp_path: Path) -> None:

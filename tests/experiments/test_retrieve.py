@@ -80,7 +80,7 @@ def trials(place: Path, root: str = "retrieval") -> list[Path]:
 def test_every_member_ends_with_the_same_token_and_lasttoken_pools_it(place: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
-    texts = ["the cat sat", "where is the dog and who has seen it today " * 9]
+    texts = ["the cat sat", "where is the dog and who has seen it today " * 9, "[CLS] the [SEP] and the [MASK]"]
     ids = {}
     for member in ("encoder", "decoder"):
         checkpoint = open_checkpoint(str(place / f"hf-{member}"))
@@ -90,6 +90,7 @@ def test_every_member_ends_with_the_same_token_and_lasttoken_pools_it(place: Pat
         assert len(rows[1]) == 24  # cut, and still ended
         eos = model.tokenizer.eos_token_id
         assert all(int(row[-1]) == eos and int((row == eos).sum()) == 1 for row in rows)
+        assert not {model.tokenizer.mask_token_id, model.tokenizer.cls_token_id} & set(rows[2][1:].tolist())  # letters
         ids[member] = [row.tolist() for row in rows]
         backbone = model[0].auto_model
         for text, row in zip(texts, rows, strict=True):

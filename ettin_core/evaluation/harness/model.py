@@ -1,8 +1,8 @@
 """One model class of lm-evaluation-harness for both members, registered as `ettin`.
 
-A causal model is the harness's own `hf`, unchanged but for errors that say more and a rolling perplexity that does not score
-BOS. A masked model answers every kind of request through `EvaluatedModel`, under a named protocol: log-likelihoods of the same
-tokens, rolling perplexity over the same windows, and text by filling masks from left to right.
+A causal model is the harness's own `hf`, unchanged but for texts (texts.py), errors that say more and a rolling perplexity
+that does not score BOS. A masked model answers every kind of request through `EvaluatedModel`, under a named protocol:
+log-likelihoods of the same tokens, rolling perplexity over the same windows, and text by filling masks from left to right.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
-from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from tqdm import tqdm
 from transformers import AutoModelForMaskedLM
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.harness import NAME
+from ettin_core.evaluation.harness.texts import LettersLM
 from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.pretrained import PretrainedTokenizer, body_of, readout_of, weights_hash, window_of
 from ettin_core.evaluation.scoring import TRAILING_MASKS, VERSIONS, default_protocol, score, segment, split_pair
@@ -34,7 +34,7 @@ BATCH_SIZE = 64
 
 
 @register_model(NAME)
-class EttinLM(HFLM):
+class EttinLM(LettersLM):
     """`pretrained` is a transformers folder, a hub id, or a run of ours; `revision` a hub revision, or a run's checkpoint.
 
     `readout` (mlm, clm, mntp) and `protocol` follow from the model when left out. `batch_size` is requests of a causal
@@ -83,8 +83,14 @@ class EttinLM(HFLM):
 
     def get_model_info(self) -> dict[str, Any]:
         """What the harness stores with its results: its own facts and which checkpoint was asked in which way."""
-        own = {"protocol": self.protocol, "protocol_version": VERSIONS[self.protocol]}
+        own = {"protocol": self.protocol, "protocol_version": VERSIONS[self.protocol], **self.counts}
         return super().get_model_info() | {NAME: self.facts | own}
+
+    def apply_chat_template(self, *arguments: Any, **options: Any) -> str:
+        """A chat as the template writes it, whose special tokens a masked model reads as such, too."""
+        if self.masked is not None:
+            self.masked.tokenizer.backend.encode_special_tokens = False
+        return super().apply_chat_template(*arguments, **options)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(log p(continuation | context), whether it is the greedy one) of each request.
@@ -96,15 +102,23 @@ class EttinLM(HFLM):
                 raise invalid(
                     "continuation", "", f"of task {request.task_name!r} is empty", "correct its doc_to_choice"
                 )
-        if self.masked is None:
-            return super().loglikelihood(requests, disable_tqdm)
-        model = self.masked
-        texts, places = [], []
-        for request in requests:
-            text, own = split_pair(model, *request.args)
-            self._check(len(own))
-            texts.append(text)
-            places.append(own)
+        answers = (
+            super().loglikelihood(requests, disable_tqdm)
+            if self.masked is None
+            else self._loglikelihood(self.masked, requests, disable_tqdm)
+        )
+        self.count(requests)
+        return answers
+
+    def _loglikelihood(
+        self, model: EvaluatedModel, requests: list[Instance], disable_tqdm: bool
+    ) -> list[tuple[float, bool]]:
+        pairs = [split_pair(model.tokenizer, *request.args) for request in requests]
+        for request, pair in zip(requests, pairs, strict=True):
+            self._check(len(pair.places))
+            if pair.fused:
+                self.fused.add(request.args)
+        texts, places = [pair.text for pair in pairs], [pair.places for pair in pairs]
         scores = score(model, texts, places, self.protocol, None if disable_tqdm else "log-likelihoods")
         answers = [(one.log_probability, one.greedy) for one in scores]
         for request, answer in zip(requests, answers, strict=True):
@@ -129,6 +143,7 @@ class EttinLM(HFLM):
 
         The windows are the harness's: each begins where the one before ended, and its tokens see what before them fits.
         """
+        self.count(requests)
         if self.masked is None:
             kept = vars(self)["add_bos_token"]
             self.add_bos_token = False  # or `hf` scores the BOS its tokenizer adds
@@ -149,6 +164,7 @@ class EttinLM(HFLM):
         A masked model fills the first of the trailing masks, for all requests at once, one token a step. Raises ValueError
         for sampling, which it has not.
         """
+        self.count(requests)
         if self.masked is None:
             return super().generate_until(requests, disable_tqdm)
         writers = [self._writer(*request.args) for request in requests]

@@ -1,11 +1,13 @@
 """The harness's own result file as our measurements, beside it."""
 
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ettin_core.evaluation.harness import NAME
 from ettin_core.evaluation.harness.data import set_file
+from ettin_core.evaluation.harness.texts import COUNTED
 from ettin_core.evaluation.protocol import Result, Subject
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.provenance import library_versions
@@ -45,6 +47,7 @@ def measurements(results: dict[str, Any]) -> list[Measurement]:
             "num_fewshot": results["n-shot"].get(task),
             "limit": config.get("limit"),
             "batch_size": config.get("batch_size"),
+            **{kind: _total(results, task, facts.get(kind, {}).get) for kind in COUNTED},
         }
         for key, value in values.items():
             metric, _, filtered = key.partition(",")
@@ -66,10 +69,14 @@ def measurements(results: dict[str, Any]) -> list[Measurement]:
 
 def _items(results: dict[str, Any], task: str) -> int:
     """Items of a task, or of all tasks of a group."""
-    counts = results["n-samples"]
-    if task in counts:
-        return int(counts[task]["effective"])
-    return sum(_items(results, child) for child in results.get("group_subtasks", {}).get(task, []))
+    return _total(results, task, lambda name, _: results["n-samples"][name]["effective"])
+
+
+def _total(results: dict[str, Any], task: str, count: Callable[[str, int], int]) -> int:
+    """`count` of a task (and what it is where there is none), or its sum over all tasks of a group."""
+    if task in results["n-samples"]:
+        return int(count(task, 0))
+    return sum(_total(results, child, count) for child in results.get("group_subtasks", {}).get(task, []))
 
 
 def _data_hash(settings: dict[str, Any]) -> str | None:

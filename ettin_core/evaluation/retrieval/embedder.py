@@ -1,8 +1,9 @@
 """Checkpoint and pooling -> SentenceTransformer: Transformer, Pooling, Normalize, for every member alike.
 
-One rule for the ends of a text: it begins as the checkpoint's own tokenizer begins it, and it ends with one EOS, also where
-it was cut. Our encoders' tokenizers append EOS and our decoders' do not; without the rule, `lasttoken` would pool EOS of
-one member and the last piece of a word of the other. Rows are padded on the right.
+A literal special token in a text ([MASK], [SEP]) is letters, also in the saved folder. One rule for the ends of a text: it
+begins as the checkpoint's own tokenizer begins it, and it ends with one EOS, also where it was cut. Our encoders' tokenizers
+append EOS and our decoders' do not; without the rule, `lasttoken` would pool EOS of one member and the last piece of a word
+of the other. Rows are padded on the right.
 """
 
 import contextlib
@@ -31,6 +32,7 @@ def build_embedder(checkpoint: Checkpoint, pooling: str, max_length: int | None,
         transformer = Transformer(str(checkpoint.folder))
     _check_filled(checkpoint, transformer.auto_model)
     transformer.max_seq_length = max_length or checkpoint.longest or transformer.max_seq_length
+    read_letters(transformer.tokenizer)
     end_with_eos(transformer.tokenizer, checkpoint.run)
     width = transformer.get_embedding_dimension()
     return SentenceTransformer(modules=[transformer, Pooling(width, pooling), Normalize()], device=device)
@@ -42,6 +44,7 @@ def open_embedder(folder: Path, name: str, device: str) -> Any:
 
     with quiet():
         model = SentenceTransformer(str(folder), device=device)
+    read_letters(model.tokenizer)
     model.model_card_data.model_name = f"ettin/{name}"
     model.model_card_data.base_model_revision = hash_weights(model)
     return model.eval()
@@ -50,6 +53,11 @@ def open_embedder(folder: Path, name: str, device: str) -> Any:
 def hash_weights(model: Any) -> str:
     """A hash of a model's tensors and their names."""
     return hash_tensors({name: tensor.detach().cpu() for name, tensor in model.state_dict().items()})
+
+
+def read_letters(tokenizer: Any) -> None:
+    """Make a tokenizer, and what is saved of it, read a literal special token in a text as letters."""
+    tokenizer.split_special_tokens = tokenizer.init_kwargs["split_special_tokens"] = True
 
 
 def end_with_eos(tokenizer: Any, name: str) -> None:
