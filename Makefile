@@ -1,9 +1,20 @@
 # make demo | test | lint | paper | bench | clean. Each sets up the virtual environment it needs.
+#
+# TORCH_BUILD=cpu takes the build of torch without CUDA (0.2 GB instead of 3 GB of downloads), TORCH_BUILD=auto the one for
+# this machine's GPU or none. Left out, torch comes from pip's own index.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
+TORCH_BUILD ?=
 TORCH_FLAGS ?=
+EXTRAS := report,data,pdf,curation,sweeps,wandb,lora,evaluation,embedding,test
+# An environment is made again when what it is made of changes, whatever the files' times say.
+INPUTS := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
+BASE := $(VENV)/.base-$(INPUTS)
+TEST := $(VENV)/.test-$(INPUTS)
+LINT := $(VENV)/.lint-$(INPUTS)
+INSTALL := $(BIN)/pip install --progress-bar on --disable-pip-version-check
 export HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= true
@@ -15,42 +26,47 @@ $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 
-# torch first and exactly as pinned. Where the default index serves a CUDA build and a CPU build is wanted, give pip's
-# options for it: make TORCH_FLAGS="--index-url ..." demo
-$(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/pip
-	$(BIN)/pip install -q $(TORCH_FLAGS) "$(TORCH)"
-	$(BIN)/pip install -q -c constraints.txt -e ".[report]"
+# torch first and exactly as pinned; uv knows where its builds are. TORCH_FLAGS are further options for pip.
+$(BASE): | $(BIN)/pip
+ifeq ($(TORCH_BUILD),)
+	$(INSTALL) $(TORCH_FLAGS) "$(TORCH)"
+else
+	$(INSTALL) -c constraints.txt uv
+	$(BIN)/uv pip install --python $(BIN)/python --torch-backend=$(TORCH_BUILD) "$(TORCH)"
+endif
+	$(INSTALL) -c constraints.txt -e ".[report]"
+	rm -f $(VENV)/.base-* $(VENV)/.test-* $(VENV)/.lint-*
 	touch $@
 
-$(VENV)/.test: $(VENV)/.base
-	$(BIN)/pip install -q -c constraints.txt -e ".[report,data,pdf,curation,sweeps,wandb,lora,evaluation,embedding,test]"
+$(TEST): $(BASE)
+	$(INSTALL) -c constraints.txt -e ".[$(EXTRAS)]"
 	touch $@
 
-$(VENV)/.lint: $(VENV)/.test
-	$(BIN)/pip install -q -c constraints.txt -e ".[report,data,pdf,curation,sweeps,wandb,lora,evaluation,embedding,test,lint]"
+$(LINT): $(TEST)
+	$(INSTALL) -c constraints.txt -e ".[$(EXTRAS),lint]"
 	touch $@
 
-demo: $(VENV)/.base
+demo: $(BASE)
 	$(BIN)/python -m experiments.study study=demo
 
-test: $(VENV)/.test
+test: $(TEST)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not gpu and not slow"
 	@echo "left out: tests marked gpu ($(BIN)/python -m pytest -m gpu, on a machine with CUDA)"
-	@echo "left out: tests marked slow ($(BIN)/python -m pytest -m slow, five minutes)"
+	@echo "left out: tests marked slow ($(BIN)/python -m pytest -m slow, minutes)"
 
-lint: $(VENV)/.lint
+lint: $(LINT)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # The newest study's tables and figures into paper/generated, and the PDF where LaTeX is installed.
-paper: $(VENV)/.base
+paper: $(BASE)
 	@ls studies/*/study.json >/dev/null 2>&1 || { echo "no study yet: run make demo first"; exit 1; }
 	$(BIN)/python -m analysis.report runs=runs out=paper/generated record=$$(ls -t studies/*/study.json | head -n 1)
 	@if command -v latexmk >/dev/null; then cd paper && latexmk -pdf -interaction=nonstopmode main.tex; \
 	else echo "LaTeX is not installed: paper/generated is renewed, paper/main.pdf is not"; fi
 
-bench: $(VENV)/.test
+bench: $(TEST)
 	$(BIN)/python -m experiments.benchmark size=nano
 	$(BIN)/python -m experiments.benchmark size=17m rounds=5
 	$(BIN)/python -m experiments.benchmark_data

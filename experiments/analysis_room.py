@@ -10,11 +10,17 @@ from experiments.endings import RunStopped
 
 
 def analyse(command: str, done: str, **paths: Path) -> None:
-    """Run `python -m analysis.<command> name=path ...`.
+    """Run `python -m analysis.<command> name=path ...`; -P keeps a user's own `analysis` in the current folder out.
 
     Raises RunStopped, which says what is `done` and how to begin what failed by hand.
     """
-    line = [sys.executable, "-m", f"analysis.{command}", *(f"{name}={path.resolve()}" for name, path in paths.items())]
+    line = [
+        sys.executable,
+        "-P",
+        "-m",
+        f"analysis.{command}",
+        *(f"{name}={path.resolve()}" for name, path in paths.items()),
+    ]
     search = os.pathsep.join([str(CONFIGURATIONS.parent), os.environ.get("PYTHONPATH", "")])
     if subprocess.run(line, env=os.environ | {"PYTHONPATH": search}).returncode:
         raise RunStopped(f"{done}: {' '.join(line)}")

@@ -27,7 +27,7 @@ from ettin_core.data.parts import Tally, documents
 from ettin_core.data.plan import make_plan
 from ettin_core.data.prepare import prepare
 from ettin_core.data.rows import PACKINGS
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, with_extra
 from experiments.benchmark_tools import PeakMemory, anonymous_memory, random_corpus
 from experiments.door import RunStopped, entry
 
@@ -127,7 +127,7 @@ def _theirs(config: DataConfig, folder: Path, workers: int) -> Side:
     try:
         import datasets
     except ImportError as error:
-        raise invalid("datasets", None, "is not installed", 'pip install -e ".[data]"') from error
+        raise invalid("datasets", None, "is not installed", with_extra("data")) from error
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(str(config.tokenizer))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, with_extra
 from ettin_core.foundation.randomness import derive
 from ettin_core.foundation.storage import append_json_lines
 from experiments.search_space import Axis
@@ -18,7 +18,7 @@ def need_optuna() -> None:
     try:
         import optuna  # noqa: F401
     except ImportError as error:
-        raise invalid("search", "optuna", "is not installed", 'pip install -e ".[sweeps]"') from error
+        raise invalid("search", "optuna", "is not installed", with_extra("sweeps")) from error
 
 
 def open_studies(journal: Path, names: dict[str, str]) -> "dict[str, Study]":

@@ -10,7 +10,7 @@ from ettin_core.data.documents import Source
 from ettin_core.data.importers.registry import find_sources
 from ettin_core.data.parts import Part, cut
 from ettin_core.data.tokenizer import Tokenizer, policy_hash
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, with_extra
 from ettin_core.foundation.storage import content_name
 from ettin_core.foundation.structures import plain
 
@@ -51,7 +51,7 @@ def _versions(source: Source) -> dict[str, str]:
     try:
         return {package: version(package) for package in source.config.curation.packages}
     except PackageNotFoundError as error:
-        raise invalid("data.curation", source.name, f"needs {error.name}", 'pip install -e ".[curation]"') from error
+        raise invalid("data.curation", source.name, f"needs {error.name}", with_extra("curation")) from error
 
 
 def make_plan(config: DataConfig) -> Plan:

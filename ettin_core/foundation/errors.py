@@ -13,6 +13,15 @@ class DiskFullError(OSError):
     """No space left; what was saved before is whole."""
 
 
+def with_extra(name: str) -> str:
+    """The command that installs an extra, for the remedy of an error; the project is on no index, so it names no package.
+
+    >>> with_extra("data")
+    'run pip install -c constraints.txt -e ".[data]" in the checkout'
+    """
+    return f'run pip install -c constraints.txt -e ".[{name}]" in the checkout'
+
+
 def invalid(field: str, value: object, problem: str, remedy: str) -> UserError:
     """Build (not raise) the error for a user's mistake.
 

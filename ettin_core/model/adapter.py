@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, with_extra
 from ettin_core.foundation.randomness import derive
 from ettin_core.model.accounting import adapter_parameter_count
 from ettin_core.model.transformer import Transformer
@@ -37,7 +37,7 @@ class AdapterConfig:
 def check_installed() -> None:
     """Refuse (ValueError) an adapter where peft is missing."""
     if importlib.util.find_spec("peft") is None:
-        raise invalid("adapter", "lora", "needs a package", 'pip install -e ".[lora]", or use adapter=none')
+        raise invalid("adapter", "lora", "needs a package", f"{with_extra('lora')}, or use adapter=none")
 
 
 def add_adapter(model: Transformer, config: AdapterConfig, seed: int) -> None:

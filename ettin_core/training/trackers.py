@@ -4,11 +4,11 @@ import importlib.util
 import os
 from typing import Any, Protocol
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, with_extra
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.schema import TimingRecord, TrainingRecord
 
-PACKAGES = {"tensorboard": "pip install tensorboard", "wandb": 'pip install -e ".[wandb]"'}
+PACKAGES = {"tensorboard": "pip install tensorboard", "wandb": with_extra("wandb")}
 
 
 class Tracker(Protocol):

@@ -248,4 +248,4 @@ def test_a_folder_without_data_is_named(tmp_path: Path) -> None:
 def test_without_the_library_the_package_to_install_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     for path in ("nobody/nothing", str(folder(tmp_path / "data", train=ROWS))):
-        assert 'pip install "ettin-suite[data]"' in refusal(path)
+        assert 'pip install -c constraints.txt -e ".[data]"' in refusal(path)

@@ -158,4 +158,4 @@ def test_a_file_without_rows_gives_none(groups: int, tmp_path: Path) -> None:
 def test_without_pyarrow_the_package_to_install_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path / "a.parquet")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert 'pip install "ettin-suite[data]"' in refusal(path)
+    assert 'pip install -c constraints.txt -e ".[data]"' in refusal(path)

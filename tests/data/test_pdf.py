@@ -139,4 +139,4 @@ def test_a_pdf_holds_no_tokens_and_no_numbers(tmp_path: Path) -> None:
 def test_without_pypdf_the_package_to_install_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path / "a.pdf", PAGES)
     monkeypatch.setitem(sys.modules, "pypdf", None)
-    assert 'pip install "ettin-suite[pdf]"' in refusal(path, on_bad="skip")
+    assert 'pip install -c constraints.txt -e ".[pdf]"' in refusal(path, on_bad="skip")

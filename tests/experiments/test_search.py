@@ -132,7 +132,7 @@ def test_optuna_is_optional(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    assert 'pip install -e ".[sweeps]"' in refused([], tmp_path, monkeypatch, capsys)
+    assert 'pip install -c constraints.txt -e ".[sweeps]"' in refused([], tmp_path, monkeypatch, capsys)
 
 
 def refused(

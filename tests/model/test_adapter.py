@@ -110,5 +110,5 @@ def test_what_is_no_adapter_is_refused(rank: int, alpha: int, message: str) -> N
 def test_without_peft_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     check_installed()
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ValueError, match=r"adapter='lora' needs a package; pip install -e"):
+    with pytest.raises(ValueError, match=r"adapter='lora' needs a package; run pip install -c constraints.txt -e"):
         check_installed()

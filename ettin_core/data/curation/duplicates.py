@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ettin_core.data.curation.config import CurationConfig
-from ettin_core.foundation.errors import UserError
+from ettin_core.foundation.errors import UserError, with_extra
 
 SHINGLE = 5
 SEED = 1
@@ -102,7 +102,7 @@ def _empty_minhash(permutations: int) -> Any:
     except ImportError as error:
         raise UserError(
             "data.curation.near_duplicates needs datasketch, which is not installed; "
-            'pip install "ettin-suite[curation]", or set data.curation.near_duplicates=null.'
+            f"{with_extra('curation')}, or set data.curation.near_duplicates=null."
         ) from error
     return MinHash(num_perm=permutations, seed=SEED, hashfunc=int, scheme="affine64")
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.errors import UserError, invalid, with_extra
 
 UNDETERMINED = ("und", 0.0)
 CHARACTERS = 2_000
@@ -59,7 +59,7 @@ def _factory() -> Any:
     except ImportError as error:
         raise UserError(
             "data.curation.language needs langdetect, which is not installed; "
-            'pip install "ettin-suite[curation]", or set data.curation.language=null.'
+            f"{with_extra('curation')}, or set data.curation.language=null."
         ) from error
     factory = DetectorFactory()
     factory.set_seed(SEED)

@@ -12,7 +12,7 @@ from typing import Any
 from ettin_core.data.config import SourceConfig
 from ettin_core.data.documents import Document, Piece, Skipped, Source, bad, from_row
 from ettin_core.data.importers.compression import file_identity
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, with_extra
 from ettin_core.foundation.storage import canonical_json, hash_text
 
 _SPLITS = {name: name for name in ("train", "validation", "test")} | dict.fromkeys(
@@ -112,8 +112,9 @@ def _need_library(path: str) -> None:
     try:
         import datasets  # noqa: F401
     except ImportError as error:
-        remedy = 'run pip install "ettin-suite[data]"'
-        raise invalid("data.path", path, "needs the package datasets, which is not installed", remedy) from error
+        raise invalid(
+            "data.path", path, "needs the package datasets, which is not installed", with_extra("data")
+        ) from error
 
 
 def _commit(config: SourceConfig) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ettin_core.data.config import SourceConfig
 from ettin_core.data.documents import Document, Piece, Skipped, bad, from_row
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, with_extra
 
 _BYTES = 2**26
 _BATCH = 256  # rows; documents of a megabyte are then still a quarter of a gigabyte
@@ -62,8 +62,7 @@ def _libraries(path: Path) -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        remedy = 'run pip install "ettin-suite[data]"'
-        raise invalid("data.path", str(path), "is Parquet, and pyarrow is not installed", remedy) from error
+        raise invalid("data.path", str(path), "is Parquet, and pyarrow is not installed", with_extra("data")) from error
     return pyarrow, pyarrow.parquet
 
 

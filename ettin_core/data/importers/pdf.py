@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ettin_core.data.config import SourceConfig
 from ettin_core.data.documents import Document, Piece, Skipped, bad, from_row
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, with_extra
 
 _TAIL = 1024  # where readers look for the mark that ends a PDF
 
@@ -40,8 +40,7 @@ def _need_library(path: Path) -> None:
     try:
         import pypdf  # noqa: F401
     except ImportError as error:
-        remedy = 'run pip install "ettin-suite[pdf]"'
-        raise invalid("data.path", str(path), "is a PDF, and pypdf is not installed", remedy) from error
+        raise invalid("data.path", str(path), "is a PDF, and pypdf is not installed", with_extra("pdf")) from error
 
 
 def _text(path: Path) -> str:

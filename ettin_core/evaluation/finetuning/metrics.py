@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ettin_core.evaluation.finetuning.tasks import Task
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, with_extra
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def need_libraries() -> None:
         import scipy  # noqa: F401
         import sklearn  # noqa: F401
     except ImportError as error:
-        raise invalid("task", "metrics", "need scikit-learn and scipy", 'pip install -e ".[evaluation]"') from error
+        raise invalid("task", "metrics", "need scikit-learn and scipy", with_extra("evaluation")) from error
 
 
 def _measure(metric: str, task: Task, gold: Sequence[Any], predicted: Sequence[Any], with_error: bool) -> Score:

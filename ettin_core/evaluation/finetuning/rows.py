@@ -14,7 +14,7 @@ import numpy as np
 
 from ettin_core.evaluation.finetuning.tasks import GLUE, Local, Task
 from ettin_core.evaluation.lines import need, rows_of
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, with_extra
 from ettin_core.foundation.randomness import derive, permute
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text
 
@@ -85,7 +85,7 @@ def check_available(task: Task, eval_data: str | None) -> None:
             import datasets  # noqa: F401
         except ImportError as error:
             raise invalid(
-                "eval_data", None, "needs the datasets library", 'pip install -e ".[evaluation]", or give a folder'
+                "eval_data", None, "needs the datasets library", f"{with_extra('evaluation')}, or give a folder"
             ) from error
     elif task.local is None:
         raise invalid("task", task.name, "has no local file", "use eval_data=null to fetch it from GLUE by name")

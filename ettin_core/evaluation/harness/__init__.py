@@ -14,7 +14,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, with_extra
 
 TASKS = Path(__file__).parent / "tasks"
 NAME = "ettin"
@@ -23,7 +23,7 @@ NAME = "ettin"
 def register() -> None:
     """Make `ettin` a model of the harness. Raises ValueError where the harness is not installed."""
     if importlib.util.find_spec("lm_eval") is None:
-        raise invalid("model", NAME, "needs lm-evaluation-harness", 'pip install -e ".[evaluation]"')
+        raise invalid("model", NAME, "needs lm-evaluation-harness", with_extra("evaluation"))
     import ettin_core.evaluation.harness.model  # noqa: F401  (which registers itself)
 
 

@@ -4,7 +4,7 @@ import math
 from importlib import import_module
 from pathlib import Path
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, with_extra
 
 PACKAGES = ("sentence_transformers", "mteb", "datasets")
 JUDGEMENT = "write query-id, corpus-id and a whole number, separated by tabs, below a header"
@@ -16,7 +16,7 @@ def need_packages() -> None:
         try:
             import_module(name)
         except ImportError as error:
-            raise invalid("package", name, "is not installed", 'pip install -e ".[embedding]"') from error
+            raise invalid("package", name, "is not installed", with_extra("embedding")) from error
 
 
 def judgements(path: Path) -> dict[str, dict[str, int]]:
