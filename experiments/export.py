@@ -14,10 +14,13 @@ from tqdm import tqdm
 
 from ettin_core.checkpoints import native
 from ettin_core.data.corpus import Corpus
+from ettin_core.evaluation.exports import facts_of
 from ettin_core.evaluation.suite import open_model
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.storage import canonical_json, hash_text, read_json
+from ettin_core.interop.card import MISREAD, READ
+from ettin_core.interop.embedding import check_pooling
 from ettin_core.interop.huggingface import export
 from ettin_core.interop.revisions import MAIN, Repository
 from ettin_core.records.folders import RunFolder
@@ -40,9 +43,11 @@ class ExportRequest:
     revisions: Any
     repo_id: str | None
     overwrite: bool
+    pooling: str
     corpora_dir: str
 
     def __post_init__(self) -> None:
+        check_pooling(self.pooling)
         if self.revisions is None and self.repo_id is not None:
             raise invalid("repo_id", self.repo_id, "names no plain folder", "leave it out, or add revisions=all")
         if self.revisions is not None and self.checkpoint is not None:
@@ -55,26 +60,46 @@ def main(request: ExportRequest) -> None:
     """Export a run's checkpoint, or several as revisions."""
     out, corpora = Path(request.out), Path(request.corpora_dir)
     if request.revisions is None:
-        path = export_run(Path(request.run), out, corpora, request.checkpoint, request.overwrite)
+        path = export_run(Path(request.run), out, corpora, request.checkpoint, request.overwrite, request.pooling)
         print(f"transformers folder {path}")
+        _warn(open_run(request.run)[1])
         return
     folder, run = open_run(request.run)
     repository = Repository(out.resolve(), request.repo_id or f"{NAMESPACE}/{run.name}")
     corpus = open_corpus(run, corpora)
-    refused = export_revisions(folder, run, corpus, repository, request.revisions, request.overwrite)
+    refused = export_revisions(folder, run, corpus, repository, request.revisions, request.overwrite, request.pooling)
     print("\n".join(describe(repository, run.readout[0])))
+    _warn(run)
     if refused:
         raise UserError(" ".join(refused))
 
 
-def export_run(path: Path, out: Path, corpora: Path, checkpoint: str | None = None, overwrite: bool = False) -> Path:
+def _warn(run: RunConfig) -> None:
+    if run.readout[1] == "mntp":
+        print(f"{READ['mntp']} {MISREAD}")
+
+
+def export_run(
+    path: Path,
+    out: Path,
+    corpora: Path,
+    checkpoint: str | None = None,
+    overwrite: bool = False,
+    pooling: str = "mean",
+) -> Path:
     """Write the transformers folder of a run's checkpoint (None: the last)."""
     folder, run = open_run(str(path))
-    return _export(folder, run, open_corpus(run, corpora), checkpoint, out, overwrite)
+    return _export(folder, run, open_corpus(run, corpora), checkpoint, out, overwrite, pooling)
 
 
 def export_revisions(
-    folder: RunFolder, run: RunConfig, corpus: Corpus, repository: Repository, wanted: Any, overwrite: bool = False
+    folder: RunFolder,
+    run: RunConfig,
+    corpus: Corpus,
+    repository: Repository,
+    wanted: Any,
+    overwrite: bool = False,
+    pooling: str = "mean",
 ) -> list[str]:
     """Write checkpoints of a run, complete or not, as revisions; `main` is its last checkpoint, which is always written.
 
@@ -85,10 +110,10 @@ def export_revisions(
     names = _names(folder)
     refused = []
     with locked(repository.folder):
-        repository.check_belongs_to(run.name)
+        repository.check_belongs_to(folder.name)
         for name in tqdm(_chosen(folder, names, wanted), desc=repository.repo_id, unit="revision", dynamic_ncols=True):
             try:
-                commit = _add(folder, run, corpus, repository, name, overwrite)
+                commit = _add(folder, run, corpus, repository, name, overwrite, pooling)
                 if name == names[-1]:
                     repository.name(MAIN, commit)
             except (UserError, FileNotFoundError) as error:
@@ -138,29 +163,35 @@ def _chosen(folder: RunFolder, names: list[str], wanted: Any) -> list[str]:
     return [name for name in names if name in asked or name == names[-1]]
 
 
-def _add(folder: RunFolder, run: RunConfig, corpus: Corpus, repository: Repository, name: str, overwrite: bool) -> str:
+def _add(
+    folder: RunFolder,
+    run: RunConfig,
+    corpus: Corpus,
+    repository: Repository,
+    name: str,
+    overwrite: bool,
+    pooling: str,
+) -> str:
     """The commit of a revision, which is written unless it is there."""
     commit = repository.commit(name)
     if commit is not None and not overwrite and repository.metadata(name)["tensors"] == _tensors(folder, name):
         return commit
-    return repository.add(name, lambda out: _export(folder, run, corpus, name, out))
+    return repository.add(name, lambda out: _export(folder, run, corpus, name, out, pooling=pooling))
 
 
 def _export(
-    folder: RunFolder, run: RunConfig, corpus: Corpus, checkpoint: str | None, out: Path, overwrite: bool = False
+    folder: RunFolder,
+    run: RunConfig,
+    corpus: Corpus,
+    checkpoint: str | None,
+    out: Path,
+    overwrite: bool = False,
+    pooling: str = "mean",
 ) -> Path:
     """Write the transformers folder of a checkpoint (None: the last), with its origin in ettin.json."""
     model, name, weights = open_model(run, folder, corpus, checkpoint, "cpu")
-    state = read_json(folder.checkpoints / name / "state.json")
-    metadata = {
-        "run": run.name,
-        "checkpoint": name,
-        "weights": weights,
-        "tensors": _tensors(folder, name),
-        "objective": run.objective.name,
-        **{count: state[count] for count in ("global_step", "tokens", "loss_tokens")},
-    }
-    return export(model.model, model.view, corpus.tokenizer.folder, out, model.context, metadata, overwrite=overwrite)
+    metadata = facts_of(run, folder, corpus, name, weights) | {"tensors": _tensors(folder, name)}
+    return export(model.model, model.view, corpus.tokenizer.folder, out, model.context, metadata, overwrite, pooling)
 
 
 def _tensors(folder: RunFolder, checkpoint: str) -> str:

@@ -18,7 +18,9 @@ from safetensors.torch import load_file, save_file
 from ettin_core.data.tokenizer import SpecialTokens, Tokenizer
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.folders import folder_under_construction
-from ettin_core.foundation.storage import read_json, write_json
+from ettin_core.foundation.storage import read_json, write_json, write_text
+from ettin_core.interop.card import card
+from ettin_core.interop.embedding import check_pooling, write_pooling
 from ettin_core.interop.weight_map import from_huggingface, to_huggingface
 from ettin_core.model.config import ModelConfig, View
 from ettin_core.model.transformer import Transformer
@@ -28,6 +30,7 @@ DIRECTION_OF = {"modernbert": "bidirectional", "modernbert-decoder": "causal"}
 ARCHITECTURE_OF = {"bidirectional": "ModernBertForMaskedLM", "causal": "ModernBertDecoderForCausalLM"}
 METADATA_FILE = "ettin.json"
 MAKER = "export"
+CARD_FILE = "README.md"
 WEIGHTS_FILE = "model.safetensors"
 SHARDS_FILE = "model.safetensors.index.json"
 TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
@@ -57,17 +60,20 @@ def export(
     max_positions: int,
     metadata: dict[str, Any],
     overwrite: bool = False,
+    pooling: str = "mean",
 ) -> Path:
     """Write `out`, a folder that `AutoModelForMaskedLM` or `AutoModelForCausalLM` loads; returns its absolute path.
 
     The weights keep their precision. `max_positions` is the longest row the model is meant for; `metadata` (JSON-able)
-    goes to ettin.json. The folder appears whole or not at all. Dropout is a matter of training and is not exported.
+    goes to ettin.json and, in words, to the card; Sentence Transformers loads the folder with `pooling` of its states. The
+    folder appears whole or not at all. Dropout is a matter of training and is not exported.
     Raises ValueError for a prefix model, if `out` exists and is not an earlier export that `overwrite` may replace, or
     if the tokenizer does not fit the model.
     """
     if view.direction not in LAYOUT_OF:
         remedy = f"export a {' or '.join(LAYOUT_OF)} model, or convert it first"
         raise invalid("direction", view.direction, "has no class in transformers", remedy)
+    check_pooling(pooling)
     out = Path(out).resolve()
     _check_target(out, overwrite)
     tokenizer = Tokenizer(Path(tokenizer_folder))
@@ -81,8 +87,14 @@ def export(
         config = _config_values(model.config, view, tokenizer.special, max_positions, dtype)
         write_json(building / "config.json", config)
         save_file(state, building / WEIGHTS_FILE, metadata={"format": "pt"})
+        # safetensors writes for the owner alone; others may read what the umask lets them read of any other file.
+        (building / WEIGHTS_FILE).chmod((building / "config.json").stat().st_mode)
         _write_tokenizer(tokenizer, view, building, max_positions)
         write_json(building / METADATA_FILE, metadata)
+        write_pooling(building, pooling, model.config.hidden_size, max_positions)
+        parameters = sum(tensor.numel() for tensor in state.values())
+        text = card(metadata, view.direction, parameters, max_positions, pooling)
+        write_text(building / CARD_FILE, text)
         if view.direction == "causal":
             ids = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
             write_json(building / "generation_config.json", ids)

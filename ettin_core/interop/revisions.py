@@ -98,5 +98,5 @@ class Repository:
 
 def _commit(folder: Path) -> str:
     """A hash of the names and contents of a folder's files."""
-    files = {path.name: hash_file(path) for path in folder.iterdir()}
+    files = {str(path.relative_to(folder)): hash_file(path) for path in folder.rglob("*") if path.is_file()}
     return hash_text(canonical_json(files))[:COMMIT_LENGTH]

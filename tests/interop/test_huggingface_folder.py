@@ -81,8 +81,9 @@ def test_files_are_those_that_transformers_would_write(
     direction: str, exported: Callable[..., tuple[Transformer, Path]]
 ) -> None:
     _, folder = exported(direction)
-    names = {MARK, "config.json", "model.safetensors", "ettin.json", *huggingface.TOKENIZER_FILES}
-    assert {path.name for path in folder.iterdir()} == names | (
+    names = {MARK, "config.json", "model.safetensors", "ettin.json", "README.md", *huggingface.TOKENIZER_FILES}
+    pooling = {"modules.json", "sentence_bert_config.json", "1_Pooling"}
+    assert {path.name for path in folder.iterdir()} == names | pooling | (
         {"generation_config.json"} if direction == "causal" else set()
     )
     assert "decoder.weight" not in load_file(folder / "model.safetensors")
@@ -223,7 +224,7 @@ def test_a_failed_export_leaves_nothing_and_keeps_the_earlier_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, folder = exported("causal")
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     def full_disk(*arguments: Any, **options: Any) -> None:
         raise OSError("no space")
@@ -232,7 +233,7 @@ def test_a_failed_export_leaves_nothing_and_keeps_the_earlier_one(
     for out in (folder, tmp_path / "new"):
         with pytest.raises(OSError, match="no space"):
             huggingface.export(model, View("causal"), tokenizer_folder, out, 512, {}, overwrite=True)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert not [path for path in tmp_path.iterdir() if path != folder]
 
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from transformers import AutoModelForMaskedLM
 
 from ettin_core.data.corpus import Corpus
+from ettin_core.evaluation.exports import facts_of
 from ettin_core.evaluation.harness import NAME
 from ettin_core.evaluation.harness.texts import LettersLM
 from ettin_core.evaluation.model import EvaluatedModel
@@ -235,7 +236,7 @@ def transformers_folder(source: str, revision: str | None, corpora_dir: str) -> 
     corpus = Corpus(Path(corpora_dir) / run.corpus)
     model, name, weights = open_model(run, folder, corpus, revision, "cpu")
     out = folder.path / "hf" / name
-    facts = {"run": folder.name, "checkpoint": name, "weights": weights, "objective": run.readout[1]}
+    facts = facts_of(run, folder, corpus, name, weights)
     if not out.is_dir() or read_json(out / METADATA_FILE).get("weights") != weights:
         export(model.model, model.view, corpus.tokenizer.folder, out, model.context, facts, overwrite=True)
     return out

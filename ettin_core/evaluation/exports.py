@@ -1,0 +1,74 @@
+"""What an exported checkpoint says of itself: ettin.json, from the run's own records. It names no path, host or user."""
+
+import re
+from typing import Any
+
+from ettin_core.data.corpus import Corpus
+from ettin_core.foundation.storage import read_json
+from ettin_core.records.folders import RunFolder
+from ettin_core.training.run import RunConfig
+
+LICENCE_OF_WORLD = "MIT"  # its text is written by this package
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def facts_of(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str, weights: str) -> dict[str, Any]:
+    """The facts of a run's checkpoint, whose weights hash to `weights`."""
+    state = read_json(folder.checkpoints / checkpoint / "state.json")
+    file = folder.path / "provenance.json"
+    origin = read_json(file) if file.is_file() else {}
+    parent = run.parent
+    last = folder.summary()["final_checkpoint"] if folder.complete else None
+    return {
+        "run": folder.name,
+        "member": run.member,
+        "size": run.size,
+        "seed": run.seeds.initialisation,
+        "checkpoint": checkpoint,
+        "phase": _phase(run, checkpoint),
+        "weights": weights,
+        "objective": run.readout[1],
+        "corpus": corpus.name,
+        "fingerprint": run.fingerprint,
+        "parent": None if parent is None else {"run": parent.run, "checkpoint": parent.checkpoint},
+        "code": origin.get("code"),
+        "commit": origin.get("commit"),
+        "libraries": origin.get("libraries"),
+        "data": data_of(corpus),
+        "datasets": _hub_ids(corpus),
+        "measured": _measured(folder, None if checkpoint == last else checkpoint),
+        **{count: state[count] for count in ("global_step", "tokens", "loss_tokens")},
+    }
+
+
+def data_of(corpus: Corpus) -> list[dict[str, Any]]:
+    """The sources of a corpus with their training tokens and the licence that the manifest states (None: none)."""
+    reading = corpus.manifest.get("reading", {})
+    found = []
+    for source in corpus.sources:
+        own = reading.get(source, {})
+        licence = own.get("licence") or (LICENCE_OF_WORLD if own.get("kind") == "world" else None)
+        found.append({"source": source, "tokens": corpus.tokens(source, "train"), "licence": licence})
+    return found
+
+
+def _phase(run: RunConfig, checkpoint: str) -> str | None:
+    """The phase that a checkpoint ends or lies in; a step before the first is in the first."""
+    return next((phase.name for phase in run.phases if checkpoint.removeprefix(phase.prefix).isdigit()), None)
+
+
+def _hub_ids(corpus: Corpus) -> list[str]:
+    """Data sets of the hub that a corpus was made of: ids alone, for a path is nobody else's business."""
+    config = corpus.manifest.get("config", {})
+    sources = [config, *(config.get("sources") or {}).values()]
+    paths = {item.get("path") for item in sources if item.get("kind", config.get("kind")) == "huggingface"}
+    return sorted(path for path in paths if path and HUB_ID.fullmatch(path))
+
+
+def _measured(folder: RunFolder, checkpoint: str | None) -> list[dict[str, Any]]:
+    """What the run's records hold of the checkpoint: whole tasks, not their parts."""
+    rows = [row for row in folder.measurements(checkpoint) if row.value is not None and "/" not in row.task]
+    return [
+        {"protocol": f"{row.protocol}@{row.version}", "task": row.task, "metric": row.metric, "value": row.value}
+        for row in rows
+    ]

@@ -1,0 +1,129 @@
+"""The model card of an exported folder: what the model is, how it is read, from which text, and what was measured.
+
+Everything in it comes from ettin.json, which a program reads for the same facts.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+PIPELINE = {"mlm": "fill-mask", "clm": "text-generation"}
+LEAST_TRANSFORMERS = {"bidirectional": "4.48.0", "causal": "4.54.0"}  # the first with the class
+CLASSES = {"bidirectional": "ModernBertForMaskedLM", "causal": "ModernBertDecoderForCausalLM"}
+AUTO = {"bidirectional": "AutoModelForMaskedLM", "causal": "AutoModelForCausalLM"}
+READ = {
+    "mlm": "A token is predicted at the mask in its place.",
+    "clm": "A token is predicted at the token before it.",
+    "mntp": "A token is masked and predicted at the position *before* the mask (masked next-token prediction).",
+}
+MISREAD = (
+    "Programs that read a masked model at the mask (the fill-mask pipeline, minicons, masked back-ends of evaluation pipelines) "
+    "misread this one without an error: shift what they read by one position, or measure it with readout=mntp."
+)
+# Identifiers of licences on the hub, by which text states them.
+KNOWN = frozenset(
+    {"apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "odc-by", "odbl", "pddl", "unlicense", "gfdl", "mpl-2.0"}
+    | {f"cc-by-{version}" for version in ("2.0", "2.5", "3.0", "4.0")}
+    | {f"cc-by-sa-{version}" for version in ("3.0", "4.0")}
+    | {"cc-by-nc-4.0", "cc-by-nc-sa-4.0", "gpl-2.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0"}
+)
+
+
+def card(facts: dict[str, Any], direction: str, parameters: int, longest: int, pooling: str) -> str:
+    """README.md with front matter. `facts` is ettin.json, of which any key may be missing."""
+    head = yaml.safe_dump(front_matter(facts, direction), sort_keys=False, allow_unicode=True)
+    name, objective = facts.get("run", "model"), facts.get("objective")
+    least, auto = LEAST_TRANSFORMERS[direction], AUTO[direction]
+    parts = [
+        f"---\n{head}---\n\n# {name}",
+        f"`{CLASSES[direction]}` of {parameters:,} parameters for rows of up to {longest:,} tokens, trained by the Ettin suite, "
+        "which trains matched encoders and decoders on identical data.",
+        "## How it is read\n\n" + " ".join(_reading(objective)),
+        f"## Loading\n\nNo custom code; transformers {least} or later.\n\n```python\nfrom transformers import {auto}, "
+        f'AutoTokenizer\n\nmodel = {auto}.from_pretrained("<this folder>")\n'
+        'tokenizer = AutoTokenizer.from_pretrained("<this folder>")\n```\n\n'
+        f'`SentenceTransformer("<this folder>")` pools by `{pooling}`, as the export of every member does unless told otherwise.',
+        "## Origin\n\n" + _table(("", ""), _origin(facts)),
+    ]
+    if facts.get("data"):
+        rows = [(item["source"], f"{item['tokens']:,}", item["licence"] or "not stated") for item in facts["data"]]
+        parts.append("## Data\n\n" + _table(("source", "tokens", "licence"), rows))
+    if facts.get("measured"):
+        scores = [
+            (item["protocol"], item["task"], item["metric"], f"{item['value']:.4f}") for item in facts["measured"]
+        ]
+        parts.append("## Measured\n\n" + _table(("protocol", "task", "metric", "value"), scores))
+    return "\n\n".join(parts) + "\n"
+
+
+def front_matter(facts: dict[str, Any], direction: str) -> dict[str, Any]:
+    """The metadata that the hub reads."""
+    pipeline = PIPELINE.get(str(facts.get("objective")), "feature-extraction")
+    values: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": pipeline,
+        "tags": ["ettin", CLASSES[direction].removesuffix("ForMaskedLM").removesuffix("ForCausalLM").lower()],
+        **_licence([item["licence"] for item in facts.get("data") or ()]),
+    }
+    values["tags"] += [tag for tag in ("sentence-transformers", "feature-extraction") if tag != pipeline]
+    if facts.get("parent"):
+        values["base_model"] = facts["parent"]["run"]
+        values["base_model_relation"] = "finetune"
+    if facts.get("datasets"):
+        values["datasets"] = facts["datasets"]
+    measured = facts.get("measured") or []
+    if measured:
+        values["metrics"] = sorted({item["metric"] for item in measured})
+        values["model-index"] = [{"name": facts.get("run", "model"), "results": [_result(item) for item in measured]}]
+    return values
+
+
+def _result(item: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "task": {"type": "text-classification" if item["metric"] == "accuracy" else "other"},
+        "dataset": {"name": item["task"], "type": item["task"]},
+        "metrics": [{"type": item["metric"], "name": f"{item['metric']} ({item['protocol']})", "value": item["value"]}],
+    }
+
+
+def _licence(stated: list[str | None]) -> dict[str, str]:
+    """One licence that the hub knows, where all sources state it; several, or others, by the table of the card."""
+    known = {None if text is None else text.strip().lower().replace(" ", "-") for text in stated}
+    if len(known) == 1 and (only := next(iter(known))) in KNOWN:
+        return {"license": str(only)}
+    if known - {None}:
+        return {"license": "other", "license_name": "by-source", "license_link": "README.md#data"}
+    return {"license": "unknown"}
+
+
+def _reading(objective: Any) -> list[str]:
+    told = READ.get(str(objective), f"It was trained for {objective}." if objective else "Its objective is not stated.")
+    return [told, MISREAD] if objective == "mntp" else [told]
+
+
+def _origin(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    names = (
+        "member",
+        "size",
+        "seed",
+        "checkpoint",
+        "phase",
+        "tokens",
+        "weights",
+        "corpus",
+        "fingerprint",
+        "code",
+        "commit",
+    )
+    rows = [(name, f"`{facts[name]}`") for name in names if facts.get(name) is not None]
+    if facts.get("parent"):
+        parent = facts["parent"]
+        rows.append(("parent", f"`{parent['run']}`, checkpoint `{parent['checkpoint']}`"))
+    libraries = facts.get("libraries") or {}
+    return [*rows, *((name, version) for name, version in sorted(libraries.items()))]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines: list[Sequence[str]] = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -1,0 +1,36 @@
+"""How an exported folder is pooled into a vector, said in the files that Sentence Transformers reads.
+
+Left unsaid, the library guesses: mean for a masked model, the last token for a causal one, so that members of a pair would be
+compared under different poolings. The files are in the form that versions 2 to 6 of the library read.
+"""
+
+from pathlib import Path
+
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.storage import write_json
+
+MODES = {
+    "mean": "pooling_mode_mean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "cls": "pooling_mode_cls_token",
+}
+POOLING_FOLDER = "1_Pooling"
+
+
+def check_pooling(pooling: str) -> None:
+    """Refuse (ValueError) an unknown pooling."""
+    if pooling not in MODES:
+        raise invalid("pooling", pooling, "is unknown", f"use one of {', '.join(MODES)}")
+
+
+def write_pooling(folder: Path, pooling: str, width: int, longest: int) -> None:
+    """Make a transformers folder one of Sentence Transformers, too: its states of `width`, pooled, not normalised."""
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": POOLING_FOLDER, "type": "sentence_transformers.models.Pooling"},
+    ]
+    write_json(folder / "modules.json", modules)
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": False})
+    modes = {mode: name == pooling for name, mode in MODES.items()}
+    write_json(folder / POOLING_FOLDER / "config.json", {"word_embedding_dimension": width, **modes})
