@@ -1,19 +1,48 @@
-"""The start-up self-test: perturb tokens of the real model and see which outputs move. A leak refuses to train."""
+"""The start-up self-test: perturb tokens of the real model and see which outputs move. A leak refuses to train.
+
+What should move is a plain loop over the written definition (`may_see`), which shares nothing with the code that makes masks
+(model/visibility.py): a rule that is wrong there is caught here.
+"""
 
 from collections.abc import Callable
 
 import torch
 
-from ettin_core.model.attention_backends import prepare
+from ettin_core.model.attention_backends import Attend
 from ettin_core.model.config import View
-from ettin_core.model.transformer import Attention, Transformer, rotary_angles
-from ettin_core.model.visibility import row_visibility
+from ettin_core.model.transformer import Angles, Attention, Transformer
 
 SMALL = 1 / 32
 
 
 class LeakError(RuntimeError):
     """A token influenced an output that must not see it, or failed to reach one that must."""
+
+
+def may_see(
+    query: int, key: int, documents: list[int], direction: str, window: int | None, opened: list[bool] | None
+) -> bool:
+    """The definition: whether the query at a place of a row sees the key at another; `window` None means a global layer.
+
+    Within the same document only. Bidirectional: every key, of a local layer those at most `window` places away. Causal: of
+    those the query's own and earlier ones. Prefix: open keys as if bidirectional, the others as if causal.
+    """
+    if documents[query] != documents[key]:
+        return False
+    if window is not None and max(query - key, key - query) > window:
+        return False
+    if direction == "bidirectional" or (direction == "prefix" and opened is not None and opened[key]):
+        return True
+    return key <= query
+
+
+def _moved_by_definition(
+    key: int, documents: torch.Tensor, direction: str, window: int | None, open_keys: torch.Tensor | None
+) -> torch.Tensor:
+    """Which outputs (S,) of the probe row see the key."""
+    row, opened = documents[0].tolist(), None if open_keys is None else open_keys[0].tolist()
+    seen = [may_see(query, key, row, direction, window, opened) for query in range(len(row))]
+    return torch.tensor(seen, device=documents.device)
 
 
 def _probe_rows(
@@ -42,24 +71,23 @@ def check_no_leak(model: Transformer, view: View, forward: Callable[..., torch.T
     """Refuse (LeakError) a model whose outputs depend on tokens that its direction hides.
 
     Whole model: changing one token may move only outputs of its own document, and under a causal view only its own and
-    later ones; under a prefix view these, and those of the prefix where the token is in it. Each layer: changing one input
-    state must move exactly the outputs the visibility rule names, edges included (a mask that hides too much is as wrong as
-    one that leaks).
+    later ones; under a prefix view these, and those of the prefix where the token is in it. Each layer, with the mask that the
+    model itself hands it: changing one input state must move exactly the outputs of the definition, edges included (a mask
+    that hides too much is as wrong as one that leaks).
     `forward` is the callable that training will use (for instance the compiled model); default is the model itself.
     """
     was_training = model.training
     model.eval()
     try:
         _check_model(model, view, model if forward is None else forward)  # a compiled model has no truth value
-        for index in range(model.config.num_layers):
-            _check_layer(model, view, index)
+        for index, handed in enumerate(_handed_over(model, view)):
+            _check_layer(model, view, index, *handed)
     finally:
         model.train(was_training)
 
 
 def _check_model(model: Transformer, view: View, forward: Callable[..., torch.Tensor]) -> None:
     tokens, documents, positions, open_keys = _probe_rows(model, view.direction)
-    allowed = row_visibility(documents, view.direction, None, open_keys)[0]
     before = forward(tokens, documents, positions, view, open_keys)
     if not torch.isfinite(before).all():
         raise LeakError(
@@ -71,7 +99,8 @@ def _check_model(model: Transformer, view: View, forward: Callable[..., torch.Te
         altered = tokens.clone()
         altered[0, changed] = (altered[0, changed] + 1) % model.config.vocab_size
         moved = (forward(altered, documents, positions, view, open_keys) != before).any(-1)[0]
-        leaked = torch.nonzero(moved & ~allowed[:, changed]).flatten().tolist()
+        allowed = _moved_by_definition(changed, documents, view.direction, None, open_keys)
+        leaked = torch.nonzero(moved & ~allowed).flatten().tolist()
         if leaked:
             raise LeakError(
                 f"direction={view.direction}: changing token {changed} moved outputs {leaked[:8]} that must not see it"
@@ -80,26 +109,41 @@ def _check_model(model: Transformer, view: View, forward: Callable[..., torch.Te
             raise LeakError(f"direction={view.direction}: changing token {changed} did not move its own output")
 
 
-def _check_layer(model: Transformer, view: View, index: int) -> None:
-    _, documents, positions, open_keys = _probe_rows(model, view.direction)
+def _handed_over(model: Transformer, view: View) -> list[tuple[Angles, Attend]]:
+    """The rotary angles and the attention function that each layer is handed in a forward pass over the probe row."""
+    tokens, documents, positions, open_keys = _probe_rows(model, view.direction)
+    seen: list[tuple[Angles, Attend]] = []
+    hooks = [
+        layer.attention.register_forward_pre_hook(lambda module, inputs: seen.append((inputs[1], inputs[2])))  # type: ignore[union-attr]
+        for layer in model.layers
+    ]
+    try:
+        model(tokens, documents, positions, view, open_keys)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+def _check_layer(model: Transformer, view: View, index: int, angles: Angles, attend: Attend) -> None:
+    _, documents, _, open_keys = _probe_rows(model, view.direction)
     config = model.config
-    window = None if config.is_global(index) else config.local_window
-    base = view.rope_base_global if window is None else view.rope_base_local
-    attend = prepare(model.attention_backend, documents, view.direction, window, open_keys)
-    angles = rotary_angles(positions, config.head_size, base)
+    window = None if index % config.global_every == 0 else config.local_window
+    direction = view.directions(config.num_layers)[index]
     attention: Attention = model.layers[index].attention  # type: ignore[assignment]
     generator = torch.Generator().manual_seed(index)
     # Small states keep the softmax flat even for trained weights, so that every visible key has a weight that shows.
     states = SMALL * torch.randn(1, documents.shape[1], config.hidden_size, generator=generator).to(documents.device)
     before = attention(states, angles, attend)
-    expected = row_visibility(documents, view.direction, window, open_keys)[0]
     for changed in (0, config.local_window + 4, documents.shape[1] - 1):
         altered = states.clone()
         altered[0, changed] += SMALL
         moved = (attention(altered, angles, attend) != before).any(-1)[0]
-        wrong = torch.nonzero(moved != expected[:, changed]).flatten().tolist()
+        expected = _moved_by_definition(changed, documents, direction, window, open_keys)
+        wrong = torch.nonzero(moved != expected).flatten().tolist()
         if wrong:
             raise LeakError(
-                f"layer {index} ({'global' if window is None else 'local'}, {view.direction}): input {changed} is seen "
-                f"wrongly at outputs {wrong[:8]}; the attention backend {model.attention_backend!r} breaks the mask rule"
+                f"layer {index} ({'global' if window is None else 'local'}, {direction}): input {changed} is seen wrongly "
+                f"at outputs {wrong[:8]}; the mask that the model hands it (attention={model.attention_backend}) is not "
+                "that of the definition"
             )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from ettin_core.model import attention_backends
+from ettin_core.model import attention_backends, transformer, visibility
 from ettin_core.model.config import DIRECTIONS, ModelConfig, View
 from ettin_core.model.leak_test import LeakError, check_no_leak
 from ettin_core.model.transformer import Transformer
@@ -79,6 +79,42 @@ def test_a_planted_fault_is_refused(fault: str, direction: str, way: str, monkey
     with pytest.raises(LeakError):
         check_no_leak(model, View(direction))
     assert model.training
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_the_rule_itself_is_refused(fault: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one rule that every mask is made by is bent: nothing made by it can tell."""
+    rule = FAULTS[fault]
+    monkeypatch.setattr(visibility, "visible", rule)
+    monkeypatch.setattr(attention_backends, "visible", rule)
+    for shape, attention in (("narrow window", "reference"), ("published window", "sdpa")):
+        with pytest.raises(LeakError):
+            check_no_leak(Transformer(SHAPES[shape], attention=attention), View(direction))
+
+
+@pytest.mark.parametrize("shape", ["narrow window", "every second layer global"])
+def test_a_misplaced_global_layer_is_refused(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as bent:
+        bent.setattr(ModelConfig, "is_global", lambda self, layer: layer % self.global_every == 1)
+        with pytest.raises(LeakError, match="layer 0 .global, causal"):
+            check_no_leak(Transformer(SHAPES[shape]), View("causal"))
+    with monkeypatch.context() as bent:  # the last layer is local
+        bent.setattr(ModelConfig, "is_global", lambda self, layer: layer == 0)
+        with pytest.raises(LeakError, match=r"layer [23] .global, causal"):
+            check_no_leak(Transformer(SHAPES[shape]), View("causal"))
+
+
+@pytest.mark.parametrize("bent", [-1, 1])
+def test_a_window_that_the_model_alone_bends_is_refused(bent: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule and backends are right; what the forward pass asks of them is not."""
+
+    def asked(backend: str, documents: torch.Tensor, direction: str, window: int | None, *rest: Any) -> Any:
+        return attention_backends.prepare(backend, documents, direction, window and window + bent, *rest)
+
+    monkeypatch.setattr(transformer, "prepare", asked)
+    with pytest.raises(LeakError, match="layer 1 .local, bidirectional"):
+        check_no_leak(Transformer(SHAPES["narrow window"]), View("bidirectional"))
 
 
 def test_a_fault_in_the_whole_model_alone_is_refused() -> None:
