@@ -24,6 +24,7 @@ from tests.runs import targets_of, tiny_run
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = 8
+NORM = "norm of all"
 CASES = {"mlm, none": ("encoder", 0), "mlm, one": ("encoder", 1), "clm, one": ("decoder", 1), "clm": ("decoder", None)}
 CHILD = """
 import sys
@@ -55,18 +56,21 @@ def scored(batch: Batch, targets: Targets, rest: int | None) -> Targets:
 
 
 def gradients(case: str, corpus: Corpus, group: ProcessGroup, parallel: str = "ddp") -> dict[str, torch.Tensor]:
-    """Whole gradients of one step in which each process takes its share of the same rows, nearly all of them masked."""
+    """Whole gradients of one step in which each process takes its share of the same rows, nearly all of them masked; and
+    the norm that the step told (`NORM`).
+    """
     member, rest = CASES[case]
     run = tiny_run(corpus, member)
-    model = Transformer(run.model, 3)
+    model = Transformer(run.model, 1)
     wrapped = divide(Learner(model), PlacementConfig(device="cpu", parallel=parallel), group, torch.device("cpu"))
     batch = Loader(corpus, 128, BatchSchedule(ROWS), 1, "test").batch(0, group.rank, group.world_size)
     vocabulary = Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special)
     targets = scored(batch, targets_of(run.objective.name, batch, vocabulary, Masking(0.95), 7), rest)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     view, device = run.phases[0].view, torch.device("cpu")
-    optimisation_step(wrapped, optimizer, [(batch, targets)], view, 0.0, "fp32", group, device, "test")
-    return {name: as_whole(one.grad).clone() for name, one in model.named_parameters() if one.grad is not None}
+    step = optimisation_step(wrapped, optimizer, [(batch, targets)], view, 0.0, "fp32", group, device, "test")
+    found = {name: as_whole(one.grad).clone() for name, one in model.named_parameters() if one.grad is not None}
+    return found | {NORM: torch.tensor(step.gradient_norm, dtype=torch.float64)}
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +93,11 @@ def together(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_take_the_gradient_of_one(case: str, parallel: str, corpus: Corpus, together: Path) -> None:
     alone, found = gradients(case, corpus, ProcessGroup()), load_file(together / f"{parallel}, {case}")
     assert alone.keys() == found.keys()
+    for one in (alone, found):
+        exact = sum(float(gradient.double().square().sum()) for name, gradient in one.items() if name != NORM) ** 0.5
+        assert float(one.pop(NORM)) == pytest.approx(exact, rel=1e-9), (
+            "the norm is that of the gradient, however divided"
+        )
     differences = {name: float((found[name] - one).norm() / one.norm()) for name, one in alone.items()}
     assert max(differences.values()) < 1e-6, max(differences, key=differences.__getitem__)
     whole, expected = (torch.cat([one[name].flatten() for name in alone]) for one in (found, alone))
