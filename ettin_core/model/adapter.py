@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ettin_core.foundation.errors import invalid, with_extra
-from ettin_core.foundation.randomness import derive
+from ettin_core.foundation.randomness import derive, uniform_between
 from ettin_core.model.accounting import adapter_parameter_count
 from ettin_core.model.transformer import Transformer
 
@@ -43,8 +43,8 @@ def check_installed() -> None:
 def add_adapter(model: Transformer, config: AdapterConfig, seed: int) -> None:
     """Adapt every linear map of a model in place and freeze everything else; the model's function stays as it is.
 
-    B is zero; A is uniform in ±1/sqrt(its inputs), peft's own choice, drawn on the CPU from (seed, its name): the same start
-    on any device, whatever was drawn before.
+    B is zero; A is uniform in ±1/sqrt(its inputs), peft's own choice, drawn from (seed, its name): the same start on any
+    processor or device, whatever was drawn before.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -60,9 +60,8 @@ def add_adapter(model: Transformer, config: AdapterConfig, seed: int) -> None:
             if ".lora_B." in name:
                 parameter.zero_()
             else:
-                generator = torch.Generator().manual_seed(derive(seed, "adapter", name))
-                values, bound = torch.empty(parameter.shape, dtype=torch.float32), parameter.shape[1] ** -0.5
-                parameter.copy_(values.uniform_(-bound, bound, generator=generator))
+                values = uniform_between(derive(seed, "adapter", name), parameter.numel(), parameter.shape[1] ** -0.5)
+                parameter.copy_(torch.from_numpy(values).view(parameter.shape))
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:

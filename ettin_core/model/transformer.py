@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ettin_core.foundation.randomness import derive
+from ettin_core.foundation.randomness import derive, truncated_normal
 from ettin_core.model.attention_backends import Attend, prepare, prepare_at
 from ettin_core.model.config import ModelConfig, View
 from ettin_core.model.logit_probe import LogitProbe
@@ -18,7 +18,6 @@ from ettin_core.model.logit_probe import LogitProbe
 Angles = tuple[torch.Tensor, torch.Tensor]  # cosine and sine, (B, 1, S, D/2) each
 
 INITIAL_STD = 0.02
-INITIAL_CUT = 2.0
 
 
 def rotary_angles(positions: torch.Tensor, head_size: int, base: float) -> Angles:
@@ -186,7 +185,7 @@ def _norm(config: ModelConfig) -> nn.LayerNorm:
 
 @torch.no_grad()
 def initialise(model: Transformer, seed: int) -> None:
-    """Initialise every parameter from (seed, its name), on the CPU in fp32: the same start on any device or sharding.
+    """Initialise every parameter from (seed, its name), in fp32: the same start on any processor, device or sharding.
 
     Megatron scheme of the published code: truncated normals cut at two standard deviations, 0.02, and 0.02 / sqrt(2 L)
     for the two matrices that write to the residual stream; norms one, output bias zero.
@@ -199,7 +198,5 @@ def initialise(model: Transformer, seed: int) -> None:
             parameter.fill_(0.0 if name == "output_bias" else 1.0)
             continue
         std = residual if name.endswith(("attention.output.weight", "mlp.output.weight")) else INITIAL_STD
-        generator = torch.Generator().manual_seed(derive(seed, "initialisation", name))
-        values = torch.empty(parameter.shape, dtype=torch.float32, device="cpu")
-        nn.init.trunc_normal_(values, 0.0, std, -INITIAL_CUT * std, INITIAL_CUT * std, generator=generator)
-        parameter.copy_(values)
+        values = truncated_normal(derive(seed, "initialisation", name), parameter.numel(), std)
+        parameter.copy_(torch.from_numpy(values).view(parameter.shape))

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ettin_core.foundation.randomness import below, bits, derive, mix, permute, uniform
+from ettin_core.foundation.randomness import (
+    below,
+    bits,
+    derive,
+    mix,
+    permute,
+    truncated_normal,
+    uniform,
+    uniform_between,
+)
 
 # The first outputs of splitmix64 from state 0, as every other implementation of it prints them.
 SPLITMIX64 = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F, 0xF88BB8A8724C81EC]
@@ -149,3 +158,24 @@ def test_an_array_of_keys_gives_each_its_own_stream() -> None:
 def test_order_of_evaluation_does_not_matter() -> None:
     index = np.arange(1000)
     assert np.array_equal(bits(8, index)[::-1], bits(8, index[::-1]))
+
+
+def test_truncated_normal_has_the_quantiles_of_one() -> None:
+    """Each draw is the quantile (by another algorithm, of the standard library) of its uniform number."""
+    from statistics import NormalDist
+
+    draws, uniforms = truncated_normal(7, 40_000, 0.02), uniform(7, np.arange(40_000, dtype=np.uint64))
+    normal = NormalDist(0.0, 0.02)
+    low, high = normal.cdf(-0.04), normal.cdf(0.04)
+    wanted = np.array([normal.inv_cdf(low + value * (high - low)) for value in uniforms])
+    assert (
+        draws.dtype == np.float32 and np.abs(draws - wanted).max() < 4e-9
+    )  # half a float32's last place at 0.04 is 2e-9
+    assert np.array_equal(draws[:100], truncated_normal(7, 100, 0.02)), "the stream does not depend on its length"
+    assert abs(draws).max() <= 0.04
+
+
+def test_uniform_between_fills_its_range() -> None:
+    draws = uniform_between(3, 10_000, 0.25)
+    assert -0.25 <= draws.min() < -0.2499 and 0.2499 < draws.max() <= 0.25
+    assert abs(draws.mean()) < 0.25 * 3**-0.5 * 4 / 100

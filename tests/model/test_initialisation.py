@@ -1,12 +1,20 @@
 """The start: a function of the seed and each parameter's name, and nothing else."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
+from ettin_core.checkpoints.native import hash_tensors
 from ettin_core.model.config import ModelConfig
 from ettin_core.model.transformer import INITIAL_STD, Transformer
 
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ModelConfig(vocab_size=500, hidden_size=128, num_layers=4, num_heads=2, intermediate_size=192)
+START = "0ba1b6566f2d4d36be438c56bbb61021a0bf3c74a3b4b63d7cd1a309b74129c5"
 CUT_AT_TWO = 0.8796  # standard deviation of a unit normal cut at plus and minus two
 
 
@@ -27,6 +35,17 @@ def test_the_start_does_not_depend_on_the_default_precision() -> None:
     finally:
         torch.set_default_dtype(torch.float32)
     assert all(torch.equal(first[name].bfloat16(), second[name]) for name in first)
+
+
+def test_the_start_is_the_same_on_every_processor() -> None:
+    """The committed weights, here and in a process whose torch and numpy use no vector instructions."""
+    code = "from ettin_core.checkpoints.native import hash_tensors; from ettin_core.model.config import ModelConfig\n"
+    code += f"from ettin_core.model.transformer import Transformer; print(hash_tensors(Transformer({CONFIG}, 21).state_dict()))"
+    without = {"ATEN_CPU_CAPABILITY": "default", "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F AVX512_SKX"}
+    environment = os.environ | without | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    plain = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert plain.stdout.strip() == START, plain.stderr[-2000:]
+    assert hash_tensors(Transformer(CONFIG, seed=21).state_dict()) == START
 
 
 def test_another_seed_gives_another_start() -> None:

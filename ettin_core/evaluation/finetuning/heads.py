@@ -10,9 +10,9 @@ from torch import nn
 
 from ettin_core.evaluation.finetuning.encoding import Rows
 from ettin_core.evaluation.finetuning.tasks import Task
-from ettin_core.foundation.randomness import derive
+from ettin_core.foundation.randomness import derive, truncated_normal
 from ettin_core.model.config import View
-from ettin_core.model.transformer import INITIAL_CUT, Transformer
+from ettin_core.model.transformer import Transformer
 
 
 class FineTuned(nn.Module):
@@ -53,10 +53,9 @@ def pool(states: torch.Tensor, lengths: torch.Tensor, pooling: str) -> torch.Ten
 
 @torch.no_grad()
 def initialise(classifier: nn.Linear, task: str, seed: int) -> None:
-    """ModernBERT's own start of a classifier: a truncated normal of width^-0.5, and no bias; drawn on the CPU."""
-    std = classifier.in_features**-0.5
-    generator = torch.Generator().manual_seed(derive(seed, "finetune.head", task))
-    values = torch.empty(classifier.weight.shape)
-    nn.init.trunc_normal_(values, 0.0, std, -INITIAL_CUT * std, INITIAL_CUT * std, generator=generator)
-    classifier.weight.copy_(values)
+    """ModernBERT's own start of a classifier: a truncated normal of width^-0.5, and no bias; the same on any processor."""
+    values = truncated_normal(
+        derive(seed, "finetune.head", task), classifier.weight.numel(), classifier.in_features**-0.5
+    )
+    classifier.weight.copy_(torch.from_numpy(values).view(classifier.weight.shape))
     classifier.bias.zero_()
