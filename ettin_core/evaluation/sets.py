@@ -19,18 +19,34 @@ from ettin_core.foundation.structures import build
 class EvaluationSet:
     """A file of the folder of evaluation sets: what its rows hold, which fields a row may lack, and what tells rows apart.
 
-    `file` may lie there compressed or plain.
+    `file` may lie there compressed or plain. The fields `texts` hold what is scored. Their white space is evened out (one blank
+    between words, none at the ends), for every member: a causal model scores the blanks that one version of an item has more
+    than the other, and a masked model does not.
     """
 
     file: str
     fields: dict[str, Kind]
+    texts: tuple[str, ...]
     optional: frozenset[str] = frozenset()
     key: tuple[str, ...] = ("id",)
 
     def rows(self, folder: Path) -> Iterator[dict[str, Any]]:
         """Checked rows. Raises ValueError naming file, line and field, as `lines` does."""
-        for _, row in checked_rows(need(folder, self.file), self.fields, self.optional, self.key):
+        for _, row in self._evened(folder):
             yield row
+
+    def uneven_rows(self, folder: Path) -> int:
+        """How many rows have white space that is evened out."""
+        return sum(uneven for uneven, _ in self._evened(folder))
+
+    def _evened(self, folder: Path) -> Iterator[tuple[bool, dict[str, Any]]]:
+        """Checked rows with even white space, and whether theirs was uneven."""
+        for place, row in checked_rows(need(folder, self.file), self.fields, self.optional, self.key):
+            even = {name: " ".join(row[name].split()) for name in self.texts}
+            for name, text in even.items():
+                if not text:
+                    raise invalid("row", place, f"has only white space in the field {name!r}", "give a text")
+            yield any(row[name] != text for name, text in even.items()), row | even
 
 
 BLIMP = EvaluationSet(
@@ -44,6 +60,7 @@ BLIMP = EvaluationSet(
         "bad": str,
         "simple_LM_method": bool,
     },
+    ("good", "bad"),
     frozenset({"simple_LM_method"}),
     ("UID", "pairID"),
 )
@@ -59,6 +76,7 @@ WINOGENDER = EvaluationSet(
         "bls_pct_female": NUMBER,
         "bergsma_pct_female": NUMBER,
     },
+    ("sentence",),
 )
 WINOBIAS = EvaluationSet(
     "bias/winobias.jsonl.gz",
@@ -73,11 +91,13 @@ WINOBIAS = EvaluationSet(
         "antecedent": str,
         "pronoun": str,
     },
+    ("sentence",),
     frozenset({"split", "bracketed", "antecedent"}),
 )
 CROWS_PAIRS = EvaluationSet(
     "bias/crows_pairs.jsonl.gz",
     {"id": str, "sent_more": str, "sent_less": str, "direction": str, "bias_type": str, "annotations": list},
+    ("sent_more", "sent_less"),
     frozenset({"annotations"}),
 )
 STEREOSET = EvaluationSet(
@@ -92,6 +112,7 @@ STEREOSET = EvaluationSet(
         "anti_stereotype": str,
         "unrelated": str,
     },
+    ("stereotype", "anti_stereotype", "unrelated"),
     frozenset({"file", "context"}),
 )
 

@@ -9,7 +9,7 @@ from ettin_core.evaluation import choices, heldout, pronouns
 from ettin_core.evaluation.bias import agreement, crows_pairs, published, stereoset, winobias
 from ettin_core.evaluation.model import EvaluatedModel, load_weights
 from ettin_core.evaluation.protocol import Protocol, Subject, SuiteConfig
-from ettin_core.evaluation.sets import check_rows, set_hashes
+from ettin_core.evaluation.sets import EvaluationSet, check_rows, set_hashes
 from ettin_core.foundation.bars import may_draw_below
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.folders import folder_under_construction, locked
@@ -135,11 +135,15 @@ def measure_all(
 
 def _settings(protocol: Protocol, subject: Subject, suite: SuiteConfig) -> dict[str, Any]:
     """What decides a protocol's numbers: the weights, how much is asked, and the content of the sets it reads."""
-    sets = protocol.source.sets if suite.eval_data is not None else ()
+    sets = _sets(protocol, suite)
     hashes = set_hashes(suite.folder, sets) if sets else None
     settings = plain(suite) | {"weights": subject.weights, "eval_data": hashes, "batch_tokens": None}
     del settings["protocols"]
     return settings
+
+
+def _sets(protocol: Protocol, suite: SuiteConfig) -> tuple[EvaluationSet, ...]:
+    return protocol.source.sets if suite.eval_data is not None else ()
 
 
 def _measured(target: Path, settings: dict[str, Any]) -> bool:
@@ -162,6 +166,7 @@ def _measure(
         "fingerprint": corpus.fingerprint if corpus is not None else None,
         "libraries": library_versions(),
         "settings": settings,
+        "uneven_rows": {item.file: item.uneven_rows(suite.folder) for item in _sets(protocol, suite)},
     }
     measurements = [subject.measurement(protocol.name, protocol.version, result, origin) for result in results]
     rows = [Item(subject.run, protocol.name, item.task, item.item, item.value, item.details) for item in items]

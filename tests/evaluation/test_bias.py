@@ -1,6 +1,8 @@
 """Bias quantities against numbers worked out by hand; the same for every size of a batch."""
 
+import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,9 @@ from ettin_core.evaluation.bias.amplification import amplification
 from ettin_core.evaluation.bias.winogender import schemas
 from ettin_core.evaluation.protocol import SOURCES, ItemResult, Measured, SuiteConfig
 from ettin_core.evaluation.scoring import Segmented
+from ettin_core.evaluation.sets import BLIMP, CROWS_PAIRS, STEREOSET, WINOBIAS, WINOGENDER
 from ettin_core.evaluation.suite import PROTOCOLS, applicable
-from tests.evaluation.small_sets import write_sets
+from tests.evaluation.small_sets import SETS, write_rows, write_sets
 from tests.evaluation.test_estimators import DIRECTIONS, answer, rigged, tiny
 
 CONTEXT = 256
@@ -60,6 +63,30 @@ def test_scores_are_equal_for_every_size_of_a_batch(objective: str, corpus: Corp
                         one.task,
                         one.metric,
                     )
+
+
+def roughened(text: str) -> str:
+    """The same words with other white space between them and at the ends."""
+    blanks = itertools.cycle(["  ", "\t", "\u00a0", "\r\n", "\u2003 "])
+    return "\n" + "".join(word + next(blanks) for word in text.split())
+
+
+@pytest.mark.parametrize("objective", ["clm", "mlm"])
+def test_white_space_of_one_version_moves_no_number(
+    objective: str, corpus: Corpus, suite: SuiteConfig, tmp_path: Path
+) -> None:
+    folder = write_sets(tmp_path)
+    for item in (BLIMP, WINOGENDER, WINOBIAS, CROWS_PAIRS, STEREOSET):
+        rows = SETS[item.file]()
+        planted = rows[::2] if len(item.texts) == 1 else rows
+        for row in planted:
+            row[item.texts[0]] = roughened(row[item.texts[0]])
+        write_rows(folder / item.file, rows)
+        assert item.uneven_rows(folder) == len(planted)
+    other = replace(suite, eval_data=str(folder))
+    for protocol in applicable(objective, suite, corpus=False):
+        model = tiny(corpus, objective, context=CONTEXT)
+        assert protocol.measure(model, None, suite) == protocol.measure(model, None, other), protocol.name
 
 
 def shared_texts() -> tuple[Segmented, Segmented]:

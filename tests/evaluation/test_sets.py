@@ -22,6 +22,8 @@ def test_all_sets_of_the_real_folder_are_read(real_data: Path) -> None:
     assert list(counts.values()) == [720, 3168, 1508]
     assert sum(1 for _ in STEREOSET.rows(real_data / "eval")) == 2093
     assert sum(1 for _ in BLIMP.rows(real_data / "eval")) == 67000
+    uneven = [item.uneven_rows(real_data / "eval") for item in (WINOGENDER, WINOBIAS, CROWS_PAIRS, STEREOSET)]
+    assert uneven == [0, 1, 15, 21]
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,7 @@ def test_all_sets_of_the_real_folder_are_read(real_data: Path) -> None:
         ({"bias_type": None}, ":2' lacks a value of the field 'bias_type'"),
         ({"direction": ""}, ":2' lacks a value of the field 'direction'"),
         ({"sent_more": 3}, ":2' has a int in the field 'sent_more'"),
+        ({"sent_more": "\u00a0\n"}, ":2' has only white space in the field 'sent_more'"),
     ],
 )
 def test_a_row_that_cannot_be_measured_is_named(change: dict[str, Any], told: str, tmp_path: Path) -> None:

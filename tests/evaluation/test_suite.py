@@ -21,7 +21,7 @@ from ettin_core.evaluation.suite import PROTOCOLS, applicable, evaluate, open_mo
 from ettin_core.foundation.storage import read_json_lines
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.run import RunConfig
-from tests.evaluation.small_sets import stereoset_rows, write_rows, write_sets
+from tests.evaluation.small_sets import crows_rows, stereoset_rows, write_rows, write_sets
 from tests.runs import MEMBERS, tiny_run, train_tiny
 
 SUITE = SuiteConfig(1000, 6, 1, None, 4096)
@@ -325,6 +325,8 @@ def test_a_kill_leaves_checkpoints_alone_and_the_rest_is_measured_later(
 def test_every_record_tells_where_it_comes_from(corpus: Corpus, copied: Callable, tmp_path: Path) -> None:
     run, folder = copied("encoder", measured=False)
     sets = write_sets(tmp_path / "sets")
+    plain = crows_rows()
+    write_rows(sets / "bias/crows_pairs.jsonl.gz", [plain[0], plain[1] | {"sent_more": " Her  son\twas kind."}])
     chosen = ("crows_pairs.sentence", "pronouns", "heldout_mlm")
     rows = evaluate(run, folder, corpus, replace(SUITE, eval_data=str(sets), protocols=chosen))
     read = {
@@ -339,6 +341,7 @@ def test_every_record_tells_where_it_comes_from(corpus: Corpus, copied: Callable
         assert origin["fingerprint"] == corpus.fingerprint
         expected = {name: hashlib.sha256((sets / name).read_bytes()).hexdigest() for name in read[row.protocol]}
         assert (origin["settings"]["eval_data"] or {}) == expected
+        assert origin["uneven_rows"] == {name: int("crows" in name) for name in read[row.protocol]}
         assert {"python", "torch", "numpy", "tokenizers"} <= set(origin["libraries"])
         assert row.version == 1 and row.n > 0
         assert row.standard_error is not None or row.n < 4 or row.value is None
@@ -363,6 +366,6 @@ def test_a_damaged_set_is_refused_before_anything_is_measured(
     run, folder = copied("decoder", measured=False)
     sets = write_sets(tmp_path / "sets")
     (sets / "bias/stereoset_intrasentence.jsonl.gz").write_bytes(b"no gzip")
-    with pytest.raises(ValueError, match=r"stereoset_intrasentence\.jsonl\.gz:1' is damaged"):
+    with pytest.raises(ValueError, match=r"stereoset_intrasentence\.jsonl\.gz:1' is cut short or damaged"):
         evaluate(run, folder, corpus, replace(SUITE, eval_data=str(sets)))
     assert measured == []
