@@ -104,7 +104,11 @@ _PROTOCOLS = {
     ),
     "minimal_pairs.pseudo_likelihood": ProtocolText(
         "Minimal pairs, pseudo-likelihood",
-        "The same pairs; each token is masked in turn and predicted from both sides. Chance is 0.5.",
+        "The same pairs; the tokens of each word are masked together and predicted from both sides. Chance is 0.5.",
+    ),
+    "minimal_pairs.token_pseudo_likelihood": ProtocolText(
+        "Minimal pairs, pseudo-likelihood by token",
+        "The same pairs; each token is masked alone, as first published, which favours words of several tokens.",
     ),
     "minimal_pairs.own_scoring": ProtocolText(
         "Minimal pairs, own scoring",

@@ -14,7 +14,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.world import agreement_pairs, fact_items
 from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.protocol import ItemResult, Measure, Measured, Result, SuiteConfig, mean_result
-from ettin_core.evaluation.scoring import fill, left_to_right, pseudo_likelihood, segment
+from ettin_core.evaluation.scoring import Segmented, fill, left_to_right, pseudo_likelihood, segment
 from ettin_core.evaluation.sets import BLIMP, corpus_world
 
 
@@ -54,7 +54,10 @@ Score = Callable[[EvaluatedModel, list[Choice]], list[list[float]]]
 
 
 def _whole_text(estimator: str) -> Score:
-    score = left_to_right if estimator == "left_to_right" else pseudo_likelihood
+    def score(model: EvaluatedModel, texts: list[Segmented]) -> list[float]:
+        return (
+            left_to_right(model, texts) if estimator == "left_to_right" else pseudo_likelihood(model, texts, estimator)
+        )
 
     def scores(model: EvaluatedModel, choices: list[Choice]) -> list[list[float]]:
         texts = [

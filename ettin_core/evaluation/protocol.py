@@ -36,6 +36,7 @@ SOURCES: dict[str, Source] = {
     "heldout_mlm": Source(corpus="needs"),
     "minimal_pairs.left_to_right": Source((BLIMP,), "uses"),
     "minimal_pairs.pseudo_likelihood": Source((BLIMP,), "uses"),
+    "minimal_pairs.token_pseudo_likelihood": Source((BLIMP,), "uses"),
     "facts.left_to_right": Source(corpus="needs"),
     "facts.pseudo_likelihood": Source(corpus="needs"),
     "agreement": Source((BLIMP,), "uses"),
@@ -48,6 +49,8 @@ SOURCES: dict[str, Source] = {
     "stereoset": Source((STEREOSET,)),
 }
 
+ON_REQUEST = frozenset({"minimal_pairs.token_pseudo_likelihood"})  # measured where suite.protocols names them alone
+
 
 @dataclass(frozen=True)
 class SuiteConfig:
@@ -55,7 +58,8 @@ class SuiteConfig:
 
     `eval_data` is a folder of evaluation sets for real text (None: without them), of which `blimp_per_paradigm` minimal
     pairs of each paradigm and `bias_items` of each bias set are asked (None: all; Winogender is small and always whole).
-    `items` is the number of each generated probe. `protocols` names those to measure (None: all that apply). A batch holds
+    `items` is the number of each generated probe. `protocols` names those to measure (None: all that apply, but for
+    those on request). A batch holds
     `batch_tokens` tokens; None is what suits the device.
     """
 

@@ -1,10 +1,12 @@
-"""How a text is scored, the same for every member: three protocols over one tokenisation.
+"""How a text is scored, the same for every member: four protocols over one tokenisation.
 
 conditional          sum of log p(token | the tokens before it), in one pass. Causal models.
 masked_left_to_right the same quantity of a masked model: it sees the tokens before, three masks and EOS, and is read at the
                      first mask (Samuel 2024, trailing masks).
 pseudo_likelihood    sum over words of log p(word | rest of the text), the tokens of a word masked together and revealed from
                      left to right (Salazar et al. 2020, with the correction of Kauf and Ivanova 2023). Masked models.
+token_pseudo_likelihood  as Salazar et al. published it: each token masked alone, the rest of its word in sight. It favours
+                     words of several tokens, and is what minicons and BabyLM report. Masked models.
 
 A model trained for MNTP is read one position earlier in each. A context and its continuation are tokenised together, EOS is
 never scored, and a context longer than the window loses its oldest tokens, BOS first: every member scores the same tokens.
@@ -24,7 +26,7 @@ from ettin_core.foundation.errors import invalid
 TRAILING_MASKS = 3
 POOLED_TOKENS = 2**23  # of rows that are laid out at once
 _WORD = re.compile(r"\S+")
-VERSIONS = {"conditional": 1, "masked_left_to_right": 1, "pseudo_likelihood": 1}
+VERSIONS = {"conditional": 1, "masked_left_to_right": 1, "pseudo_likelihood": 1, "token_pseudo_likelihood": 1}
 
 
 @dataclass(frozen=True)
@@ -139,10 +141,12 @@ def left_to_right(
     return [one.log_probability for one in score(model, texts, places)]
 
 
-def pseudo_likelihood(model: EvaluatedModel, texts: Sequence[Segmented]) -> list[float]:
-    """Pseudo-log-likelihood of each text, word by word."""
+def pseudo_likelihood(
+    model: EvaluatedModel, texts: Sequence[Segmented], protocol: str = "pseudo_likelihood"
+) -> list[float]:
+    """Pseudo-log-likelihood of each text, word by word (or, as `token_pseudo_likelihood`, token by token)."""
     places = [tuple(range(len(text.ids))) for text in texts]
-    return [one.log_probability for one in score(model, texts, places, "pseudo_likelihood")]
+    return [one.log_probability for one in score(model, texts, places, protocol)]
 
 
 def fill(model: EvaluatedModel, texts: Sequence[Segmented], gaps: Sequence[Sequence[tuple[int, ...]]]) -> list[float]:
@@ -174,6 +178,7 @@ def _asker(
         "conditional": (True, _conditional),
         "masked_left_to_right": (False, _masked_left_to_right),
         "pseudo_likelihood": (False, _pseudo_likelihood),
+        "token_pseudo_likelihood": (False, _token_pseudo_likelihood),
     }
     if protocol not in kinds:
         raise invalid("protocol", protocol, "is not a protocol", f"use one of {', '.join(kinds)}")
@@ -215,6 +220,11 @@ def _masked_left_to_right(model: EvaluatedModel, text: Segmented, places: tuple[
 def _pseudo_likelihood(model: EvaluatedModel, text: Segmented, places: tuple[int, ...]) -> list[Reading]:
     """One gap for each word, of its scored tokens."""
     return _filled(model, text, text.by_word(sorted(places)))
+
+
+def _token_pseudo_likelihood(model: EvaluatedModel, text: Segmented, places: tuple[int, ...]) -> list[Reading]:
+    """One gap for each scored token."""
+    return _filled(model, text, [(place,) for place in places])
 
 
 def _filled(model: EvaluatedModel, text: Segmented, gaps: Sequence[tuple[int, ...]]) -> list[Reading]:

@@ -8,7 +8,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation import choices, heldout, pronouns
 from ettin_core.evaluation.bias import agreement, crows_pairs, published, stereoset, winobias
 from ettin_core.evaluation.model import EvaluatedModel, load_weights
-from ettin_core.evaluation.protocol import Protocol, Subject, SuiteConfig
+from ettin_core.evaluation.protocol import ON_REQUEST, Protocol, Subject, SuiteConfig
 from ettin_core.evaluation.sets import EvaluationSet, check_rows, set_hashes
 from ettin_core.foundation.bars import may_draw_below
 from ettin_core.foundation.errors import invalid
@@ -27,6 +27,7 @@ PROTOCOLS = (
     Protocol("heldout_mlm", 1, ("masked",), heldout.measure_mlm),
     Protocol("minimal_pairs.left_to_right", 1, BOTH, choices.minimal_pairs("left_to_right")),
     Protocol("minimal_pairs.pseudo_likelihood", 1, ("masked",), choices.minimal_pairs("pseudo_likelihood")),
+    Protocol("minimal_pairs.token_pseudo_likelihood", 1, ("masked",), choices.minimal_pairs("token_pseudo_likelihood")),
     Protocol("facts.left_to_right", 1, BOTH, choices.facts("left_to_right")),
     Protocol("facts.pseudo_likelihood", 1, ("masked",), choices.facts("pseudo_likelihood")),
     Protocol("agreement", 1, BOTH, agreement.measure),
@@ -49,7 +50,8 @@ def applicable(objective: str, suite: SuiteConfig | None = None, corpus: bool = 
     found = [protocol for protocol in PROTOCOLS if kind in protocol.kinds]
     if suite is not None:
         sets = suite.eval_data is not None
-        found = [item for item in found if suite.protocols is None or item.name in suite.protocols]
+        named = suite.protocols
+        found = [item for item in found if (item.name not in ON_REQUEST if named is None else item.name in named)]
         found = [item for item in found if (sets and item.source.sets) or (corpus and item.source.corpus)]
     return found
 

@@ -97,6 +97,21 @@ def test_pseudo_likelihood_hides_the_rest_of_the_word(
 
 
 @pytest.mark.parametrize(("objective", "shift"), [("mlm", 0), ("mntp", 1)])
+def test_the_published_pseudo_likelihood_masks_one_token_alone(
+    objective: str, shift: int, corpus: Corpus, text: Segmented
+) -> None:
+    model, special, (a, b, c) = tiny(corpus, objective), corpus.tokenizer.special, text.ids
+    bos, mask, eos = special.bos, special.mask, special.eos
+    terms = [
+        answer(model, (bos, mask, b, c, eos), 1 - shift, a),
+        answer(model, (bos, a, mask, c, eos), 2 - shift, b),
+        answer(model, (bos, a, b, mask, eos), 3 - shift, c),
+    ]
+    assert pseudo_likelihood(model, [text], "token_pseudo_likelihood") == pytest.approx([sum(terms)], abs=1e-5)
+    assert pseudo_likelihood(model, [text]) != pytest.approx([sum(terms)], abs=1e-2)
+
+
+@pytest.mark.parametrize(("objective", "shift"), [("mlm", 0), ("mntp", 1)])
 def test_fill_reveals_a_gap_from_left_to_right(objective: str, shift: int, corpus: Corpus, text: Segmented) -> None:
     model, special, (a, b, c) = tiny(corpus, objective), corpus.tokenizer.special, text.ids
     bos, mask, eos = special.bos, special.mask, special.eos

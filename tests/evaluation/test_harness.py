@@ -120,6 +120,21 @@ def test_a_decoder_is_the_harness_own_hf_in_all_digits(folders: dict[str, Path],
     assert set(ours["results"]) == set(OFFLINE)
 
 
+def test_blimp_is_asked_with_and_without_the_space_before_a_sentence(tmp_path: Path) -> None:
+    paradigms = sorted(file.stem for file in (harness.TASKS / "blimp").glob("[!_]*.yaml"))
+    rows = [{"UID": name, "pairID": "0", "good": f"Good {name}.", "bad": f"Bad {name}."} for name in paradigms]
+    (tmp_path / "probing").mkdir()
+    (tmp_path / "probing/blimp.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked: dict[str, list[str]] = {}
+    for group in ("offline_blimp", "offline_blimp_plain"):
+        for task in harness.task_manager(str(tmp_path)).load([group])["tasks"].values():
+            task.build_all_requests()
+            asked.setdefault(group, []).extend(request.args[1] for request in task.instances)
+    plain = [f"{kind} {name}." for name in paradigms for kind in ("Good", "Bad")]
+    assert sorted(asked["offline_blimp_plain"]) == sorted(plain) and len(plain) == 134
+    assert sorted(asked["offline_blimp"]) == sorted(f" {text}" for text in plain)
+
+
 @pytest.mark.slow
 def test_a_decoder_is_hf_on_the_real_sets(folders: dict[str, Path], real_data: Path) -> None:
     names = [file.stem for file in harness.TASKS.glob("*.yaml")]
@@ -420,7 +435,7 @@ def test_metrics_and_settings_are_those_of_the_built_in_task(name: str) -> None:
 def test_offline_blimp_is_all_67_paradigms_and_their_mean(folders: dict[str, Path], eval_data: Path) -> None:
     manager = harness.task_manager(str(eval_data))
     assert sum(name.startswith("offline_blimp_") for name in manager.all_subtasks) == 67
-    assert manager.all_groups == ["offline_blimp"]
+    assert manager.all_groups == ["offline_blimp", "offline_blimp_plain"]
 
 
 def test_results_become_measurements(folders: dict[str, Path], eval_data: Path, tmp_path: Path) -> None:

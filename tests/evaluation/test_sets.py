@@ -109,6 +109,9 @@ def test_what_applies_depends_on_sets_and_corpus(tmp_path: Path) -> None:
     assert not {"heldout_mlm", "facts.left_to_right"} & without
     assert {"stereoset", "pronouns", "minimal_pairs.pseudo_likelihood", "winogender@published_encoder"} <= without
     assert applicable("clm", alone, corpus=False) == []
+    assert "minimal_pairs.token_pseudo_likelihood" not in without
+    [asked] = applicable("mlm", suite_of(tmp_path, "minimal_pairs.token_pseudo_likelihood"))
+    assert asked.name == "minimal_pairs.token_pseudo_likelihood"
 
 
 def test_some_rows_are_evenly_spaced() -> None:
