@@ -93,7 +93,7 @@ def boundaries(
     device = choose_device(placement.device, ProcessGroup())
     for before, after in passed:
         model = Transformer(run.model, attention=placement.attention).to(device).eval()
-        model.load_state_dict(native.load(folder.checkpoints / f"{before.prefix}{before.steps}", run.name).model)
+        model.load_state_dict(native.load(folder.checkpoints / f"{before.prefix}{before.steps}", folder.name).model)
         settings = {
             name: _loss(run, corpus, Learner(model), device, setting, first, tokens)
             for name, setting, first in _settings(run, before, after)

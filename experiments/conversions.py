@@ -82,9 +82,9 @@ class Conversion:
         if name == summary["final_checkpoint"]:
             weights = summary["final_weights"]
         elif (folder.checkpoints / name).is_dir():
-            weights = native.hash_tensors(native.load(folder.checkpoints / name, parent.name).model)
+            weights = native.hash_tensors(native.load(folder.checkpoints / name, folder.name).model)
         else:
-            problem = f"needs the checkpoint {name} of {parent.name}, which is not there"
+            problem = f"needs the checkpoint {name} of {folder.name}, which is not there"
             raise invalid("start", self.start, problem, "restore it, or use start=after_decay")
         return replace(run, parent=Parent(summary["run"], name, weights))
 

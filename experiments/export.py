@@ -65,7 +65,7 @@ def main(request: ExportRequest) -> None:
         _warn(open_run(request.run)[1])
         return
     folder, run = open_run(request.run)
-    repository = Repository(out.resolve(), request.repo_id or f"{NAMESPACE}/{run.name}")
+    repository = Repository(out.resolve(), request.repo_id or f"{NAMESPACE}/{folder.name}")
     corpus = open_corpus(run, corpora)
     refused = export_revisions(folder, run, corpus, repository, request.revisions, request.overwrite, request.pooling)
     print("\n".join(describe(repository, run.readout[0])))

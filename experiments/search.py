@@ -22,7 +22,7 @@ from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.storage import content_name, write_text
-from ettin_core.foundation.structures import build, plain
+from ettin_core.foundation.structures import build
 from ettin_core.training.run import RunConfig
 from experiments.analysis_room import analyse
 from experiments.door import RunStopped, entry, to_plain
@@ -123,12 +123,12 @@ class Search:
     @property
     def path(self) -> Path:
         """The search's own folder: Optuna's journal, the table and the figure."""
-        identity = {name: plain(getattr(self.request, name)) for name in IDENTITY}
+        identity = {name: getattr(self.request, name) for name in IDENTITY}
         return Path(self.request.studies_dir) / content_name("search", identity)
 
     def study_name(self, member: str) -> str:
         """What Optuna calls the trials of a member."""
-        return content_name(member, plain(self.at(member, {}).member))
+        return content_name(member, self.at(member, {}).member)
 
 
 @entry("search", SearchRequest)

@@ -113,7 +113,7 @@ class Study:
     @property
     def path(self) -> Path:
         """The study's own folder: certificates and report."""
-        identity = {"runs": sorted(run.name for run in self.runs.values()), "suite": plain(self.request.suite)}
+        identity = {"runs": sorted(run.name for run in self.runs.values()), "suite": self.request.suite}
         return Path(self.request.studies_dir) / content_name(f"{self.request.name}-{self.request.size.name}", identity)
 
     def record(self, certificates: list[Certificate]) -> dict[str, Any]:

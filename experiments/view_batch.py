@@ -106,7 +106,7 @@ def describe(view: View, request: ViewRequest) -> str:
             raise invalid("row", request.row, f"is not in the batch of step {view.step}", f"use {first} to {last}")
         chosen = range(request.row - first, request.row - first + 1)
     text = RowText(view.batch, view.corpus.tokenizer, request.targets, request.row is not None)
-    lines = [*_header(view, seen), "", *_sources(view)]
+    lines = [*_header(view, seen, Path(request.run).name), "", *_sources(view)]
     for number in chosen:
         lines += ["", _row(view, number), *text.stored(number), *text.through(seen, number)]
     return "\n".join(lines)
@@ -122,13 +122,13 @@ def objectives(run: RunConfig, asked: Any) -> list[str]:
     return names
 
 
-def _header(view: View, seen: list[Seen]) -> list[str]:
+def _header(view: View, seen: list[Seen], name: str) -> list[str]:
     run, phase, batch = view.run, view.phase, view.batch
     total, real = sum(phase.steps for phase in run.phases), int(batch.real.sum())
     mixture = "by size" if phase.mixture is None else ", ".join(f"{name} {w:g}" for name, w in phase.mixture.items())
     count = sum(1 for row in range(len(batch.rows)) for _ in pieces(batch, row))
     entries = {
-        "run": f"{run.name} ({run.direction}, {run.objective.name})",
+        "run": f"{name} ({run.direction}, {run.objective.name})",
         "corpus": f"{view.corpus.name}, fingerprint {view.corpus.fingerprint[:16]}",
         "step": f"{view.step} of 0 to {total - 1}; {phase.name} step {view.phase_step} of 0 to {phase.steps - 1}",
         "rows": f"{len(batch.rows)} of {phase.context} tokens, packing {phase.packing}, "

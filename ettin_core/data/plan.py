@@ -1,6 +1,6 @@
 """What is to be prepared: sources, their parts, and the corpus's name. Written down for the workers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,7 +12,7 @@ from ettin_core.data.parts import Part, cut
 from ettin_core.data.tokenizer import Tokenizer, policy_hash
 from ettin_core.foundation.errors import invalid, with_extra
 from ettin_core.foundation.storage import content_name
-from ettin_core.foundation.structures import plain
+from ettin_core.foundation.structures import identity
 
 ELSEWHERE = ("path", "mixtures", "sources")  # where the text lies, and what belongs to the recipe, do not name a corpus
 
@@ -27,14 +27,14 @@ class Plan:
     @property
     def corpus_name(self) -> str:
         """The content name: what the corpus is, not where it lies."""
-        identity = {key: value for key, value in plain(self.config).items() if key not in ELSEWHERE}
+        content = {key: value for key, value in identity(self.config).items() if key not in ELSEWHERE}
         if self.config.tokenizer is not None:
-            identity["tokenizer"] = policy_hash(Tokenizer(Path(self.config.tokenizer)))
-        identity["sources"] = [
-            [source.name, source.identity, plain(source.config) | {"path": None}, _versions(source)]
+            content["tokenizer"] = policy_hash(Tokenizer(Path(self.config.tokenizer)))
+        content["sources"] = [
+            [source.name, source.identity, replace(source.config, path=None), _versions(source)]
             for source in self.sources
         ]
-        return content_name(self.config.name, identity)
+        return content_name(self.config.name, content)
 
     @cached_property
     def parts(self) -> list[Part]:

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from ettin_core.foundation.errors import DiskFullError, invalid
+from ettin_core.foundation.structures import identity
 
 NAME_HASH_LENGTH = 10
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: one text per value, for hashing."""
+    """JSON with sorted keys and no spaces: one text per value, for hashing. The order of mappings does not count."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -30,8 +31,8 @@ def hash_text(text: str) -> str:
 
 
 def content_name(slug: str, content: Any) -> str:
-    """A readable slug and a hash of everything that matters: the same content has the same name."""
-    return f"{slug}-{hash_text(canonical_json(content))[:NAME_HASH_LENGTH]}"
+    """A readable slug and a hash of everything that matters: the same content (structures.identity) has the same name."""
+    return f"{slug}-{hash_text(canonical_json(identity(content)))[:NAME_HASH_LENGTH]}"
 
 
 def hash_file(path: Path) -> str:

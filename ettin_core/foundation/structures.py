@@ -1,7 +1,15 @@
 """Plain dictionaries to frozen dataclasses and back, strictly.
 
 Library code never sees a Hydra object: an entry point hands over a plain dictionary, `build` checks every key and type,
-and `plain` gives the dictionary back for files and hashes.
+and `plain` gives the dictionary back for files. `identity` is what content names are hashes of.
+
+How fields enter and leave, so that what was made before keeps its name and can still be read (docs/identity.md):
+
+* A field at its default is not hashed. A new field therefore gets the default that does what was done before it.
+* A default in a dataclass never changes: a name that does not hash the field stands for that value. What is done by default
+  changes in conf/, whose values are hashed where they are not a dataclass's defaults.
+* A field that leaves stays in the dataclass's RETIRED with its default: files that hold it at that value are still read.
+* The order of a mapping is hashed and compared where it means something: `field(metadata=ORDERED)`.
 """
 
 import dataclasses
@@ -16,16 +24,23 @@ from ettin_core.foundation.errors import invalid
 
 Structure = TypeVar("Structure")
 
+ORDERED = {"ordered": True}  # metadata of a field: the order of this mapping means something
+
 
 def build(kind: type[Structure], values: Mapping[str, Any], path: str = "") -> Structure:
-    """Build the frozen dataclass `kind` from `values`.
+    """Build the frozen dataclass `kind` from `values`. A retired field is read at its default and left out.
 
-    Raises ValueError naming the path of an unknown key, a missing key or a value of the wrong type.
+    Raises ValueError naming the path of an unknown key, a missing key, a value of the wrong type, or a retired field that
+    has another value.
     """
     hints = get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    retired = getattr(kind, "RETIRED", {})
     for key in values:
-        if key not in fields:
+        if key in retired and values[key] != retired[key]:
+            problem, remedy = f"is of a field that was removed at {retired[key]!r}", "use the code that wrote it"
+            raise invalid(_join(path, key), values[key], problem, f"{remedy} (provenance.json names it)")
+        if key not in fields and key not in retired:
             near = difflib.get_close_matches(str(key), fields, n=1)
             hint = f"did you mean {near[0]!r}? Known keys" if near else "known keys"
             raise invalid(_join(path, key), values[key], "is an unknown key", f"{hint}: {', '.join(fields)}")
@@ -49,23 +64,66 @@ def plain(value: Any) -> Any:
     return value
 
 
+def identity(value: Any) -> Any:
+    """What of a value is hashed, as plain data: fields at their default are left out, ordered mappings are lists of pairs."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        held = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {field.name: _identity(field, item) for field, item in held.items() if not _is_default(field, item)}
+    if isinstance(value, (list, tuple)):
+        return [identity(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): identity(item) for key, item in value.items()}
+    return value
+
+
+def _identity(field: dataclasses.Field, value: Any) -> Any:
+    found = identity(value)
+    return [list(pair) for pair in found.items()] if "ordered" in field.metadata and found is not None else found
+
+
+def _is_default(field: dataclasses.Field, value: Any) -> bool:
+    if field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
+    elif field.default is not dataclasses.MISSING:
+        default = field.default
+    else:
+        return False
+    return not differences(value, default)
+
+
 def differences(left: Any, right: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
-    """Every dotted path at which two plain values differ, with both values (a missing one is given as None)."""
+    """Every dotted path at which two structures or plain values differ, with both as plain values (a missing one: None).
+
+    Where mappings that are ordered have their common keys in another order, their path stands for it, with the keys.
+    """
+    if dataclasses.is_dataclass(left) and type(left) is type(right):
+        found = {}
+        for field in dataclasses.fields(left):
+            one, other, where = getattr(left, field.name), getattr(right, field.name), _join(path, field.name)
+            found.update(differences(one, other, where))
+            if "ordered" in field.metadata and one and other and _common(one, other) != _common(other, one):
+                found[where] = (list(one), list(other))
+        return found
     if isinstance(left, Mapping) and isinstance(right, Mapping):
         found = {}
         for key in sorted(set(left) | set(right), key=str):
             if key in left and key in right:
                 found.update(differences(left[key], right[key], _join(path, key)))
             else:
-                found[_join(path, key)] = (left.get(key), right.get(key))
+                found[_join(path, key)] = (plain(left.get(key)), plain(right.get(key)))
         return found
-    if isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
+    if isinstance(left, (list, tuple)) and type(left) is type(right) and len(left) == len(right):
         found = {}
         for index, (one, other) in enumerate(zip(left, right, strict=True)):
             name = one["name"] if isinstance(one, Mapping) and "name" in one else index
             found.update(differences(one, other, _join(path, name)))
         return found
-    return {} if left == right and type(left) is type(right) else {path: (left, right)}
+    return {} if left == right and type(left) is type(right) else {path: (plain(left), plain(right))}
+
+
+def _common(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The keys that both have, in the order of the first."""
+    return [key for key in one if key in other]
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:

@@ -1,6 +1,6 @@
 """The audit: resolved configurations before training, and the evidence of two complete runs after it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ettin_core.checkpoints import native
@@ -72,7 +72,10 @@ def certify(
     evidence["initial_weights"] = _compare(start, other["initial_weights"], required=required)
     if "data_hash" in contract.equal:
         evidence["data_order"] = _compare_order(left_folder, right_folder)
-    return _certificate(contract, left, right, evidence)
+    certificate = _certificate(contract, left, right, evidence)
+    return replace(
+        certificate, left=left_folder.name, right=right_folder.name
+    )  # fields that came later change run.name
 
 
 def _start(child: RunConfig, parent_folder: RunFolder, parent: dict[str, Any]) -> str:

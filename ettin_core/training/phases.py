@@ -1,6 +1,6 @@
 """Phases and the recipe they come from. One object owns a phase's length, context, learning rate, mask rate and view."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ettin_core.data.batches import BatchSchedule
 from ettin_core.data.config import check_mixture
@@ -8,6 +8,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Loader
 from ettin_core.data.rows import PACKINGS
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.structures import ORDERED
 from ettin_core.model.config import View
 from ettin_core.optim.schedules import Schedule
 
@@ -52,11 +53,13 @@ class RecipeConfig:
     """
 
     tokens: int
-    phases: dict[str, PhaseRecipe]
+    phases: dict[str, PhaseRecipe] = field(metadata=ORDERED)
     max_epochs: float = 4.0
     on_nonfinite: str = "stop"
 
     def __post_init__(self) -> None:
+        if not self.phases:
+            raise invalid("recipe.phases", {}, "names no phase", "give one or more, in the order they are trained")
         for name, phase in self.phases.items():
             _check(f"recipe.phases.{name}", phase)
         if self.on_nonfinite not in ON_NONFINITE:

@@ -8,7 +8,7 @@ from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.loader import Batch
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import content_name
-from ettin_core.foundation.structures import plain
+from ettin_core.foundation.structures import identity, plain
 from ettin_core.model.accounting import FlopCounter, adapter_parameter_count, parameter_count
 from ettin_core.model.adapter import AdapterConfig
 from ettin_core.model.attention_backends import BACKENDS
@@ -22,6 +22,7 @@ from ettin_core.training.phases import Phase, RecipeConfig, plan
 
 PRECISIONS = ("fp32", "bf16")
 PARALLEL = ("ddp", "fsdp")
+ELSEWHERE = ("checkpoint", "corpus")  # when checkpoints are written, and where the text of the fingerprint lies
 SURROUNDINGS = ("code", "libraries", "device")  # what may move numbers and is not in the configuration
 
 
@@ -104,7 +105,7 @@ class PlacementConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A run. `corpus` is the prepared corpus's content name and `fingerprint` its proof.
+    """A run. `corpus` is the prepared corpus's content name, where it is looked for, and `fingerprint` its proof.
 
     With an `adapter` only low-rank matrices are trained; without, all weights are.
     """
@@ -194,11 +195,11 @@ class RunConfig:
 
     @property
     def plain(self) -> dict[str, Any]:
-        """The resolved configuration as plain data: what config.yaml holds and what is hashed."""
+        """The resolved configuration as plain data: what config.yaml holds."""
         return plain(self)
 
     @property
     def name(self) -> str:
-        """The content name: a readable slug and a hash of the resolved configuration (checkpoint rule aside)."""
-        identity = {key: value for key, value in self.plain.items() if key != "checkpoint"}
-        return content_name(f"{self.size}-{self.member}-s{self.seeds.initialisation}", identity)
+        """The content name: a readable slug and a hash of what can move a number (docs/identity.md)."""
+        content = {key: value for key, value in identity(self).items() if key not in ELSEWHERE}
+        return content_name(f"{self.size}-{self.member}-s{self.seeds.initialisation}", content)

@@ -1,5 +1,6 @@
 """The cells of studies: which there are, what they are, what binds them, and what is refused before anything is trained."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from experiments.door import CONFIGURATIONS, to_plain
 from experiments.rulers import TOLERANCE, Ruler
 from tests.runs import tiny_run
 
+NAMES = CONFIGURATIONS.parent / "tests" / "golden" / "names.json"
 STUDIES = {  # cells of one seed
     "biphasic": 5,
     "conversion_frontier": 14,
@@ -54,6 +56,9 @@ def test_every_study_is_planned_and_matched(name: str, scale: str, study: Callab
     cells = study(f"study={name}", *one_seed, *(["scale=published", "size=150m"] if scale == "published" else []))
     runs = planned(cells)
     assert len(cells) == len({run.name for run in runs.values()}) == STUDIES[name]
+    if scale == "laptop":
+        committed = json.loads(NAMES.read_text())[f"study {name}"]
+        assert {cell: run.name.rsplit("-", 1)[1] for cell, run in runs.items()} == committed, "docs/identity.md"
     verdicts = audits(cells, runs)
     assert len(verdicts) == len(pairs_of(cells)) > 0
     assert [item.violations for item in verdicts.values() if item.verdict == NOT_MATCHED] == []

@@ -1,6 +1,7 @@
 """Conversions as runs with a parent: every member, full weights or an adapter, from either side of the decay, any budget."""
 
 import multiprocessing
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.evaluation.suite import evaluate, open_model
 from ettin_core.foundation.distributed import ProcessGroup
-from ettin_core.foundation.storage import read_json
+from ettin_core.foundation.storage import canonical_json, hash_text, read_json, write_json
 from ettin_core.foundation.structures import build
 from ettin_core.model.adapter import AdapterConfig, add_adapter, trained
 from ettin_core.model.transformer import Transformer
@@ -29,13 +30,13 @@ from ettin_core.pairs.contract import Contract
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.loop import train
 from ettin_core.training.phases import PhaseRecipe, RecipeConfig
-from ettin_core.training.run import RunConfig
+from ettin_core.training.run import Parent, RunConfig
 from ettin_core.training.session import open_session
 from experiments.conversions import Conversion, parent_weights
 from experiments.dry_run import describe
 from experiments.export import export_run
 from experiments.forecast import forecast
-from experiments.requests import MemberConfig
+from experiments.requests import MemberConfig, open_run
 from tests.runs import PLACEMENT, final_state, tiny_run, train_tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -190,6 +191,32 @@ def test_before_the_decay_is_the_end_of_the_phase_before(budget: float, lab: Tra
     other = replace(run, parent=replace(run.parent, checkpoint="decay5"))
     told = certify(contract(), parent, other, lab.folder(parent), lab.folder(run))
     assert "initial_weights" in told.sentence() and told.verdict == "not matched"
+
+
+def under_an_older_name(folder: RunFolder, root: Path) -> RunFolder:
+    """A copy of a complete run as it would be if its name had been made by older code."""
+    older = RunFolder(root / f"{folder.name.rpartition('-')[0]}-0123456789")
+    shutil.copytree(folder.path, older.path)
+    older.finish(folder.summary() | {"run": older.name})
+    for file in older.checkpoints.glob("*/index.json"):
+        index = {key: value for key, value in read_json(file).items() if key != "self"} | {"identity": older.name}
+        write_json(file, index | {"self": hash_text(canonical_json(index))})
+    return older
+
+
+def test_a_run_of_older_code_is_read_under_its_own_name(lab: Trained, tmp_path: Path) -> None:
+    folder, run = open_run(str(under_an_older_name(lab.folder(lab.parents["encoder"]), tmp_path).path))
+    assert run == lab.parents["encoder"] and folder.name != run.name
+    child = conversion(start="before_decay").of(run, folder)
+    assert child.parent == Parent(
+        folder.name, "step12", native.hash_tensors(native.load(folder.checkpoints / "step12").model)
+    )
+    assert parent_weights(child, tmp_path) is not None
+    same = replace(contract(), may_differ={}, initial_weights="equal")
+    certificate = certify(same, lab.parents["encoder"], run, lab.folder(lab.parents["encoder"]), folder)
+    assert (certificate.verdict, certificate.right) == ("matched", folder.name), certificate.sentence()
+    hf = export_run(folder.path, tmp_path / "hf", lab.corpus.folder.parent, "step12")
+    assert read_json(hf / "ettin.json")["run"] == folder.name
 
 
 def test_without_a_budget_only_the_mask_is_exchanged(lab: Trained) -> None:

@@ -1,13 +1,13 @@
 """Strict structures: every key and type is checked, and every difference is named."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ettin_core.foundation.structures import build, differences, plain
+from ettin_core.foundation.structures import ORDERED, build, differences, identity, plain
 
 
 @dataclass(frozen=True)
@@ -181,3 +181,50 @@ def test_differences_are_named_by_dotted_path(left: Any, right: Any, expected: d
     assert [[type(item) for item in pair] for pair in found.values()] == [
         [type(item) for item in pair] for pair in expected.values()
     ]
+
+
+@dataclass(frozen=True)
+class Ordered:
+    stages: dict[str, Inner] = field(metadata=ORDERED)
+    weights: dict[str, float] = field(default_factory=dict)
+    first: Inner = field(default_factory=lambda: Inner(0.5))
+    RETIRED: ClassVar[dict[str, Any]] = {"old": 1.5}
+
+
+def test_a_field_at_its_default_is_no_part_of_the_identity() -> None:
+    assert identity(build(Outer, SMALL)) == {"name": "a", "inner": {"rate": 0.5}}
+    assert identity(build(Outer, SMALL | {"limit": 0, "betas": [0.9, 0.99], "second": {"rate": 1}})) == {
+        "name": "a",
+        "inner": {"rate": 0.5},
+        "limit": 0,
+        "second": {"rate": 1.0},
+        "betas": [0.9, 0.99],
+    }
+
+
+def test_an_equal_value_of_another_type_is_not_the_default() -> None:
+    assert identity(Inner(0.5, True)) == {"rate": 0.5, "steps": True} == identity(Inner(0.5, 1))
+    assert type(identity(Inner(0.5, 3.0))["steps"]) is float  # type: ignore[arg-type]
+    assert "first" not in identity(Ordered({}, first=Inner(0.5, 3))) and "first" in identity(
+        Ordered({}, first=Inner(1))
+    )
+
+
+def test_the_order_counts_where_a_field_says_so() -> None:
+    a, b = Inner(1.0), Inner(2.0)
+    one, other = Ordered({"a": a, "b": b}, {"x": 1.0, "y": 2.0}), Ordered({"b": b, "a": a}, {"y": 2.0, "x": 1.0})
+    assert identity(one)["stages"] == [["a", {"rate": 1.0}], ["b", {"rate": 2.0}]]
+    assert differences(one, other) == {"stages": (["a", "b"], ["b", "a"])}
+    assert plain(one) == plain(other) and differences(plain(one), plain(other)) == {}
+    more = replace(other, stages={"b": b, "c": Inner(0.0), "a": replace(a, steps=9)})
+    assert differences(one, more) == {
+        "stages": (["a", "b"], ["b", "c", "a"]),
+        "stages.a.steps": (3, 9),
+        "stages.c": (None, {"rate": 0.0, "steps": 3}),
+    }
+
+
+def test_a_retired_field_is_read_at_its_default_only() -> None:
+    assert build(Ordered, {"stages": {}, "old": 1.5}) == Ordered({})
+    with pytest.raises(ValueError, match=r"old=2.0 is of a field that was removed at 1.5; use the code that wrote it"):
+        build(Ordered, {"stages": {}, "old": 2.0})

@@ -2,15 +2,21 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.corpus import Corpus
+from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.structures import build, plain
 from ettin_core.model.adapter import AdapterConfig
+from ettin_core.pairs.audit import audit
+from ettin_core.pairs.contract import Contract
+from ettin_core.records.folders import RunFolder
 from ettin_core.training.run import Parent, PlacementConfig, RunConfig, Seeds
-from tests.runs import tiny_run
+from ettin_core.training.session import open_session
+from tests.runs import PLACEMENT, tiny_run
 
 
 def test_the_same_configuration_has_the_same_name(corpus: Corpus) -> None:
@@ -24,15 +30,38 @@ def test_the_name_survives_the_file(corpus: Corpus) -> None:
     assert again.name == run.name
 
 
-def test_the_checkpoint_rule_is_not_in_the_name(corpus: Corpus) -> None:
+def test_neither_the_checkpoint_rule_nor_where_the_corpus_lies_is_in_the_name(corpus: Corpus) -> None:
     run = tiny_run(corpus)
     assert replace(run, checkpoint=CheckpointConfig(every_steps=1)).name == run.name
+    assert replace(run, corpus="world-0123456789").name == run.name
+
+
+def test_the_order_of_phases_is_in_the_name_and_in_the_file(corpus: Corpus, tmp_path: Path) -> None:
+    run = tiny_run(corpus)
+    turned = replace(run, recipe=replace(run.recipe, phases=dict(reversed(run.recipe.phases.items()))))
+    assert turned.name != run.name
+    assert [phase.name for phase in turned.phases] == ["decay", "pretrain"]
+    folder = RunFolder(tmp_path / turned.name)
+    open_session(turned, folder, corpus, PLACEMENT, ProcessGroup(), None)
+    assert build(RunConfig, folder.config()).name == turned.name
+    contract = Contract("all", {}, "equal", ("fingerprint",), ())
+    assert audit(contract, run, turned).violations == [
+        "recipe.phases: ['pretrain', 'decay'] against ['decay', 'pretrain']"
+    ]
+
+
+def test_the_order_of_a_mixture_is_not_in_the_name(corpus: Corpus) -> None:
+    names = []
+    for mixture in ({"a": 1.0, "b": 2.0}, {"b": 2.0, "a": 1.0}):
+        run = tiny_run(corpus)
+        phases = run.recipe.phases | {"decay": replace(run.recipe.phases["decay"], mixture=mixture)}
+        names.append(replace(run, recipe=replace(run.recipe, phases=phases)).name)
+    assert names[0] == names[1]
 
 
 CHANGES = {
     "size": "other",
     "precision": "bf16",
-    "corpus": "other",
     "fingerprint": "1" * 64,
     "seeds": Seeds(order=3),
     "parent": Parent("a", "step1", "0"),
@@ -50,7 +79,7 @@ def test_every_other_field_is_in_the_name(field: str, corpus: Corpus) -> None:
         "objective": replace(run.objective, mask_share=0.7),
     }
     assert replace(run, **{field: {**CHANGES, **nested}[field]}).name != run.name
-    assert set(CHANGES) | set(nested) | {"member", "direction", "checkpoint"} == set(plain(run))
+    assert set(CHANGES) | set(nested) | {"member", "direction", "checkpoint", "corpus"} == set(plain(run))
 
 
 @pytest.mark.parametrize("change", [{"packing": "off"}, {"mixture": {"world": 1.0}}])
