@@ -13,7 +13,7 @@ from ettin_core.evaluation.finetuning.grid import FinetuningConfig
 from ettin_core.evaluation.finetuning.metrics import need_libraries
 from ettin_core.evaluation.finetuning.subject import OpenSubject, of_huggingface, of_run
 from ettin_core.evaluation.finetuning.summary import table
-from ettin_core.evaluation.finetuning.tasks import STARTED, STARTS, TASKS, Task, task_of
+from ettin_core.evaluation.finetuning.tasks import STARTED, STARTS, Task, all_tasks, task_of
 from ettin_core.evaluation.finetuning.ways import ways_of
 from ettin_core.foundation.bars import own_line
 from ettin_core.foundation.errors import invalid
@@ -52,9 +52,11 @@ class FinetuneRequest:
         """The tasks by name; "all" are those that the source has and, from another task, those that begin there."""
         wanted = names("task", self.task)
         if wanted == ["all"]:
-            have = [task for task in TASKS.values() if (task.hub if self.eval_data is None else task.local) is not None]
-            return [task for task in have if self.start is None or task.name in STARTED]
-        return [task_of(name) for name in wanted]
+            have = [task for task in all_tasks(self.eval_data) if self.start is None or task.name in STARTED]
+            if not have:
+                raise invalid("task", "all", f"finds none in eval_data={self.eval_data}", "name one, or another folder")
+            return have
+        return [task_of(name, self.eval_data) for name in wanted]
 
 
 def names(field: str, value: Any) -> list[Any]:
@@ -117,7 +119,7 @@ def cells_of(subject: OpenSubject, request: FinetuneRequest) -> list[Cell]:
 
 
 def _start(request: FinetuneRequest) -> list[Task]:
-    return [] if request.start is None else [task_of(request.start)]
+    return [] if request.start is None else [task_of(request.start, request.eval_data)]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """python -m experiments.harness run --model ettin ...: lm-evaluation-harness's own command line, with our model and tasks.
 
 Every option is lm-eval's (`--help`). Left out, `--model` is ettin, `--batch_size` 64 and `--include_path` our offline tasks,
-which read the folder given by `--metadata eval_data=<folder>`. With `--output_path`, our measurements lie beside its results.
+which read the folder given by `--metadata eval_data=<folder>`, and that folder's own tasks (docs/tasks.md). With
+`--output_path`, our measurements lie beside its results.
 
     python -m experiments.harness run --model_args pretrained=my_encoder --tasks offline_piqa,offline_blimp \\
         --metadata eval_data=my_sets --output_path my_results
@@ -44,7 +45,10 @@ def _fill_in(arguments: argparse.Namespace) -> None:
     """Our defaults, where neither the command line nor a --config says otherwise."""
     if getattr(arguments, "config", None) is not None:
         return
-    for name, value in {"model": harness.NAME, "batch_size": 64, "include_path": str(harness.TASKS)}.items():
+    metadata = getattr(arguments, "metadata", None)
+    sets = metadata.get("eval_data") if isinstance(metadata, dict) else None
+    paths = harness.include_paths(None if sets is None else str(sets))
+    for name, value in {"model": harness.NAME, "batch_size": 64, "include_path": paths}.items():
         if getattr(arguments, name, None) is None:
             setattr(arguments, name, value)
 

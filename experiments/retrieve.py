@@ -4,6 +4,7 @@ Each checkpoint and pooling gets the same grid of contrastive fine-tuning, is me
 that dev prefers, with the median and the worst of the grid. Killed, it continues; repeated, it prints the table again.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ettin_core.evaluation.retrieval.files import need_packages
 from ettin_core.evaluation.retrieval.finetuning import ContrastiveConfig
 from ettin_core.evaluation.retrieval.scoring import VERSION
 from ettin_core.evaluation.retrieval.selection import Line, choose, line, table, write
+from ettin_core.evaluation.retrieval.sets import held_out_queries
 from ettin_core.evaluation.retrieval.trials import Report, Training, Trial
 from ettin_core.evaluation.retrieval.triplets import read_triplets
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
@@ -95,7 +97,7 @@ def retrieve(request: RetrieveRequest) -> list[Line]:
     subjects = [_subject(name, request) for name in request.models]
     for subject in subjects:
         _check_length(request.max_length, subject.checkpoint)
-    triplets = _triplets(request, folder)
+    triplets = _triplets(request, folder, set() if dev is None else held_out_queries(dev.local))
     grids = [
         (subject, _grid(request, subject, pooling, triplets)) for subject in subjects for pooling in request.poolings
     ]
@@ -143,13 +145,18 @@ def _check_length(wanted: int | None, checkpoint: Checkpoint) -> None:
         raise invalid("max_length", wanted, problem, f"use {checkpoint.longest} or less")
 
 
-def _triplets(request: RetrieveRequest, folder: Path | None) -> list[dict[str, str]]:
-    """The rows that every trial trains on."""
+def _triplets(request: RetrieveRequest, folder: Path | None, without: set[str]) -> list[dict[str, str]]:
+    """The rows that every trial trains on: none whose query the setting is chosen by."""
     if not request.train or folder is None:
         return []
     config = request.contrastive
     file = need(folder, TRIPLETS) if config.triplets is None else Path(config.triplets)
-    return read_triplets(file, config.sources, config.max_triplets)
+    if without:
+        said = (
+            f"{request.select_by} has no dev split: the setting is chosen by {len(without):,} held-out training queries"
+        )
+        print(f"{said}, which are not trained on", file=sys.stderr)
+    return read_triplets(file, config.sources, config.max_triplets, without=without)
 
 
 def _grid(request: RetrieveRequest, subject: Subject, pooling: str, triplets: list[dict[str, str]]) -> list[Trial]:

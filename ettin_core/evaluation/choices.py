@@ -20,7 +20,10 @@ from ettin_core.evaluation.sets import BLIMP, corpus_world
 
 @dataclass(frozen=True)
 class Choice:
-    """A question: prefix + each option + suffix; it is reported under its `group`, and `also` under others."""
+    """A question: prefix + each option + suffix; it is reported under its `group`, and `also` under others.
+
+    Items of one `cluster` are not independent (None: every item is its own).
+    """
 
     task: str
     group: str
@@ -30,13 +33,14 @@ class Choice:
     suffix: str
     answer: int
     also: tuple[str, ...] = ()
+    cluster: str | None = None
 
 
 def minimal_pairs(estimator: str) -> Measure:
     """Share of pairs whose acceptable sentence is the likelier one."""
 
     def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
-        return _measure(model, list(_pairs(corpus, suite)), _whole_text(estimator))
+        return answered(model, list(_pairs(corpus, suite)), whole_text(estimator))
 
     return measure
 
@@ -45,7 +49,7 @@ def facts(estimator: str) -> Measure:
     """Share of facts whose true value is the likeliest of all values of the relation."""
 
     def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
-        return _measure(model, list(_facts(corpus, suite)), _option_only(estimator))
+        return answered(model, list(_facts(corpus, suite)), option_only(estimator))
 
     return measure
 
@@ -53,7 +57,9 @@ def facts(estimator: str) -> Measure:
 Score = Callable[[EvaluatedModel, list[Choice]], list[list[float]]]
 
 
-def _whole_text(estimator: str) -> Score:
+def whole_text(estimator: str) -> Score:
+    """log p of the whole text."""
+
     def score(model: EvaluatedModel, texts: list[Segmented]) -> list[float]:
         return (
             left_to_right(model, texts) if estimator == "left_to_right" else pseudo_likelihood(model, texts, estimator)
@@ -70,7 +76,7 @@ def _whole_text(estimator: str) -> Score:
     return scores
 
 
-def _option_only(estimator: str) -> Score:
+def option_only(estimator: str) -> Score:
     """log p(option | prefix), or for masked models log p(option | prefix, suffix)."""
 
     def scores(model: EvaluatedModel, choices: list[Choice]) -> list[list[float]]:
@@ -93,13 +99,15 @@ def _regroup(values: list[float], choices: list[Choice]) -> list[list[float]]:
     return [[next(iterator) for _ in choice.options] for choice in choices]
 
 
-def _measure(model: EvaluatedModel, choices: list[Choice], score: Score) -> Measured:
+def answered(model: EvaluatedModel, choices: list[Choice], score: Score) -> Measured:
+    """Accuracy of each task and of its parts, and the items."""
     results: list[Result] = []
     items = []
     for choice, values in zip(choices, score(model, choices), strict=True):
         likeliest = np.array(values) == max(values)
         right = float(likeliest[choice.answer] / likeliest.sum())  # a tie is a guess among the tied
         details: dict[str, Any] = {"group": choice.group, "log_probabilities": [round(value, 5) for value in values]}
+        details |= {} if choice.cluster is None else {"cluster": choice.cluster}
         items.append(ItemResult(choice.task, choice.item, right, details))
     for task in sorted({choice.task for choice in choices}):
         own = [(choice, item.value) for choice, item in zip(choices, items, strict=True) if choice.task == task]

@@ -18,6 +18,7 @@ from ettin_core.evaluation.sets import (
     EvaluationSet,
     check_folder,
 )
+from ettin_core.evaluation.tasks.find import find_task
 from ettin_core.foundation.errors import invalid
 from ettin_core.records.schema import Measurement
 
@@ -59,8 +60,8 @@ class SuiteConfig:
     `eval_data` is a folder of evaluation sets for real text (None: without them), of which `blimp_per_paradigm` minimal
     pairs of each paradigm and `bias_items` of each bias set are asked (None: all; Winogender is small and always whole).
     `items` is the number of each generated probe. `protocols` names those to measure (None: all that apply, but for
-    those on request). A batch holds
-    `batch_tokens` tokens; None is what suits the device.
+    those on request). `tasks` names tasks of the folder's own (docs/tasks.md); without `protocols` they alone are measured.
+    A batch holds `batch_tokens` tokens; None is what suits the device.
     """
 
     heldout_tokens: int
@@ -70,6 +71,7 @@ class SuiteConfig:
     batch_tokens: int | None
     bias_items: int | None = None
     protocols: tuple[str, ...] | None = None
+    tasks: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("heldout_tokens", "items", "blimp_per_paradigm", "batch_tokens", "bias_items"):
@@ -87,11 +89,30 @@ class SuiteConfig:
                     raise invalid("suite.protocols", name, "reads an evaluation set", remedy)
         if self.eval_data is not None:
             check_folder(self.eval_data, self.sets)
+        self._check_tasks()
+
+    def _check_tasks(self) -> None:
+        taken = {name.partition(".")[0] for name in SOURCES}
+        for name in self.tasks or ():
+            if self.eval_data is None:
+                raise invalid("suite.tasks", name, "is read from a folder", "give suite.eval_data=<folder of sets>")
+            if self.tasks and self.tasks.count(name) > 1:
+                raise invalid("suite.tasks", name, "is named twice", "name it once")
+            if name in taken:
+                raise invalid("suite.tasks", name, "is the name of a protocol", "rename the task's file")
+            find_task(name, self.folder, "evaluate").files()
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The names of the protocols that may be measured, but for those of the own tasks."""
+        if self.protocols is not None:
+            return self.protocols
+        return () if self.tasks else tuple(name for name in SOURCES if name not in ON_REQUEST)
 
     @property
     def sets(self) -> tuple[EvaluationSet, ...]:
         """The evaluation sets that the chosen protocols read."""
-        found = [item for name in self.protocols or SOURCES for item in SOURCES[name].sets]
+        found = [item for name in self.asked for item in SOURCES[name].sets]
         return tuple(item for number, item in enumerate(found) if item not in found[:number])
 
     @property
@@ -162,17 +183,21 @@ Measure = Callable[[EvaluatedModel, Corpus | None, SuiteConfig], Measured]
 
 @dataclass(frozen=True)
 class Protocol:
-    """A named, versioned definition. `kinds` says which models it is defined for: causal, masked, or both."""
+    """A named, versioned definition. `kinds` says which models it is defined for: causal, masked, or both.
+
+    `own` is where the items of a task of the user's come from.
+    """
 
     name: str
     version: int
     kinds: tuple[str, ...]
     measure: Measure
+    own: Source | None = None
 
     @property
     def source(self) -> Source:
         """Where its items come from."""
-        return SOURCES[self.name]
+        return SOURCES[self.name] if self.own is None else self.own
 
 
 def standard_error(values: Sequence[float] | np.ndarray) -> float | None:

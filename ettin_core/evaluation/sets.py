@@ -39,6 +39,10 @@ class EvaluationSet:
         """How many rows have white space that is evened out."""
         return sum(uneven for uneven, _ in self._evened(folder))
 
+    def hashes(self, folder: Path) -> dict[str, str]:
+        """sha256 of the file, by its name."""
+        return {self.file: hash_file(need(folder, self.file))}
+
     def _evened(self, folder: Path) -> Iterator[tuple[bool, dict[str, Any]]]:
         """Checked rows with even white space, and whether theirs was uneven."""
         for place, row in checked_rows(need(folder, self.file), self.fields, self.optional, self.key):
@@ -143,7 +147,7 @@ def check_rows(folder: Path, sets: Sequence[EvaluationSet]) -> None:
 
 def set_hashes(folder: Path, sets: Sequence[EvaluationSet]) -> dict[str, str]:
     """sha256 of each set, for the record of what was measured."""
-    return {item.file: hash_file(need(folder, item.file)) for item in sets}
+    return {name: value for item in sets for name, value in item.hashes(folder).items()}
 
 
 def every(rows: Sequence[Any], count: int | None) -> list[Any]:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation import choices, heldout, pronouns
+from ettin_core.evaluation import choices, heldout, own, pronouns
 from ettin_core.evaluation.bias import agreement, crows_pairs, published, stereoset, winobias
 from ettin_core.evaluation.model import EvaluatedModel, load_weights
-from ettin_core.evaluation.protocol import ON_REQUEST, Protocol, Subject, SuiteConfig
+from ettin_core.evaluation.protocol import Protocol, Subject, SuiteConfig
 from ettin_core.evaluation.sets import EvaluationSet, check_rows, set_hashes
 from ettin_core.foundation.bars import may_draw_below
 from ettin_core.foundation.errors import invalid
@@ -50,9 +50,9 @@ def applicable(objective: str, suite: SuiteConfig | None = None, corpus: bool = 
     found = [protocol for protocol in PROTOCOLS if kind in protocol.kinds]
     if suite is not None:
         sets = suite.eval_data is not None
-        named = suite.protocols
-        found = [item for item in found if (item.name not in ON_REQUEST if named is None else item.name in named)]
+        found = [item for item in found if item.name in suite.asked]
         found = [item for item in found if (sets and item.source.sets) or (corpus and item.source.corpus)]
+        found += [item for item in own.protocols_of(suite) if kind in item.kinds]
     return found
 
 
@@ -140,7 +140,7 @@ def _settings(protocol: Protocol, subject: Subject, suite: SuiteConfig) -> dict[
     sets = _sets(protocol, suite)
     hashes = set_hashes(suite.folder, sets) if sets else None
     settings = plain(suite) | {"weights": subject.weights, "eval_data": hashes, "batch_tokens": None}
-    del settings["protocols"]
+    del settings["protocols"], settings["tasks"]
     return settings
 
 

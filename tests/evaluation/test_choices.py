@@ -32,7 +32,7 @@ def question(task: str, group: str, item: str, options: int, answer: int = 0) ->
 
 def measured(questions: list[Choice], scores: list[list[float]]) -> Measured:
     """What is made of given scores."""
-    return choices._measure(None, questions, lambda model, chosen: scores)  # type: ignore[arg-type]
+    return choices.answered(None, questions, lambda model, chosen: scores)  # type: ignore[arg-type]
 
 
 def test_the_likeliest_option_wins() -> None:

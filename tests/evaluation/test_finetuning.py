@@ -403,7 +403,7 @@ def test_grids_that_make_no_sense_are_refused(changes: dict[str, Any], problem: 
         config(**changes)
 
 
-def test_requests_that_make_no_sense_are_refused() -> None:
+def test_requests_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     good: dict[str, Any] = {
         "run": "runs/x",
         "model": None,
@@ -421,8 +421,10 @@ def test_requests_that_make_no_sense_are_refused() -> None:
         "corpora_dir": "",
     }
     assert [task.name for task in FinetuneRequest(**good).tasks] == ["sst2"]
-    every = [task.name for task in FinetuneRequest(**good | {"task": "all", "start": "mnli"}).tasks]
-    assert every == ["rte", "stsb"]
+    asked = FinetuneRequest(**good | {"task": "all", "start": "mnli", "eval_data": str(plant(tmp_path))})
+    assert [task.name for task in asked.tasks] == ["rte", "stsb"]
+    with pytest.raises(UserError, match="task='all' finds none in eval_data=sets"):
+        _ = FinetuneRequest(**good | {"task": "all"}).tasks
     for changes, problem in (
         ({"run": None}, "run=None is missing"),
         ({"start": "sst2"}, "start='sst2'"),

@@ -105,7 +105,6 @@ def test_references() -> None:
 def test_the_table_of_tasks_is_consistent() -> None:
     for name, task in TASKS.items():
         assert task.name == name
-        assert task.local or task.hub
         assert len(set(task.labels)) == len(task.labels)
         assert (task.kind == "regression") == (not task.labels)
-        assert task.kind != "tagging" or task.local is not None
+        assert task.kind != "tagging" or task.hub is None

@@ -11,7 +11,8 @@ import pytest
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.finetuning.encoding import encode, reading_order, shorten, training_order
 from ettin_core.evaluation.finetuning.rows import Example, check_available, read
-from ettin_core.evaluation.finetuning.tasks import TASKS, task_of
+from ettin_core.evaluation.finetuning.tasks import all_tasks, task_of
+from ettin_core.evaluation.tasks.find import Task as Source
 from ettin_core.foundation.errors import UserError
 from tests.evaluation.finetuning import plant, planted, write
 
@@ -26,17 +27,15 @@ GOOD = {"id": "new", "split": "train", "text": "fine", "label": 1}
         ("sst2", GOOD | {"label": 2}, "has the label 2"),
         ("sst2", GOOD | {"label": -1}, "has the label -1"),
         ("sst2", GOOD | {"text": 5}, "has no text"),
-        ("sst2", GOOD | {"split": "dev"}, "has split='dev'"),
+        ("sst2", GOOD | {"split": "held"}, "has split='held'"),
         ("ewt_upos", {"id": "new", "split": "train", "tokens": ["a", "b"], "upos": ["DET"]}, "no tag for each"),
         ("ewt_upos", {"id": "new", "split": "train", "tokens": ["a"], "upos": ["ARTICLE"]}, "has the tag 'ARTICLE'"),
         ("stsb", {"id": "new", "split": "train", "text1": "a", "text2": "b", "score": None}, "has the score None"),
     ],
 )
 def test_a_bad_row_is_told_by_file_and_line(tmp_path: Path, task: str, row: dict[str, Any], problem: str) -> None:
-    local = task_of(task).local
-    assert local is not None
     plant(tmp_path)
-    file = tmp_path / local.file
+    [file] = Source(task, task_of(task).spec, tmp_path).files().values()
     with gzip.open(file, "rt") as stream:
         rows = [line for line, _ in zip(stream, range(3), strict=False)]
     write(file, [*map(json.loads, rows), row])
@@ -54,11 +53,11 @@ def test_damaged_and_missing_files_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is cut short or damaged"):
         read(task_of("sst2"), str(tmp_path))
     file.unlink()
-    with pytest.raises(UserError, match="lacks cls/sst2.jsonl.gz"):
+    with pytest.raises(UserError, match="lacks cls/sst2 of task sst2"):
         check_available(task_of("sst2"), str(tmp_path))
     with pytest.raises(UserError, match="is not a folder"):
         check_available(task_of("sst2"), str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match="eval_data=null"):
+    with pytest.raises(UserError, match="eval_data=null fetches"):
         check_available(task_of("mrpc"), str(tmp_path))
     with pytest.raises(UserError, match="is not in GLUE"):
         check_available(task_of("trec"), None)
@@ -117,11 +116,12 @@ def test_fewer_training_rows_are_the_same_for_everybody(tmp_path: Path) -> None:
 
 
 def test_every_local_set_can_be_read(real_data: Path) -> None:
-    for task in TASKS.values():
-        if task.local is not None:
-            data = read(task, str(real_data / "eval"), 100)
-            assert len(data.train) == 100
-            assert min(len(data.dev), len(data.test)) > 100
+    tasks = all_tasks(str(real_data / "eval"))
+    assert len(tasks) == 14
+    for task in tasks:
+        data = read(task, str(real_data / "eval"), 100)
+        assert len(data.train) == 100
+        assert min(len(data.dev), len(data.test)) > 100
 
 
 def test_rows_are_marked_alike_and_cut_from_the_longer_text(corpus: Corpus) -> None:

@@ -211,6 +211,7 @@ class Cell:
                 values = [float(answer == example.gold) for answer in answers]
             else:
                 values = answers
-            details = {} if task.kind == "tagging" else {"gold": example.gold, "predicted": answers}
+            details: dict[str, Any] = {} if task.kind == "tagging" else {"gold": example.gold, "predicted": answers}
+            details |= {} if example.cluster is None else {"cluster": example.cluster}
             found.append(Item(self.subject.run, self.protocol, task.name, example.id, float(np.mean(values)), details))
         return list(found)

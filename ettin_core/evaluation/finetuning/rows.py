@@ -1,8 +1,8 @@
 """Reading a task's rows, strictly: from a folder of evaluation sets, or GLUE by name where there is a network.
 
 Whatever the source has, there are three parts. Trials are chosen on `dev` and told of on `test`. A task whose test labels are
-public nowhere is tested on its validation rows, and a tenth of its training rows, chosen by their ids, becomes `dev`: so no
-row is both chosen and told on.
+public nowhere is tested on its validation rows, and where none are left for `dev`, a tenth of the training rows, chosen by their
+ids, becomes it: so no row is both chosen and told on.
 """
 
 from collections.abc import Iterator
@@ -12,23 +12,27 @@ from typing import Any
 
 import numpy as np
 
-from ettin_core.evaluation.finetuning.tasks import GLUE, Local, Task
-from ettin_core.evaluation.lines import need, rows_of
+from ettin_core.evaluation.finetuning.tasks import GLUE, Task
+from ettin_core.evaluation.tasks import find
+from ettin_core.evaluation.tasks.rows import Row, task_rows
 from ettin_core.foundation.errors import invalid, with_extra
 from ettin_core.foundation.randomness import derive, permute
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text
 
-PARTS = {"train": "train", "validation": "dev", "test": "test"}
 DEV_SHARE = 10  # one of so many training rows, where there is no labelled test split
 
 
 @dataclass(frozen=True)
 class Example:
-    """A row. `texts` are one or two texts, or the words of a sentence; `gold` a class, a score, or the tag of each word."""
+    """A row. `texts` are one or two texts, or the words of a sentence; `gold` a class, a score, or the tag of each word.
+
+    Rows of one `cluster` are not independent (None: every row is its own).
+    """
 
     id: str
     texts: tuple[str, ...]
     gold: Any
+    cluster: str | None = None
 
     @property
     def characters(self) -> int:
@@ -57,11 +61,12 @@ def read(task: Task, eval_data: str | None, train_rows: int | None = None) -> Ta
     if eval_data is None:
         origin, rows = _from_hub(task)
     else:
-        origin, rows = _from_folder(task, Path(eval_data))
+        origin, rows = _from_folder(task, eval_data)
     for part, example in rows:
         parts[part].append(example)
     if not parts["test"]:
-        parts["test"] = parts["dev"]
+        parts["test"], parts["dev"] = parts["dev"], []
+    if not parts["dev"]:
         held = {item.id for item in parts["train"] if derive(0, "finetune.dev", task.name, item.id) % DEV_SHARE == 0}
         parts["dev"] = [item for item in parts["train"] if item.id in held]
         parts["train"] = [item for item in parts["train"] if item.id not in held]
@@ -78,60 +83,60 @@ def read(task: Task, eval_data: str | None, train_rows: int | None = None) -> Ta
 
 def check_available(task: Task, eval_data: str | None) -> None:
     """Refuse (ValueError) a task that the source does not have, before any work."""
-    if eval_data is None:
-        if task.hub is None:
-            raise invalid("task", task.name, "is not in GLUE", "give eval_data=<folder of evaluation sets>")
-        try:
-            import datasets  # noqa: F401
-        except ImportError as error:
-            raise invalid(
-                "eval_data", None, "needs the datasets library", f"{with_extra('evaluation')}, or give a folder"
-            ) from error
-    elif task.local is None:
-        raise invalid("task", task.name, "has no local file", "use eval_data=null to fetch it from GLUE by name")
-    else:
-        need(Path(eval_data), task.local.file)
+    if eval_data is not None:
+        _source(task, eval_data).files()
+        return
+    if task.hub is None:
+        raise invalid("task", task.name, "is not in GLUE", "give eval_data=<folder of evaluation sets>")
+    try:
+        import datasets  # noqa: F401
+    except ImportError as error:
+        raise invalid(
+            "eval_data", None, "needs the datasets library", f"{with_extra('evaluation')}, or give a folder"
+        ) from error
 
 
 Rows = Iterator[tuple[str, Example]]
 
 
-def _from_folder(task: Task, folder: Path) -> tuple[dict[str, Any], Rows]:
-    check_available(task, str(folder))
-    assert task.local is not None
-    file = need(folder, task.local.file)
-    return {"source": task.local.file, "sha256": hash_file(file)}, _local_rows(task, task.local, file)
+def _source(task: Task, eval_data: str) -> find.Task:
+    return find.Task(task.name, task.spec, Path(eval_data))
 
 
-def _local_rows(task: Task, local: Local, file: Path) -> Rows:
-    wanted = {"id", "split", *local.texts, local.label}
-    for place, row in rows_of(file):
-        if lacking := sorted(wanted - row.keys()):
-            raise invalid("row", place, f"lacks {', '.join(lacking)}", "add the field, or take the file's own version")
-        if row["split"] not in PARTS:
-            raise invalid("row", place, f"has split={row['split']!r}", f"use one of {', '.join(PARTS)}")
-        texts = row[local.texts[0]] if task.kind == "tagging" else [row[name] for name in local.texts]
-        yield PARTS[row["split"]], _example(task, str(row["id"]), texts, row[local.label], place)
+def _from_folder(task: Task, eval_data: str) -> tuple[dict[str, Any], Rows]:
+    source = _source(task, eval_data)
+    files = {str(path.relative_to(eval_data)): path for path in source.files().values()}
+    hashes = {name: hash_file(path) for name, path in files.items()}
+    whole = next(iter(hashes.values())) if len(hashes) == 1 else hash_text(canonical_json(hashes))
+    rows = ((row.part, _example_of(task, row)) for row in task_rows(source))
+    return {"source": ", ".join(files), "sha256": whole}, rows
 
 
-def _example(task: Task, name: str, texts: list[Any], gold: Any, place: str) -> Example:
+def _example_of(task: Task, row: Row) -> Example:
+    *texts, gold = row.values.values()
+    return _example(task, row.id, texts[0] if task.kind == "tagging" else texts, gold, row.place, row.cluster)
+
+
+def _example(task: Task, name: str, texts: list[Any], gold: Any, place: str, cluster: str | None = None) -> Example:
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise invalid("row", place, "has no text where one belongs", "give every text as a string")
     if task.kind == "regression":
         number = isinstance(gold, (int, float)) and not isinstance(gold, bool) and np.isfinite(gold)
         if not number:
             raise invalid("row", place, f"has the score {gold!r}", "give a number")
-        return Example(name, tuple(texts), float(gold))
+        return Example(name, tuple(texts), float(gold), cluster)
     if task.kind == "classification":
+        gold = task.labels.index(gold) if gold in task.labels else gold
         if type(gold) is not int or not 0 <= gold < len(task.labels):
             remedy = f"give a number from 0 ({task.labels[0]}) to {len(task.labels) - 1} ({task.labels[-1]})"
             raise invalid("row", place, f"has the label {gold!r}", remedy)
-        return Example(name, tuple(texts), gold)
+        return Example(name, tuple(texts), gold, cluster)
     if not isinstance(gold, list) or len(gold) != len(texts):
         raise invalid("row", place, "has no tag for each of its words", "give as many tags as words")
+    gold = [task.labels[tag] if type(tag) is int and 0 <= tag < len(task.labels) else tag for tag in gold]
     if unknown := [tag for tag in gold if tag not in task.labels]:
         raise invalid("row", place, f"has the tag {unknown[0]!r}", f"use one of {', '.join(task.labels)}")
-    return Example(name, tuple(texts), [task.labels.index(tag) for tag in gold])
+    return Example(name, tuple(texts), [task.labels.index(tag) for tag in gold], cluster)
 
 
 def _from_hub(task: Task) -> tuple[dict[str, Any], Rows]:

@@ -90,7 +90,7 @@ def table(measurements: Sequence[Measurement]) -> str:
         facts = main.provenance
         extra = [found[f"{main.metric}_{name}"].value for name in ("seed_deviation", "grid_median", "grid_worst")]
         numbers = [main.value, main.standard_error, *extra, main.reference]
-        line = f"{run:<32}{main.task:<14}{facts['way']:<21}{facts['start'] or '—':<6}{main.metric:<10}"
+        line = f"{run:<31} {main.task:<13} {facts['way']:<21}{facts['start'] or '—':<6}{main.metric:<10}"
         line += "".join(f"{'—' if number is None else format(number, '.4f'):>8}" for number in numbers)
         lines.append(f"{line}{main.n:>7}{facts['trials']:>7}")
     return "\n".join(lines)

@@ -1,44 +1,43 @@
-"""The table of tasks: where rows come from, what they hold, what is predicted and how it is scored."""
+"""What is fine-tuned: a task file as a head and a metric see it."""
 
-import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from ettin_core.evaluation.tasks import find
+from ettin_core.evaluation.tasks.config import KINDS, Hub, TaskFile
+from ettin_core.evaluation.tasks.rows import labels_of
 from ettin_core.foundation.errors import invalid
 
-KINDS = ("classification", "regression", "tagging")
-
-
-@dataclass(frozen=True)
-class Local:
-    """A file of JSON lines in the folder of evaluation sets, and the fields that are read."""
-
-    file: str
-    texts: tuple[str, ...] = ("text",)
-    label: str = "label"
-
-
-@dataclass(frozen=True)
-class Hub:
-    """A configuration of the GLUE dataset; its test labels are hidden, so the validation split is what is tested."""
-
-    name: str
-    texts: tuple[str, ...]
-    validation: str = "validation"
+GLUE = "nyu-mll/glue"
+STARTS = ("mnli",)  # tasks whose best trial may be where another begins
+STARTED = ("rte", "mrpc", "stsb")  # and those for which the published protocol does so
+HEADS = {
+    "classification": "classification",
+    "pair": "classification",
+    "regression": "regression",
+    "sts": "regression",
+    "tags": "tagging",
+}
 
 
 @dataclass(frozen=True)
 class Task:
     """A task. `metrics` begins with the one trials are chosen by; `labels` are in the order of their numbers.
 
-    Rows name labels of tags by name and classes by number. A regression has no labels.
+    Rows give labels by name or by number. A regression has no labels.
     """
 
     name: str
     kind: str
     metrics: tuple[str, ...]
     labels: tuple[str, ...]
-    local: Local | None = None
-    hub: Hub | None = None
+    spec: TaskFile
+
+    @property
+    def hub(self) -> Hub | None:
+        """The part of GLUE that it is, if it is one."""
+        return self.spec.hub
 
     @property
     def metric(self) -> str:
@@ -51,77 +50,30 @@ class Task:
         return len(self.labels) or 1
 
 
-BINARY = ("negative", "positive")
-NLI = ("entailment", "neutral", "contradiction")
-RTE = ("entailment", "not_entailment")
-SAME = ("different", "equivalent")
-PAIR = ("text1", "text2")
-SENTENCES = ("sentence1", "sentence2")
-UPOS = "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X"
-WNUT = "corporation creative-work group location person product"
-GLUE = "nyu-mll/glue"
+def _of(source: find.Task) -> Task:
+    spec = source.spec
+    metrics = spec.metric or KINDS[spec.kind].metrics[:1]
+    return Task(source.name, HEADS[spec.kind], metrics, labels_of(source), spec)
 
 
-def _classes(name: str, labels: tuple[str, ...], local: Local | None, hub: Hub | None, *metrics: str) -> Task:
-    return Task(name, "classification", metrics or ("accuracy",), labels, local, hub)
+TASKS: Mapping[str, Task] = {name: _of(find.Task(name, spec, None)) for name, spec in find.builtin().items()}
 
 
-def _polarity(name: str) -> Task:
-    return _classes(name, BINARY, Local(f"cls/{name}.jsonl.gz"), None)
+def task_of(name: str, eval_data: str | None = None) -> Task:
+    """A task by name: of the folder `eval_data`, or built in. Raises ValueError for an unknown one, or of another kind."""
+    folder = None if eval_data is None else Path(eval_data)
+    source = find.find_task(name, folder, "finetune")
+    task = _of(source)
+    if task.kind != "regression" and len(task.labels) < 2:
+        raise invalid("labels", list(task.labels), f"of task {name} are fewer than two", "give rows of several labels")
+    return task
 
 
-def _entities(types: str) -> tuple[str, ...]:
-    return ("O", *(f"{mark}-{kind}" for kind in types.split() for mark in "BI"))
-
-
-def _tags(name: str, metric: str, labels: tuple[str, ...], label: str = "tags") -> Task:
-    return Task(name, "tagging", (metric,), labels, Local(f"token/{name}.jsonl.gz", ("tokens",), label))
-
-
-_TABLE = (
-    _classes(
-        "cola",
-        ("unacceptable", "acceptable"),
-        Local("cls/cola.jsonl.gz"),
-        Hub("cola", ("sentence",)),
-        "mcc",
-        "accuracy",
-    ),
-    _classes("sst2", BINARY, Local("cls/sst2.jsonl.gz"), Hub("sst2", ("sentence",))),
-    _classes("mrpc", SAME, None, Hub("mrpc", SENTENCES), "accuracy", "f1"),
-    _classes("qqp", SAME, None, Hub("qqp", ("question1", "question2")), "accuracy", "f1"),
-    _classes(
-        "mnli", NLI, Local("cls/mnli.jsonl.gz", PAIR), Hub("mnli", ("premise", "hypothesis"), "validation_matched")
-    ),
-    _classes("qnli", RTE, Local("cls/qnli.jsonl.gz", PAIR), Hub("qnli", ("question", "sentence"))),
-    _classes("rte", RTE, Local("cls/rte.jsonl.gz", PAIR), Hub("rte", SENTENCES)),
-    _classes("wnli", ("not_entailment", "entailment"), None, Hub("wnli", SENTENCES)),
-    Task(
-        "stsb",
-        "regression",
-        ("spearman", "pearson"),
-        (),
-        Local("sts/stsb.jsonl.gz", PAIR, "score"),
-        Hub("stsb", SENTENCES),
-    ),
-    _classes("snli", NLI, Local("cls/snli.jsonl.gz", PAIR), None),
-    _polarity("mr"),
-    _polarity("cr"),
-    _polarity("mpqa"),
-    _classes("trec", ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"), Local("cls/trec.jsonl.gz"), None),
-    _tags("ewt_upos", "accuracy", tuple(UPOS.split()), "upos"),
-    _tags("wikigold_ner", "entity_f1", _entities("LOC MISC ORG PER")),
-    _tags("wnut17_ner", "entity_f1", _entities(WNUT)),
-)
-TASKS = {task.name: task for task in _TABLE}
-STARTS = ("mnli",)  # tasks whose best trial may be where another begins
-STARTED = ("rte", "mrpc", "stsb")  # and those for which the published protocol does so
-
-
-def task_of(name: str) -> Task:
-    """A task by name. Raises ValueError for an unknown one."""
-    if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, n=1)
-        hint = f"did you mean {near[0]}? Known tasks" if near else "known tasks"
-        raise invalid("task", name, "is not a task", f"{hint}: {', '.join(TASKS)}")
-    return TASKS[name]
+def all_tasks(eval_data: str | None) -> list[Task]:
+    """Every task that there is without a folder (GLUE), or in one."""
+    if eval_data is None:
+        return [task for task in TASKS.values() if task.hub is not None]
+    folder = Path(eval_data)
+    known = {**{name: find.Task(name, spec, folder) for name, spec in find.builtin().items()}}
+    there = [source for source in known.values() if source.exists()]
+    return [_of(source) for source in (*there, *find.tasks_for("finetune", folder).values())]

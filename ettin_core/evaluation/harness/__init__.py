@@ -31,7 +31,17 @@ def task_manager(eval_data: str | None, builtin: bool = False) -> Any:
     """The harness's TaskManager for the offline tasks, over the folder `eval_data`, and those it is built with (slow)."""
     from lm_eval.tasks import TaskManager
 
-    return TaskManager(include_path=str(TASKS), include_defaults=builtin, metadata={"eval_data": eval_data})
+    return TaskManager(
+        include_path=include_paths(eval_data), include_defaults=builtin, metadata={"eval_data": eval_data}
+    )
+
+
+def include_paths(eval_data: str | None) -> list[str | Path]:
+    """Where the harness finds the offline tasks and the folder's own. Raises ValueError for a task file that is none."""
+    from ettin_core.evaluation.harness.own import own_configs
+
+    own = None if eval_data is None else own_configs(Path(eval_data))
+    return [str(TASKS)] if own is None else [str(TASKS), str(own)]
 
 
 def explained(error: Exception) -> Exception:

@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 
 from ettin_core.evaluation.lines import need, rows_of
+from ettin_core.evaluation.tasks.find import find_task
 from ettin_core.foundation.errors import invalid
 
 
@@ -22,6 +23,21 @@ def rows(
         if all(row[name] == value for name, value in (where or {}).items()):
             splits.setdefault(row.get("split", "test"), []).append(row)
     return {split: datasets.Dataset.from_list(own) for split, own in splits.items()}
+
+
+def own_rows(task: str, eval_data: str | None = None, **_: Any) -> dict[str, datasets.Dataset]:
+    """The questions of a task of one's own, as `evaluate` asks them, under the harness's names.
+
+    Raises ValueError, naming file and line, for a row that cannot be asked.
+    """
+    from ettin_core.evaluation.own import asked, choice_from
+
+    found = find_task(task, None if eval_data is None else Path(eval_data), "harness")
+    rows = []
+    for row in asked(found):
+        choice = choice_from(found, row)
+        rows.append({"id": row.id, "prompt": choice.prefix, "choices": list(choice.options), "answer": choice.answer})
+    return {"test": datasets.Dataset.from_list(rows)}
 
 
 def set_file(eval_data: str | None, file: str) -> Path:

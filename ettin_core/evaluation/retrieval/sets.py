@@ -1,10 +1,11 @@
 """The user's evaluation sets as plain data, found by where they lie.
 
-retrieval/<name>/corpus.jsonl.gz  (_id, title, text), queries.jsonl.gz (_id, text), qrels/<split>.tsv      as in BEIR
-sts/<name>.jsonl.gz               (split, text1, text2, score from 0 to 5)
-cls/<name>.jsonl.gz               (split, text, label)
+retrieval/<name>/corpus.jsonl  (_id, title, text), queries.jsonl (_id, text), qrels/<split>.tsv      as in BEIR
+sts/<name>.jsonl               (split, text1, text2, score from 0 to 5)
+cls/<name>.jsonl               (split, text, label)
 
-Files may be plain (.jsonl). Sets of one name in two folders are known as <folder>.<name>.
+Files may be compressed, a folder in BEIR's form may lie at the top, and a task file (docs/tasks.md) may say otherwise. Sets of
+one name in two folders are known as <folder>.<name>.
 """
 
 from collections import Counter
@@ -13,12 +14,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ettin_core.evaluation.lines import NUMBER, SUFFIXES, Kind, check_field, checked_rows, need, rows_of, stem_of
+from ettin_core.evaluation.lines import NUMBER, SUFFIXES, Kind, check_field, checked_rows, find, need, rows_of, stem_of
 from ettin_core.evaluation.retrieval.files import judgements
+from ettin_core.evaluation.tasks.config import read_task_file
+from ettin_core.evaluation.tasks.find import Task, own_files
+from ettin_core.evaluation.tasks.rows import labels_of, task_rows
 from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.randomness import derive
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text
 
 SPLITS = {"dev": ("dev", "validation"), "test": ("test",), "train": ("train",)}  # and what files call them
+KINDS = {"retrieval": "Retrieval", "sts": "STS", "classification": "Classification"}  # ours, and MTEB's
+SCORES = {
+    "Retrieval": "ndcg_at_10",
+    "STS": "cosine_spearman",
+    "Classification": "accuracy",
+    "spearman": "cosine_spearman",
+    "pearson": "cosine_pearson",
+}
+HELD_SHARE = 10  # one of so many training queries, where there are no judgements for dev
 
 
 @dataclass(frozen=True)
@@ -28,19 +42,41 @@ class LocalSet:
     name: str
     kind: str
     root: Path
+    task: Task | None = None
+
+    @property
+    def metric(self) -> str:
+        """MTEB's name of the score."""
+        own = self.task.spec.metric[:1] if self.task is not None else ()
+        return SCORES.get(own[0], own[0]) if own and own[0] != "mcc" else SCORES[self.kind]
 
     def files(self, split: str) -> list[Path]:
         """The files that a split is read from. Raises ValueError when the set has no such split."""
-        if self.kind != "Retrieval":
-            return [self.root]
-        for spelling in SPLITS[split]:
+        if self.kind == "Retrieval":
+            return [need(self.root, "corpus.jsonl"), need(self.root, "queries.jsonl"), self.table(split)]
+        return [self.root] if self.task is None else list(self.task.files().values())
+
+    def table(self, split: str) -> Path:
+        """The judgements of a split; of dev, where there are none, those of train, of which a part is held out."""
+        for spelling in self._spellings(split):
             if (table := self.root / "qrels" / f"{spelling}.tsv").is_file():
-                return [need(self.root, "corpus.jsonl"), need(self.root, "queries.jsonl"), table]
+                return table
+        if split == "dev" and any((self.root / "qrels" / f"{name}.tsv").is_file() for name in self._spellings("train")):
+            return self.table("train")
         raise self.lacks(split)
 
+    def held_out(self, split: str) -> bool:
+        """Whether the split is a held-out part of train."""
+        return self.kind == "Retrieval" and split == "dev" and self.table("dev").stem in self._spellings("train")
+
     def revision(self, split: str) -> str:
-        """sha256 over the files' names and bytes."""
-        return hash_text(canonical_json({path.name: hash_file(path) for path in self.files(split)}))
+        """sha256 over the files' names and bytes, and what a task file says of them."""
+        files = {path.name: hash_file(path) for path in self.files(split)}
+        said = {} if self.task is None else {"task": repr(self.task.spec)}
+        return hash_text(canonical_json(files | said))
+
+    def _spellings(self, split: str) -> tuple[str, ...]:
+        return SPLITS[split] if self.task is None else self.task.spec.of(split)
 
     def lacks(self, split: str) -> ValueError:
         """The error that the set has no such split."""
@@ -53,9 +89,13 @@ def local_sets(folder: Path) -> dict[str, LocalSet]:
     """The sets of a folder by name. Raises ValueError when it is no folder."""
     if not folder.is_dir():
         raise invalid("eval_data", str(folder), "is not a folder", "give the folder of evaluation sets")
-    found = [LocalSet(path.name, "Retrieval", path) for path in folder.glob("retrieval/*") if path.is_dir()]
+    own = [_of_task(name, folder, path) for name, path in own_files(folder).items()]
+    found = [LocalSet(path.name, "Retrieval", path) for path in _beir(folder)]
     found += [LocalSet(stem_of(path.name), "STS", path) for path in _files(folder / "sts")]
     found += [LocalSet(stem_of(path.name), "Classification", path) for path in _files(folder / "cls") if _single(path)]
+    told = {item.root for item in own}
+    found = [item for item in found if folder / stem_of(str(item.root.relative_to(folder))) not in told]
+    found += [item for item in own if item.kind in KINDS.values()]
     count = Counter(item.name for item in found)
     unlike = [item if count[item.name] == 1 else replace(item, name=_full_name(item)) for item in found]
     return {item.name: item for item in sorted(unlike, key=lambda item: item.name)}
@@ -82,6 +122,8 @@ def read_retrieval(local: LocalSet, split: str) -> tuple[list[dict[str, str]], l
     ]
     texts = {row["_id"]: row["text"] for row in _texts(queries_file, False)}
     relevant = judgements(table)
+    if local.held_out(split):
+        relevant = _held_out(local.name, relevant)
     documents = {row["id"] for row in corpus}
     for query, judged in relevant.items():
         if query not in texts:
@@ -101,10 +143,59 @@ def read_rows(local: LocalSet, split: str) -> list[dict[str, Any]]:
     """A split's rows of a set of pairs or of labelled texts. Raises ValueError when there are none."""
     pairs: dict[str, Kind] = {"split": str, "text1": str, "text2": str, "score": NUMBER}
     fields = pairs if local.kind == "STS" else {"split": str, "text": str, "label": int}
-    rows = [row for _, row in checked_rows(local.root, fields) if row["split"] in SPLITS[split]]
+    if local.task is not None:
+        rows = _own_rows(local.task, split)
+    else:
+        rows = [row for _, row in checked_rows(local.root, fields) if row["split"] in SPLITS[split]]
     if not rows:
         raise local.lacks(split)
     return rows
+
+
+def _own_rows(task: Task, split: str) -> list[dict[str, Any]]:
+    """A split's rows of a task file; labels by number. Raises ValueError naming file and line."""
+    labels, found = labels_of(task), []
+    for row in task_rows(task, unsplit="test"):
+        texts = {name: value for name, value in row.values.items() if name not in ("label", "score")}
+        if not all(isinstance(text, str) and text for text in texts.values()):
+            raise invalid("row", row.place, "has no text where one belongs", "give every text as a string")
+        if task.spec.kind == "sts":
+            score = row.values["score"]
+            if not isinstance(score, (int, float)) or isinstance(score, bool):
+                raise invalid("row", row.place, f"has the score {score!r}", "give a number")
+            found.append((row.part, texts | {"score": score}))
+            continue
+        label = row.values["label"]
+        number = labels.index(label) if label in labels else label
+        if type(number) is not int or not 0 <= number < len(labels):
+            raise invalid("row", row.place, f"has the label {label!r}", f"use one of {', '.join(labels)}")
+        found.append((row.part, texts | {"label": number}))
+    return [values for part, values in found if part == split]
+
+
+def held_out_queries(local: LocalSet) -> set[str]:
+    """The texts of the training queries that dev was made of; none where the set has its own dev."""
+    if not local.held_out("dev"):
+        return set()
+    return {query["text"] for query in read_retrieval(local, "dev")[1]}
+
+
+def _held_out(name: str, relevant: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """A tenth of the queries, by their ids: the same for everybody, and at least one."""
+    order = sorted(relevant, key=lambda query: derive(0, "retrieval.dev", name, query))
+    held = set(order[: max(1, len(order) // HELD_SHARE)])
+    return {query: judged for query, judged in relevant.items() if query in held}
+
+
+def _of_task(name: str, folder: Path, file: Path) -> LocalSet:
+    task = Task(name, read_task_file(file), folder)
+    return LocalSet(name, KINDS.get(task.spec.kind, task.spec.kind), folder / task.stem, task)
+
+
+def _beir(folder: Path) -> list[Path]:
+    """Folders below retrieval/, and those in BEIR's form beside it."""
+    beside = [path for path in sorted(folder.glob("[!.]*")) if path.is_dir() and find(path, "corpus") is not None]
+    return [path for path in sorted(folder.glob("retrieval/[!.]*")) if path.is_dir()] + beside
 
 
 def _texts(path: Path, documents: bool) -> Iterator[dict[str, Any]]:

@@ -16,8 +16,6 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from ettin_core.evaluation.retrieval.sets import LocalSet, local_sets, named, read_retrieval, read_rows
 from ettin_core.foundation.errors import UserError, invalid
 
-MAIN_SCORES = {"Retrieval": "ndcg_at_10", "STS": "cosine_spearman", "Classification": "accuracy"}
-
 
 def local_task(name: str, folder: str | Path, split: str = "test") -> Any:
     """The MTEB task of a local set. Raises ValueError for an unknown name, and when the set has no such split."""
@@ -87,7 +85,7 @@ def _of_set(local: LocalSet, split: str) -> Any:
         dataset={"path": f"local/{local.name}", "revision": local.revision(split)},
         eval_splits=[split],
         eval_langs=["eng-Latn"],
-        main_score=MAIN_SCORES[local.kind],
+        main_score=local.metric,
     )
     return type(local.name, (TASKS[local.kind],), {"metadata": metadata, "local": local, "split": split})()
 

@@ -1,6 +1,7 @@
 """Rows to train embeddings on: a query, a text that answers it, and one that looks so and does not."""
 
 import random
+from collections.abc import Set
 from pathlib import Path
 
 from ettin_core.evaluation.lines import checked_rows
@@ -11,9 +12,10 @@ FIELDS = {"source": str, "query": str, "positive": str, "negative": str}
 
 
 def read_triplets(
-    path: Path, sources: tuple[str, ...] | None, limit: int | None, seed: int = 12
+    path: Path, sources: tuple[str, ...] | None, limit: int | None, seed: int = 12, without: Set[str] = frozenset()
 ) -> list[dict[str, str]]:
-    """Triplets of some sources (None: all); of more than `limit`, so many drawn by `seed`, the same for every trial.
+    """Triplets of some sources (None: all); of more than `limit`, so many drawn by `seed`, the same for every trial. Queries
+    `without` are left out.
 
     Raises ValueError naming file and line for a row that is no triplet, and for a source that is not there.
     """
@@ -26,7 +28,7 @@ def read_triplets(
             raise invalid(
                 "contrastive.sources", source, f"is no source of {path}", f"it has {', '.join(sorted(known))}"
             )
-    chosen = [row for row in rows if sources is None or row["source"] in sources]
+    chosen = [row for row in rows if (sources is None or row["source"] in sources) and row["query"] not in without]
     if not chosen:
         raise invalid("contrastive.triplets", str(path), "holds no triplets", "give a file with rows")
     if limit is not None and limit < len(chosen):
