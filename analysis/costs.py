@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ettin_core.records.folders import RunFolder
+from ettin_core.records.readout import fills_masks
 from ettin_core.records.schema import Measurement
 
 RULERS = {"tokens": "tokens", "loss_tokens": "loss-bearing tokens", "flops": "FLOPs", "seconds": "seconds"}
@@ -22,7 +23,8 @@ def trained_on(folder: RunFolder) -> str:
     """The objective in full and the mask rates of its phases: training losses of different ones cannot be compared."""
     objective = folder.config().get("objective") or {"name": folder.summary()["objective"]}
     rates = sorted({str(phase.get("mask_rate")) for phase in _phases(folder).values()})
-    return json.dumps([objective, None if objective["name"] == "clm" else rates], sort_keys=True)
+    masked = objective.get("parts") or fills_masks(folder.summary().get("readout", objective["name"]))
+    return json.dumps([objective, rates if masked else None], sort_keys=True)
 
 
 def checkpoints(folder: RunFolder, training: pd.DataFrame) -> list[tuple[dict[str, float], list[Measurement]]]:

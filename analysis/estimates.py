@@ -9,13 +9,16 @@ import numpy as np
 import pandas as pd
 
 from analysis import style
-from analysis.load import MEASURE, PSEUDO_LIKELIHOOD, Evidence, Items, own_scoring, predicts_next, rows_of
+from analysis.load import MEASURE, PSEUDO_LIKELIHOOD, Evidence, Items, own_scoring, rows_of
 from analysis.uncertainty import Difference, Interval, around, holm, over_seeds, paired_items, paired_seeds, proportion
+from ettin_core.records.readout import NOT_READ, fills_masks
 
 NOT_DEFINED = "not defined for this member"
 MISSING_RUN = "missing run"
 NOT_MEASURED = "not measured"
 NO_VALUE = "could not be measured"
+UNREADABLE = "its objective declares no readout"
+NEEDED = {"heldout_clm": "causal", "heldout_mlm": "masked", "heldout_ahead": "ahead"}  # the kind of readout
 NATIVE = {"causal": "decoder", "bidirectional": "encoder"}
 SIGNIFICANCE = 0.05
 COLUMNS = ["block", *MEASURE, "version", "reference", "higher_is_better"]  # of `cells`
@@ -130,10 +133,12 @@ def hole(protocol: str, member: str, runs: pd.DataFrame, records: pd.DataFrame) 
         return MISSING_RUN
     if len(records):
         return NO_VALUE
-    causal = predicts_next(own["objective"].iloc[0])
-    needs_causal = protocol == "heldout_clm"
-    needs_both_sides = protocol == "heldout_mlm" or protocol.endswith(PSEUDO_LIKELIHOOD)
-    return NOT_DEFINED if (needs_causal and not causal) or (needs_both_sides and causal) else NOT_MEASURED
+    readout = str(own["readout"].iloc[0])
+    if readout == NOT_READ:
+        return UNREADABLE
+    kind = "masked" if fills_masks(readout) else "causal" if readout == "clm" else "ahead"
+    needed = "masked" if protocol.endswith(PSEUDO_LIKELIHOOD) else NEEDED.get(protocol, kind)
+    return NOT_MEASURED if kind == needed else NOT_DEFINED
 
 
 def comparisons(runs: pd.DataFrame) -> list[tuple[str, str]]:
@@ -149,7 +154,7 @@ def comparisons(runs: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _compare(evidence: Evidence, runs: pd.DataFrame, left: str, right: str) -> list[dict[str, Any]]:
     measured = evidence.measurements[evidence.measurements["run"].isin(runs.index)]
-    if runs["objective"].map(predicts_next).nunique() > 1:
+    if runs["readout"].map(fills_masks).nunique() > 1:
         measured = pd.concat([measured, own_scoring(measured, runs)], ignore_index=True)
     measured = measured[measured["metric"].isin(ITEM_VALUES) & measured["value"].notna()]
     rows = []

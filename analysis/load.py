@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.costs import RULERS, checkpoints, seconds_at, trained_on
 from ettin_core.records.folders import RunFolder, run_folders
+from ettin_core.records.readout import fills_masks
 from ettin_core.records.schema import Item, Measurement, TrainingRecord
 
 LEFT_TO_RIGHT, PSEUDO_LIKELIHOOD, OWN_SCORING = "left_to_right", "pseudo_likelihood", "own_scoring"
@@ -127,22 +128,17 @@ def rows_of(frame: pd.DataFrame) -> Iterator[Any]:
 def own_scoring(measurements: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """The measurements that suit each member, under one protocol name per family; `scored_as` keeps the real one.
 
-    A member that predicts the next token is scored left to right, any other by pseudo-likelihood. Only this lets an
-    encoder and a decoder meet on the same items, each at its best.
+    A member that predicts tokens from those before is scored left to right, one that fills masks by pseudo-likelihood. Only
+    this lets an encoder and a decoder meet on the same items, each at its best.
     """
     split = [protocol.partition(".") for protocol in measurements["protocol"]]
-    objectives = runs["objective"].reindex(measurements["run"])
+    readouts = runs["readout"].reindex(measurements["run"])
     suits = [
-        scoring == (LEFT_TO_RIGHT if predicts_next(objective) else PSEUDO_LIKELIHOOD)
-        for (_, _, scoring), objective in zip(split, objectives, strict=True)
+        scoring == (PSEUDO_LIKELIHOOD if fills_masks(readout) else LEFT_TO_RIGHT)
+        for (_, _, scoring), readout in zip(split, readouts, strict=True)
     ]
     names = [f"{family}.{OWN_SCORING}" for family, _, _ in split]
     return measurements.assign(protocol=names)[suits]
-
-
-def predicts_next(objective: str) -> bool:
-    """Whether a model of the objective predicts the next token; any other fills masks, whatever its direction."""
-    return objective == "clm"
 
 
 def _frame(kind: type, records: list[Any]) -> pd.DataFrame:
@@ -151,6 +147,8 @@ def _frame(kind: type, records: list[Any]) -> pd.DataFrame:
 
 def _summaries(folders: list[RunFolder]) -> pd.DataFrame:
     frame = pd.DataFrame([{**folder.summary(), "run": folder.name} for folder in folders]).set_index("run")
+    # Runs that are older than the readout have the name of their objective, which is one.
+    frame["readout"] = frame["readout"].fillna(frame["objective"]) if "readout" in frame else frame["objective"]
     frame["block"] = frame["size"] + " on " + frame["corpus"]
     return frame
 
@@ -242,7 +240,8 @@ def _refuse_mixed_versions(measurements: pd.DataFrame) -> None:
 
 def _measured_with(provenance: dict[str, Any]) -> dict[str, Any]:
     """How much was measured: the settings but for what belongs to the run."""
-    return {name: value for name, value in provenance.get("settings", {}).items() if name != "weights"}
+    settings = provenance.get("settings", {})
+    return {name: value for name, value in settings.items() if name not in ("weights", "readout")}
 
 
 def _unique(frame: pd.DataFrame, key: list[str]) -> pd.DataFrame:

@@ -98,6 +98,11 @@ _PROTOCOLS = {
         "Masked tokens of held-out text are predicted from both sides; bidirectional members only. The reference is the "
         "accuracy of always naming the most frequent token.",
     ),
+    "heldout_ahead": ProtocolText(
+        "Held-out text, token further on",
+        "Every token of held-out text is predicted from the tokens up to so many before it as the objective predicts ahead; "
+        "not comparable with the loss of the next token.",
+    ),
     "minimal_pairs.left_to_right": ProtocolText(
         "Minimal pairs, left to right",
         "The acceptable sentence of a pair must be the more probable one, token by token from the left. Chance is 0.5.",

@@ -27,6 +27,7 @@ from ettin_core.foundation.bars import own_line
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import NAME_HASH_LENGTH
 from ettin_core.records.folders import RunFolder
+from ettin_core.records.readout import Readout
 from ettin_core.records.schema import Measurement
 from experiments.door import entry
 from experiments.requests import open_corpus, open_run
@@ -68,6 +69,7 @@ def main(request: EvaluateRequest) -> None:
     corpora = Path(request.corpora_dir)
     if request.run is not None:
         path = Path(request.run)
+        open_run(request.run)[1].check_readable()
         print(table(evaluate_run(path, corpora, request.suite, request.device, request.threads, request.checkpoint)))
     else:
         folder = evaluate_pretrained(request, corpora)
@@ -82,7 +84,7 @@ def evaluate_run(
     folder, run = open_run(str(path))
     corpus = open_corpus(run, corpora)
     torch.set_num_threads(threads)
-    chosen = applicable(run.readout[1], suite)
+    chosen = applicable(run.read_as, suite)
     names = [item.name for item in native.ordered(folder.checkpoints)] if checkpoint == ALL else [checkpoint]
     found: list[Measurement] = []
     with _bar(folder.name, len(names) * len(chosen)) as bar:
@@ -105,23 +107,23 @@ def evaluate_pretrained(request: EvaluateRequest, corpora: Path) -> RunFolder:
     suite = request.suite
     corpus = None if request.corpus is None else _corpus(corpora / request.corpus)
     model = open_pretrained(request.model, request.readout, request.revision, request.device, suite.batch_tokens)
-    chosen = _chosen(model.objective, suite, corpus)
+    chosen = _chosen(model.reading, suite, corpus)
     check_items(chosen, suite)
     path = Path(request.model)
     name = path.resolve().name if path.exists() else request.model.replace("/", "--")
     folder = RunFolder(Path(request.out) / f"{name}-{model.weights[:NAME_HASH_LENGTH]}")
     size = f"{sum(parameter.numel() for parameter in model.model.parameters()):,} parameters"
-    subject = Subject(folder.name, model.objective, size, 0, request.revision or "main", model.weights)
+    subject = Subject(folder.name, model.reading.name, size, 0, request.revision or "main", model.weights)
     with _bar(folder.name, len(chosen)) as bar:
         measure_all(model, subject, folder, None, corpus, suite, chosen, lambda protocol: bar.step(protocol, None))
     return folder
 
 
-def _chosen(objective: str, suite: SuiteConfig, corpus: Corpus | None) -> list[Protocol]:
-    chosen = applicable(objective, suite, corpus is not None)
+def _chosen(readout: Readout, suite: SuiteConfig, corpus: Corpus | None) -> list[Protocol]:
+    chosen = applicable(readout, suite, corpus is not None)
     if not chosen:
         remedy = "give suite.eval_data=<folder of evaluation sets> or corpus=<name of a prepared corpus>"
-        raise invalid("suite.protocols", suite.protocols, f"has nothing to ask a model of {objective}", remedy)
+        raise invalid("suite.protocols", suite.protocols, f"has nothing to ask a model of {readout.name}", remedy)
     return chosen
 
 

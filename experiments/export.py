@@ -19,11 +19,12 @@ from ettin_core.evaluation.suite import open_model
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.storage import canonical_json, hash_text, read_json
-from ettin_core.interop.card import MISREAD, READ
+from ettin_core.interop.card import how_it_is_read
 from ettin_core.interop.embedding import check_pooling
 from ettin_core.interop.huggingface import export
 from ettin_core.interop.revisions import MAIN, Repository
 from ettin_core.records.folders import RunFolder
+from ettin_core.records.readout import name_of
 from ettin_core.training.run import RunConfig
 from experiments.door import entry
 from experiments.requests import open_corpus, open_run
@@ -75,8 +76,9 @@ def main(request: ExportRequest) -> None:
 
 
 def _warn(run: RunConfig) -> None:
-    if run.readout[1] == "mntp":
-        print(f"{READ['mntp']} {MISREAD}")
+    told = how_it_is_read({"readout": name_of(run.read_as)}, run.readout[0])
+    if len(told) > 1:
+        print(" ".join(told))
 
 
 def export_run(

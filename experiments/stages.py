@@ -44,19 +44,19 @@ class Score:
 
 
 def heldout(run: RunConfig) -> Protocol:
-    """The protocol that measures a run's own objective on held-out text."""
-    return next(protocol for protocol in applicable(run.readout[1]) if protocol.name.startswith("heldout_"))
+    """The protocol that measures a run's own objective on held-out text. Raises ValueError for one that is not read."""
+    return next(protocol for protocol in applicable(run.check_readable()) if protocol.name.startswith("heldout_"))
 
 
 def score_stage(run: RunConfig, corpus: Path, placement: PlacementConfig, runs_dir: str, suite: SuiteConfig) -> Score:
     """Train a run to its end and measure its held-out loss. One that diverges has none, which is a result."""
+    protocol = heldout(run)
     try:
         folder = train_run(run, Corpus(corpus), placement, runs_dir)
     except RunStopped as error:
         if isinstance(error.__cause__, NonFiniteError):
             return Score(None)
         raise
-    protocol = heldout(run)
     rows = evaluate(run, folder, Corpus(corpus), suite, device=placement.device, protocols=[protocol])
     own = (protocol.name, protocol.version, "loss")
     row = next(row for row in rows if (row.protocol, row.version, row.metric) == own)

@@ -40,7 +40,7 @@ def main(request: StudyRequest) -> None:
 def measured(study: Study, name: str) -> str:
     """How many of the protocols that suit a cell it was measured with."""
     done = len(list(study.folder(name).path.glob("evaluations/[!.]*@*/measurements.jsonl")))
-    return f"{done}/{len(applicable(study.runs[name].readout[1], study.request.suite))}"
+    return f"{done}/{len(applicable(study.runs[name].read_as, study.request.suite))}"
 
 
 def state(folder: RunFolder) -> str:

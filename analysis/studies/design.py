@@ -8,8 +8,9 @@ import pandas as pd
 
 from analysis import estimates
 from analysis.figures import Picture
-from analysis.load import ALL, MEASURE, OWN_SCORING, PSEUDO_LIKELIHOOD, Evidence, own_scoring, predicts_next
+from analysis.load import ALL, MEASURE, OWN_SCORING, PSEUDO_LIKELIHOOD, Evidence, own_scoring
 from analysis.tables import Table, is_subtask
+from ettin_core.records.readout import fills_masks
 
 MAIN_METRICS = ("bits_per_token", "accuracy", "loss", "absolute_error")  # the first that a task has is its main one
 KEPT = ["run", *MEASURE, "scored_as", "version", "value", "n", "standard_error", "higher_is_better", "reference"]
@@ -115,7 +116,7 @@ def scores(evidence: Evidence, cells: pd.DataFrame) -> pd.DataFrame:
     measured = evidence.measurements
     runs = evidence.runs.loc[list(dict.fromkeys(cells[cells["complete"]]["run"]))]
     measured = measured[measured["run"].isin(runs.index)]
-    if runs["objective"].map(predicts_next).nunique() > 1:
+    if runs["readout"].map(fills_masks).nunique() > 1:
         others = measured[~measured["protocol"].str.endswith(PSEUDO_LIKELIHOOD)]
         measured = pd.concat([others, own_scoring(measured, runs)], ignore_index=True)
     measured = measured[~is_subtask(measured)][KEPT]

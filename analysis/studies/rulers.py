@@ -10,12 +10,13 @@ import pandas as pd
 from analysis import estimates, style
 from analysis.costs import RULERS
 from analysis.figures import smoothed
-from analysis.load import MEASURE, OWN_SCORING, Evidence, own_scoring, predicts_next
+from analysis.load import MEASURE, OWN_SCORING, Evidence, own_scoring
 from analysis.studies import design
 from analysis.studies.cells import every_cell
 from analysis.studies.design import Exhibit, Findings
 from analysis.tables import Table, grouped, is_subtask, measure, signed
 from analysis.uncertainty import over_seeds
+from ettin_core.records.readout import fills_masks
 
 TRAINING = "training"  # stands where a protocol would: the loss that training recorded
 SAME = 1e-2  # costs that differ by less than this share are equal
@@ -91,9 +92,7 @@ def winners(evidence: Evidence, pairs: list[Pair]) -> pd.DataFrame:
         for run in {run for pair in present for run in pair} - set(known):
             known[run] = _track(evidence, run)
         tracks = [(known[one], known[other]) for one, other in present]
-        alike = (
-            evidence.runs.loc[[run for pair in present for run in pair], "objective"].map(predicts_next).nunique() < 2
-        )
+        alike = evidence.runs.loc[[run for pair in present for run in pair], "readout"].map(fills_masks).nunique() < 2
         keys = {key for one, other in tracks for key in one if key in other}
         for key in sorted(keys, key=lambda key: (key[0] == TRAINING, style.order(*key))):
             if alike and key[0].endswith(OWN_SCORING):

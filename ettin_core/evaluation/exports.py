@@ -6,6 +6,7 @@ from typing import Any
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.storage import read_json
 from ettin_core.records.folders import RunFolder
+from ettin_core.records.readout import name_of
 from ettin_core.training.run import RunConfig
 
 LICENCE_OF_WORLD = "MIT"  # its text is written by this package
@@ -28,6 +29,7 @@ def facts_of(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str,
         "phase": _phase(run, checkpoint),
         "weights": weights,
         "objective": run.readout[1],
+        "readout": name_of(run.read_as),
         "corpus": corpus.name,
         "fingerprint": run.fingerprint,
         "parent": None if parent is None else {"run": parent.run, "checkpoint": parent.checkpoint},

@@ -2,7 +2,8 @@
 
 Documents of the validation split are cut at the model's context into pieces, one piece per row. A piece begins with the last
 token of the one before, so every token but BOS is predicted by exactly one piece, and which tokens are masked is decided
-in the whole document: models of any context and objective are scored on the same tokens. Errors are over documents (a
+in the whole document: models of any context and objective are scored on the same tokens. (Of a model that predicts n tokens
+ahead the last n, and the first n - 1 tokens of a document are predicted by none.) Errors are over documents (a
 ratio estimator), because tokens of one document are not independent.
 """
 
@@ -37,6 +38,14 @@ def measure_clm(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig
         _ratio(name, "bits_per_byte", bits, sizes, tokens, False),
     ]
     return results, _items(name, counts, losses)
+
+
+def measure_ahead(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+    """Loss per token of a model that predicts tokens further on, each from those up to so many before it."""
+    assert corpus is not None, "held-out text is a corpus's"
+    counts, losses, _ = _losses(model, _readable(model, corpus, _documents(corpus, suite)), masked=False)
+    name = corpus.manifest["name"]
+    return [_ratio(name, "loss", losses, counts, int(counts.sum()), False)], _items(name, counts, losses)
 
 
 def measure_mlm(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
@@ -100,11 +109,12 @@ def _pieces(model: EvaluatedModel, ids: np.ndarray, number: int, masked: bool) -
     key = derive(0, "heldout_mlm@1")
     part = Part("mntp", "bidirectional") if masked else Part("clm", "causal")
     targets = of_part(part, whole, model.vocabulary, Masking(MASK_RATE, 1.0, 0.0), key)
-    reach = model.context - 1  # tokens a piece predicts
+    lead = max(1, model.reading.ahead)  # tokens at the beginning of a piece that it does not predict
     readings = []
-    for begin in range(0, len(ids) - 1, reach):
-        own = (targets.read >= begin) & (targets.read < begin + reach)
-        predicted = targets.read[own] + 1 - begin
+    for begin in range(0, len(ids) - lead, model.context - lead):
+        predicted = targets.read + 1 - begin
+        own = (predicted >= lead) & (predicted < model.context)
+        predicted = predicted[own]
         if len(predicted):
             row = tuple(targets.inputs[0, begin : begin + model.context].tolist())
             reads = tuple(model.read_position(position) for position in predicted.tolist())

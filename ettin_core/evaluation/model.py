@@ -1,13 +1,13 @@
 """The one interface to every checkpoint: log-probabilities of tokens at positions of rows, and vectors, batched.
 
-A protocol asks for readings and does not know which member answers, beyond whether it is causal (sees the past and predicts
-the next token) or masked (sees both sides and predicts masked tokens). Who answers is a `Body`: our own transformer, or a
+A protocol asks for readings and does not know which member answers, beyond how it is read: it predicts tokens from those before
+(causal) or fills masks (masked), as its objective declares. Who answers is a `Body`: our own transformer, or a
 Hugging Face model in the same clothes (pretrained.py).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -23,6 +23,7 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.model.config import View
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import Vocabulary
+from ettin_core.records.readout import Readout
 
 if TYPE_CHECKING:
     from ettin_core.evaluation.scoring import Score
@@ -88,7 +89,7 @@ class EvaluatedModel:
         self,
         model: Any,
         view: Any,
-        objective: str,
+        readout: Readout | None,
         tokenizer: Any,
         context: int,
         device: str | torch.device = "auto",
@@ -99,14 +100,14 @@ class EvaluatedModel:
     ) -> None:
         """`model` is a `Body` and `view` how ours looks at its rows (a Hugging Face model knows it itself: None).
 
-        `objective` (mlm, clm, mntp) is what it was trained for last, `tokenizer` a `TokenizerLike`, `context` the longest
+        `readout` is how its predictions are read (None: they are not), `tokenizer` a `TokenizerLike`, `context` the longest
         row it takes, `name` and `weights` what it is called and the hash of its weights. A batch holds at most
         `batch_tokens` tokens, padding included (None: as suits the device), and `batch_rows` rows (None: any number).
         """
         self.device = choose_device(device, ProcessGroup()) if isinstance(device, str) else device
         self.model = model.to(self.device).eval()
         self.view = view
-        self.objective = objective
+        self.readout = readout
         self.tokenizer = tokenizer
         self.context = context
         self.batch_tokens = batch_tokens or BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cuda"])
@@ -117,8 +118,15 @@ class EvaluatedModel:
 
     @property
     def is_causal(self) -> bool:
-        """Whether the model predicts the next token from the past (otherwise masked tokens from both sides)."""
-        return self.objective == "clm"
+        """Whether the model predicts tokens from those before (otherwise masked ones)."""
+        return self.view.direction == "causal" if self.readout is None else not self.readout.masked
+
+    @property
+    def reading(self) -> Readout:
+        """How predictions are read. Raises ValueError for a model that is not read."""
+        if self.readout is None:
+            raise invalid("model", self.name, "declares no readout", "measure one whose objective says how it is read")
+        return self.readout
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -126,8 +134,8 @@ class EvaluatedModel:
         return Vocabulary(self.tokenizer.vocab_size, self.tokenizer.special)
 
     def read_position(self, position: int) -> int:
-        """The output position that predicts the token at `position`: one earlier for CLM and MNTP."""
-        return position if self.objective == "mlm" else position - 1
+        """The output position that predicts the token at `position`; below zero where there is none."""
+        return position - self.reading.ahead
 
     def log_probability(self, pairs: Sequence[tuple[str, str]], protocol: str | None = None) -> "list[Score]":
         """log p(continuation | context) in nats of (context, continuation) pairs, under a protocol of `scoring`.
@@ -136,11 +144,9 @@ class EvaluatedModel:
         context window is scored window by window; one that is `fused` with its context says so. Raises ValueError for a
         protocol that is not defined for the model, or an empty continuation.
         """
-        from ettin_core.evaluation.scoring import score, split_pair  # which is written in terms of this class
+        from ettin_core.evaluation.scoring import score_pairs, split_pair  # which is written in terms of this class
 
-        split = [split_pair(self.tokenizer, *pair) for pair in pairs]
-        scores = score(self, [pair.text for pair in split], [pair.places for pair in split], protocol)
-        return [replace(one, fused=pair.fused) for one, pair in zip(scores, split, strict=True)]
+        return score_pairs(self, [split_pair(self.tokenizer, *pair) for pair in pairs], protocol)
 
     def embed(self, texts: Sequence[str], pooling: str = "mean") -> np.ndarray:
         """Vectors of texts, (n, H) float32: the last hidden states of BOS text (and EOS, if masked), pooled.
@@ -201,7 +207,7 @@ class EvaluatedModel:
                     results[number] = answer[0], answer[1]
                 bar.update(len(chunk))
         if not all(np.isfinite(values).all() for values, _ in results):
-            raise invalid("model", self.objective, "gives log-probabilities that are not finite", "measure another")
+            raise invalid("model", self.name, "gives log-probabilities that are not finite", "measure another")
         return results
 
     @torch.inference_mode()

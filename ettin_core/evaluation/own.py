@@ -18,9 +18,10 @@ from ettin_core.evaluation.tasks.config import PARTS
 from ettin_core.evaluation.tasks.find import Task, find_task
 from ettin_core.evaluation.tasks.rows import Row, choice_of, pair_of, task_rows
 from ettin_core.foundation.storage import hash_file
+from ettin_core.records.readout import KINDS
 
 VERSION = 1
-ESTIMATORS = {"left_to_right": ("causal", "masked"), "pseudo_likelihood": ("masked",)}
+ESTIMATORS = {"left_to_right": KINDS, "pseudo_likelihood": ("masked",)}
 
 
 @dataclass(frozen=True, eq=False)

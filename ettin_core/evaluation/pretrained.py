@@ -1,7 +1,7 @@
 """Any Hugging Face causal or masked model behind the one interface: safetensors only, no remote code, any fast tokenizer.
 
-The readout says how predictions are read: `clm` (from the token before, causal), `mlm` (at the mask), `mntp` (at the token
-before the mask). Left open, it is what ettin.json of one of our exports says, and else follows from the architecture.
+The readout says how predictions are read (records/readout.py). Left open, it is what ettin.json of one of our exports says, and
+else follows from the architecture.
 """
 
 from collections.abc import Iterable
@@ -15,12 +15,13 @@ from torch import nn
 from ettin_core.data.tokenizer import SpecialTokens
 from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.foundation.errors import invalid
-from ettin_core.foundation.storage import canonical_json, hash_file, hash_text, read_json
-from ettin_core.interop.huggingface import METADATA_FILE, adopt, fetch
+from ettin_core.foundation.storage import canonical_json, hash_file, hash_text
+from ettin_core.interop.huggingface import adopt, fetch
+from ettin_core.interop.reading import loads_as_causal, readout_of
 from ettin_core.model.config import View
 from ettin_core.model.transformer import pick
+from ettin_core.records.readout import KNOWN, NEXT_TOKEN, Readout, readout_named
 
-READOUTS = ("mlm", "clm", "mntp")
 ABSENT = -1  # the id of a special token that a tokenizer lacks and no protocol of its model asks for
 
 
@@ -39,25 +40,32 @@ def open_pretrained(
     """
     folder = fetch(source, revision)
     weights = weights_hash(folder)
-    readout = readout or readout_of(folder)
-    if readout not in READOUTS:
-        raise invalid("readout", readout, "is not a readout", f"use one of {', '.join(READOUTS)}")
-    tokenizer = PretrainedTokenizer(folder, masked=readout != "clm")
-    model = load_model(folder, causal=readout == "clm")
+    read_as = asked_readout(readout) or readout_of(folder)
+    tokenizer = PretrainedTokenizer(folder, masked=read_as.masked)
+    model = load_model(folder, loads_as_causal(folder, read_as))
     context = window_of(model, tokenizer)
     name = source if revision is None else f"{source}@{revision}"
-    body, view = body_of(model, readout)
-    return EvaluatedModel(body, view, readout, tokenizer, context, device, batch_tokens, batch_rows, name, weights)
+    body, view = body_of(model, read_as)
+    return EvaluatedModel(body, view, read_as, tokenizer, context, device, batch_tokens, batch_rows, name, weights)
 
 
-def body_of(model: Any, readout: str) -> tuple[nn.Module, View | None]:
+def asked_readout(name: str | None) -> Readout | None:
+    """The readout that a user names (None: none). Raises ValueError for an unknown one."""
+    if name is not None and name not in KNOWN and not name.startswith("ahead"):
+        raise invalid(
+            "readout", name, "is not a readout", f"use one of {', '.join(KNOWN)}, or ahead2 (or another number)"
+        )
+    return None if name is None else readout_named(name)
+
+
+def body_of(model: Any, readout: Readout) -> tuple[nn.Module, View | None]:
     """The `Body` of a loaded transformers model, and its view.
 
-    A masked ModernBERT of our shape runs on our own transformer, whose last layer computes what is read and nothing else;
-    any other on transformers' class, and so do causal models, which are to agree with lm-eval's `hf` in every digit, and
+    A ModernBERT of our shape runs on our own transformer, whose last layer computes what is read and nothing else; any other
+    on transformers' class, and so do models of the next token, which are to agree with lm-eval's `hf` in every digit, and
     models spread over several devices.
     """
-    if readout == "clm" or len({parameter.device for parameter in model.parameters()}) > 1:
+    if readout == NEXT_TOKEN or len({parameter.device for parameter in model.parameters()}) > 1:
         return PretrainedBody(model), None
     try:
         transformer, view = adopt(model)
@@ -141,22 +149,6 @@ class PretrainedTokenizer:
     def decode(self, ids: Iterable[int], show_special: bool = False) -> str:
         """The text of token ids."""
         return self.backend.decode(list(ids), skip_special_tokens=not show_special)
-
-
-def readout_of(folder: Path) -> str:
-    """How a folder's model is to be read: ettin.json of our exports, or its architecture."""
-    file = folder / METADATA_FILE
-    objective = read_json(file).get("objective") if file.is_file() else None
-    config = folder / "config.json"
-    if not config.is_file():
-        raise invalid("model", str(folder), "holds no config.json", "give a folder written by save_pretrained")
-    architectures = read_json(config).get("architectures") or []
-    if any(name.endswith("ForMaskedLM") for name in architectures):
-        return "mntp" if objective == "mntp" else "mlm"
-    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
-        return "clm"
-    remedy = "give a ...ForMaskedLM or ...ForCausalLM, or say readout=mlm, clm or mntp"
-    raise invalid("architectures", architectures, f"in {config} has no language-model head", remedy)
 
 
 def weights_hash(folder: Path) -> str:

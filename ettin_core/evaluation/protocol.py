@@ -35,6 +35,7 @@ class Source:
 SOURCES: dict[str, Source] = {
     "heldout_clm": Source(corpus="needs"),
     "heldout_mlm": Source(corpus="needs"),
+    "heldout_ahead": Source(corpus="needs"),
     "minimal_pairs.left_to_right": Source((BLIMP,), "uses"),
     "minimal_pairs.pseudo_likelihood": Source((BLIMP,), "uses"),
     "minimal_pairs.token_pseudo_likelihood": Source((BLIMP,), "uses"),
@@ -183,7 +184,7 @@ Measure = Callable[[EvaluatedModel, Corpus | None, SuiteConfig], Measured]
 
 @dataclass(frozen=True)
 class Protocol:
-    """A named, versioned definition. `kinds` says which models it is defined for: causal, masked, or both.
+    """A named, versioned definition. `kinds` says which models it is defined for (`Readout.kind`).
 
     `own` is where the items of a task of the user's come from.
     """

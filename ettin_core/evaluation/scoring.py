@@ -1,6 +1,8 @@
 """How a text is scored, the same for every member: four protocols over one tokenisation.
 
-conditional          sum of log p(token | the tokens before it), in one pass. Causal models.
+conditional          sum of log p(token | the tokens before it), in one pass. Causal models. One that predicts n tokens ahead is
+                     asked for p(token | the tokens up to n before it): its own distribution over texts, given the first
+                     n - 1 tokens, which no output predicts and which are not scored.
 masked_left_to_right the same quantity of a masked model: it sees the tokens before, three masks and EOS, and is read at the
                      first mask (Samuel 2024, trailing masks).
 pseudo_likelihood    sum over words of log p(word | rest of the text), the tokens of a word masked together and revealed from
@@ -8,13 +10,14 @@ pseudo_likelihood    sum over words of log p(word | rest of the text), the token
 token_pseudo_likelihood  as Salazar et al. published it: each token masked alone, the rest of its word in sight. It favours
                      words of several tokens, and is what minicons and BabyLM report. Masked models.
 
-A model trained for MNTP is read one position earlier in each. A context and its continuation are tokenised together, EOS is
-never scored, and a context longer than the window loses its oldest tokens, BOS first: every member scores the same tokens.
+A model is read as its objective declares: at the mask, or for MNTP one position earlier. A context and its continuation are
+tokenised together, EOS is never scored, and a context longer than the window loses its oldest tokens, BOS first: every
+member scores the same tokens.
 """
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +25,7 @@ from tqdm import tqdm
 
 from ettin_core.evaluation.model import EvaluatedModel, Reading, TokenizerLike
 from ettin_core.foundation.errors import invalid
+from ettin_core.records.readout import Readout
 
 TRAILING_MASKS = 3
 POOLED_TOKENS = 2**23  # of rows that are laid out at once
@@ -102,9 +106,10 @@ def split_pair(tokenizer: TokenizerLike, context: str, continuation: str) -> Pai
     return Pair(Segmented((*alone, *text.ids[len(alone) :]), text.ends, text.words), places, fused)
 
 
-def default_protocol(model: EvaluatedModel) -> str:
-    """The protocol that asks for log p(token | the tokens before it)."""
-    return "conditional" if model.is_causal else "masked_left_to_right"
+def protocols_of(readout: Readout) -> tuple[str, ...]:
+    """The protocols that are defined for a model, the one that asks for log p(token | the tokens before it) first."""
+    masked = ("masked_left_to_right", "pseudo_likelihood", "token_pseudo_likelihood")
+    return masked if readout.masked else ("conditional",)
 
 
 def score(
@@ -118,7 +123,7 @@ def score(
 
     Raises ValueError for a protocol that is not defined for the model.
     """
-    ask = _asker(model, protocol or default_protocol(model))
+    ask = _asker(model, protocol or protocols_of(model.reading)[0])
     scores: list[Score] = []
     with tqdm(total=len(texts), desc=progress, unit="text", disable=progress is None) as bar:
         pool: list[list[Reading]] = []
@@ -131,6 +136,19 @@ def score(
                 bar.update(len(pool))
                 pool, size = [], 0
     return scores
+
+
+def score_pairs(
+    model: EvaluatedModel, pairs: Sequence[Pair], protocol: str | None = None, progress: str | None = None
+) -> list[Score]:
+    """The scores of continuations. Raises ValueError as `score` does, and where no output predicts a continuation's tokens."""
+    scores = score(model, [pair.text for pair in pairs], [pair.places for pair in pairs], protocol, progress)
+    for pair, one in zip(pairs, scores, strict=True):
+        if not one.tokens:
+            text = model.tokenizer.decode([pair.text.ids[place] for place in pair.places])
+            problem = f"is nothing that a model read {model.reading.ahead} tokens ahead predicts"
+            raise invalid("continuation", text, problem, "give it more context")
+    return [replace(one, fused=pair.fused) for one, pair in zip(scores, pairs, strict=True)]
 
 
 def left_to_right(
@@ -174,33 +192,33 @@ def _answer(model: EvaluatedModel, pool: list[list[Reading]]) -> list[Score]:
 def _asker(
     model: EvaluatedModel, protocol: str
 ) -> Callable[[EvaluatedModel, Segmented, tuple[int, ...]], list[Reading]]:
-    kinds = {
-        "conditional": (True, _conditional),
-        "masked_left_to_right": (False, _masked_left_to_right),
-        "pseudo_likelihood": (False, _pseudo_likelihood),
-        "token_pseudo_likelihood": (False, _token_pseudo_likelihood),
+    askers = {
+        "conditional": _conditional,
+        "masked_left_to_right": _masked_left_to_right,
+        "pseudo_likelihood": _pseudo_likelihood,
+        "token_pseudo_likelihood": _token_pseudo_likelihood,
     }
-    if protocol not in kinds:
-        raise invalid("protocol", protocol, "is not a protocol", f"use one of {', '.join(kinds)}")
-    causal, ask = kinds[protocol]
-    if causal != model.is_causal:
-        own = [name for name, (wants_causal, _) in kinds.items() if wants_causal == model.is_causal]
-        kind = "causal" if model.is_causal else "masked"
+    if protocol not in askers:
+        raise invalid("protocol", protocol, "is not a protocol", f"use one of {', '.join(askers)}")
+    own = protocols_of(model.reading)
+    if protocol not in own:
+        kind = "masked" if model.reading.masked else "causal"
         raise invalid("protocol", protocol, f"is not defined for a {kind} model", f"use {' or '.join(own)}")
-    return ask
+    return askers[protocol]
 
 
 def _conditional(model: EvaluatedModel, text: Segmented, places: tuple[int, ...]) -> list[Reading]:
-    """One pass, in which the output at each token predicts the next; of what is longer than the window, one for each."""
+    """One pass, in which each output predicts the token `ahead` of it; of what is longer than the window, one for each."""
     whole = (model.tokenizer.special.bos, *text.ids)
+    predicted = [(place,) for place in places if model.read_position(place + 1) >= 0]
     readings = []
-    for group in _windows([(place,) for place in places], model.context):
+    for group in _windows(predicted, model.context):
         own = [place for (place,) in group]
-        row = whole[: max(own) + 1]
-        cut = max(0, len(row) - model.context)
-        readings.append(
-            Reading(row[cut:], tuple(place - cut for place in own), tuple(text.ids[place] for place in own))
-        )
+        reads = [model.read_position(place + 1) for place in own]
+        end = max(reads) + 1
+        cut = max(0, end - model.context)
+        targets = tuple(text.ids[place] for place in own)
+        readings.append(Reading(whole[cut:end], tuple(read - cut for read in reads), targets))
     return readings
 
 

@@ -18,41 +18,43 @@ from ettin_core.foundation.storage import read_json, write_json
 from ettin_core.foundation.structures import plain
 from ettin_core.model.transformer import Transformer
 from ettin_core.records.folders import RunFolder, append
+from ettin_core.records.readout import KINDS, Readout
 from ettin_core.records.schema import Item, Measurement
 from ettin_core.training.run import RunConfig
 
-BOTH = ("causal", "masked")
 PROTOCOLS = (
     Protocol("heldout_clm", 1, ("causal",), heldout.measure_clm),
     Protocol("heldout_mlm", 1, ("masked",), heldout.measure_mlm),
-    Protocol("minimal_pairs.left_to_right", 1, BOTH, choices.minimal_pairs("left_to_right")),
+    Protocol("heldout_ahead", 1, ("ahead",), heldout.measure_ahead),
+    Protocol("minimal_pairs.left_to_right", 1, KINDS, choices.minimal_pairs("left_to_right")),
     Protocol("minimal_pairs.pseudo_likelihood", 1, ("masked",), choices.minimal_pairs("pseudo_likelihood")),
     Protocol("minimal_pairs.token_pseudo_likelihood", 1, ("masked",), choices.minimal_pairs("token_pseudo_likelihood")),
-    Protocol("facts.left_to_right", 1, BOTH, choices.facts("left_to_right")),
+    Protocol("facts.left_to_right", 1, KINDS, choices.facts("left_to_right")),
     Protocol("facts.pseudo_likelihood", 1, ("masked",), choices.facts("pseudo_likelihood")),
-    Protocol("agreement", 1, BOTH, agreement.measure),
-    Protocol("pronouns", 1, BOTH, pronouns.measure),
+    Protocol("agreement", 1, KINDS, agreement.measure),
+    Protocol("pronouns", 1, KINDS, pronouns.measure),
     Protocol("winogender@published_encoder", 1, ("masked",), published.measure_encoder),
     Protocol("winogender@published_decoder", 1, ("causal",), published.measure_decoder),
-    Protocol("winobias", 1, BOTH, winobias.measure),
-    Protocol("crows_pairs.shared_tokens", 1, BOTH, crows_pairs.measure("shared_tokens")),
-    Protocol("crows_pairs.sentence", 1, BOTH, crows_pairs.measure("sentence")),
-    Protocol("stereoset", 1, BOTH, stereoset.measure),
+    Protocol("winobias", 1, KINDS, winobias.measure),
+    Protocol("crows_pairs.shared_tokens", 1, KINDS, crows_pairs.measure("shared_tokens")),
+    Protocol("crows_pairs.sentence", 1, KINDS, crows_pairs.measure("sentence")),
+    Protocol("stereoset", 1, KINDS, stereoset.measure),
 )
 
 
-def applicable(objective: str, suite: SuiteConfig | None = None, corpus: bool = True) -> list[Protocol]:
-    """The protocols that are defined for a model of the objective, and of those the suite's.
+def applicable(readout: Readout | None, suite: SuiteConfig | None = None, corpus: bool = True) -> list[Protocol]:
+    """The protocols that are defined for a model that is read so (None: none), and of those the suite's.
 
     Left out is what reads only evaluation sets where the suite has none, and what needs a corpus where there is none.
     """
-    kind = "causal" if objective == "clm" else "masked"
-    found = [protocol for protocol in PROTOCOLS if kind in protocol.kinds]
+    if readout is None:
+        return []
+    found = [protocol for protocol in PROTOCOLS if readout.kind in protocol.kinds]
     if suite is not None:
         sets = suite.eval_data is not None
         found = [item for item in found if item.name in suite.asked]
         found = [item for item in found if (sets and item.source.sets) or (corpus and item.source.corpus)]
-        found += [item for item in own.protocols_of(suite) if kind in item.kinds]
+        found += [item for item in own.protocols_of(suite) if readout.kind in item.kinds]
     return found
 
 
@@ -81,7 +83,9 @@ def open_model(
     trained = run.phases[: own[0] + 1] if own else run.phases  # the phases behind this checkpoint
     view = trained[-1].view(run.readout[0])
     context = max(phase.context for phase in trained)
-    evaluated = EvaluatedModel(model, view, run.readout[1], corpus.tokenizer, context, device, batch_tokens)
+    evaluated = EvaluatedModel(
+        model, view, run.read_as, corpus.tokenizer, context, device, batch_tokens, name=folder.name
+    )
     return evaluated, name, weights
 
 
@@ -98,7 +102,7 @@ def evaluate(
     """Measure a run with every protocol of the suite that applies (or with `protocols`); those already measured with the
     same settings are left alone.
     """
-    chosen = applicable(run.readout[1], suite) if protocols is None else protocols
+    chosen = applicable(run.read_as, suite) if protocols is None else protocols
     check_items(chosen, suite)
     model, name, weights = open_model(run, folder, corpus, checkpoint, device, suite.batch_tokens)
     if folder.complete and name == folder.summary()["final_checkpoint"]:
@@ -129,19 +133,22 @@ def measure_all(
     with locked(folder.path / "evaluations"):
         for protocol in protocols:
             target = folder.evaluation_folder(protocol.name, protocol.version, checkpoint)
-            settings = _settings(protocol, subject, suite)
+            settings = _settings(protocol, subject, suite, model.reading)
             if not _measured(target, settings):
                 _measure(subject, protocol, model, corpus, suite, target, settings)
             progress(protocol.name)
 
 
-def _settings(protocol: Protocol, subject: Subject, suite: SuiteConfig) -> dict[str, Any]:
-    """What decides a protocol's numbers: the weights, how much is asked, and the content of the sets it reads."""
+def _settings(protocol: Protocol, subject: Subject, suite: SuiteConfig, readout: Readout) -> dict[str, Any]:
+    """What decides a protocol's numbers: the weights, how much is asked, and the content of the sets it reads.
+
+    And how an unusual model is read, so that what was measured under a guess is measured again.
+    """
     sets = _sets(protocol, suite)
     hashes = set_hashes(suite.folder, sets) if sets else None
     settings = plain(suite) | {"weights": subject.weights, "eval_data": hashes, "batch_tokens": None}
     del settings["protocols"], settings["tasks"]
-    return settings
+    return settings | ({"readout": readout.name} if readout.kind == "ahead" else {})
 
 
 def _sets(protocol: Protocol, suite: SuiteConfig) -> tuple[EvaluationSet, ...]:
@@ -168,6 +175,7 @@ def _measure(
         "fingerprint": corpus.fingerprint if corpus is not None else None,
         "libraries": library_versions(),
         "settings": settings,
+        "readout": model.reading.name,
         "uneven_rows": {item.file: item.uneven_rows(suite.folder) for item in _sets(protocol, suite)},
     }
     measurements = [subject.measurement(protocol.name, protocol.version, result, origin) for result in results]

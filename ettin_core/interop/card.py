@@ -8,7 +8,9 @@ from typing import Any
 
 import yaml
 
-PIPELINE = {"mlm": "fill-mask", "clm": "text-generation"}
+from ettin_core.records.readout import NOT_READ, fills_masks
+
+PIPELINE = {("bidirectional", "mlm"): "fill-mask", ("causal", "clm"): "text-generation"}
 LEAST_TRANSFORMERS = {"bidirectional": "4.48.0", "causal": "4.54.0"}  # the first with the class
 CLASSES = {"bidirectional": "ModernBertForMaskedLM", "causal": "ModernBertDecoderForCausalLM"}
 AUTO = {"bidirectional": "AutoModelForMaskedLM", "causal": "AutoModelForCausalLM"}
@@ -17,9 +19,13 @@ READ = {
     "clm": "A token is predicted at the token before it.",
     "mntp": "A token is masked and predicted at the position *before* the mask (masked next-token prediction).",
 }
-MISREAD = (
+MISREAD_MASK = (
     "Programs that read a masked model at the mask (the fill-mask pipeline, minicons, masked back-ends of evaluation pipelines) "
     "misread this one without an error: shift what they read by one position, or measure it with readout=mntp."
+)
+MISREAD_CAUSAL = (
+    "Programs that read a causal model at the token before (text generation, lm-eval's hf) misread this one without an error: it "
+    "was not trained to predict the next token. The programs of the Ettin suite read ettin.json, which says how it is read."
 )
 # Identifiers of licences on the hub, by which text states them.
 KNOWN = frozenset(
@@ -33,13 +39,13 @@ KNOWN = frozenset(
 def card(facts: dict[str, Any], direction: str, parameters: int, longest: int, pooling: str) -> str:
     """README.md with front matter. `facts` is ettin.json, of which any key may be missing."""
     head = yaml.safe_dump(front_matter(facts, direction), sort_keys=False, allow_unicode=True)
-    name, objective = facts.get("run", "model"), facts.get("objective")
+    name = facts.get("run", "model")
     least, auto = LEAST_TRANSFORMERS[direction], AUTO[direction]
     parts = [
         f"---\n{head}---\n\n# {name}",
         f"`{CLASSES[direction]}` of {parameters:,} parameters for rows of up to {longest:,} tokens, trained by the Ettin suite, "
         "which trains matched encoders and decoders on identical data.",
-        "## How it is read\n\n" + " ".join(_reading(objective)),
+        "## How it is read\n\n" + " ".join(how_it_is_read(facts, direction)),
         f"## Loading\n\nNo custom code; transformers {least} or later.\n\n```python\nfrom transformers import {auto}, "
         f'AutoTokenizer\n\nmodel = {auto}.from_pretrained("<this folder>")\n'
         'tokenizer = AutoTokenizer.from_pretrained("<this folder>")\n```\n\n'
@@ -59,7 +65,7 @@ def card(facts: dict[str, Any], direction: str, parameters: int, longest: int, p
 
 def front_matter(facts: dict[str, Any], direction: str) -> dict[str, Any]:
     """The metadata that the hub reads."""
-    pipeline = PIPELINE.get(str(facts.get("objective")), "feature-extraction")
+    pipeline = PIPELINE.get((direction, _stated(facts)), "feature-extraction")
     values: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": pipeline,
@@ -97,9 +103,23 @@ def _licence(stated: list[str | None]) -> dict[str, str]:
     return {"license": "unknown"}
 
 
-def _reading(objective: Any) -> list[str]:
-    told = READ.get(str(objective), f"It was trained for {objective}." if objective else "Its objective is not stated.")
-    return [told, MISREAD] if objective == "mntp" else [told]
+def how_it_is_read(facts: dict[str, Any], direction: str) -> list[str]:
+    """One sentence on how predictions are read, and a second where the usual programs for the class read otherwise."""
+    name = _stated(facts)
+    if name.startswith("ahead"):
+        told = f"A token is predicted at the token {name.removeprefix('ahead')} places before it."
+    elif name == NOT_READ:
+        told = "Its objective declares no way to read its predictions, so it is not measured."
+    else:
+        told = READ.get(name, f"It was trained for {name}." if name else "Its objective is not stated.")
+    if direction == "causal" and (fills_masks(name) or name.startswith("ahead")):
+        return [told, MISREAD_CAUSAL]
+    return [told, MISREAD_MASK] if name == "mntp" else [told]
+
+
+def _stated(facts: dict[str, Any]) -> str:
+    """The name of the readout, or of the objective in a record that is older."""
+    return str(facts.get("readout") or facts.get("objective") or "")
 
 
 def _origin(facts: dict[str, Any]) -> list[tuple[str, str]]:

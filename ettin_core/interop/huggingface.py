@@ -24,6 +24,7 @@ from ettin_core.interop.embedding import check_pooling, write_pooling
 from ettin_core.interop.weight_map import from_huggingface, to_huggingface
 from ettin_core.model.config import ModelConfig, View
 from ettin_core.model.transformer import Transformer
+from ettin_core.records.readout import fills_masks
 
 LAYOUT_OF = {"bidirectional": "encoder", "causal": "decoder"}
 DIRECTION_OF = {"modernbert": "bidirectional", "modernbert-decoder": "causal"}
@@ -89,7 +90,8 @@ def export(
         save_file(state, building / WEIGHTS_FILE, metadata={"format": "pt"})
         # safetensors writes for the owner alone; others may read what the umask lets them read of any other file.
         (building / WEIGHTS_FILE).chmod((building / "config.json").stat().st_mode)
-        _write_tokenizer(tokenizer, view, building, max_positions)
+        ends = view.direction == "bidirectional" or fills_masks(str(metadata.get("readout")))
+        _write_tokenizer(tokenizer, view, building, max_positions, ends)
         write_json(building / METADATA_FILE, metadata)
         write_pooling(building, pooling, model.config.hidden_size, max_positions)
         parameters = sum(tensor.numel() for tensor in state.values())
@@ -224,11 +226,11 @@ def _config_values(
     return values
 
 
-def _write_tokenizer(tokenizer: Tokenizer, view: View, folder: Path, max_positions: int) -> None:
+def _write_tokenizer(tokenizer: Tokenizer, view: View, folder: Path, max_positions: int, ends: bool) -> None:
     """Tokenizer files whose output is what the model was trained on.
 
-    An encoder reads [CLS] text [SEP]. A decoder reads [CLS] text, because after [SEP] a document is over and nothing is
-    left to continue. [MASK] takes the space before it, as the word it stands for did.
+    A model that fills masks reads [CLS] text [SEP] (`ends`). Another reads [CLS] text, because after [SEP] a document is over
+    and nothing is left to continue. [MASK] takes the space before it, as the word it stands for did.
     """
     causal = view.direction == "causal"
     special = tokenizer.special
@@ -239,7 +241,7 @@ def _write_tokenizer(tokenizer: Tokenizer, view: View, folder: Path, max_positio
     for token in values["added_tokens"]:
         token["lstrip"] = token["lstrip"] or token["id"] == special.mask
     values |= {"truncation": None, "padding": None}
-    values["post_processor"] = _template({bos: special.bos} if causal else {bos: special.bos, eos: special.eos})
+    values["post_processor"] = _template({bos: special.bos, eos: special.eos} if ends else {bos: special.bos})
     write_json(folder / "tokenizer.json", values)
 
     roles = {

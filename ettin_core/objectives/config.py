@@ -54,7 +54,11 @@ class ObjectiveConfig:
         return self.parts or (Part(self.name, direction),)
 
     def readout(self, direction: str) -> str:
-        """The objective that a model of a run's direction is measured by: of a schedule the last that is read out so."""
+        """The objective that a model of a run's direction is measured by, and whose own readout says how.
+
+        Of a schedule the last part whose direction is read out as the run's: what a sequence ends with, and what a mixture
+        or an alternation names last.
+        """
         of_parts = [part for part in self.parts if DIRECTIONS[part.direction].readout == DIRECTIONS[direction].readout]
         return of_parts[-1].objective if of_parts else self.name
 

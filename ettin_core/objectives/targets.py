@@ -12,6 +12,7 @@ import numpy as np
 from ettin_core.data.loader import Batch
 from ettin_core.data.tokenizer import SpecialTokens
 from ettin_core.foundation.randomness import below, derive, mix, uniform
+from ettin_core.records.readout import NOT_READ, readout_named
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,20 @@ Make = Callable[[Batch, Vocabulary, Masking, int, np.ndarray], tuple[np.ndarray,
 class Objective:
     """An objective: its name, what it makes of a batch, whether it corrupts its inputs (and so has a mask rate).
 
-    `leaks_under` names the directions that show the answer in the input; `remedy` says what to use instead.
+    `readout` is how a model of it is read (records/readout.py): `clm` at the token before, `mlm` at the mask, `mntp` before the
+    mask, `ahead2` two tokens before, `none` not at all: it trains, and measurements are refused. `leaks_under` names the
+    directions that show the answer in the input; `remedy` says what to use instead. Raises ValueError for an unknown readout.
     """
 
     name: str
     make: Make
     corrupts: bool
+    readout: str = NOT_READ
     leaks_under: tuple[str, ...] = ()
     remedy: str = ""
+
+    def __post_init__(self) -> None:
+        readout_named(self.readout)
 
 
 # (lengths of documents (N,), their key (N,) uint64) -> length of each one's open prefix (N,)

@@ -15,9 +15,11 @@ from ettin_core.model.attention_backends import BACKENDS
 from ettin_core.model.config import ModelConfig
 from ettin_core.objectives.config import ObjectiveConfig, check_run
 from ettin_core.objectives.directions import DIRECTIONS
+from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.objectives.schedule import Moment, make_targets
 from ettin_core.objectives.targets import Targets, Vocabulary, mask_key
 from ettin_core.optim.build import OptimizerConfig
+from ettin_core.records.readout import Readout, readout_named
 from ettin_core.training.phases import Phase, RecipeConfig, plan
 
 PRECISIONS = ("fp32", "bf16")
@@ -192,6 +194,19 @@ class RunConfig:
     def readout(self) -> tuple[str, str]:
         """How a model of this run is measured and exported: the direction (bidirectional or causal) and the objective."""
         return DIRECTIONS[self.direction].readout, self.objective.readout(self.direction)
+
+    @property
+    def read_as(self) -> Readout | None:
+        """How predictions of a model of this run are read, as its objective declares; None: they are not."""
+        return readout_named(OBJECTIVES[self.readout[1]].readout)
+
+    def check_readable(self) -> Readout:
+        """How it is read. Raises ValueError for a run whose objective declares that it is not."""
+        if (readout := self.read_as) is None:
+            problem = "declares no readout, so a model of it is trained and exported but not measured"
+            remedy = "declare how it is read in its file: readout=clm, mlm, mntp or ahead<n>"
+            raise invalid("objective", self.readout[1], problem, remedy)
+        return readout
 
     @property
     def plain(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import Vocabulary
 from ettin_core.optim.build import build_optimizer
 from ettin_core.records.folders import RunFolder
+from ettin_core.records.readout import name_of
 from ettin_core.training.books import Progress
 from ettin_core.training.learner import Learner
 from ettin_core.training.phases import Phase
@@ -248,6 +249,7 @@ def finish(session: Session, progress: Progress) -> dict[str, Any]:
         "seed": run.seeds.initialisation,
         "direction": run.readout[0],
         "objective": run.readout[1],
+        "readout": name_of(run.read_as),
         "parent": run.parent.run if run.parent else None,
         "corpus": corpus.name,
         "corpus_kind": corpus.manifest["kind"],

@@ -18,6 +18,7 @@ from ettin_core.evaluation.protocol import SOURCES, ItemResult, Measured, SuiteC
 from ettin_core.evaluation.scoring import Segmented
 from ettin_core.evaluation.sets import BLIMP, CROWS_PAIRS, STEREOSET, WINOBIAS, WINOGENDER
 from ettin_core.evaluation.suite import PROTOCOLS, applicable
+from ettin_core.records.readout import KNOWN
 from tests.evaluation.small_sets import SETS, write_rows, write_sets
 from tests.evaluation.test_estimators import DIRECTIONS, answer, rigged, tiny
 
@@ -48,7 +49,7 @@ def test_every_protocol_is_known_to_the_suite() -> None:
 
 @pytest.mark.parametrize("objective", DIRECTIONS)
 def test_scores_are_equal_for_every_size_of_a_batch(objective: str, corpus: Corpus, suite: SuiteConfig) -> None:
-    for protocol in applicable(objective, suite):
+    for protocol in applicable(KNOWN[objective], suite):
         found = [
             protocol.measure(tiny(corpus, objective, context=CONTEXT, batch_tokens=size), corpus, suite)
             for size in (1, 100, 8192)
@@ -84,7 +85,7 @@ def test_white_space_of_one_version_moves_no_number(
         write_rows(folder / item.file, rows)
         assert item.uneven_rows(folder) == len(planted)
     other = replace(suite, eval_data=str(folder))
-    for protocol in applicable(objective, suite, corpus=False):
+    for protocol in applicable(KNOWN[objective], suite, corpus=False):
         model = tiny(corpus, objective, context=CONTEXT)
         assert protocol.measure(model, None, suite) == protocol.measure(model, None, other), protocol.name
 

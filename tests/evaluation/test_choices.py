@@ -82,7 +82,7 @@ def test_rigged_members_give_the_same_known_numbers(protocol, corpus: Corpus) ->
             sums.append(float(bias[text].double().sum()))
         expected.append(sums)
     models = [rigged(corpus, bias, objective) for objective in DIRECTIONS]
-    found = [protocol.measure(model, corpus, SUITE) for model in models if protocol in applicable(model.objective)]
+    found = [protocol.measure(model, corpus, SUITE) for model in models if protocol in applicable(model.readout)]
     assert len(found) == (3 if "left_to_right" in protocol.name else 2)
     for results, items in found:
         for item, sums, choice in zip(items, expected, asked, strict=True):
@@ -124,7 +124,7 @@ def values(items: list[ItemResult]) -> list[float]:
 @pytest.mark.parametrize("protocol", CHOOSING, ids=lambda protocol: protocol.name)
 def test_accuracy_does_not_depend_on_batching(protocol, objective: str, corpus: Corpus) -> None:  # type: ignore[no-untyped-def]
     models: list[EvaluatedModel] = [tiny(corpus, objective, batch_tokens=size) for size in (16, 200, 8192)]
-    if protocol not in applicable(models[0].objective):
+    if protocol not in applicable(models[0].readout):
         assert objective == "clm" and "pseudo" in protocol.name
         return
     one, two, three = (protocol.measure(model, corpus, SUITE) for model in models)

@@ -17,6 +17,7 @@ from ettin_core.evaluation.model import EvaluatedModel, Reading, _chunks
 from ettin_core.evaluation.scoring import Segmented, fill, left_to_right, pseudo_likelihood, segment
 from ettin_core.model.config import ModelConfig, View
 from ettin_core.model.transformer import Transformer
+from ettin_core.records.readout import KNOWN
 
 DIRECTIONS = {"clm": "causal", "mlm": "bidirectional", "mntp": "bidirectional"}
 MASKED = ("mlm", "mntp")
@@ -33,7 +34,7 @@ def tiny(
             if parameter.ndim > 1:
                 parameter *= 8
     view = View(DIRECTIONS[objective], 160_000.0, 10_000.0)
-    return EvaluatedModel(model, view, objective, corpus.tokenizer, context, "cpu", batch_tokens)
+    return EvaluatedModel(model, view, KNOWN[objective], corpus.tokenizer, context, "cpu", batch_tokens)
 
 
 def rigged(

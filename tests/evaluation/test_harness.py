@@ -374,8 +374,8 @@ def test_a_chat_template_writes_special_tokens_on_purpose(folders: dict[str, Pat
         text = model.apply_chat_template([{"role": "user", "content": "Who was late?"}])
         eos = model.tokenizer.eos_token_id
         assert text == "[SEP]Who was late?" and model.tok_encode(text).count(eos) >= 1
-        if model.masked is not None:
-            assert model.masked.tokenizer.encode([text])[0][0] == eos
+        if model.own is not None:
+            assert model.own.tokenizer.encode([text])[0][0] == eos
 
 
 def test_bad_tasks(eval_data: Path, folders: dict[str, Path], tmp_path: Path) -> None:

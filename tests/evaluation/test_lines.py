@@ -16,6 +16,7 @@ from ettin_core.evaluation.retrieval.sets import read_rows as read_split
 from ettin_core.evaluation.sets import WINOBIAS
 from ettin_core.evaluation.suite import applicable, check_items
 from ettin_core.foundation.errors import UserError
+from ettin_core.records.readout import KNOWN
 from tests.evaluation.small_sets import winobias_rows
 
 PLAIN = "".join(json.dumps(row) + "\n" for row in winobias_rows()).encode()
@@ -39,7 +40,7 @@ def test_what_other_tools_write_is_read(content: bytes, suffix: str, tmp_path: P
     file.parent.mkdir()
     file.write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
     suite = SuiteConfig(1, 1, 1, str(tmp_path), 1, None, ("winobias",))
-    check_items(applicable("mlm", suite), suite)
+    check_items(applicable(KNOWN["mlm"], suite), suite)
     assert [row["id"] for row in WINOBIAS.rows(tmp_path)] == [row["id"] for row in winobias_rows()]
 
 

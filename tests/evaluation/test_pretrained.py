@@ -19,6 +19,7 @@ from ettin_core.evaluation.pretrained import PretrainedBody, body_of, load_model
 from ettin_core.evaluation.scoring import score, split_pair
 from ettin_core.interop.huggingface import TOKENIZER_FILES, export
 from ettin_core.model.transformer import Transformer
+from ettin_core.records.readout import KNOWN
 from tests.evaluation.test_estimators import tiny
 
 PAIRS = [
@@ -58,7 +59,7 @@ def test_an_exported_model_answers_as_the_native_one(
     objective: str, protocol: str, corpus: Corpus, folders: dict[str, Path]
 ) -> None:
     native, pretrained = tiny(corpus, objective), open_pretrained(str(folders[objective]), device="cpu")
-    assert (pretrained.objective, pretrained.context) == (objective, 64)
+    assert (pretrained.reading.name, pretrained.context) == (objective, 64)
     assert pretrained.tokenizer.special == corpus.tokenizer.special
     assert values(pretrained, PAIRS, protocol) == pytest.approx(values(native, PAIRS, protocol), abs=1e-4)
     for one, other in zip(
@@ -103,7 +104,7 @@ def naive(folder: Path, model: EvaluatedModel, context: str, continuation: str) 
     for place in range(len(before), len(whole)):
         row = [special.bos, *whole[:place], special.mask, special.mask, special.mask, special.eos]
         logits = plain(input_ids=torch.tensor([row])).logits[0]
-        read = place + 1 if model.objective == "mlm" else place
+        read = place + 1 if model.reading.name == "mlm" else place
         total += float(logits[read].double().log_softmax(-1)[whole[place]])
     return total
 
@@ -122,7 +123,7 @@ def test_masked_left_to_right_is_the_naive_definition(objective: str, folders: d
 @torch.inference_mode()
 def test_a_modernbert_runs_on_our_transformer_with_its_own_weights(objective: str, folders: dict[str, Path]) -> None:
     model = load_model(folders[objective], causal=False)
-    ours, view = body_of(model, objective)
+    ours, view = body_of(model, KNOWN[objective])
     theirs = PretrainedBody(model)
     assert isinstance(ours, Transformer) and view is not None
     assert ours.embedding.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()
@@ -262,7 +263,7 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_a_bert_of_three_words_by_hand(strangers: dict[str, Path]) -> None:
     plain = BertForMaskedLM.from_pretrained(strangers["bert"]).eval()
     model = open_pretrained(str(strangers["bert"]), device="cpu")
-    assert (model.objective, model.context) == ("mlm", 16)
+    assert (model.reading.name, model.context) == ("mlm", 16)
     cls, sep, mask, (the, old, key) = 1, 2, 4, (5, 6, 7)
 
     def term(row: list[int], position: int, target: int) -> float:

@@ -9,6 +9,7 @@ import pytest
 from ettin_core.evaluation.protocol import SOURCES, SuiteConfig, mean_result
 from ettin_core.evaluation.sets import BLIMP, CROWS_PAIRS, STEREOSET, WINOBIAS, WINOGENDER, every
 from ettin_core.evaluation.suite import applicable, check_items
+from ettin_core.records.readout import KNOWN
 from tests.evaluation.small_sets import crows_rows, write_rows, write_sets
 
 
@@ -41,9 +42,11 @@ def test_a_row_that_cannot_be_measured_is_named(change: dict[str, Any], told: st
     write_rows(folder / CROWS_PAIRS.file, [rows[0], rows[1] | change])
     suite = suite_of(folder, "crows_pairs.sentence")
     with pytest.raises(ValueError, match=r"crows_pairs\.jsonl\.gz") as caught:
-        check_items(applicable("mlm", suite), suite)
+        check_items(applicable(KNOWN["mlm"], suite), suite)
     assert told in str(caught.value) and "\n" not in str(caught.value)
-    check_items(applicable("mlm", suite_of(folder, "stereoset")), suite_of(folder, "stereoset"))  # which reads another
+    check_items(
+        applicable(KNOWN["mlm"], suite_of(folder, "stereoset")), suite_of(folder, "stereoset")
+    )  # which reads another
 
 
 def test_an_empty_set_is_refused_and_the_mean_of_nothing_is_nothing(tmp_path: Path) -> None:
@@ -51,7 +54,7 @@ def test_an_empty_set_is_refused_and_the_mean_of_nothing_is_nothing(tmp_path: Pa
     write_rows(folder / STEREOSET.file, [])
     suite = suite_of(folder, "stereoset")
     with pytest.raises(ValueError, match="stereoset_intrasentence.* holds no rows"):
-        check_items(applicable("mlm", suite), suite)
+        check_items(applicable(KNOWN["mlm"], suite), suite)
     assert mean_result("task", "metric", []).value is None
 
 
@@ -103,14 +106,14 @@ def test_unknown_protocols_are_refused() -> None:
 
 def test_what_applies_depends_on_sets_and_corpus(tmp_path: Path) -> None:
     alone = SuiteConfig(1, 1, 1, None, 1)
-    assert not [item.name for item in applicable("clm", alone) if not item.source.corpus]
+    assert not [item.name for item in applicable(KNOWN["clm"], alone) if not item.source.corpus]
     folder = suite_of(write_sets(tmp_path))
-    without = {item.name for item in applicable("mlm", folder, corpus=False)}
+    without = {item.name for item in applicable(KNOWN["mlm"], folder, corpus=False)}
     assert not {"heldout_mlm", "facts.left_to_right"} & without
     assert {"stereoset", "pronouns", "minimal_pairs.pseudo_likelihood", "winogender@published_encoder"} <= without
-    assert applicable("clm", alone, corpus=False) == []
+    assert applicable(KNOWN["clm"], alone, corpus=False) == []
     assert "minimal_pairs.token_pseudo_likelihood" not in without
-    [asked] = applicable("mlm", suite_of(tmp_path, "minimal_pairs.token_pseudo_likelihood"))
+    [asked] = applicable(KNOWN["mlm"], suite_of(tmp_path, "minimal_pairs.token_pseudo_likelihood"))
     assert asked.name == "minimal_pairs.token_pseudo_likelihood"
 
 

@@ -20,6 +20,7 @@ from ettin_core.evaluation.protocol import Protocol, SuiteConfig
 from ettin_core.evaluation.suite import PROTOCOLS, applicable, evaluate, open_model
 from ettin_core.foundation.storage import read_json_lines
 from ettin_core.records.folders import RunFolder
+from ettin_core.records.readout import KNOWN
 from ettin_core.training.run import RunConfig
 from tests.evaluation.small_sets import crows_rows, stereoset_rows, write_rows, write_sets
 from tests.runs import MEMBERS, tiny_run, train_tiny
@@ -72,7 +73,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def names_for(member: str) -> list[str]:
     """The protocols that a member is asked where there are no evaluation sets."""
-    return [protocol.name for protocol in applicable("clm" if member == "decoder" else "mlm", SUITE)]
+    return [protocol.name for protocol in applicable(KNOWN["clm" if member == "decoder" else "mlm"], SUITE)]
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -291,7 +292,7 @@ def test_records_are_json_lines_of_the_schema(evaluated: Trained) -> None:
 
 def test_protocol_names_are_distinct_and_kinds_known() -> None:
     assert len({protocol.name for protocol in PROTOCOLS}) == len(PROTOCOLS)
-    assert {kind for protocol in PROTOCOLS for kind in protocol.kinds} == {"causal", "masked"}
+    assert {kind for protocol in PROTOCOLS for kind in protocol.kinds} == {"causal", "masked", "ahead"}
 
 
 @pytest.mark.parametrize("member", ["encoder", "decoder"])

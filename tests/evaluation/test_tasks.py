@@ -17,6 +17,7 @@ from ettin_core.evaluation.suite import applicable, check_items
 from ettin_core.evaluation.tasks.find import find_task, tasks_for
 from ettin_core.evaluation.tasks.rows import choice_of, labels_of, task_rows
 from ettin_core.foundation.errors import UserError
+from ettin_core.records.readout import KNOWN
 from tests.evaluation.test_estimators import tiny
 
 
@@ -103,10 +104,10 @@ def test_five_choices_are_measured_and_asked_of_the_harness_alike(corpus: Corpus
     write(folder / "probing/agree.jsonl", [{"good": "they  are here", "bad": "they is here"}])
     suite = SuiteConfig(1, 1, 1, str(folder), 1, tasks=("five", "agree"))
     names = ["five.left_to_right", "five.pseudo_likelihood", "agree.left_to_right", "agree.pseudo_likelihood"]
-    protocols = applicable("mlm", suite)
+    protocols = applicable(KNOWN["mlm"], suite)
     assert [item.name for item in protocols] == names
     check_items(protocols, suite)
-    assert [item.name for item in applicable("clm", suite)] == names[::2]
+    assert [item.name for item in applicable(KNOWN["clm"], suite)] == names[::2]
     for protocol in protocols:
         [result], items = protocol.measure(tiny(corpus, "mlm"), None, suite)
         assert result.task == protocol.name.partition(".")[0]

@@ -23,7 +23,7 @@ from ettin_core.evaluation.protocol import (
     mean_result,
     preferred,
 )
-from ettin_core.evaluation.scoring import left_to_right, pseudo_likelihood, segment
+from ettin_core.evaluation.scoring import score, segment
 from ettin_core.evaluation.sets import STEREOSET, every
 
 KINDS = ("stereotype", "anti_stereotype", "unrelated")
@@ -33,8 +33,9 @@ def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) ->
     """The three scores, whole and by type of bias."""
     rows = every(list(STEREOSET.rows(suite.folder)), suite.bias_items)
     texts = [segment(model.tokenizer, row[kind]) for row in rows for kind in KINDS]
-    scores = left_to_right(model, texts) if model.is_causal else pseudo_likelihood(model, texts)
-    means = np.array([score / len(text.ids) for score, text in zip(scores, texts, strict=True)]).reshape(-1, len(KINDS))
+    places = [tuple(range(len(text.ids))) for text in texts]
+    scores = score(model, texts, places, "conditional" if model.is_causal else "pseudo_likelihood")
+    means = np.array([one.log_probability / max(1, one.tokens) for one in scores]).reshape(-1, len(KINDS))
     items = []
     for row, (stereotype, anti, unrelated) in zip(rows, means.tolist(), strict=True):
         meaningful = (preferred(stereotype, unrelated) + preferred(anti, unrelated)) / 2

@@ -1,8 +1,9 @@
 """One model class of lm-evaluation-harness for both members, registered as `ettin`.
 
-A causal model is the harness's own `hf`, unchanged but for texts (texts.py), errors that say more and a rolling perplexity
-that does not score BOS. A masked model answers every kind of request through `EvaluatedModel`, under a named protocol:
-log-likelihoods of the same tokens, rolling perplexity over the same windows, and text by filling masks from left to right.
+A model of the next token is the harness's own `hf`, unchanged but for texts (texts.py), errors that say more and a rolling
+perplexity that does not score BOS. Any other (masked, or of tokens further ahead) answers every kind of request through
+`EvaluatedModel`, under a named protocol: log-likelihoods of the same tokens, rolling perplexity over the same windows, and
+text written greedily, by a masked model into masks from left to right.
 """
 
 from collections.abc import Sequence
@@ -21,14 +22,24 @@ from ettin_core.evaluation.exports import facts_of
 from ettin_core.evaluation.harness import NAME
 from ettin_core.evaluation.harness.texts import LettersLM
 from ettin_core.evaluation.model import EvaluatedModel
-from ettin_core.evaluation.pretrained import PretrainedTokenizer, body_of, readout_of, weights_hash, window_of
-from ettin_core.evaluation.scoring import TRAILING_MASKS, VERSIONS, default_protocol, score, segment, split_pair
+from ettin_core.evaluation.pretrained import PretrainedTokenizer, asked_readout, body_of, weights_hash, window_of
+from ettin_core.evaluation.scoring import (
+    TRAILING_MASKS,
+    VERSIONS,
+    protocols_of,
+    score,
+    score_pairs,
+    segment,
+    split_pair,
+)
 from ettin_core.evaluation.suite import open_model
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import read_json
 from ettin_core.foundation.structures import build
 from ettin_core.interop.huggingface import METADATA_FILE, export, fetch
+from ettin_core.interop.reading import loads_as_causal, readout_of
 from ettin_core.records.folders import RunFolder, parse_name
+from ettin_core.records.readout import NEXT_TOKEN
 from ettin_core.training.run import RunConfig
 
 BATCH_SIZE = 64
@@ -38,8 +49,8 @@ BATCH_SIZE = 64
 class EttinLM(LettersLM):
     """`pretrained` is a transformers folder, a hub id, or a run of ours; `revision` a hub revision, or a run's checkpoint.
 
-    `readout` (mlm, clm, mntp) and `protocol` follow from the model when left out. `batch_size` is requests of a causal
-    model, rows of a masked one, `batch_tokens` an upper bound of the latter. What else `hf` takes is handed to it.
+    `readout` (mlm, clm, mntp, ahead2) and `protocol` follow from the model when left out. `batch_size` is requests of a model
+    of the next token, rows of any other, `batch_tokens` an upper bound of the latter. What else `hf` takes is handed to it.
     """
 
     def __init__(
@@ -55,9 +66,9 @@ class EttinLM(LettersLM):
         **options: Any,
     ) -> None:
         folder = transformers_folder(str(pretrained), revision, corpora_dir)
-        readout = readout or readout_of(folder)
-        self.facts = _facts(str(pretrained), revision, folder, readout)
-        if readout != "clm":
+        read_as = asked_readout(readout) or readout_of(folder)
+        self.facts = _facts(str(pretrained), revision, folder, read_as.name)
+        if not loads_as_causal(folder, read_as):
             self.AUTO_MODEL_CLASS = AutoModelForMaskedLM
         super().__init__(
             pretrained=str(folder),
@@ -65,22 +76,23 @@ class EttinLM(LettersLM):
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
             **options,
         )
-        self.masked: EvaluatedModel | None = None
-        if readout != "clm":
-            tokenizer = PretrainedTokenizer(folder, masked=True)
+        self.own: EvaluatedModel | None = None  # what answers in the place of `hf`
+        if read_as != NEXT_TOKEN:
+            tokenizer = PretrainedTokenizer(folder, masked=read_as.masked)
             window = self._max_length or window_of(self.model, tokenizer)
             rows = None if str(self.batch_size).startswith("auto") else int(self.batch_size)
-            body, view = body_of(self.model, readout)
-            self.masked = EvaluatedModel(body, view, readout, tokenizer, window, self.device, batch_tokens, rows)
-        self.protocol = protocol or ("conditional" if self.masked is None else default_protocol(self.masked))
-        if (self.protocol == "conditional") != (self.masked is None) or self.protocol not in VERSIONS:
-            own = "conditional" if self.masked is None else "masked_left_to_right or pseudo_likelihood"
-            raise invalid("protocol", self.protocol, f"is not defined for this model (readout {readout})", f"use {own}")
+            body, view = body_of(self.model, read_as)
+            self.own = EvaluatedModel(body, view, read_as, tokenizer, window, self.device, batch_tokens, rows)
+        defined = protocols_of(read_as)
+        self.protocol = protocol or defined[0]
+        if self.protocol not in defined:
+            problem = f"is not defined for this model (readout {read_as.name})"
+            raise invalid("protocol", self.protocol, problem, f"use {' or '.join(defined)}")
 
     @property
     def max_length(self) -> int:
         """The longest row, in tokens."""
-        return int(super().max_length) if self.masked is None else self.masked.context
+        return int(super().max_length) if self.own is None else self.own.context
 
     def get_model_info(self) -> dict[str, Any]:
         """What the harness stores with its results: its own facts and which checkpoint was asked in which way."""
@@ -88,9 +100,9 @@ class EttinLM(LettersLM):
         return super().get_model_info() | {NAME: self.facts | own}
 
     def apply_chat_template(self, *arguments: Any, **options: Any) -> str:
-        """A chat as the template writes it, whose special tokens a masked model reads as such, too."""
-        if self.masked is not None:
-            self.masked.tokenizer.backend.encode_special_tokens = False
+        """A chat as the template writes it, whose special tokens our own tokenizer reads as such, too."""
+        if self.own is not None:
+            self.own.tokenizer.backend.encode_special_tokens = False
         return super().apply_chat_template(*arguments, **options)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
@@ -105,8 +117,8 @@ class EttinLM(LettersLM):
                 )
         answers = (
             super().loglikelihood(requests, disable_tqdm)
-            if self.masked is None
-            else self._loglikelihood(self.masked, requests, disable_tqdm)
+            if self.own is None
+            else self._loglikelihood(self.own, requests, disable_tqdm)
         )
         self.count(requests)
         return answers
@@ -119,8 +131,7 @@ class EttinLM(LettersLM):
             self._check(len(pair.places))
             if pair.fused:
                 self.fused.add(request.args)
-        texts, places = [pair.text for pair in pairs], [pair.places for pair in pairs]
-        scores = score(model, texts, places, self.protocol, None if disable_tqdm else "log-likelihoods")
+        scores = score_pairs(model, pairs, self.protocol, None if disable_tqdm else "log-likelihoods")
         answers = [(one.log_probability, one.greedy) for one in scores]
         for request, answer in zip(requests, answers, strict=True):
             self.cache_hook.add_partial("loglikelihood", request.args, answer)
@@ -145,16 +156,16 @@ class EttinLM(LettersLM):
         The windows are the harness's: each begins where the one before ended, and its tokens see what before them fits.
         """
         self.count(requests)
-        if self.masked is None:
+        if self.own is None:
             kept = vars(self)["add_bos_token"]
             self.add_bos_token = False  # or `hf` scores the BOS its tokenizer adds
             try:
                 return super().loglikelihood_rolling(requests, disable_tqdm)
             finally:
                 self.add_bos_token = kept
-        texts = [segment(self.masked.tokenizer, request.args[0]) for request in requests]
+        texts = [segment(self.own.tokenizer, request.args[0]) for request in requests]
         places = [tuple(range(len(text.ids))) for text in texts]
-        scores = score(self.masked, texts, places, self.protocol, None if disable_tqdm else "rolling log-likelihoods")
+        scores = score(self.own, texts, places, self.protocol, None if disable_tqdm else "rolling log-likelihoods")
         for request, one in zip(requests, scores, strict=True):
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, one.log_probability)
         return [one.log_probability for one in scores]
@@ -163,23 +174,26 @@ class EttinLM(LettersLM):
         """The greedy text after each context, up to a stop string, EOS, or the number of tokens.
 
         A masked model fills the first of the trailing masks, for all requests at once, one token a step. Raises ValueError
-        for sampling, which it has not.
+        for sampling, which only `hf` has, and for a context too short for a model of tokens further ahead.
         """
         self.count(requests)
-        if self.masked is None:
+        if self.own is None:
             return super().generate_until(requests, disable_tqdm)
         writers = [self._writer(*request.args) for request in requests]
-        special = self.masked.tokenizer.special
-        tail = (*[special.mask] * TRAILING_MASKS, special.eos)
-        room = self.masked.context - len(tail)
+        special = self.own.tokenizer.special
+        tail = (*[special.mask] * TRAILING_MASKS, special.eos) if self.own.reading.masked else ()
+        room = self.own.context - len(tail)
         with tqdm(total=len(writers), desc="generate_until", unit="text", disable=disable_tqdm) as bar:
             while going := [writer for writer in writers if not writer.done]:
                 rows, reads = [], []
                 for writer in going:
                     before = (special.bos, *writer.context, *writer.written)[-room:]
                     rows.append((*before, *tail))
-                    reads.append(self.masked.read_position(len(before)))
-                for writer, token in zip(going, self.masked.likeliest(rows, reads), strict=True):
+                    reads.append(self.own.read_position(len(before)))
+                    if reads[-1] < 0:
+                        problem = f"is too short for a model that predicts {self.own.reading.ahead} tokens ahead"
+                        raise invalid("context", self.own.tokenizer.decode(writer.context), problem, "give more")
+                for writer, token in zip(going, self.own.likeliest(rows, reads), strict=True):
                     writer.add(token)
                 bar.update(sum(writer.done for writer in going))
         for request, writer in zip(requests, writers, strict=True):
@@ -187,11 +201,16 @@ class EttinLM(LettersLM):
         return [writer.text for writer in writers]
 
     def _writer(self, context: str, settings: dict[str, Any]) -> "_Writer":
-        assert self.masked is not None
+        assert self.own is not None
         options = dict(normalize_gen_kwargs(dict(settings), self.max_gen_toks))
         if options.get("do_sample") or options.get("temperature"):
-            raise invalid("generation_kwargs", settings, "asks for sampling", "a masked model writes greedily")
-        tokenizer = self.masked.tokenizer
+            raise invalid(
+                "generation_kwargs",
+                settings,
+                "asks for sampling",
+                f"a model read as {self.own.reading.name} writes greedily",
+            )
+        tokenizer = self.own.tokenizer
         most = int(options["max_gen_toks"])
         if most >= self.max_length:
             problem = f"leaves no room for a context in the window of {self.max_length}"

@@ -30,6 +30,7 @@ OBJECTIVE = Objective(
     "clm",
     clm,
     corrupts=False,
+    readout="clm",
     leaks_under=("bidirectional",),
     remedy="use direction=causal or prefix, or objective mlm or mntp",
 )

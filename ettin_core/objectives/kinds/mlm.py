@@ -15,4 +15,4 @@ def mlm(
     return inputs, read, batch.tokens.flat[read]
 
 
-OBJECTIVE = Objective("mlm", mlm, corrupts=True)
+OBJECTIVE = Objective("mlm", mlm, corrupts=True, readout="mlm")

@@ -18,4 +18,4 @@ def mntp(
     return inputs, labelled - 1, batch.tokens.flat[labelled]
 
 
-OBJECTIVE = Objective("mntp", mntp, corrupts=True)
+OBJECTIVE = Objective("mntp", mntp, corrupts=True, readout="mntp")
