@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hydra import compose
 from hydra.errors import HydraException
 
 from ettin_core.checkpoints.retention import CheckpointConfig
@@ -17,7 +16,6 @@ from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.foundation.errors import UserError, invalid
-from ettin_core.foundation.structures import build
 from ettin_core.model.adapter import AdapterConfig
 from ettin_core.optim.build import OptimizerConfig
 from ettin_core.pairs.audit import Certificate, audit
@@ -25,8 +23,9 @@ from ettin_core.pairs.contract import Contract
 from ettin_core.training.phases import RecipeConfig
 from ettin_core.training.run import PlacementConfig, RunConfig, Seeds
 from experiments.conversions import Conversion
-from experiments.door import to_plain
+from experiments.door import composed
 from experiments.forecast import UNKNOWN
+from experiments.overrides import spell
 from experiments.requests import MemberConfig, SizeConfig, TrainingParts
 from experiments.rulers import Ruler
 
@@ -128,7 +127,7 @@ class Cell:
 def _spell(axis: str, level: Any) -> str:
     if axis == SEED:
         return f"s{level}"
-    return level if isinstance(level, str) else f"{axis}={level}"
+    return level if isinstance(level, str) else f"{axis}={spell(level)}"
 
 
 def cells_of(config: str, kind: type[StudyRequest], request: StudyRequest, overrides: list[str]) -> dict[str, Cell]:
@@ -141,16 +140,16 @@ def cells_of(config: str, kind: type[StudyRequest], request: StudyRequest, overr
             if key in [override.partition("=")[0].lstrip("+") for override in overrides]:
                 raise invalid(key, axis, "is an axis of the study and set besides", f"use 'axes.{axis}=[...]'")
 
-    def composed(levels: list[str]) -> StudyRequest:
+    def at(levels: list[str]) -> StudyRequest:
         try:
-            return build(kind, to_plain(compose(config, [*overrides, *levels])))
+            return composed(config, kind, [*overrides, *levels])
         except HydraException as error:
             raise UserError(" ".join(str(error).split())) from error
 
     cells: dict[str, Cell] = {}
     for levels in _product(request.axes):
         if not any(item.items() <= levels.items() for item in request.leave_out):
-            cell = Cell(levels, composed(_settings(request, levels)))
+            cell = Cell(levels, at(_settings(request, levels)))
             cells[cell.name] = cell
     for member, conversion in request.conversions.items():
         for parent in [cell for cell in cells.values() if cell.parent is None]:
@@ -159,7 +158,7 @@ def cells_of(config: str, kind: type[StudyRequest], request: StudyRequest, overr
                     own = {axis: level for axis, level in parent.axes.items() if axis not in conversion.of}
                     settings = [item for item in _settings(request, parent.axes) if not item.startswith("member")]
                     settings += [f"member={member}", *_settings(request, levels)]
-                    cell = Cell({"member": member, **own, **levels}, composed(settings), parent.name)
+                    cell = Cell({"member": member, **own, **levels}, at(settings), parent.name)
                     cells[cell.name] = cell
     return cells
 
@@ -170,7 +169,7 @@ def _product(axes: dict[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
 
 def _settings(request: StudyRequest, levels: dict[str, Any]) -> list[str]:
     """The overrides that levels stand for."""
-    return [f"{key}={level}" for axis, level in levels.items() for key in request.knobs.get(axis, (axis,))]
+    return [f"{key}={spell(level)}" for axis, level in levels.items() for key in request.knobs.get(axis, (axis,))]
 
 
 Corpora = Callable[[DataConfig], Corpus | None]  # the prepared corpus of a cell, or None where there is none yet

@@ -2,29 +2,28 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
 import hydra
+from hydra import compose
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.structures import build
 from experiments.endings import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_USER_ERROR, RunStopped, status_of
+from experiments.overrides import CONFIGURATIONS, meant
 from experiments.sweeps import in_a_sweep, one_line, run_cell
 from hydra_plugins._ettin_suite import CellSweeper
 
-__all__ = ["CONFIGURATIONS", "RunStopped", "Task", "entry", "to_plain"]
+__all__ = ["CONFIGURATIONS", "RunStopped", "Task", "composed", "entry", "to_plain"]
 
 Request = TypeVar("Request")
-
-CONFIGURATIONS = Path(__file__).resolve().parents[1] / "conf"
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,7 @@ def entry(config_name: str, request: type[Request]) -> Callable[[Callable[[Reque
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands its errors over instead of printing them
             Plugins.instance().register(CellSweeper)
             try:
+                sys.argv[1:] = meant(request, sys.argv[1:])
                 command()
             except KeyboardInterrupt:
                 print("\ninterrupted: start the same command again to continue", file=sys.stderr, flush=True)
@@ -91,13 +91,22 @@ def end(error: Exception) -> NoReturn:
     sys.exit(status)
 
 
+def composed(config_name: str, request: type[Request], overrides: Sequence[str]) -> Request:
+    """The typed request of a command line, composed within a command. Raises ValueError, or Hydra's error for a name."""
+    return build(request, to_plain(compose(config_name, meant(request, overrides))))
+
+
 def to_plain(config: DictConfig) -> dict[str, Any]:
     """The composed configuration as a plain dictionary; a missing mandatory value is an error that names it."""
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise invalid(missing[0], None, "is missing", f"give it on the command line: {missing[0]}=...")
     try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise invalid(missing[0], None, "is missing", f"give it on the command line: {missing[0]}=...")
         plain = OmegaConf.to_container(config, resolve=True)
+    except InterpolationKeyError as error:
+        key = str(error).split("'")[1]
+        problem = f"refers to {key}, which is not there"
+        raise invalid(str(error.full_key), f"${{{key}}}", problem, f"give {key}=..., or null") from error
     except OmegaConfBaseException as error:
         raise UserError(str(error).split("\n")[0]) from error
     assert isinstance(plain, dict)

@@ -85,6 +85,7 @@ def _phase(phase: PhaseForecast) -> list[str]:
         f"{phase.loss_tokens:,} of them loss-bearing, {phase.flops:.3g} FLOPs",
         f"rate by tokens {{{knots}}}, rope {bases}"
         + (f", mask rate {phase.mask_rate:g}" if phase.mask_rate is not None else ""),
+        f"mixture {_mixture(phase)}",
         _rows(phase),
         f"estimated memory {_memory(phase.memory, phase.context)}",
     ]
@@ -98,6 +99,12 @@ def _steps(phase: PhaseForecast) -> str:
         return whole
     smaller = ", ".join(str(size) for size in batches.sizes[:-1])
     return f"{batches.stage_steps:,} steps each of {smaller} and {whole}"
+
+
+def _mixture(phase: PhaseForecast) -> str:
+    if phase.mixture is None:
+        return "by size"
+    return ", ".join(f"{name} {share:.4g}" for name, share in phase.mixture.items())
 
 
 def _rows(phase: PhaseForecast) -> str:

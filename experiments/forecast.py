@@ -30,12 +30,14 @@ SAMPLED_STEPS, SAMPLED_ROWS = 8, 16  # rows looked at where there is one: so man
 class PhaseForecast:
     """A phase in numbers. `tokens` are row positions, the schedule's clock; `text_tokens` those that hold text.
 
-    `knots` are (tokens of the phase, learning rate); `repeats` passes over each source (None: no corpus to count in).
+    `mixture` is the share of each source (None: by size, and no corpus to count in), `knots` are (tokens of the phase,
+    learning rate), `repeats` passes over each source (None: no corpus to count in).
     """
 
     name: str
     context: int
     batches: BatchSchedule
+    mixture: dict[str, float] | None
     packing: str
     steps: int
     tokens: int
@@ -131,6 +133,7 @@ def _phase(
         phase.name,
         phase.context,
         phase.batches,
+        _mixture(phase, corpus),
         phase.packing,
         phase.steps,
         phase.tokens,
@@ -144,6 +147,14 @@ def _phase(
         memory=estimate_memory(run, micro_rows, phase.context, share, shards, placement.recompute),
         gpu_hours=rate.gpu_hours(text * batches) if rate else None,
     )
+
+
+def _mixture(phase: Phase, corpus: Corpus | None) -> dict[str, float] | None:
+    """The share of tokens that a phase draws from each source."""
+    weights = phase.mixture
+    if weights is None and corpus is not None:
+        weights = {name: float(corpus.tokens(name, "train")) for name in corpus.sources}
+    return weights and {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
 
 def _part(run: RunConfig, phase: Phase, part: Part, lengths: np.ndarray, special: int) -> tuple[int, float]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 
@@ -22,10 +21,9 @@ from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.storage import content_name, write_text
-from ettin_core.foundation.structures import build
 from ettin_core.training.run import RunConfig
 from experiments.analysis_room import analyse
-from experiments.door import RunStopped, entry, to_plain
+from experiments.door import RunStopped, composed, entry
 from experiments.forecast import UNKNOWN
 from experiments.pool import Job, Pool
 from experiments.requests import TrainRequest, prepared
@@ -107,7 +105,7 @@ class Search:
         """The request composed again for a member with values. Raises ValueError for names that are not there."""
         chosen = [axis.override(values[axis.key]) for axis in self.axes if axis.key in values]
         try:
-            return build(SearchRequest, to_plain(compose("search", [*self._overrides, f"member={member}", *chosen])))
+            return composed("search", SearchRequest, [*self._overrides, f"member={member}", *chosen])
         except HydraException as error:
             raise UserError(f"{' '.join([f'member={member}', *chosen])}: {one_line(error)}") from error
 

@@ -7,6 +7,7 @@ from typing import Any
 from ettin_core.data.config import DataConfig
 from ettin_core.foundation.errors import invalid
 from ettin_core.training.run import RunConfig
+from experiments.overrides import spell
 
 Values = dict[str, Any]
 
@@ -50,7 +51,7 @@ class Axis:
 
     def override(self, value: Any) -> str:
         """A value of the key as one writes it on the command line."""
-        return f"{self.key}={'null' if value is None else value}"
+        return f"{self.key}={spell(value)}"
 
 
 def check_axes(

@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.training.stops import EXIT_REQUEUE, SIGNALS
 from experiments.endings import EXIT_FAULT, EXIT_USER_ERROR, USER_ERRORS, CellEnded, status_of
+from experiments.overrides import meant
 from experiments.sweeps import one_line
 
 SAME_TERMINAL = (
@@ -42,12 +43,19 @@ class CellSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run every cell. Raises ValueError before the first for cells that cannot be, CellEnded after the last."""
         assert self.launcher is not None and self.config is not None
-        cells = _cells(arguments)
+        cells = [self._meant(cell) for cell in _cells(arguments)]
         for cell in cells:
             self._check(cell)
         with _stopped_between_cells():
             results = self.launcher.launch(cells, initial_job_idx=0)
         _verdict(results, self.config.hydra.runtime.choices["hydra/launcher"])
+
+    def _meant(self, cell: list[str]) -> list[str]:
+        """The overrides of a cell as they are meant (experiments/overrides.py)."""
+        try:
+            return meant(self.task_function.request, cell)  # type: ignore[attr-defined]
+        except UserError as error:
+            raise UserError(f"no cell was started: {' '.join(cell)}: {error}") from error
 
     def _check(self, cell: list[str]) -> None:
         """Compose a cell and build its request, as it will be when its turn comes."""
