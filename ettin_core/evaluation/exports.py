@@ -1,6 +1,7 @@
 """What an exported checkpoint says of itself: ettin.json, from the run's own records. It names no path, host or user."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 from ettin_core.data.corpus import Corpus
@@ -32,7 +33,12 @@ def facts_of(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str,
         "readout": name_of(run.read_as),
         "corpus": corpus.name,
         "fingerprint": run.fingerprint,
-        "parent": None if parent is None else {"run": parent.run, "checkpoint": parent.checkpoint},
+        "parent": None
+        if parent is None
+        else {
+            "run": Path(parent.run).name if Path(parent.run).is_absolute() else parent.run,
+            "checkpoint": parent.checkpoint,
+        },
         "code": origin.get("code"),
         "commit": origin.get("commit"),
         "libraries": origin.get("libraries"),

@@ -193,9 +193,22 @@ def test_what_is_not_there_or_of_another_kind_is_said_before_any_work(tmp_path: 
     say(tmp_path, "winobias", "kind: minimal_pairs\n")
     with pytest.raises(UserError, match="is the name of a protocol"):
         SuiteConfig(1, 1, 1, str(tmp_path), 1, tasks=("winobias",))
-    write(tmp_path / "cls/gaps.jsonl", [{"text": "a", "label": n, "split": "train"} for n in (0, 2)])
-    with pytest.raises(UserError, match="leave out a number"):
-        labels_of(find_task("gaps", tmp_path, "finetune"))
+
+
+def test_labels_are_names_whatever_they_look_like(tmp_path: Path) -> None:
+    stars = [{"text": "a", "label": 1 + n % 5, "split": ("train", "dev", "test")[n % 3]} for n in range(30)]
+    write(tmp_path / "cls/stars.jsonl", stars)
+    task = task_of("stars", str(tmp_path))
+    assert task.labels == ("1", "2", "3", "4", "5")
+    assert {item.gold for item in read(task, str(tmp_path)).train} == {0, 1, 2, 3, 4}
+    write(tmp_path / "cls/asked.jsonl", [row | {"label": ("on", "no")[n % 2]} for n, row in enumerate(stars)])
+    say(tmp_path, "asked", "kind: classification\nlabels: [on, no]\ncluster:\n")
+    assert task_of("asked", str(tmp_path)).labels == ("on", "no")
+    assert read(task_of("asked", str(tmp_path)), str(tmp_path)).test[0].gold == 0
+    assert labels_of(find_task("asked", tmp_path, "retrieve")) == ("on", "no")
+    say(tmp_path, "some", "kind: classification\nfile: cls/stars\nlabels: [1, 2]\n")
+    with pytest.raises(UserError, match=r"stars\.jsonl:\d+' has the label 3"):
+        read(task_of("some", str(tmp_path)), str(tmp_path))
 
 
 def test_a_beir_folder_as_it_is_chooses_by_a_held_out_part_of_train(tmp_path: Path) -> None:

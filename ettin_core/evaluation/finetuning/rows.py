@@ -14,7 +14,7 @@ import numpy as np
 
 from ettin_core.evaluation.finetuning.tasks import GLUE, Task
 from ettin_core.evaluation.tasks import find
-from ettin_core.evaluation.tasks.rows import Row, task_rows
+from ettin_core.evaluation.tasks.rows import Row, label_number, task_rows
 from ettin_core.foundation.errors import invalid, with_extra
 from ettin_core.foundation.randomness import derive, permute
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text
@@ -126,17 +126,18 @@ def _example(task: Task, name: str, texts: list[Any], gold: Any, place: str, clu
             raise invalid("row", place, f"has the score {gold!r}", "give a number")
         return Example(name, tuple(texts), float(gold), cluster)
     if task.kind == "classification":
-        gold = task.labels.index(gold) if gold in task.labels else gold
-        if type(gold) is not int or not 0 <= gold < len(task.labels):
-            remedy = f"give a number from 0 ({task.labels[0]}) to {len(task.labels) - 1} ({task.labels[-1]})"
+        number = label_number(task.labels, gold)
+        if number is None:
+            remedy = f"give a number from 0 ({task.labels[0]}) to {len(task.labels) - 1} ({task.labels[-1]}), or a name"
             raise invalid("row", place, f"has the label {gold!r}", remedy)
-        return Example(name, tuple(texts), gold, cluster)
+        return Example(name, tuple(texts), number, cluster)
     if not isinstance(gold, list) or len(gold) != len(texts):
         raise invalid("row", place, "has no tag for each of its words", "give as many tags as words")
-    gold = [task.labels[tag] if type(tag) is int and 0 <= tag < len(task.labels) else tag for tag in gold]
-    if unknown := [tag for tag in gold if tag not in task.labels]:
-        raise invalid("row", place, f"has the tag {unknown[0]!r}", f"use one of {', '.join(task.labels)}")
-    return Example(name, tuple(texts), [task.labels.index(tag) for tag in gold], cluster)
+    numbers = [label_number(task.labels, tag) for tag in gold]
+    if None in numbers:
+        problem = f"has the tag {gold[numbers.index(None)]!r}"
+        raise invalid("row", place, problem, f"use one of {', '.join(task.labels)}")
+    return Example(name, tuple(texts), numbers, cluster)
 
 
 def _from_hub(task: Task) -> tuple[dict[str, Any], Rows]:

@@ -124,22 +124,18 @@ class TaskFile:
 def read_task_file(path: Path) -> TaskFile:
     """The task of a YAML file. Raises ValueError, naming the file, for what is no task."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        values = yaml.load(
+            path.read_text(encoding="utf-8-sig"), yaml.BaseLoader
+        )  # every value is text: no, 1 and on, too
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise invalid("task file", str(path), f"is not YAML ({reason})", "mend it") from error
     if not isinstance(values, Mapping):
         raise invalid("task file", str(path), "is no mapping of keys to values", "begin it with kind: <kind>")
-    values = dict(values)
+    values = {key: value for key, value in values.items() if value not in ("", "null", "~") or key == "prompt"}
     if isinstance(values.get("metric"), str):
         values["metric"] = [values["metric"]]
-    if isinstance(values.get("labels"), list):  # YAML reads no, off and 0 as other things than words
-        values["labels"] = [_word(label) for label in values["labels"]]
     try:
         return build(TaskFile, values)
     except UserError as error:
         raise UserError(f"task file {path}: {error}") from error
-
-
-def _word(label: Any) -> Any:
-    return {True: "yes", False: "no"}[label] if isinstance(label, bool) else str(label)

@@ -57,14 +57,18 @@ def labels_of(task: Task) -> tuple[str, ...]:
         raise invalid(
             "labels", sorted(map(str, found)), f"of task {task.name} are names and numbers", "use one of them"
         )
-    if all(isinstance(label, int) for label in found):
-        numbers = range(max(found) + 1)
-        if found != set(numbers):
-            raise invalid(
-                "labels", sorted(found), f"of task {task.name} leave out a number", "name them in the task file"
-            )
-        return tuple(map(str, numbers))
-    return tuple(sorted(found))
+    return tuple(map(str, sorted(found)))
+
+
+def label_number(labels: tuple[str, ...], label: Any) -> int | None:
+    """The number of a label that a row names or numbers (1 is the label "1", where there is one); None for any other."""
+    if type(label) not in (int, str):
+        return None
+    if str(label) in labels:
+        return labels.index(str(label))
+    if any(name.lstrip("-").isdigit() for name in labels):  # then a number is a name
+        return None
+    return label if isinstance(label, int) and 0 <= label < len(labels) else None
 
 
 def choice_of(task: Task, row: Row) -> tuple[str, tuple[str, ...], int]:
@@ -119,7 +123,7 @@ def _choices(row: Row) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _prompt(task: Task, row: Row) -> str:
     try:
-        return (task.spec.prompt or PROMPT).format_map({**row.raw, **row.values})
+        return (PROMPT if task.spec.prompt is None else task.spec.prompt).format_map({**row.raw, **row.values})
     except (KeyError, IndexError, AttributeError, ValueError, TypeError) as error:
         raise invalid("row", row.place, f"does not fill in the prompt ({error})", "name fields of the row") from error
 
