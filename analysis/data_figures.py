@@ -147,7 +147,8 @@ def utilisation(record: DataRecord) -> Picture:
 def left_out(record: DataRecord) -> Picture:
     """What was left out by reason, over all sources: documents, and lines of kept documents."""
     kinds = [kind for kind in (DOCUMENT, LINE) if (record.left_out["what"] == kind).any()]
-    data = record.left_out.groupby(["what", "reason"], as_index=False)["number"].sum()
+    read = record.left_out[record.left_out["what"].isin(kinds)]
+    data = read.groupby(["what", "reason"], as_index=False)["number"].sum()
     groups = [data[data["what"] == kind].sort_values(["number", "reason"], ascending=[False, True]) for kind in kinds]
     sizes = [len(group) + 1 for group in groups]
     with matplotlib.rc_context(style.SETTINGS):

@@ -59,7 +59,7 @@ def _pictures(record: DataRecord) -> list[Picture]:
         pictures = [data_figures.mixture(record), data_figures.passes(record), *pictures]
         if not filled(record):
             pictures.append(data_figures.utilisation(record))
-    if len(record.left_out):
+    if (record.left_out["what"] != data_tables.FILE).any():
         pictures.append(data_figures.left_out(record))
     return pictures
 

@@ -14,6 +14,7 @@ from ettin_core.records.schema import SCHEMA_VERSION
 
 SPLITS = ("train", "validation", "test")
 DOCUMENT, LINE = "document", "line of a kept document"
+FILE, FOLDERS = "file or folder", "(not read)"
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,9 @@ def _left_out(content: dict[str, Any]) -> pd.DataFrame:
             for reason, count in sorted(counted.items(), key=lambda item: (-item[1], item[0])):
                 share = count / read if what == DOCUMENT else None
                 rows.append({"source": name, "reason": reason, "what": what, "number": count, "share_of_read": share})
+    for reason, entry in content.get("not_read", {}).items():
+        shown = f"{reason}: {', '.join(entry['examples'])}{', …' if entry['count'] > len(entry['examples']) else ''}"
+        rows.append({"source": FOLDERS, "reason": shown, "what": FILE, "number": entry["count"], "share_of_read": None})
     return pd.DataFrame(rows, columns=["source", "reason", "what", "number", "share_of_read"])
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
+from ettin_core.data.documents import NotRead
+from ettin_core.data.importers.folders import listed
 from experiments.door import entry
 from experiments.requests import prepared
 
@@ -42,6 +44,8 @@ def describe(corpus: Corpus) -> str:
         reading = manifest["reading"][source]
         left_out = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reading["skipped"].items()))
         lines += [f"{source}: left out {left_out}"] if left_out else []
+    not_read = {reason: NotRead(**entry) for reason, entry in manifest.get("not_read", {}).items()}
+    lines += [f"not read: {listed(not_read)}"] if not_read else []
     lines.append(f"vocabulary {corpus.tokenizer.vocab_size:,}   fingerprint {corpus.fingerprint}")
     return "\n".join([*lines, f"corpus {corpus.folder}"])
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ettin_core.data.config import DataConfig, SourceConfig
 from ettin_core.data.documents import Document
+from ettin_core.data.importers.folders import listed
 from ettin_core.data.parts import Part, Tally, documents
 from ettin_core.data.plan import make_plan
 from ettin_core.foundation.errors import invalid
@@ -56,6 +57,7 @@ def describe(config: DataConfig, count: int) -> str:
         for reason, samples in tally.samples.items():
             lines += [f"    {reason}: {sample['id']}: {_short(sample['text'], 120)}" for sample in samples]
         lines.append("")
+    lines += [f"not read: {listed(plan.not_read)}"] if plan.not_read else []
     return "\n".join(lines).rstrip()
 
 

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,13 @@ from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.storage import hash_text
 
 SPLITS = ("train", "validation", "test")
+SPLIT_NAMES = {  # what folders, files and datasets call them, as Hugging Face's library has it
+    **dict.fromkeys(("training", "train"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("testing", "test", "evaluation", "eval"), "test"),
+}
 HELD_OUT = 0.02
+ONE_A_LINE = 'write one object a line, such as {"text": "..."}'
 
 
 @dataclass(frozen=True)
@@ -32,13 +39,25 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class NotRead:
+    """Files or folders that are not read, for one reason: how many, and the first few by their place in the folder."""
+
+    count: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Source:
-    """A named source as found: the pieces it is read in, in order. `identity` changes when the content does."""
+    """A named source as found: the pieces it is read in, in order. `identity` changes when the content does.
+
+    `not_read` says by reason what of its folder is not read; sources in one folder share it.
+    """
 
     name: str
     config: SourceConfig
     identity: str
     pieces: tuple[Piece, ...]
+    not_read: dict[str, NotRead] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,6 +77,12 @@ class Skipped:
     id: str
     reason: str
     sample: str = ""
+
+
+def place_of(path: Path, config: SourceConfig) -> str:
+    """A file's place in the folder of its source ("en/part-0.jsonl"): ids of its documents begin with it."""
+    place = path.relative_to(str(config.path))
+    return place.as_posix() if place.parts else path.name
 
 
 def split_of(document_id: str) -> str:
@@ -84,15 +109,10 @@ def from_row(row: Any, config: SourceConfig, where: str, default_id: str) -> Doc
     Raises:
         ValueError: for a row without the text (or token) column, unless `config.on_bad` is skip.
     """
-    wanted = config.token_field or config.text_field
-    key = "data.token_field" if config.token_field else "data.text_field"
-    value = row.get(wanted) if isinstance(row, Mapping) else None
-    if value is None or (not config.token_field and not isinstance(value, str)):
-        has = ", ".join(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
-        error = invalid(
-            key, wanted, f"is no {'token column' if config.token_field else 'text'} in {where}", f"the row has: {has}"
-        )
-        return bad(config, default_id, error, "missing_field", _beginning(row))
+    problem = _missing(row, config, where)
+    if problem is not None:
+        return bad(config, default_id, problem, "missing_field", _beginning(row))
+    value = row[config.token_field or config.text_field]
     stated = row.get(config.id_field)
     identity = default_id if stated is None else str(stated)
     for name, least in config.at_least.items():
@@ -110,6 +130,29 @@ def from_row(row: Any, config: SourceConfig, where: str, default_id: str) -> Doc
         error = invalid("data.path", where, "holds half a character (\\ud800)", "mend the row")
         return bad(config, default_id, error, "invalid_text", _beginning(row))
     return Document(identity, value)
+
+
+def _missing(row: Any, config: SourceConfig, where: str) -> UserError | None:
+    """What is wrong with a row that has neither text nor tokens."""
+    if not isinstance(row, Mapping):
+        return invalid("data.path", where, f"is {_kind(row)} and no object with fields", ONE_A_LINE)
+    wanted, what = (config.token_field, "token column") if config.token_field else (config.text_field, "text")
+    key = "data.token_field" if config.token_field else "data.text_field"
+    value = row.get(wanted)
+    has = f"the row has: {', '.join(map(str, row))}"
+    if wanted not in row or (value is None and config.token_field):
+        return invalid(key, wanted, f"is no {what} in {where}", has)
+    if not config.token_field and not isinstance(value, str):
+        return invalid(key, wanted, f"is {_kind(value)} and no text in {where}", f"name a field of text; {has}")
+    return None
+
+
+def _kind(value: Any) -> str:
+    """What a JSON value is."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else "a truth value"
+    kinds = ((str, "a string"), (int | float, "a number"), (Mapping, "an object"))
+    return next((name for kind, name in kinds if isinstance(value, kind)), "a list")
 
 
 def _token_document(value: Any, config: SourceConfig, where: str, identity: str) -> Document | Skipped:

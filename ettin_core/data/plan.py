@@ -6,7 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ettin_core.data.config import DataConfig
-from ettin_core.data.documents import Source
+from ettin_core.data.documents import NotRead, Source
+from ettin_core.data.importers.folders import EXAMPLES
 from ettin_core.data.importers.registry import find_sources
 from ettin_core.data.parts import Part, cut
 from ettin_core.data.tokenizer import Tokenizer, policy_hash
@@ -40,6 +41,16 @@ class Plan:
     def parts(self) -> list[Part]:
         """All parts, source after source, in the order of their documents."""
         return [part for source in self.sources for part in cut(source)]
+
+    @cached_property
+    def not_read(self) -> dict[str, NotRead]:
+        """By reason, what of the sources' folders is not read; sources in one folder share it."""
+        found: dict[str, NotRead] = {}
+        for not_read in {source.config.path: source.not_read for source in self.sources}.values():
+            for reason, entry in not_read.items():
+                other = found.get(reason, NotRead(0, ()))
+                found[reason] = NotRead(other.count + entry.count, (other.examples + entry.examples)[:EXAMPLES])
+        return found
 
     def source(self, name: str) -> Source:
         """A source by name."""

@@ -4,6 +4,7 @@ The work stands in a hidden folder until it is whole. Stopped or killed at any t
 parts are kept. Two processes that prepare one corpus at once do it once: the second waits for the first.
 """
 
+import itertools
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,9 @@ from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import FORMAT, Corpus, fingerprint
 from ettin_core.data.crew import Progress, WorkerDied, cores, run_stage
 from ettin_core.data.curation.duplicates import find_duplicates
-from ettin_core.data.documents import SPLITS, Source
+from ettin_core.data.documents import SPLITS, Document, Source
+from ettin_core.data.importers.folders import listed
+from ettin_core.data.importers.registry import read
 from ettin_core.data.parts import Tally, cut, documents
 from ettin_core.data.plan import Plan, make_plan
 from ettin_core.data.shards import token_dtype
@@ -28,6 +31,7 @@ from ettin_core.foundation.storage import disk_errors, read_json, sync_folder, w
 from ettin_core.foundation.structures import plain
 
 _TOTALS = ("documents", "tokens", "bytes")
+_COUNTED = 1_000_000  # documents whose ids are compared for a message
 
 
 def silent(stage: str, done: float, total: float, documents: int) -> None:
@@ -203,6 +207,7 @@ def _manifest(plan: Plan, folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
         "policy_hash": policy_hash(tokenizer),
         "sources": sources,
         "reading": reading,
+        "not_read": plain(plan.not_read),
     }
     return manifest | {"fingerprint": fingerprint(manifest)}
 
@@ -224,9 +229,32 @@ def _check_not_empty(plan: Plan, sources: dict[str, Any], reading: dict[str, Any
     for split in ("train", "validation"):
         if not any(entry[split]["documents"] for entry in sources.values()):
             left_out = {name: entry["skipped"] for name, entry in reading.items() if entry["skipped"]}
+            reason, remedy = _why_empty(plan, split)
+            notes = [reason, f"left out: {left_out}" if left_out else "", f"not read: {listed(plan.not_read)}"]
+            told = "; ".join(note for note in notes[: 2 + bool(plan.not_read)] if note)
             raise invalid(
                 "data",
                 plan.config.path or plan.config.name,
-                f"gives no document for the {split} split" + (f" (left out: {left_out})" if left_out else ""),
-                "give more documents; for few large .txt files set data.separator to split them, e.g. '\\n\\n'",
+                f"gives no document for the {split} split" + (f" ({told})" if told else ""),
+                remedy,
             )
+
+
+def _why_empty(plan: Plan, split: str) -> tuple[str, str]:
+    """(reason, remedy) of a split without documents: names state others, ids are equal, or there is too little."""
+    stated = {str(piece.split) for source in plan.sources for piece in source.pieces if piece.split}
+    if len(stated) and all(piece.split for source in plan.sources for piece in source.pieces):
+        if split in stated:
+            return "", "give it documents that are kept"
+        remedy = f"name some {split}, as a file <source>.{split}.jsonl or a folder {split}/, or none at all"
+        return f"the names state {', '.join(sorted(stated))} only", remedy
+    items = itertools.chain.from_iterable(read(s.config, piece) for s in plan.sources for piece in s.pieces)
+    ids = [item.id for item in itertools.islice(items, _COUNTED) if isinstance(item, Document)]
+    distinct = len(set(ids))
+    reason = f"documents {len(ids):,}, distinct ids {distinct:,}, and the id decides the split"
+    if distinct < len(ids):
+        remedy = (
+            "give each document its own id, or data.id_field a name that no row has: then the place in a file is the id"
+        )
+        return reason, remedy
+    return reason, "give more documents; for few large .txt files set data.separator to split them, e.g. '\\n\\n'"

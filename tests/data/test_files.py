@@ -209,7 +209,7 @@ def test_a_fault_in_a_later_range_is_named_by_its_byte(tmp_path: Path) -> None:
         assert f"a.jsonl, byte {len(good)}' is not JSON (" in refusal(tmp_path / "a.jsonl")
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\ufeff"), max_size=9), max_size=8))
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\r\ufeff"), max_size=9), max_size=8))
 def test_separators_are_found_wherever_a_block_ends(tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
     file = tmp_path_factory.mktemp("blocks") / "a.txt"
     text = "--x--".join(parts)
@@ -447,7 +447,7 @@ def test_a_missing_path_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "picture.png").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"holds no text; put files there that end in \.jsonl, \.jsonl\.gz"):
+    with pytest.raises(ValueError, match=r"holds no text \(not read: suffix .png 1 \(picture.png\)\); put files there"):
         find_sources(config(tmp_path))
 
 
@@ -519,17 +519,21 @@ def test_a_missing_text_field_names_the_fields_that_are_there(tmp_path: Path) ->
     assert kept(file) == ["x"]
 
 
-@pytest.mark.parametrize(("row", "kind"), [(["text"], "list"), ("text", "str"), (3, "int"), (None, "NoneType")])
+@pytest.mark.parametrize(("row", "kind"), [(["text"], "a list"), ("text", "a string"), (3, "a number"), (None, "null")])
 def test_a_line_that_is_no_object_is_refused(row: Any, kind: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(json_lines([row]))
-    assert f"a.jsonl:1; the row has: {kind}{WAY_OUT}" in refusal(tmp_path / "a.jsonl")
+    expected = f"a.jsonl:1' is {kind} and no object with fields; write one object a line, "
+    assert expected in refusal(tmp_path / "a.jsonl")
     assert skipped(tmp_path / "a.jsonl") == [("missing_field", json.dumps(row))]
 
 
-@pytest.mark.parametrize("value", [None, 3, ["x"]])
-def test_a_text_that_is_no_string_is_refused(value: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("value", "kind"), [(None, "null"), (3, "a number"), (True, "a truth value"), (["x"], "a list"), ({}, "an object")]
+)
+def test_a_text_that_is_no_string_is_refused(value: Any, kind: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(json_lines([{"text": value}]))
-    assert f"a.jsonl:1; the row has: text{WAY_OUT}" in refusal(tmp_path / "a.jsonl")
+    expected = f"data.text_field='text' is {kind} and no text in {tmp_path / 'a.jsonl'}:1; name a field of text; "
+    assert refusal(tmp_path / "a.jsonl") == f"{expected}the row has: text{WAY_OUT}"
     assert skipped(tmp_path / "a.jsonl") == [("missing_field", json.dumps({"text": value}))]
 
 
@@ -539,6 +543,24 @@ def test_half_a_surrogate_pair_is_refused_by_line(tmp_path: Path) -> None:
     assert refusal(file).startswith(f"data.path='{file}:2' holds half a character (\\ud800); mend the row{WAY_OUT[:4]}")
     assert skipped(file) == [("invalid_text", '{"text": "half \\ud83d"}')]
     assert kept(file) == ["fine"]
+
+
+@pytest.mark.parametrize("tail", [bytes(4096), b'{"text": "y"' + bytes(9), '{"text": "y"}'.encode("utf-16")])
+def test_nul_bytes_are_told_as_such(tail: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "x \\u0000"}\n' + tail)
+    assert f"a.jsonl:2' holds NUL bytes; remove them, or write the file again as UTF-8{WAY_OUT}" in refusal(tmp_path)
+    assert kept(tmp_path) == ["x \0"] and [reason for reason, _ in skipped(tmp_path)] == ["invalid_text"]
+
+
+def test_a_text_file_with_nul_bytes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("one, two".encode("utf-16-le"))
+    assert f"a.txt' holds NUL bytes; write the file again as UTF-8{WAY_OUT}" in refusal(tmp_path)
+    assert documents(tmp_path, separator="\\0") != []
+
+
+def test_a_list_over_several_lines_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('[\n  {"text": "x"}\n]\n')
+    assert "a.jsonl:1' is not JSON but begins a list; write one object a line, such as" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl.gz", ".jsonl.zst", ".txt.gz", ".txt.zst"])
@@ -646,17 +668,6 @@ def test_a_source_name_unfit_for_a_file_is_refused(name: str, tmp_path: Path) ->
     with pytest.raises(UserError) as caught:
         find_sources(config(tmp_path, sources={name: {}}))
     assert str(caught.value).startswith(f"data.sources={name!r} is no name for files; use letters, digits")
-
-
-@pytest.mark.parametrize("separator", ["\n\n", "\\n\\n"])
-def test_a_separator_may_be_spelled_as_the_command_line_can(separator: str, tmp_path: Path) -> None:
-    (tmp_path / "book.txt").write_text("one\n\ntwo\n\nthree")
-    assert [document.text for document in documents(tmp_path, separator=separator)] == ["one", "two", "three"]
-
-
-def test_line_ends_of_another_system_are_line_ends(tmp_path: Path) -> None:
-    (tmp_path / "book.txt").write_bytes(b"one\r\n\r\ntwo\r\nlines\r\n")
-    assert [document.text for document in documents(tmp_path, separator="\n\n")] == ["one", "two\nlines"]
 
 
 # --- the world

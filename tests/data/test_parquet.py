@@ -17,9 +17,9 @@ TEXTS = ["First.", "Zweites: ü, 北京.", "", "Fourth\nline", "e", "f", "g"]
 ROWS: list[dict[str, Any]] = [{"id": f"d{number}", "text": text, "q": 10 * number} for number, text in enumerate(TEXTS)]
 
 
-def config(**options: Any) -> SourceConfig:
-    """A source of files."""
-    return SourceConfig(kind="text", path="unused", **options)
+def config(path: Path, **options: Any) -> SourceConfig:
+    """A source of one file."""
+    return SourceConfig(kind="text", path=str(path), **options)
 
 
 def written(path: Path, rows: list[dict[str, Any]] | pa.Table = ROWS, **options: Any) -> Path:
@@ -31,7 +31,7 @@ def written(path: Path, rows: list[dict[str, Any]] | pa.Table = ROWS, **options:
 
 def everything(path: Path, **options: Any) -> list[Document | Skipped]:
     """What the pieces of a file give, in order."""
-    return [item for piece in parquet.pieces(path, None) for item in parquet.read(config(**options), piece)]
+    return [item for piece in parquet.pieces(path, None) for item in parquet.read(config(path, **options), piece)]
 
 
 def refusal(path: Path, **options: Any) -> str:

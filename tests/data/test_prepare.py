@@ -95,7 +95,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Several sources and kinds of files; one is large enough to be read in ranges, which fall into lines."""
     folder = tmp_path_factory.mktemp("many")
     draw = np.random.default_rng(0)
-    words = [bytes(draw.integers(97, 123, size)).decode() for size in draw.integers(1, 9, 3000)]
+    words = [bytes(draw.integers(97, 123, size, dtype=np.uint8)).decode() for size in draw.integers(1, 9, 3000)]
 
     def text(size: int) -> str:
         return " ".join(draw.choice(words, size).tolist())
@@ -565,7 +565,9 @@ def test_one_text_file_without_a_separator_is_told_about_it(tmp_path: Path) -> N
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "book.txt").write_text("\n\n".join(f"Paragraph {number}." for number in range(500)))
     with pytest.raises(
-        UserError, match=r"gives no document for the \w+ split; give more documents; .*data\.separator.*'\\n\\n'"
+        UserError,
+        match=r"gives no document for the \w+ split \(documents 1, distinct ids 1, and the id decides the split\); give "
+        r"more documents; .*data\.separator.*'\\n\\n'",
     ):
         prepare(config_of(tmp_path / "in", name="book"), tmp_path, 1)
     assert visible(tmp_path) == []
@@ -573,6 +575,23 @@ def test_one_text_file_without_a_separator_is_told_about_it(tmp_path: Path) -> N
         "book"
     ]
     assert sum(part["documents"] for part in entry.values()) == 500
+
+
+def test_equal_ids_are_told_as_the_reason_for_an_empty_split(tmp_path: Path) -> None:
+    write_rows(tmp_path / "in" / "a.jsonl", [{"id": n % 2, "text": f"text {n}"} for n in range(300)])
+    with pytest.raises(
+        UserError, match=r"\(documents 300, distinct ids 2, and the id .*\); give each document its own id"
+    ):
+        prepare(config_of(tmp_path / "in"), tmp_path, 1)
+    assert prepare(config_of(tmp_path / "in", id_field="no"), tmp_path, 1).documents("validation")
+
+
+def test_a_split_that_no_name_states_is_told_so(tmp_path: Path) -> None:
+    write_rows(tmp_path / "in" / "train-0.jsonl", [{"text": f"text {n}"} for n in range(300)])
+    with pytest.raises(
+        UserError, match=r"validation split \(the names state train only\); name some validation, as a file"
+    ):
+        prepare(config_of(tmp_path / "in"), tmp_path, 1)
 
 
 # --- many files, large documents

@@ -1,6 +1,6 @@
 """Datasets of Hugging Face's library: a hub id, a folder of data files (both streamed), or one of `save_to_disk` (mapped).
 
-Splits named train, validation (valid, val, dev) and test are stated splits; others beside them are left out. A dataset of
+Splits named train, validation (valid, val, dev) and test (eval) are stated splits; others beside them are left out. A dataset of
 one split is split by the documents' ids. Numbers of rows and shards in ids are the library's own, from 0.
 """
 
@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ettin_core.data.config import SourceConfig
-from ettin_core.data.documents import Document, Piece, Skipped, Source, bad, from_row
+from ettin_core.data.documents import SPLIT_NAMES, Document, Piece, Skipped, Source, bad, from_row
 from ettin_core.data.importers.compression import file_identity
 from ettin_core.foundation.errors import invalid, with_extra
 from ettin_core.foundation.storage import canonical_json, hash_text
 
-_SPLITS = {name: name for name in ("train", "validation", "test")} | dict.fromkeys(
-    ("valid", "val", "dev"), "validation"
-)
 _ROWS = 20_000
 _SHARD = 2**26  # a shard on the hub is taken to have so many bytes
 
@@ -141,7 +138,7 @@ def _visible_files(path: Path) -> list[Path]:
 
 def _chosen(config: SourceConfig, names: list[str]) -> dict[str, str | None]:
     """The splits to read and what they state: nothing, where one holds everything."""
-    known: dict[str, str | None] = {name: _SPLITS[name] for name in names if name in _SPLITS}
+    known: dict[str, str | None] = {name: SPLIT_NAMES[name] for name in names if name in SPLIT_NAMES}
     usable = known or dict.fromkeys(names)
     if not known and len(names) != 1:
         problem = f"has no split named train, validation or test (it has {', '.join(names) or 'none'})"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ettin_core.data.config import SourceConfig
-from ettin_core.data.documents import Document, Piece, Skipped, bad, from_row
+from ettin_core.data.documents import ONE_A_LINE, Document, Piece, Skipped, bad, from_row, place_of
 from ettin_core.data.importers.compression import DAMAGE, is_compressed, open_bytes
 from ettin_core.foundation.errors import invalid
 
@@ -23,12 +23,13 @@ def pieces(path: Path, split: str | None) -> list[Piece]:
 
 
 def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
-    """The documents whose line begins in the piece. A document's id is its id column, or file name and place of the line.
+    """The documents whose line begins in the piece. The id is the id column, or the file's place in the folder and the byte.
 
     Raises ValueError naming file and line for a line that is not JSON, holds no text or is not UTF-8, and for a damaged
     file, unless `on_bad` is skip.
     """
     path = Path(piece.place)
+    place = place_of(path, config)
     try:
         with open_bytes(path) as stream:
             offset = piece.begin
@@ -43,22 +44,34 @@ def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
                 number += 1
                 if line.strip():
                     where = f"{path}, byte {offset}" if piece.begin else f"{path}:{number}"
-                    yield _document(config, where, f"{path.name}@{offset}", line)
+                    yield _document(config, where, f"{place}@{offset}", line)
                 offset += len(line)
     except DAMAGE as error:
         problem = invalid("data.path", str(path), f"is cut short or damaged ({error})", "fetch the file again")
-        yield bad(config, path.name, problem, "damaged_file")
+        yield bad(config, place, problem, "damaged_file")
 
 
 def _document(config: SourceConfig, where: str, default_id: str, line: bytes) -> Document | Skipped:
     try:
-        row = json.loads(line)
-    except UnicodeDecodeError as error:
-        problem = invalid("data.path", where, f"is not UTF-8 ({error.reason})", "re-encode it")
-        return bad(config, default_id, problem, "invalid_text", repr(line[:200]))
+        row = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        other = "nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else other
-        problem = invalid("data.path", where, f"is not JSON ({reason})", "mend the line")
-        return bad(config, default_id, problem, "not_json", line[:200].decode(errors="replace"))
+        problem, remedy, reason = _fault(error, line)
+        sample = repr(line[:200]) if reason == "invalid_text" else line[:200].decode(errors="replace")
+        return bad(config, default_id, invalid("data.path", where, problem, remedy), reason, sample)
     return from_row(row, config, where, default_id)
+
+
+def _fault(error: Exception, line: bytes) -> tuple[str, str, str]:
+    """(problem, remedy, reason) of a line that is no row."""
+    if b"\0" in line:  # in a file that was not written to its end, or one of UTF-16
+        return "holds NUL bytes", "remove them, or write the file again as UTF-8", "invalid_text"
+    if isinstance(error, UnicodeDecodeError):
+        return f"is not UTF-8 ({error.reason})", "re-encode it", "invalid_text"
+    if line.lstrip().startswith(b"["):
+        return "is not JSON but begins a list", ONE_A_LINE, "not_json"
+    other = "nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
+    return (
+        f"is not JSON ({error.msg if isinstance(error, json.JSONDecodeError) else other})",
+        "mend the line",
+        "not_json",
+    )

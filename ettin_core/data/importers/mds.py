@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ettin_core.data.config import SourceConfig
-from ettin_core.data.documents import Document, Piece, Skipped, Source, bad, from_row
+from ettin_core.data.documents import SPLIT_NAMES, Document, Piece, Skipped, Source, bad, from_row, place_of
 from ettin_core.data.importers.compression import file_identity
+from ettin_core.data.importers.folders import Listing, listed, refuse_leaving
 from ettin_core.data.importers.mds_shards import (
     Damaged,
     Shard,
@@ -27,10 +28,8 @@ from ettin_core.data.importers.mds_shards import (
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import canonical_json, hash_text, read_json
 
+INDEX = "index.json"
 SAMPLED = 2**23  # a shard that states no hash is identified by samples of it: there may be terabytes of them
-_SPLITS = {name: name for name in ("train", "validation", "test")} | dict.fromkeys(
-    ("valid", "val", "dev"), "validation"
-)
 
 
 def find(name: str, config: SourceConfig) -> list[Source]:
@@ -44,27 +43,38 @@ def find(name: str, config: SourceConfig) -> list[Source]:
     assert config.path is not None
     grouped: dict[str, list[tuple[Piece, list[Any]]]] = {}
     stated: dict[bool, Path] = {}
-    for index, number, shard, folder in _listed(Path(config.path), config.files):
-        split, source = _names(folder, index.parent.relative_to(config.path))
+    root = Path(config.path)
+    listing = Listing(root)
+    refuse_leaving(config, listing, [link for link in listing.leaving if link.is_dir() or link.name == INDEX])
+    for index, number, shard, folder in _listed(root, listing, config.files):
+        split, source = _names(folder, index.parent.relative_to(root))
         stated.setdefault(split is not None, folder)
         _check_columns(config, index, shard)
         piece = Piece(str(index), split, shard["raw_data"]["bytes"], number, number + 1)
-        found = [split, shard["raw_data"]["basename"], _content(index.parent, shard)]
+        place = (index.parent / shard["raw_data"]["basename"]).relative_to(root).as_posix()
+        found = [split, place, _content(index.parent, shard)]
         grouped.setdefault(source if source and not config.files else name, []).append((piece, found))
     if len(stated) == 2:
-        odd = str(Path(config.path) / stated[False])
+        odd = str(root / stated[False])
         raise invalid("data.path", odd, "states no split while other folders do", "move it below train or validation")
     return [
-        Source(source, config, hash_text(canonical_json([content for _, content in parts])), tuple(p for p, _ in parts))
+        Source(
+            source,
+            config,
+            hash_text(canonical_json([content for _, content in parts])),
+            tuple(piece for piece, _ in parts),
+            listing.not_read,
+        )
         for source, parts in sorted(grouped.items())
     ]
 
 
-def _listed(root: Path, pattern: str | None) -> Iterator[tuple[Path, int, Shard, Path]]:
+def _listed(root: Path, listing: Listing, pattern: str | None) -> Iterator[tuple[Path, int, Shard, Path]]:
     """(index, number, shard, folder of the shard), each shard once: by the topmost index that lists it."""
-    indices = sorted(root.rglob("index.json"), key=lambda path: (len(path.parts), path)) if root.is_dir() else []
+    indices = sorted((file for file in listing.files if file.name == INDEX), key=lambda path: (len(path.parts), path))
     if not indices:
-        raise invalid("data.path", str(root), "holds no index.json", "give a folder that was written as MDS")
+        rest = f" (not read: {listed(listing.not_read)})" if root.is_dir() and listing.not_read else ""
+        raise invalid("data.path", str(root), f"holds no {INDEX}{rest}", "give a folder that was written as MDS")
     found: dict[Path, tuple[Path, int, Shard, Path]] = {}
     for index in indices:
         for number, shard in enumerate(_read_index(index)):
@@ -85,9 +95,9 @@ def _matches(folder: Path, pattern: str) -> bool:
 
 def _names(folder: Path, indexed: Path) -> tuple[str | None, str | None]:
     """(split, source) as the first two folders name them; below an index that joins folders, their names mean nothing."""
-    place = next((place for place, part in enumerate(folder.parts[:2]) if part in _SPLITS), None)
+    place = next((place for place, part in enumerate(folder.parts[:2]) if part.lower() in SPLIT_NAMES), None)
     names = [part for number, part in enumerate(indexed.parts) if number != place]
-    return None if place is None else _SPLITS[folder.parts[place]], names[0] if names else None
+    return None if place is None else SPLIT_NAMES[folder.parts[place].lower()], names[0] if names else None
 
 
 @lru_cache(maxsize=2)
@@ -150,15 +160,15 @@ def _content(folder: Path, shard: Shard) -> Any:
 
 
 def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
-    """The documents of a shard. The id of one without an id column is the shard's name and its number, from 1.
+    """The documents of a shard. The id of one without an id column is its shard's place in the folder and its number, from 1.
 
     Raises ValueError naming the shard when it is absent, damaged or not of the stated hashes, and naming the document for
     one that is no text or no tokens, unless `on_bad` is skip; and for a compression that is not read here.
     """
     index = Path(piece.place)
     shard = _read_index(index)[piece.begin]
-    name = shard["raw_data"]["basename"]
-    place = index.parent / name
+    place = index.parent / shard["raw_data"]["basename"]
+    name = place_of(place, config)
     try:
         for number, sample in enumerate(samples_of(shard_bytes(index.parent, shard), shard["samples"]), start=1):
             yield _document(config, shard, sample, f"{place}, document {number}", f"{name}#{number}")

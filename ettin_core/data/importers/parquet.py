@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ettin_core.data.config import SourceConfig
-from ettin_core.data.documents import Document, Piece, Skipped, bad, from_row
+from ettin_core.data.documents import Document, Piece, Skipped, bad, from_row, place_of
 from ettin_core.foundation.errors import invalid, with_extra
 
 _BYTES = 2**26
@@ -35,12 +35,13 @@ def pieces(path: Path, split: str | None) -> list[Piece]:
 
 
 def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
-    """The documents of some row groups; the id of a row without one is the file's name and the row's number, from 1.
+    """The documents of some row groups; a row without an id has its file's place in the folder and its number, from 1.
 
     Raises ValueError for a file without the columns the configuration names, whatever `on_bad` is, and for a damaged file
     or a row without text unless it is skip.
     """
     path = Path(piece.place)
+    place = place_of(path, config)
     arrow, parquet = _libraries(path)
     try:
         with parquet.ParquetFile(path, memory_map=True) as file:
@@ -51,10 +52,10 @@ def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
             for batch in batches:
                 for row in range(batch.num_rows):
                     number += 1
-                    yield _document(config, batch, row, f"{path}, row {number}", f"{path.name}#{number}")
+                    yield _document(config, batch, row, f"{path}, row {number}", f"{place}#{number}")
     except (arrow.ArrowException, OSError) as error:
         problem = invalid("data.path", str(path), f"is cut short or damaged ({error})", "fetch the file again")
-        yield bad(config, path.name, problem, "damaged_file")
+        yield bad(config, place, problem, "damaged_file")
 
 
 def _libraries(path: Path) -> tuple[Any, Any]:

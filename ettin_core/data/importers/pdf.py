@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ettin_core.data.config import SourceConfig
-from ettin_core.data.documents import Document, Piece, Skipped, bad, from_row
+from ettin_core.data.documents import Document, Piece, Skipped, bad, from_row, place_of
 from ettin_core.foundation.errors import invalid, with_extra
 
 _TAIL = 1024  # where readers look for the mark that ends a PDF
@@ -16,24 +16,25 @@ def pieces(path: Path, split: str | None) -> list[Piece]:
 
 
 def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
-    """The document of a file, its pages joined by blank lines; its id is the file's name.
+    """The document of a file, its pages joined by blank lines; its id is the file's place in the folder.
 
     A file without a text layer (a scan) is counted as `no_text`. Raises ValueError for one that is damaged or encrypted,
     unless `on_bad` is skip, and when pypdf is not installed.
     """
     path = Path(piece.place)
+    place = place_of(path, config)
     _need_library(path)
     try:
         text = _text(path)
     except Exception as error:  # damaged files make the library fail in any way
         reason = " ".join(str(error).split())[:300]
         problem = invalid("data.path", str(path), f"is encrypted, cut short or damaged ({reason})", "mend the file")
-        yield bad(config, path.name, problem, "damaged_file")
+        yield bad(config, place, problem, "damaged_file")
         return
     if not text:
-        yield Skipped(path.name, "no_text")
+        yield Skipped(place, "no_text")
         return
-    yield from_row({config.text_field: text}, config, str(path), path.name)
+    yield from_row({config.text_field: text}, config, str(path), place)
 
 
 def _need_library(path: Path) -> None:

@@ -1,15 +1,18 @@
 """Plain text files, plain or compressed: a file is a document, or several with a separator between them."""
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from ettin_core.data.config import SourceConfig
-from ettin_core.data.documents import Document, Piece, Skipped, bad
+from ettin_core.data.documents import Document, Piece, Skipped, bad, place_of
 from ettin_core.data.importers.compression import DAMAGE, open_bytes
 from ettin_core.foundation.errors import invalid
 
 LARGEST = 2**30
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U(00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4})|([nrtfv0\\]))")
+_LETTERS = dict(zip("nrtfv0\\", "\n\r\t\f\v\0\\", strict=True))
 
 
 def pieces(path: Path, split: str | None) -> list[Piece]:
@@ -18,30 +21,83 @@ def pieces(path: Path, split: str | None) -> list[Piece]:
 
 
 def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
-    """The documents of a file, white space at their ends removed. The id is the file's name and the document's number.
+    """The documents of a file, white space at their ends removed. Ids are the file's place in the folder and a number.
 
     Raises ValueError for a file that is not UTF-8, damaged, or larger than 1 GiB without a separator in it, unless
     `on_bad` is skip; what stands before the place that cannot be read is kept only where a separator ends it.
     """
     path = Path(piece.place)
-    # the command line cannot hold a line break, so it is spelled there
-    separator = config.separator and config.separator.replace("\\n", "\n").replace("\\t", "\t")
+    place = place_of(path, config)
+    separator = separator_of(config)
     try:
-        with io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig") as stream:
+        with _opened(path, separator) as stream:
             for number, part in enumerate(_parts(stream, separator), start=1):
                 if len(part) > LARGEST:
                     problem = invalid(
                         "data.path", str(path), "holds a document of more than 1 GiB", "set data.separator to cut it"
                     )
-                    yield bad(config, path.name, problem, "too_large", part[:300])
+                    yield bad(config, place, problem, "too_large", part[:300])
                     return
-                yield Document(f"{path.name}#{number}" if separator else path.name, part.strip())
+                identity = f"{place}#{number}" if separator else place
+                if "\0" in part:  # as in UTF-16 without its mark, or a file that was not written to its end
+                    problem = invalid("data.path", str(path), "holds NUL bytes", "write the file again as UTF-8")
+                    yield bad(config, identity, problem, "invalid_text", part[:300])
+                else:
+                    yield Document(identity, _line_ends(part).strip())
     except UnicodeDecodeError as error:
         problem = invalid("data.path", str(path), f"is not UTF-8 ({error.reason})", "re-encode it")
-        yield bad(config, path.name, problem, "invalid_text")
+        yield bad(config, place, problem, "invalid_text")
     except DAMAGE as error:
         problem = invalid("data.path", str(path), f"is cut short or damaged ({error})", "fetch the file again")
-        yield bad(config, path.name, problem, "damaged_file")
+        yield bad(config, place, problem, "damaged_file")
+
+
+def separator_of(config: SourceConfig) -> str | None:
+    """The separator with its escapes resolved (\\n \\r \\t \\f \\v \\0 \\xHH \\uHHHH \\UHHHHHHHH \\\\): a command line cannot
+    hold all characters. \\r\\n is a line end like any other; a \\r alone is itself.
+    """
+    if not config.separator:
+        return None
+    return _ESCAPE.sub(_resolved, config.separator).replace("\r\n", "\n")
+
+
+def _resolved(escape: re.Match[str]) -> str:
+    code = escape[1] or escape[2] or escape[3]
+    return chr(int(code, 16)) if code else _LETTERS[escape[4]]
+
+
+def check_separator(config: SourceConfig, files: list[Path]) -> None:
+    """Raise ValueError when there is a separator and none of the files holds it."""
+    separator = separator_of(config)
+    if separator and files and not any(_holds(path, separator) for path in files):
+        where = f"{files[0]}" if len(files) == 1 else f"{len(files)} files such as {files[0]}"
+        problem = f"occurs nowhere in {where}"
+        raise invalid(
+            "data.separator", separator, problem, "give what stands between documents, or null for whole files"
+        )
+
+
+def _holds(path: Path, separator: str) -> bool:
+    tail = ""
+    try:
+        with _opened(path, separator) as stream:
+            while block := stream.read(2**20):
+                if separator in (tail := tail + block):
+                    return True
+                tail = tail[len(tail) - len(separator) + 1 :]
+    except (UnicodeDecodeError, *DAMAGE):
+        return True  # reading says what is wrong, or counts it
+    return False
+
+
+def _opened(path: Path, separator: str | None) -> io.TextIOWrapper:
+    """The text of a file, line ends as \\n unless the separator wants to tell them apart."""
+    newline = "" if separator and "\r" in separator else None
+    return io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline=newline)
+
+
+def _line_ends(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _parts(stream: io.TextIOWrapper, separator: str | None) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from types import ModuleType
 
 from ettin_core.data.config import DataConfig, SourceConfig, check_mixture
@@ -34,9 +35,10 @@ def find_sources(config: DataConfig) -> list[Source]:
 def _joined(name: str, config: SourceConfig, found: list[Source]) -> Source:
     """A source that was named is one source, whatever names its files have."""
     if len(found) == 1:
-        return Source(name, config, found[0].identity, found[0].pieces)
+        return replace(found[0], name=name)
     identity = hash_text(canonical_json([[source.name, source.identity] for source in found]))
-    return Source(name, config, identity, tuple(piece for source in found for piece in source.pieces))
+    pieces = tuple(piece for source in found for piece in source.pieces)
+    return Source(name, config, identity, pieces, found[0].not_read)
 
 
 def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
