@@ -33,12 +33,7 @@ def facts_of(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str,
         "readout": name_of(run.read_as),
         "corpus": corpus.name,
         "fingerprint": run.fingerprint,
-        "parent": None
-        if parent is None
-        else {
-            "run": Path(parent.run).name if Path(parent.run).is_absolute() else parent.run,
-            "checkpoint": parent.checkpoint,
-        },
+        "parent": None if parent is None else {"run": _name(parent.run), "checkpoint": parent.checkpoint},
         "code": origin.get("code"),
         "commit": origin.get("commit"),
         "libraries": origin.get("libraries"),
@@ -58,6 +53,11 @@ def data_of(corpus: Corpus) -> list[dict[str, Any]]:
         licence = own.get("licence") or (LICENCE_OF_WORLD if own.get("kind") == "world" else None)
         found.append({"source": source, "tokens": corpus.tokens(source, "train"), "licence": licence})
     return found
+
+
+def _name(run: str) -> str:
+    """A run's name, also where it is told by its folder."""
+    return Path(run).name if Path(run).is_absolute() else run
 
 
 def _phase(run: RunConfig, checkpoint: str) -> str | None:

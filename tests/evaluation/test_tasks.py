@@ -206,6 +206,10 @@ def test_labels_are_names_whatever_they_look_like(tmp_path: Path) -> None:
     assert task_of("asked", str(tmp_path)).labels == ("on", "no")
     assert read(task_of("asked", str(tmp_path)), str(tmp_path)).test[0].gold == 0
     assert labels_of(find_task("asked", tmp_path, "retrieve")) == ("on", "no")
+    write(tmp_path / "cls/zero.jsonl", [row | {"label": 0} for row in stars])
+    say(tmp_path, "zero", "kind: classification\nlabels: [1, 2]\n")
+    with pytest.raises(UserError, match=r"zero\.jsonl:1' has the label 0"):
+        read(task_of("zero", str(tmp_path)), str(tmp_path))
     say(tmp_path, "some", "kind: classification\nfile: cls/stars\nlabels: [1, 2]\n")
     with pytest.raises(UserError, match=r"stars\.jsonl:\d+' has the label 3"):
         read(task_of("some", str(tmp_path)), str(tmp_path))

@@ -161,7 +161,11 @@ def test_an_exported_adapter_has_the_logits_that_were_trained(lab: Trained, tmp_
     add_adapter(live, LORA, seed=99)
     checkpoint = native.load(folder.checkpoints / folder.summary()["final_checkpoint"], run.name)
     checkpoint.restore_trained(live, build_optimizer(run.optimizer, live, run.top_rate))
-    theirs = AutoModelForCausalLM.from_pretrained(export_run(folder.path, tmp_path / "hf", lab.corpus.folder.parent))
+    out = export_run(folder.path, tmp_path / "hf", lab.corpus.folder.parent)
+    theirs = AutoModelForCausalLM.from_pretrained(out)
+    assert run.parent is not None
+    assert read_json(out / "ettin.json")["parent"] == {"run": run.parent.run, "checkpoint": run.parent.checkpoint}
+    assert f"base_model: {run.parent.run}\n" in (out / "README.md").read_text()
     tokens = torch.randint(8, 900, (1, 70), generator=torch.Generator().manual_seed(1))
     positions = torch.arange(70)[None]
     with torch.no_grad():
