@@ -1,12 +1,14 @@
 """Starting a command of the analysis room: it reads what was written, and this room never imports it."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 from experiments.door import CONFIGURATIONS
 from experiments.endings import RunStopped
+from experiments.overrides import assignment
 
 
 def analyse(command: str, done: str, **paths: Path) -> None:
@@ -19,8 +21,8 @@ def analyse(command: str, done: str, **paths: Path) -> None:
         "-P",
         "-m",
         f"analysis.{command}",
-        *(f"{name}={path.resolve()}" for name, path in paths.items()),
+        *(assignment(name, path.resolve()) for name, path in paths.items()),
     ]
     search = os.pathsep.join([str(CONFIGURATIONS.parent), os.environ.get("PYTHONPATH", "")])
     if subprocess.run(line, env=os.environ | {"PYTHONPATH": search}).returncode:
-        raise RunStopped(f"{done}: {' '.join(line)}")
+        raise RunStopped(f"{done}: {shlex.join(line)}")

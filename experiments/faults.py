@@ -23,6 +23,7 @@ from ettin_core.foundation.folders import emptied_folder
 from ettin_core.foundation.storage import hash_file
 from ettin_core.records.folders import RunFolder
 from experiments.door import CONFIGURATIONS, RunStopped, entry
+from experiments.overrides import assignment
 
 MAKER = "fault campaign"
 MEMBERS = {
@@ -102,7 +103,7 @@ class Campaign:
     def _command(self, runs: str) -> subprocess.Popen[str]:
         options = [*MEMBERS[self.member], "recipe=smoke", f"recipe.tokens={self.tokens}", "recipe.max_epochs=1000"]
         options += ["data.documents=1500", "data.vocab_size=1024", "checkpoint.every_steps=5", "placement.log_every=2"]
-        options += [f"runs_dir={self.out / runs}", f"corpora_dir={self.out / 'corpora'}"]
+        options += [assignment("runs_dir", self.out / runs), assignment("corpora_dir", self.out / "corpora")]
         return subprocess.Popen(
             [sys.executable, "-m", "experiments.train", *options],
             env=os.environ | {"PYTHONPATH": str(CONFIGURATIONS.parent)},

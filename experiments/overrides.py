@@ -44,6 +44,11 @@ def meant(kind: type, overrides: Iterable[str]) -> list[str]:
     return found
 
 
+def assignment(key: str, value: Any) -> str:
+    """A key and its value as one writes them on the command line."""
+    return f"{key}={spell(value)}"
+
+
 def spell(value: Any) -> str:
     """A value as one writes it on the command line, so that Hydra reads the same value of the same type."""
     if value is None or isinstance(value, bool):
@@ -52,6 +57,8 @@ def spell(value: Any) -> str:
         return "{" + ",".join(f"{_key(key)}:{spell(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(spell(item) for item in value) + "]"
+    if isinstance(value, Path):
+        return QuotedString(str(value).replace("${", "\\${"), Quote.single).with_quotes()  # no interpolation was meant
     if isinstance(value, str) and not _is_word(value):
         return QuotedString(value, Quote.single).with_quotes()
     return str(value)

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from operator import attrgetter
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -187,3 +189,21 @@ def test_a_broken_contract_is_seen_before_training(study: Callable[..., dict[str
     )
     broken = {pair for pair, item in audits(cells, planned(cells)).items() if item.verdict == NOT_MATCHED}
     assert broken == {("encoder rate=0.001", f"{member} rate=0.002") for member in ("encoder", "decoder")}
+
+
+@pytest.mark.parametrize(
+    ("axes", "levels"),
+    [
+        ("optimizer.clip_norm:[null,1.0]", [None, 1.0]),
+        ('data.files:["a*","[ab]*"]', ["a*", "[ab]*"]),
+        ('data.name:["a=b","c"]', ["a=b", "c"]),
+        ('data.separator:[null,"\\n\\n"]', [None, "\\n\\n"]),
+    ],
+)
+def test_a_level_is_the_value_that_was_typed(
+    study: Callable[..., dict[str, Cell]], axes: str, levels: list[Any]
+) -> None:
+    cells = study("study=grid", "data=text", "data.path=x", f"+axes={{member:[encoder],{axes}}}")
+    key = axes.partition(":")[0]
+    found = [attrgetter(key)(cell.request) for cell in cells.values()]
+    assert found == levels and len(cells) == 2
