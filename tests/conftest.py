@@ -1,6 +1,7 @@
 """Fixtures shared by the rooms' tests: a tiny prepared corpus, and the evaluation sets where they are at hand."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.prepare import prepare
+from ettin_core.foundation import source
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if (
@@ -48,6 +50,16 @@ def world_config() -> DataConfig:
 def corpus(corpora_dir: Path, world_config: DataConfig) -> Corpus:
     """The small world, prepared."""
     return prepare(world_config, corpora_dir)
+
+
+@pytest.fixture
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the library's code that is hashed in its place, to be edited by `tests.runs.edit`."""
+    shutil.copytree(
+        source.ROOT / "ettin_core", tmp_path / "code" / "ettin_core", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    monkeypatch.setattr(source, "ROOT", tmp_path / "code")
+    return tmp_path / "code" / "ettin_core"
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from pathlib import Path
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Batch
+from ettin_core.foundation import source
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.config import ModelConfig
 from ettin_core.objectives.config import ObjectiveConfig, Part
@@ -79,3 +80,10 @@ def final_state(folder: RunFolder) -> dict[str, bytes]:
         "data_order": folder.data_order_file.read_bytes(),
         "state": state.encode(),
     }
+
+
+def edit(code: Path, module: str, text: str) -> None:
+    """Add lines to a module of a copy of the library's code (the fixture `code`), or write a new one."""
+    with (code / f"{module.replace('.', '/')}.py").open("a") as file:
+        file.write(f"\n{text}\n")
+    source._module.cache_clear()

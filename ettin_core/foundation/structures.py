@@ -168,3 +168,9 @@ def members_of(package: str, path: Iterable[str], name: str) -> dict[str, Any]:
     modules = (importlib.import_module(f"{package}.{item.name}") for item in pkgutil.iter_modules(path))
     found = [getattr(module, name) for module in modules if hasattr(module, name)]
     return {item.name: item for item in sorted(found, key=lambda item: item.name)}
+
+
+def home_of(member: Any, package: str, path: Iterable[str], name: str) -> str:
+    """The module of a package that defines a member found by `members_of`."""
+    modules = (importlib.import_module(f"{package}.{item.name}") for item in pkgutil.iter_modules(path))
+    return next(module.__name__ for module in modules if getattr(module, name, None) is member)

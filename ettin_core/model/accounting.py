@@ -6,7 +6,8 @@ implementation computes and what makes an MLM step cheaper than a CLM step. Wher
 adapter.py), the backward pass leaves out the gradients of the frozen matrices; merging them into the weights is not counted.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -35,6 +36,25 @@ def parameter_count(config: ModelConfig) -> int:
     hidden, layers, vocabulary = config.hidden_size, config.num_layers, config.vocab_size
     per_layer = 4 * hidden**2 + 3 * hidden * config.intermediate_size + 2 * hidden
     return vocabulary * hidden + layers * per_layer + 2 * hidden + hidden**2 + vocabulary
+
+
+def built_shape(model: nn.Module) -> ModelConfig:
+    """The shape of a model read from its modules, where its configuration only says what was asked for.
+
+    Windows and global layers, of which no parameter tells, are its configuration's; the start-up leak test holds them against
+    what the model does.
+    """
+    layers: Any = model.layers
+    config: Any = model.config
+    (vocabulary, hidden), first = model.get_parameter("embedding.weight").shape, layers[0]
+    return replace(
+        config,
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        num_layers=len(layers),
+        num_heads=first.attention.num_heads,
+        intermediate_size=first.mlp.output.in_features,
+    )
 
 
 def layer_matrices(config: ModelConfig) -> tuple[tuple[int, int], ...]:

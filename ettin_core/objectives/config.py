@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.structures import home_of
+from ettin_core.objectives import directions, kinds
 from ettin_core.objectives.directions import DIRECTIONS
 from ettin_core.objectives.kinds import OBJECTIVES
 
@@ -52,6 +54,15 @@ class ObjectiveConfig:
     def under(self, direction: str) -> tuple[Part, ...]:
         """The parts of training: those of the schedule, or the objective alone under the run's direction."""
         return self.parts or (Part(self.name, direction),)
+
+    def modules(self, direction: str) -> set[str]:
+        """The modules that define the objectives and directions of a run of a direction."""
+        parts = self.under(direction)
+        objectives = (OBJECTIVES[part.objective] for part in parts)
+        views = (DIRECTIONS[name] for name in (direction, *(part.direction for part in parts)))
+        return {home_of(item, kinds.__name__, kinds.__path__, "OBJECTIVE") for item in objectives} | {
+            home_of(item, directions.__name__, directions.__path__, "DIRECTION") for item in views
+        }
 
     def readout(self, direction: str) -> str:
         """The objective that a model of a run's direction is measured by, and whose own readout says how.

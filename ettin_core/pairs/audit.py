@@ -6,10 +6,17 @@ from typing import Any
 from ettin_core.checkpoints import native
 from ettin_core.foundation.structures import differences
 from ettin_core.pairs.contract import Contract, comparable
+from ettin_core.pairs.environments import compare_environments, placements
+from ettin_core.pairs.rounding import LIMIT, measure
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.run import RunConfig
 
 MATCHED, MATCHED_EXCEPT, NOT_MATCHED = "matched", "matched except", "not matched"
+TO_ROUNDING = "matched to rounding"  # the placement differs: how many processes, which backend, compiled or not
+SESSIONS = "sessions"
+UNMEASURED = (
+    "not measured, because the members differ: audit a run with one of its own configuration and the other placement"
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,10 @@ class Certificate:
         text = f"{self.pair}: {self.left} and {self.right} are {self.verdict}"
         if self.verdict == NOT_MATCHED:
             return f"{text}: {'; '.join(self.violations)}"
-        return f"{text} {allowed}" if allowed else text
+        if self.verdict != TO_ROUNDING:
+            return f"{text} {allowed}" if allowed else text
+        placed, deviation = "; ".join(placements(self.evidence)), self.evidence["deviation"]["left"]
+        return f"{text}{f' except {allowed}' if allowed else ''} ({placed}; deviation: {deviation})"
 
 
 def audit(contract: Contract, left: RunConfig, right: RunConfig) -> Certificate:
@@ -63,6 +73,7 @@ def certify(
     evidence = {
         name: _compare(one.get(name), other.get(name), required=name in contract.equal)
         for name in (*contract.equal, *contract.reported)
+        if name != SESSIONS
     }
     for name, tolerance in contract.within.items():
         evidence[name] = _compare_numbers(one.get(name), other.get(name), tolerance)
@@ -72,10 +83,23 @@ def certify(
     evidence["initial_weights"] = _compare(start, other["initial_weights"], required=required)
     if "data_hash" in contract.equal:
         evidence["data_order"] = _compare_order(left_folder, right_folder)
-    certificate = _certificate(contract, left, right, evidence)
-    return replace(
-        certificate, left=left_folder.name, right=right_folder.name
+    if SESSIONS in (*contract.equal, *contract.reported):
+        evidence |= compare_environments(one.get(SESSIONS), other.get(SESSIONS), required=SESSIONS in contract.equal)
+    certificate = replace(
+        _certificate(contract, left, right, evidence), left=left_folder.name, right=right_folder.name
     )  # fields that came later change run.name
+    return _with_deviation(certificate, left_folder, right_folder) if placements(evidence) else certificate
+
+
+def _with_deviation(found: Certificate, left: RunFolder, right: RunFolder) -> Certificate:
+    """With what the placement did: measured where the two runs are of one configuration, told as unmeasured elsewhere."""
+    deviation = None if found.differences else measure(left, right)
+    near = deviation is None or deviation.loss <= LIMIT
+    told = UNMEASURED if deviation is None else str(deviation)
+    none = deviation is not None and deviation.is_none
+    entry = {"left": told, "right": told, "equal": none, "required": not near}
+    verdict = found.verdict if none or found.verdict == NOT_MATCHED else TO_ROUNDING if near else NOT_MATCHED
+    return replace(found, verdict=verdict, evidence=found.evidence | {"deviation": entry})
 
 
 def _start(child: RunConfig, parent_folder: RunFolder, parent: dict[str, Any]) -> str:

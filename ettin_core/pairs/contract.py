@@ -19,6 +19,7 @@ EVIDENCE = (
     "sessions",
 )
 NUMBERS = ("parameters", "tokens", "loss_tokens", "flops", "seconds")  # those that may agree within a tolerance
+DIGITS = 12  # significant ones of a share: the last of its division do not count
 INITIAL_WEIGHTS = ("equal", "from_parent", "reported")
 
 
@@ -80,5 +81,16 @@ def _unknown_among(path: str) -> list[str] | None:
 
 
 def comparable(run: RunConfig) -> RunConfig:
-    """What the contract compares: the configuration without the rule of when checkpoints are written."""
-    return replace(run, checkpoint=CheckpointConfig())
+    """What the contract compares: the configuration without the rule of when checkpoints are written.
+
+    A corpus counts by its fingerprint, whatever it is called, and a mixture by the shares that its weights stand for.
+    """
+    phases = {name: replace(phase, mixture=_shares(phase.mixture)) for name, phase in run.recipe.phases.items()}
+    return replace(run, checkpoint=CheckpointConfig(), corpus="", recipe=replace(run.recipe, phases=phases))
+
+
+def _shares(mixture: dict[str, float] | None) -> dict[str, float] | None:
+    if mixture is None:
+        return None
+    total = sum(mixture.values())
+    return {name: float(f"{weight / total:.{DIGITS}g}") for name, weight in mixture.items()}

@@ -9,6 +9,7 @@ import torch
 
 from ettin_core.data.loader import Batch
 from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.model.config import ModelConfig
 from ettin_core.objectives.targets import Targets
 from ettin_core.records.schema import TrainingRecord
 from ettin_core.training.diagnostics import Diagnosis
@@ -25,8 +26,8 @@ class Progress:
 
     `step` counts within the phase; `window_*` sum since the last training row (`window_source_*` by number of the source);
     `metric_rows` is how many rows exist;
-    `sessions` holds the distinct surroundings (code, libraries, device, placement) the run was trained in, in order of
-    their last use; `skipped` counts updates that were left out because a number was not finite.
+    `sessions` holds the distinct environments (training/environment.py) the run was trained in, in order of their last
+    use; `skipped` counts updates that were left out because a number was not finite.
     """
 
     phase: int = 0
@@ -65,10 +66,14 @@ def account(
     result: StepResult,
     group: ProcessGroup,
     device: torch.device,
+    built: ModelConfig | None = None,
 ) -> Progress:
-    """The books after a step: real tokens, FLOPs and the rolling hash of the unmasked ids, over all processes."""
+    """The books after a step: real tokens, FLOPs and the rolling hash of the unmasked ids, over all processes.
+
+    FLOPs are those of the targets' own documents and directions in a model of the shape that was `built` (None: the run's).
+    """
     digest = sum(batch.digest() for batch, _ in parts) % 2**63
-    mine = [sum(int(batch.real.sum()) for batch, _ in parts), sum(_flops(run, *part) for part in parts)]
+    mine = [sum(int(batch.real.sum()) for batch, _ in parts), sum(_flops(run, built, *part) for part in parts)]
     mine += [digest % 2**31, digest // 2**31]
     totals = group.sum(torch.tensor(mine, dtype=torch.int64, device=device))
     tokens, flops, low, high = (int(value) for value in totals)
@@ -79,7 +84,7 @@ def account(
         global_step=progress.global_step + 1,
         tokens=progress.tokens + tokens,
         loss_tokens=progress.loss_tokens + result.loss_tokens,
-        flops=progress.flops + flops + run.flop_counter(run.direction).scoring(result.loss_tokens),
+        flops=progress.flops + flops + run.flop_counter(run.direction, built).scoring(result.loss_tokens),
         data_hash=roll(progress.data_hash, combined),
         skipped=progress.skipped + result.skipped,
     )
@@ -99,10 +104,10 @@ def _plus(window: tuple[Number, ...], step: tuple[Number, ...]) -> tuple[Number,
     return tuple(one + other for one, other in zip(window, step, strict=True)) if window else step
 
 
-def _flops(run: RunConfig, batch: Batch, targets: Targets) -> int:
+def _flops(run: RunConfig, built: ModelConfig | None, batch: Batch, targets: Targets) -> int:
     """Training FLOPs of a part but for what its predictions cost."""
     prefixes = None if targets.open_keys is None else document_lengths(batch, targets.open_keys)
-    return run.flop_counter(targets.direction).training(document_lengths(batch), 0, prefixes)
+    return run.flop_counter(targets.direction, built).training(document_lengths(batch), 0, prefixes)
 
 
 def roll(data_hash: str, digest: int) -> str:

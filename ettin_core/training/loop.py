@@ -108,7 +108,7 @@ def _advance(
         on_nonfinite=run.recipe.on_nonfinite,
         sources=len(sources),
     )
-    progress = account(run, progress, parts, result, session.group, session.device)
+    progress = account(run, progress, parts, result, session.group, session.device, session.built)
     watch.step(_clock(run, progress), progress.global_step, result.loss_sum / max(1, result.loss_tokens))
     if diagnosed is not None:
         watch.record(training_row(phase, progress, result, sources, diagnosed()))

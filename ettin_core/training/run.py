@@ -25,7 +25,7 @@ from ettin_core.training.phases import Phase, RecipeConfig, plan
 PRECISIONS = ("fp32", "bf16")
 PARALLEL = ("ddp", "fsdp")
 ELSEWHERE = ("checkpoint", "corpus")  # when checkpoints are written, and where the text of the fingerprint lies
-SURROUNDINGS = ("code", "libraries", "device")  # what may move numbers and is not in the configuration
+ENVIRONMENT = ("code", "libraries", "device", "numerics")  # what may move numbers and is not in the configuration
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class PlacementConfig:
     Several processes (torchrun) hold whole copies of the weights (`parallel` ddp) or a part each (fsdp). `recompute`
     keeps only each layer's input for the backward pass. `workers` processes make batches and their targets ahead of the
     step (0: the training process does). `trackers` (training/trackers.py) mirror the records. A process that does no step
-    for `stall_seconds` ends itself (0: never). `allow_mismatch` names surroundings (SURROUNDINGS) that may differ from
-    those of the session a run is resumed from.
+    for `stall_seconds` ends itself (0: never). `allow_mismatch` names what of the ENVIRONMENT may differ from that of
+    the session a run is resumed from.
     """
 
     device: str = "auto"
@@ -81,9 +81,9 @@ class PlacementConfig:
         if self.parallel not in PARALLEL:
             raise invalid("placement.parallel", self.parallel, "is no way to divide", f"use {' or '.join(PARALLEL)}")
         for name in self.allow_mismatch:
-            if name not in SURROUNDINGS:
+            if name not in ENVIRONMENT:
                 raise invalid(
-                    "placement.allow_mismatch", name, "is nothing that is compared", f"use {', '.join(SURROUNDINGS)}"
+                    "placement.allow_mismatch", name, "is nothing that is compared", f"use {', '.join(ENVIRONMENT)}"
                 )
         if self.device not in ("auto", "cpu", "cuda"):
             raise invalid("placement.device", self.device, "is not a device", "use auto, cpu or cuda")
@@ -168,9 +168,9 @@ class RunConfig:
         """How many parameters the adapter adds (0: there is none)."""
         return 0 if self.adapter is None else adapter_parameter_count(self.model, self.adapter.rank)
 
-    def flop_counter(self, direction: str) -> FlopCounter:
-        """Counts what training costs while the model looks in a direction."""
-        return FlopCounter(self.model, direction, None if self.adapter is None else self.adapter.rank)
+    def flop_counter(self, direction: str, built: ModelConfig | None = None) -> FlopCounter:
+        """Counts what training costs while the model, or one `built` with other shapes, looks in a direction."""
+        return FlopCounter(built or self.model, direction, None if self.adapter is None else self.adapter.rank)
 
     def targets(self, batch: Batch, phase: Phase, step: int, vocabulary: Vocabulary) -> Targets:
         """The targets of rows of a step of one of the phases (or of a phase like it), a pure function of each row."""

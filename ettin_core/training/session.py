@@ -1,6 +1,5 @@
 """A session of a run: opening it from the same start everywhere, resuming, saving, finishing."""
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,11 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.provenance import provenance
-from ettin_core.foundation.storage import canonical_json, sync_file, write_json, write_text
+from ettin_core.foundation.storage import sync_file, write_json, write_text
 from ettin_core.foundation.structures import build
-from ettin_core.model.accounting import parameter_count
+from ettin_core.model.accounting import built_shape
 from ettin_core.model.adapter import add_adapter, check_installed, trained, weights
+from ettin_core.model.config import ModelConfig
 from ettin_core.model.leak_test import check_no_leak
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import Vocabulary
@@ -27,17 +27,21 @@ from ettin_core.optim.build import build_optimizer
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import name_of
 from ettin_core.training.books import Progress
+from ettin_core.training.environment import describe, differences, read, sentences
 from ettin_core.training.learner import Learner
 from ettin_core.training.phases import Phase
 from ettin_core.training.placement import divide
-from ettin_core.training.run import SURROUNDINGS, PlacementConfig, RunConfig
+from ettin_core.training.run import ENVIRONMENT, PlacementConfig, RunConfig
 from ettin_core.training.trackers import check_trackers
 from ettin_core.training.watch import truncate_rows
 
 
 @dataclass
 class Session:
-    """What stays put while a run trains, and the checkpoints that may still be pruned."""
+    """What stays put while a run trains, and the checkpoints that may still be pruned.
+
+    `built`, `parameters` and `trained_parameters` are counted from the model that was built.
+    """
 
     run: RunConfig
     folder: RunFolder
@@ -45,8 +49,12 @@ class Session:
     placement: PlacementConfig
     group: ProcessGroup
     device: torch.device
+    environment: str
     vocabulary: Vocabulary
     model: Transformer
+    built: ModelConfig
+    parameters: int
+    trained_parameters: int
     wrapped: nn.Module
     optimizer: torch.optim.Optimizer
     initial_weights: str
@@ -101,17 +109,21 @@ def open_session(
     parent_weights: dict[str, torch.Tensor] | None,
 ) -> Session:
     """Build everything that stays, from the same start on every process; refuses to train on a mask leak."""
+    device = choose_device(placement.device, group)
+    environment = describe(run, placement, group, device)
     if group.is_main:
         write_text(folder.config_file, yaml.safe_dump(run.plain, sort_keys=False))
-        write_json(folder.path / "provenance.json", provenance() | {"placement": asdict(placement)})
-    device = choose_device(placement.device, group)
+        origin = provenance() | {"placement": asdict(placement), "environment": read(environment)}
+        write_json(folder.path / "provenance.json", origin)
     model = Transformer(run.model, run.seeds.initialisation, placement.attention)
     model.recompute = placement.recompute
     if parent_weights is not None:
         model.load_state_dict(parent_weights)
     initial_weights = native.hash_tensors(model.state_dict())
+    built, parameters = built_shape(model), sum(parameter.numel() for parameter in model.parameters())
     if run.adapter is not None:
         add_adapter(model, run.adapter, run.seeds.initialisation)
+    trained_parameters = sum(parameter.numel() for parameter in trained(model).values())
     torch.set_num_threads(placement.threads)
     learner = Learner(model, placement.compile).to(device)
     for view in {phase.view(asked) for phase in run.phases for asked in run.views}:
@@ -124,8 +136,12 @@ def open_session(
         placement,
         group,
         device,
+        environment,
         Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special),
         model,
+        built,
+        parameters,
+        trained_parameters,
         wrapped,
         build_optimizer(run.optimizer, model, run.top_rate),
         initial_weights,
@@ -134,48 +150,28 @@ def open_session(
 
 
 def resume(session: Session) -> Progress:
-    """Continue from the last whole checkpoint, or write step 0 and begin; this session's surroundings are noted.
+    """Continue from the last whole checkpoint, or write step 0 and begin; this session's environment is noted.
 
-    Raises ValueError when code, libraries or device are not those the run was last trained with, unless
+    Raises ValueError when code, libraries, device or numerics are not those the run was last trained with, unless
     `placement.allow_mismatch` names what differs.
     """
     progress = _resume(session)
-    here = _surroundings(session)
+    here = session.environment
     if progress.sessions:
-        _check_surroundings(session, json.loads(progress.sessions[-1]), json.loads(here))
+        _check_environment(session, progress.sessions[-1], here)
     return replace(progress, sessions=(*(text for text in progress.sessions if text != here), here))
 
 
-def _check_surroundings(session: Session, before: dict[str, Any], here: dict[str, Any]) -> None:
-    differing = [name for name in SURROUNDINGS if before[name] != here[name]]
-    refused = [name for name in differing if name not in session.placement.allow_mismatch]
-    if refused:
-        told = "; ".join(f"{name} was {before[name]}, is {here[name]}" for name in refused)
+def _check_environment(session: Session, before: str, here: str) -> None:
+    found = {name: fields for name, fields in differences([before], [here]).items() if name in ENVIRONMENT}
+    if any(name not in session.placement.allow_mismatch for name in found):
+        told = "; ".join(sentences(found, "was", "is"))
         raise invalid(
             "resume",
             session.folder.name,
-            f"would mix surroundings ({told})",
-            f"go back to those, or continue all the same with placement.allow_mismatch=[{','.join(differing)}]",
+            f"would mix environments ({told})",
+            f"go back to those, or continue all the same with placement.allow_mismatch=[{','.join(found)}]",
         )
-
-
-def _surroundings(session: Session) -> str:
-    """Everything outside the configuration that could move a number, as one text: compared by the certificate."""
-    origin, placement, device = provenance(), session.placement, session.device
-    return canonical_json(
-        {
-            "code": origin["code"],
-            "libraries": origin["libraries"],
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-            "attention": placement.attention,
-            "compile": placement.compile,
-            "threads": placement.threads,
-            "micro_rows": placement.micro_rows,
-            "parallel": placement.parallel,
-            "recompute": placement.recompute,
-            "processes": session.group.world_size,
-        }
-    )
 
 
 def _resume(session: Session) -> Progress:
@@ -259,8 +255,8 @@ def finish(session: Session, progress: Progress) -> dict[str, Any]:
         "loss_tokens": progress.loss_tokens,
         "flops": progress.flops,
         "seconds": round(progress.seconds, 1),
-        "parameters": parameter_count(run.model),
-        "trained_parameters": run.trained_parameters,
+        "parameters": session.parameters,
+        "trained_parameters": session.trained_parameters,
         "initial_weights": session.initial_weights,
         "final_weights": native.hash_tensors(weights(session.model)),
         "final_checkpoint": f"{run.phases[-1].prefix}{run.phases[-1].steps}",

@@ -12,10 +12,14 @@ import torch
 
 from ettin_core.checkpoints import native
 from ettin_core.data.corpus import Corpus
+from ettin_core.pairs.audit import TO_ROUNDING, certify
+from ettin_core.pairs.contract import Contract
+from ettin_core.pairs.rounding import measure
 from ettin_core.records.folders import RunFolder
 from tests.runs import PLACEMENT, final_state, tiny_run, train_tiny
 
 ROOT = Path(__file__).resolve().parents[2]
+CONTRACT = Contract("placement", {}, "equal", ("fingerprint", "parameters", "flops", "data_hash", "sessions"), ())
 CHILD = """
 import sys
 from dataclasses import replace
@@ -81,9 +85,14 @@ def alone(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 def test_two_sharded_processes_are_one_run(corpus: Corpus, alone: dict[str, RunFolder], tmp_path: Path) -> None:
     on_two_processes(corpus, tmp_path)
-    for folder in alone.values():
+    for member, folder in alone.items():
         sharded = RunFolder(tmp_path / folder.name)
         assert_same_run(folder, sharded)
+        certificate = certify(CONTRACT, tiny_run(corpus, member), tiny_run(corpus, member), folder, sharded)
+        assert certificate.verdict == TO_ROUNDING, certificate.violations
+        assert "placement.processes 1 against 2" in certificate.sentence()
+        measured = measure(folder, sharded)
+        assert measured is not None and measured.loss < 1e-5 and measured.gradient_norm < 1e-4
         first = [native.load(item.checkpoints / "step0").model for item in (folder, sharded)]
         assert native.hash_tensors(first[0]) == native.hash_tensors(first[1]), "the same start, bit for bit"
 

@@ -40,7 +40,7 @@ def test_the_code_hash_changes_with_one_character_or_name(tmp_path: Path, monkey
 
 
 def test_foundation_but_for_the_process_group_imports_without_torch() -> None:
-    names = ["errors", "provenance", "randomness", "storage", "structures"]
+    names = ["errors", "provenance", "randomness", "source", "storage", "structures"]
     code = "import sys; " + "; ".join(f"import ettin_core.foundation.{name}" for name in names)
     code += "; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -1,0 +1,82 @@
+"""Which source files a number comes from: the modules behind an entry, each with a hash of what it says. Imports without torch.
+
+What a module imports is read from its syntax tree, so an entry's modules are known without running any of them, and a new
+file that nothing imports changes nothing. A hash leaves out comments, docstrings and layout: they move no number.
+"""
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterable, Iterator
+from importlib.util import resolve_name
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "ettin_core"
+HASH_LENGTH = 12
+
+Hashes = dict[str, str]  # by module, named without the package
+
+
+def hashes(entries: Iterable[str], packages: Iterable[str], without: Iterable[str] = ()) -> Hashes:
+    """The modules that the `entries` import, directly or not, each with its hash.
+
+    Kept are those of the `packages` but for those named in `without`; names go without "ettin_core.".
+    """
+    kept, left_out, found = tuple(packages), frozenset(without), set(entries)
+    waiting = list(found)
+    while waiting:
+        new = _module(ROOT, waiting.pop())[1] - found
+        found |= new
+        waiting += new
+    short = sorted(name.removeprefix(f"{PACKAGE}.") for name in found)
+    chosen = [name for name in short if name.partition(".")[0] in kept and name not in left_out]
+    return {name: _module(ROOT, f"{PACKAGE}.{name}")[0] for name in chosen}
+
+
+def changed(before: Hashes, now: Hashes) -> list[str]:
+    """The modules that differ, or are behind one of the two only."""
+    return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+
+
+@functools.cache
+def _module(root: Path, name: str) -> tuple[str, set[str]]:
+    """The hash of a module, and the modules of the package that it imports."""
+    path = _file(root, name)
+    assert path is not None, f"{name} is not a module"
+    tree = ast.parse(path.read_bytes())
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    imported = {module for module in _imports(tree, package, root) if module.startswith(f"{PACKAGE}.")}
+    return hashlib.sha256(repr(_meaning(tree)).encode()).hexdigest()[:HASH_LENGTH], imported
+
+
+def _file(root: Path, name: str) -> Path | None:
+    path = root.joinpath(*name.split("."))
+    return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
+
+
+def _imports(tree: ast.AST, package: str, root: Path) -> Iterator[str]:
+    """The modules that a module's import statements name, wherever they stand in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (item.name for item in node.names if _file(root, item.name))
+        elif isinstance(node, ast.ImportFrom):
+            module = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module or ""
+            if _file(root, module):
+                yield module
+                yield from (f"{module}.{item.name}" for item in node.names if _file(root, f"{module}.{item.name}"))
+
+
+def _meaning(node: Any) -> Any:
+    """A syntax tree as plain values: without docstrings, and without the fields that are empty, of which versions of Python
+    have different ones.
+    """
+    if isinstance(node, list):
+        return [_meaning(item) for item in node]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
+        fields = [(name, value[1:] if name == "body" else value) for name, value in fields]
+    return type(node).__name__, [(name, _meaning(value)) for name, value in fields if name != "ctx"]

@@ -1,0 +1,158 @@
+"""What can move a number of a run and is not in its configuration: code, libraries, device, numerics and placement.
+
+Every session of a training notes its own, as one text. Resuming compares the last with the present; a certificate compares
+those of two runs; a complete run is compared with the code of today.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ettin_core.foundation import source
+from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.foundation.provenance import library_versions
+from ettin_core.foundation.storage import canonical_json
+from ettin_core.training.numerics import device_name, numerics
+from ettin_core.training.run import PlacementConfig, RunConfig
+
+GROUPS = ("code", "libraries", "device", "numerics", "placement")
+ENTRY = "ettin_core.training.loop"
+PACKAGES = ("checkpoints", "data", "foundation", "model", "objectives", "optim", "training")
+OBSERVERS = (  # what these say or show never reaches a weight
+    "foundation.bars",
+    "foundation.errors",
+    "foundation.provenance",
+    "foundation.source",
+    "training.environment",
+    "training.hardware",
+    "training.memory",
+    "training.numerics",
+    "training.stops",
+    "training.trackers",
+    "training.watch",
+)
+LIBRARIES = ("torch", "numpy", "tokenizers")
+PLACED = (
+    "attention",
+    "compile",
+    "micro_rows",
+    "parallel",
+    "recompute",
+    "threads",
+)  # of the placement: may move rounding
+ALL = "all"
+SHARED = ("code", "libraries")
+UNKNOWN = "not recorded"
+MISSING = {
+    "code": "absent",
+    "numerics": "not set",
+}  # what a field of a group that is told in detail is where it is not named
+FEW = 5
+SHOWN = 12  # characters of a value that is a long hash
+
+Session = dict[str, dict[str, Any]]
+Differences = dict[str, dict[str, tuple[str, str]]]  # by group and field: left and right
+
+
+def training_code(run: RunConfig) -> source.Hashes:
+    """The modules that train a run with their hashes: of objectives and directions those that the run uses."""
+    return source.hashes([ENTRY, *run.objective.modules(run.direction)], PACKAGES, OBSERVERS)
+
+
+def describe(run: RunConfig, placement: PlacementConfig, group: ProcessGroup, device: torch.device) -> str:
+    """The environment of this session, the same text on every process; all processes must call it."""
+    libraries, versions = (*LIBRARIES, *(("peft",) if run.adapter else ())), library_versions("peft")
+    placed = {name: getattr(placement, name) for name in PLACED} | {"processes": group.world_size}
+    if group.world_size == 1:
+        placed["parallel"] = "alone"
+    return canonical_json(
+        {
+            "code": training_code(run),
+            "libraries": {name: versions.get(name, UNKNOWN) for name in libraries},
+            "device": {"name": _of_all(group, device_name(device))},
+            "numerics": {name: _of_all(group, value) for name, value in numerics(device).items()},
+            "placement": placed,
+        }
+    )
+
+
+def _of_all(group: ProcessGroup, value: str) -> str:
+    """A value of this process, or those of all where they are not the same."""
+    return " + ".join(sorted(set(group.gather(value))))
+
+
+def read(text: str) -> Session:
+    """A session by group. One of an earlier version has one hash of all code, and says nothing of the numerics."""
+    session = json.loads(text)
+    if "placement" in session:
+        return session
+    placed = {name: session.get(name, UNKNOWN) for name in (*PLACED, "processes")}
+    return {
+        "code": {ALL: session["code"]},
+        "libraries": {name: session["libraries"].get(name, UNKNOWN) for name in LIBRARIES},
+        "device": {"name": session["device"]},
+        "numerics": {},
+        "placement": placed | ({"parallel": "alone"} if placed["processes"] == 1 else {}),
+    }
+
+
+def differences(left: Sequence[str], right: Sequence[str]) -> Differences:
+    """What differs between two lists of sessions, by group and field; groups that agree are left out.
+
+    A field has the values of the sessions in their order, as in "sdpa, then flex". Of code and libraries those behind both are
+    compared: members have objectives of their own, and a module that is new to one is imported by another that changed.
+    """
+    one, other = ([read(text) for text in side] for side in (left, right))
+    return {group: found for group in GROUPS if (found := _of_group(group, one, other))}
+
+
+def _of_group(group: str, left: list[Session], right: list[Session]) -> dict[str, tuple[str, str]]:
+    one, other = _by_field(group, left), _by_field(group, right)
+    if _in_detail(one) != _in_detail(other):
+        return {ALL: (_at_large(one), _at_large(other))}
+    names = one.keys() & other.keys() if group in SHARED else one.keys() | other.keys()
+    missing = MISSING.get(group, UNKNOWN)
+    pairs = {name: (one.get(name, missing), other.get(name, missing)) for name in sorted(names)}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _by_field(group: str, sessions: list[Session]) -> dict[str, str]:
+    """The values of each field of a group, in the order of the sessions, repetitions left out."""
+    found = {}
+    for name in {name for session in sessions for name in session[group]}:
+        values = [str(session[group].get(name, MISSING.get(group, UNKNOWN))) for session in sessions]
+        short = [value[:SHOWN] if group == "code" else value for value in values]
+        found[name] = ", then ".join(
+            value for place, value in enumerate(short) if not place or value != short[place - 1]
+        )
+    return found
+
+
+def _in_detail(fields: dict[str, str]) -> bool:
+    return bool(fields) and ALL not in fields
+
+
+def _at_large(fields: dict[str, str]) -> str:
+    return "recorded field by field" if _in_detail(fields) else fields.get(ALL, UNKNOWN)
+
+
+def sentences(found: Differences, left: str, right: str) -> list[str]:
+    """Differences in words, one for each field; of more than a few modules only the names, the first of them."""
+    told = []
+    for group, fields in found.items():
+        if group == "code" and len(fields) > FEW:
+            names = sorted(fields)
+            told.append(f"code of {len(names)} modules: {', '.join(names[:FEW])} and {len(names) - FEW} more")
+            continue
+        for name, (one, other) in fields.items():
+            field = group if name in (ALL, "name") else f"{group}.{name}"
+            told.append(f"{field} {left} {one}, {right} {other}".replace("  ", " "))
+    return told
+
+
+def changed_since(run: RunConfig, summary: dict[str, Any]) -> list[str] | None:
+    """The modules that are not as they were when a run was completed; None where its sessions do not say."""
+    last = read(summary["sessions"][-1])["code"]
+    return None if ALL in last else source.changed(last, training_code(run))
