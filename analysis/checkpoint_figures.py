@@ -3,14 +3,16 @@
 import math
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis import style
 from analysis.costs import RULERS
+from analysis.estimates import stored_bounds
+from analysis.families import is_part
 from analysis.figures import Picture, legend_columns, member_handle, new_figure
-from analysis.load import Evidence
-from analysis.uncertainty import around
+from analysis.load import Evidence, rows_of
 
 # What a curve is drawn of: competence, bias beside it, and what says how much of either is there.
 METRICS = (
@@ -31,7 +33,7 @@ def along_checkpoints(evidence: Evidence, block: str) -> Picture | None:
     """A panel per protocol, task and metric, a curve per member; None where only last checkpoints were measured."""
     runs = evidence.runs[evidence.runs["block"] == block]
     points = evidence.trajectory[evidence.trajectory["run"].isin(runs.index)]
-    whole = ~points["task"].str.contains("/", regex=False) & points["metric"].isin(METRICS) & points["value"].notna()
+    whole = ~is_part(points) & points["metric"].isin(METRICS) & points["value"].notna()
     points = points[whole].sort_values(evidence.ruler)
     if points.empty or points.groupby("run")["checkpoint"].nunique().max() < 2:
         return None
@@ -53,8 +55,8 @@ def along_checkpoints(evidence: Evidence, block: str) -> Picture | None:
         handles = [member_handle(member, members) for member in shown]
         figure.legend(handles, shown, loc="outside upper center", ncols=legend_columns(figure, shown))
     caption = (
-        "Every measured checkpoint with its 95% interval over items; a dotted line is the reference (chance, truth or no "
-        "preference). Bias means little where competence has not left chance."
+        "Every measured checkpoint with its 95% interval over items where its error is known; a dotted line is the "
+        "reference (chance, truth or no preference). Bias means little where competence has not left chance."
     )
     columns = ["member", "seed", "checkpoint", evidence.ruler, "protocol", "task", "metric", "value", "standard_error"]
     return Picture(along_checkpoints, "checkpoints", "Along training", caption, figure, points[columns])
@@ -63,11 +65,17 @@ def along_checkpoints(evidence: Evidence, block: str) -> Picture | None:
 def _draw(panel: Axes, points: pd.DataFrame, ruler: str, members: list[str]) -> None:
     for _, run in points.groupby("run", sort=False):
         look = style.look(str(run["member"].iloc[0]), members)
-        errors = run["standard_error"].astype(float).fillna(0.0)
-        spans = [around(float(value), error) for value, error in zip(run["value"], errors, strict=True)]
         panel.plot(run[ruler], run["value"], color=look.colour, linestyle=look.line, marker=look.marker, markersize=3)
-        lows, highs = [span.low for span in spans], [span.high for span in spans]
-        panel.fill_between(run[ruler], lows, highs, color=look.colour, alpha=0.15)
+        panel.fill_between(run[ruler], *_spans(run), color=look.colour, alpha=0.15)  # none where an error is unknown
     reference = points["reference"].dropna()
     if reference.nunique() == 1:
         panel.axhline(float(reference.iloc[0]), color="0.4", linestyle=":", linewidth=1)
+
+
+def _spans(run: pd.DataFrame) -> tuple[list[float], list[float]]:
+    """Both ends of every checkpoint's interval over items; not a number where its error is unknown."""
+    spans = [
+        stored_bounds(str(row.metric), np.array([row.value]), np.array([row.standard_error], dtype=float), int(row.n))
+        for row in rows_of(run)
+    ]
+    return [float(span.low) for span in spans], [float(span.high) for span in spans]

@@ -1,16 +1,16 @@
 """Records to numbers with uncertainty: one cell per member and measurement, one row per paired comparison."""
 
-import math
-import zlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis import style
-from analysis.load import MEASURE, PSEUDO_LIKELIHOOD, Evidence, Items, own_scoring, rows_of
-from analysis.uncertainty import Difference, Interval, around, holm, over_seeds, paired_items, paired_seeds, proportion
+from analysis import families, inference, style
+from analysis.inference import Bounds
+from analysis.items import Items, aligned, item_values, items_of, kind_of, ties
+from analysis.load import MEASURE, OWN_SCORING, PSEUDO_LIKELIHOOD, Evidence, rows_of
+from analysis.uncertainty import Interval
+from analysis.ways import LM_EVAL, with_own_ways
 from ettin_core.records.readout import NOT_READ, fills_masks
 
 NOT_DEFINED = "not defined for this member"
@@ -19,19 +19,14 @@ NOT_MEASURED = "not measured"
 NO_VALUE = "could not be measured"
 UNREADABLE = "its objective declares no readout"
 NEEDED = {"heldout_clm": "causal", "heldout_mlm": "masked", "heldout_ahead": "ahead"}  # the kind of readout
+NO_SPREAD = "cannot be told"
+NO_VERDICT = "no verdict"  # of a part of a task, or of a metric beside the main one
 NATIVE = {"causal": "decoder", "bidirectional": "encoder"}
 SIGNIFICANCE = 0.05
+RECORD = ["run", "member", "seed", *MEASURE, "scored_as", "version", "value", "n", "standard_error"]
+RECORD += ["higher_is_better", "reference"]  # the columns of measurements that estimates need
 COLUMNS = ["block", *MEASURE, "version", "reference", "higher_is_better"]  # of `cells`
-COLUMNS += ["member", "value", "low", "high", "n", "over", "hole"]
-AGREEMENT = 1e-4  # a measurement may be stored rounded
-
-# How an item's row gives the value whose mean a metric is. Used only where the mean agrees with the measurement.
-ITEM_VALUES: dict[str, Callable[[Any], float | None]] = {
-    "accuracy": lambda item: item.value,
-    "probability_female": lambda item: item.value,
-    "absolute_error": lambda item: _absolute_error(item),
-    "loss": lambda item: item.value,
-}
+COLUMNS += ["member", "value", "low", "high", "n", "over", "lacking", "ties", "hole"]
 
 
 def cells(evidence: Evidence) -> pd.DataFrame:
@@ -39,18 +34,20 @@ def cells(evidence: Evidence) -> pd.DataFrame:
     rows = []
     for block in evidence.blocks:
         runs = evidence.runs[evidence.runs["block"] == block]
-        measured = evidence.measurements[evidence.measurements["block"] == block]
+        measured = with_own_ways(evidence.measurements[evidence.measurements["block"] == block][RECORD], runs)
         for key, records in by_measure(measured):
             for member in style.members_first(set(runs["member"])):
                 of_member = records[records["member"] == member]
                 cell = estimate(evidence.items, of_member) or {"hole": hole(key[0], member, runs, of_member)}
+                if cell.get("hole") is None:
+                    cell["lacking"] = lacking(runs[runs["member"] == member], of_member)
                 named = {"block": block, "member": member, **dict(zip(MEASURE, key, strict=True))}
                 rows.append({**named, **shared(records), **cell})
     return pd.DataFrame(rows, columns=COLUMNS).astype({"reference": float})
 
 
 def differences(evidence: Evidence) -> pd.DataFrame:
-    """Every paired comparison with its interval, Holm-corrected p-value (one family) and verdict in words."""
+    """Every paired comparison of whole tasks with its interval; within families Holm-corrected p and a verdict."""
     rows = []
     for block in evidence.blocks:
         runs = evidence.runs[evidence.runs["block"] == block]
@@ -59,9 +56,13 @@ def differences(evidence: Evidence) -> pd.DataFrame:
             rows += [{"block": block, **row} for row in _compare(evidence, scope, left, right)]
     columns = ["block", "left", "right", *MEASURE, "higher_is_better", "value", "low", "high", "p", "n", "over"]
     frame = pd.DataFrame(rows, columns=columns)
-    frame["p_corrected"] = holm(list(frame["p"]))
-    frame["words"] = [words(row) for row in rows_of(frame)]
-    return frame
+    return verdicts(frame, ["block", "left", "right"], evidence.analysis.get("families"))
+
+
+def verdicts(frame: pd.DataFrame, within: list[str], stated: dict[str, list[str]] | None) -> pd.DataFrame:
+    """Tests with their family, p Holm-corrected within it (and within the named columns), and the verdict in words."""
+    frame = families.corrected(frame, within, stated)
+    return frame.assign(words=[words(row) for row in rows_of(frame)])
 
 
 def distinguishable(row: Any) -> bool:
@@ -71,9 +72,7 @@ def distinguishable(row: Any) -> bool:
 
 def headline(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows worth a chart: no pronoun shares (they have their own figure), no nats where bits say the same."""
-    bits = set(frame[frame["metric"] == "bits_per_token"]["protocol"])
-    redundant = frame["protocol"].isin(bits) & (frame["metric"] == "loss")
-    return frame[~redundant & ~frame["metric"].isin(style.UNORDERED) & frame["value"].notna()]
+    return frame[~families.redundant(frame) & ~frame["metric"].isin(style.UNORDERED) & frame["value"].notna()]
 
 
 def by_measure(measurements: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
@@ -83,36 +82,66 @@ def by_measure(measurements: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
 
 def estimate(items: Items, records: pd.DataFrame) -> dict[str, Any] | None:
     """One member's value, interval and n from its records (one per seed); None when none of them has a value."""
-    records = records[records["value"].notna()]
-    if records.empty:
+    rows = [row for row in records.to_dict("records") if not pd.isna(row["value"])]
+    if not rows:
         return None
-    values = records["value"].to_numpy(dtype=float)
-    n = int(records["n"].iloc[0])
-    if len(records) > 1:
-        interval: Interval | None = over_seeds(values)
-        over = f"{len(records)} seeds"
-    else:
-        interval, over = _item_interval(items, records.iloc[0]), "items"
-    bounds = {"low": interval.low, "high": interval.high, "over": over} if interval else {"over": "none"}
-    return {"value": float(values.mean()), "n": n, **bounds}
+    bounds, basis = _bounds(items, rows)
+    runs = f"{len(rows)} seeds"
+    over = basis if len(rows) == 1 else f"{runs} and {basis}" if basis else runs
+    return {
+        "value": float(np.mean([row["value"] for row in rows])),
+        "n": int(rows[0]["n"]),
+        "low": float(bounds.low),
+        "high": float(bounds.high),
+        "over": "none" if np.isnan(bounds.low) else over,
+        "ties": _ties(items, rows),
+    }
 
 
-def _item_interval(items: Items, record: Any) -> Interval | None:
-    if record["metric"] == "accuracy":
-        values = item_values(items, record)
-        if values is not None and values.isin([0.0, 1.0]).all():
-            return proportion(record["value"], len(values))
-    standard_error = record["standard_error"]
-    if standard_error is None or math.isnan(standard_error):
+def _bounds(items: Items, rows: list[dict[Any, Any]]) -> tuple[Bounds, str]:
+    """The interval of a mean over runs, and what it is over beside them."""
+    metric = str(rows[0]["metric"])
+    if kind_of(metric) != "correlation":
+        found = aligned([item_values(items, row) for row in rows])
+        if found is not None and metric == "gap":  # twice a share less one
+            bounds = inference.mean((found[0] + 1) / 2, found[1], share=True)
+            return Bounds(2 * bounds.value - 1, 2 * bounds.low - 1, 2 * bounds.high - 1, bounds.p), "items"
+        if found is not None:
+            return inference.mean(found[0], found[1], kind_of(metric) == "share"), "items"
+    values, errors = (np.array([row[name] for row in rows], dtype=float) for name in ("value", "standard_error"))
+    return stored_bounds(metric, values, errors, int(rows[0]["n"])), "" if np.isnan(errors).any() else "items"
+
+
+def _ties(items: Items, rows: list[dict[Any, Any]]) -> float:
+    """The mean share of ties among a member's choices; not a number where a metric is no choice."""
+    if rows[0]["metric"] not in families.CHOICES:
+        return float("nan")
+    found = [items_of(items, row["run"], row["scored_as"], row["task"]) for row in rows]
+    rates = [rate for rate in (ties(own) for own in found if own is not None) if rate is not None]
+    return float(np.mean(rates)) if rates else float("nan")
+
+
+def stored_bounds(metric: str, values: np.ndarray, errors: np.ndarray, n: int) -> Bounds:
+    """The interval of the mean of runs, (runs,), from their stored errors over `n` items; errors may be unknown."""
+    known = None if np.isnan(errors).any() else errors
+    if kind_of(metric) == "correlation" and known is not None and n > 3:
+        return inference.correlation(values, n, known)
+    bounds = inference.mean_of_runs(values, known)
+    if kind_of(metric) != "share" or n < 1 or not 0 <= bounds.value <= 1:
+        return bounds
+    if np.isnan(bounds.low) and known is None:
+        return bounds
+    return inference.wilson(bounds, n, n)
+
+
+def lacking(runs: pd.DataFrame, records: pd.DataFrame) -> str | None:
+    """The seeds of a member that have no value, by name; None when all have."""
+    valued = set(records[records["value"].notna()]["run"])
+    without = sorted(runs[~runs.index.isin(valued)]["seed"])
+    if not without:
         return None
-    if record["metric"] == "accuracy" and _is_of_independent_items(record["value"], record["n"], standard_error):
-        return proportion(record["value"], int(record["n"]))
-    return around(record["value"], standard_error)
-
-
-def _is_of_independent_items(share: float, n: int, standard_error: float) -> bool:
-    """Whether a stored error is the binomial one: then the interval that stays within 0 and 1 applies."""
-    return n > 1 and math.isclose(standard_error, math.sqrt(share * (1 - share) / (n - 1)), rel_tol=1e-3, abs_tol=1e-9)
+    reason = NO_VALUE if records["value"].isna().any() else NOT_MEASURED
+    return f"without seed {', '.join(map(str, without))} ({reason})"
 
 
 def shared(records: pd.DataFrame) -> dict[str, Any]:
@@ -137,7 +166,8 @@ def hole(protocol: str, member: str, runs: pd.DataFrame, records: pd.DataFrame) 
     if readout == NOT_READ:
         return UNREADABLE
     kind = "masked" if fills_masks(readout) else "causal" if readout == "clm" else "ahead"
-    needed = "masked" if protocol.endswith(PSEUDO_LIKELIHOOD) else NEEDED.get(protocol, kind)
+    masked = protocol.endswith(PSEUDO_LIKELIHOOD) and not protocol.startswith(LM_EVAL)
+    needed = "masked" if masked else NEEDED.get(protocol, kind)
     return NOT_MEASURED if kind == needed else NOT_DEFINED
 
 
@@ -154,67 +184,74 @@ def comparisons(runs: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _compare(evidence: Evidence, runs: pd.DataFrame, left: str, right: str) -> list[dict[str, Any]]:
     measured = evidence.measurements[evidence.measurements["run"].isin(runs.index)]
-    if runs["readout"].map(fills_masks).nunique() > 1:
-        measured = pd.concat([measured, own_scoring(measured, runs)], ignore_index=True)
-    measured = measured[measured["metric"].isin(ITEM_VALUES) & measured["value"].notna()]
+    measured = with_own_ways(measured[RECORD], runs)
     rows = []
-    for key, records in by_measure(measured):
-        found = _paired(evidence.items, records, left, right)
-        if found:
-            difference, over = found
-            rows.append(
-                {
-                    "left": left,
-                    "right": right,
-                    **dict(zip(MEASURE, key, strict=True)),
-                    "higher_is_better": bool(records["higher_is_better"].iloc[0]),
-                    "value": difference.value,
-                    "low": difference.interval.low,
-                    "high": difference.interval.high,
-                    "p": difference.p,
-                    "n": difference.n,
-                    "over": over,
-                }
-            )
+    for key, records in by_measure(measured[~families.is_part(measured)]):
+        if str(key[0]).endswith(OWN_SCORING) and records["scored_as"].nunique() == 1:
+            continue  # the one way that suits both: a row of its own already
+        found = paired(evidence.items, *(records[records["member"] == member] for member in (left, right)))
+        if found is not None:
+            named = {"left": left, "right": right, **dict(zip(MEASURE, key, strict=True))}
+            rows.append({**named, "higher_is_better": bool(records["higher_is_better"].iloc[0]), **found})
     return rows
 
 
-def _paired(items: Items, records: pd.DataFrame, left: str, right: str) -> tuple[Difference, str] | None:
-    """The paired difference over common seeds if there are several, else over the common items of the common seed."""
-    sides = [records[records["member"] == member].set_index("seed") for member in (left, right)]
+def paired(items: Items, left: pd.DataFrame, right: pd.DataFrame, by: str = "seed") -> dict[str, Any] | None:
+    """The difference of two members' records over their common seeds (or what else they are paired `by`) and items.
+
+    None without a common seed.
+    """
+    sides = [side[side["value"].notna()].drop_duplicates(by).set_index(by, drop=False) for side in (left, right)]
     seeds = sorted(set(sides[0].index) & set(sides[1].index))
-    if len(seeds) > 1:
-        values = [side["value"].loc[seeds].to_numpy(dtype=float) for side in sides]
-        return paired_seeds(*values), f"{len(seeds)} seeds"
     if not seeds:
         return None
-    scores = [item_values(items, side.loc[seeds[0]]) for side in sides]
-    if scores[0] is None or scores[1] is None:
-        return None
-    both = pd.concat(scores, axis=1, join="inner").to_numpy()
-    if len(both) < 2:
-        return None
-    stream = zlib.crc32("|".join([left, right, *records[MEASURE].iloc[0]]).encode())
-    return paired_items(both[:, 0], both[:, 1], stream), "items"
+    sides = [side.loc[seeds] for side in sides]
+    bounds, n, basis = _paired_bounds(items, *sides)
+    bounds = _within(bounds, str(left["metric"].iloc[0]))
+    runs = f"{len(seeds)} seeds"
+    over = (basis or "none") if len(seeds) == 1 else f"{runs} and {basis}" if basis else runs
+    alone = sorted((set(left[by]) | set(right[by])) - set(seeds))
+    without = f" (without {by} {', '.join(map(str, alone))})" if alone else ""
+    return {
+        "value": float(bounds.value),
+        "low": float(bounds.low),
+        "high": float(bounds.high),
+        "p": float(bounds.p),
+        "n": n,
+        "repetitions": len(seeds),
+        "over": over + without,
+    }
 
 
-def item_values(items: Items, record: Any) -> pd.Series | None:
-    """The item values behind one measurement, by item; None when there are none or their mean is another number."""
-    own = items.get((record["run"], record["scored_as"], record["task"]))
-    if own is None:
-        return None
-    values = pd.Series([ITEM_VALUES[record["metric"]](item) for item in rows_of(own)], index=own.index, dtype=float)
-    agrees = bool(values.notna().all()) and abs(values.mean() - record["value"]) < AGREEMENT
-    return values if agrees else None
+def _within(bounds: Bounds, metric: str) -> Bounds:
+    """An interval of a difference without what no difference can be: of shares beyond one, of correlations beyond two."""
+    most = {"share": 1.0, "correlation": 2.0}.get(kind_of(metric), np.inf)
+    return bounds._replace(low=np.maximum(bounds.low, -most), high=np.minimum(bounds.high, most))
 
 
-def _absolute_error(item: Any) -> float | None:
-    truth = item.details.get("truth_female")
-    return None if truth is None else abs(item.value - truth)
+def _paired_bounds(items: Items, left: pd.DataFrame, right: pd.DataFrame) -> tuple[Bounds, int, str]:
+    """The estimate, its items and what it is over beside runs: common items, or the errors of unpaired ones."""
+    records = [*left.to_dict("records"), *right.to_dict("records")]
+    found = aligned([item_values(items, record) for record in records])
+    if found is not None:
+        values, clusters = found
+        sides = values[: len(left)], values[len(left) :]
+        choices = kind_of(records[0]["metric"]) == "share" and bool(np.isin(values, (0.0, 0.5, 1.0)).all())
+        return inference.difference(*sides, clusters, choices), values.shape[1], "items"
+    ours, theirs = (side["value"].to_numpy(dtype=float) for side in (left, right))
+    errors = left["standard_error"].to_numpy(dtype=float), right["standard_error"].to_numpy(dtype=float)
+    n = int(min(left["n"].min(), right["n"].min()))
+    if np.isnan(errors).any():
+        return inference.difference_of_runs(ours, theirs), n, ""
+    return inference.difference_of_runs(ours, theirs, errors), n, "unpaired items"
 
 
 def words(row: Any) -> str:
     """A comparison's reading: which side is better, or that the data cannot tell."""
+    if row.family == "":
+        return NO_VERDICT
+    if np.isnan(row.p):
+        return NO_SPREAD
     if Interval(row.low, row.high).contains_zero:
         return "not distinguishable"
     if not distinguishable(row):

@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 
 from analysis import style
 from analysis.costs import RULERS
-from analysis.estimates import headline
+from analysis.families import redundant
 from analysis.load import MEASURE, Evidence, rows_of
 from ettin_core.foundation.storage import write_bytes
 
@@ -99,7 +99,8 @@ def loss(evidence: Evidence, cells: pd.DataFrame, block: str) -> Picture:
 
 def comparison(cells: pd.DataFrame, block: str) -> Picture:
     """Every measurement as points with 95% intervals, one panel per protocol and unit; protocols of a family share the scale."""
-    shown = headline(cells[cells["block"] == block])
+    shown = cells[(cells["block"] == block) & cells["value"].notna()]
+    shown = shown[~redundant(shown) & ~shown["metric"].str.startswith(style.DRAWN_APART)]
     panels = list(shown.groupby(["protocol", shown["metric"].map(style.metric_unit)], sort=False))
     members = [name for name in style.members_first(set(shown["member"])) if name in set(shown["member"])]
     counts = [group.groupby(MEASURE, sort=False).ngroups for _, group in panels]
@@ -121,7 +122,8 @@ def comparison(cells: pd.DataFrame, block: str) -> Picture:
     bases = sorted(set(shown["over"].dropna()) - {"none"})
     caption = (
         f"Every measurement with its 95% interval over {' or '.join(bases) or 'items'}. A tick marks the reference: the "
-        "known truth, chance or baseline. What is missing or not defined for a member is left out, never drawn at zero."
+        "known truth, chance or baseline. What is missing or not defined for a member is left out, never drawn at zero. Shares "
+        "of pronouns have a figure of their own; nats are left out where bits say the same."
     )
     return Picture(comparison, "comparison", "The members side by side", caption, figure, shown)
 

@@ -10,17 +10,17 @@ from typing import Any
 import pandas as pd
 
 from analysis.costs import RULERS, checkpoints, seconds_at, trained_on
+from analysis.items import Items
 from ettin_core.records.folders import RunFolder, run_folders
 from ettin_core.records.readout import fills_masks
 from ettin_core.records.schema import Item, Measurement, TrainingRecord
 
-LEFT_TO_RIGHT, PSEUDO_LIKELIHOOD, OWN_SCORING = "left_to_right", "pseudo_likelihood", "own_scoring"
+LEFT_TO_RIGHT, PSEUDO_LIKELIHOOD = "left_to_right", "pseudo_likelihood"
+OWN_SCORING, BEST_BY_DEV = "own_scoring", "best_by_dev"  # ways that differ between members
 MEASURE = ["protocol", "task", "metric"]
 ALL = "all"  # the task that is every item of its protocol
 DISTINCT = 8  # colours that a reader can tell apart
 PAIR = "pair"  # the analysis of a study that names no other
-
-Items = dict[tuple[str, str, str], pd.DataFrame]  # by run, protocol and task; indexed by item
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ def own_scoring(measurements: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     split = [protocol.partition(".") for protocol in measurements["protocol"]]
     readouts = runs["readout"].reindex(measurements["run"])
     suits = [
-        scoring == (PSEUDO_LIKELIHOOD if fills_masks(readout) else LEFT_TO_RIGHT)
-        for (_, _, scoring), readout in zip(split, readouts, strict=True)
+        scoring == (PSEUDO_LIKELIHOOD if fills_masks(readout) else LEFT_TO_RIGHT) and family != "lm_eval"
+        for (family, _, scoring), readout in zip(split, readouts, strict=True)
     ]
     names = [f"{family}.{OWN_SCORING}" for family, _, _ in split]
     return measurements.assign(protocol=names)[suits]
@@ -223,18 +223,24 @@ def _trajectory(
 
 
 def _refuse_mixed_versions(measurements: pd.DataFrame) -> None:
-    for protocol, group in measurements.groupby("protocol"):
-        versions = {int(version): sorted(set(rows["run"])) for version, rows in group.groupby("version")}
+    """Refuse (ValueError) versions or settings of one task that differ within a block; blocks are never compared."""
+    for (_, protocol, task), group in measurements.groupby(["block", "protocol", "task"]):
+        versions: dict[str, list[str]] = {}
+        for run, version, origin in zip(group["run"], group["version"], group["provenance"], strict=True):
+            task_version = origin.get("task_version")
+            name = str(version) if task_version is None else f"{version} (task version {task_version})"
+            versions.setdefault(name, []).append(run)
         if len(versions) > 1:
+            named = {name: sorted(set(runs)) for name, runs in versions.items()}
             raise ValueError(
-                f"protocol={protocol!r} has versions {sorted(versions)} in one comparison, and they measure different "
-                f"things ({versions}); evaluate all runs with one version and remove the other."
+                f"task={task!r} of protocol={protocol!r} has versions {', '.join(sorted(versions))} in one comparison, and "
+                f"they measure different things ({named}); evaluate all runs with one version and remove the other."
             )
         settings = {json.dumps(_measured_with(origin), sort_keys=True) for origin in group["provenance"]}
         if len(settings) > 1:
             raise ValueError(
-                f"protocol={protocol!r} was measured with different settings in one comparison ({sorted(settings)}); "
-                "evaluate all runs with the same suite."
+                f"task={task!r} of protocol={protocol!r} was measured with different settings in one comparison "
+                f"({sorted(settings)}); evaluate all runs with the same suite."
             )
 
 

@@ -44,27 +44,34 @@ def pronouns(cells: pd.DataFrame, block: str) -> Picture | None:
 
 
 def occupations(evidence: Evidence, block: str) -> Picture | None:
-    """Each occupation's p(female) against its true share, one panel per member and one row per task."""
+    """Each occupation's share of she among she and he against a statistic, one panel per member and one row per task."""
     points = _points(evidence, block)
     if points.empty:
         return None
     tasks = sorted(set(points["task"]))
     members = [member for member in style.members_first(set(points["member"])) if member in set(points["member"])]
     with matplotlib.rc_context(style.SETTINGS):
-        figure = new_figure(2.3 * len(members) + 0.5, 2.5 * len(tasks) + 0.4)
+        figure = new_figure(2.3 * len(members) + 0.7, 2.6 * len(tasks) + 0.5)
         grid = figure.subplots(len(tasks), len(members), squeeze=False, sharex=True, sharey=True)
         for row, task in zip(grid, tasks, strict=True):
             for panel, member in zip(row, members, strict=True):
                 chosen = points[(points["member"] == member) & (points["task"] == task)]
                 _draw_occupations(panel, chosen, member, members)
-                panel.set_title(f"{member}" if len(tasks) == 1 else f"{member}, {task}")
-        figure.supxlabel("true share of female pronouns, one point per occupation", fontsize=9)
-        figure.supylabel("model's p(female)", fontsize=9)
+                panel.set_xlabel(_statistic(task), fontsize=7.5)
+            row[0].set_ylabel(f"{task.replace('_', ' ')}\np(she) of she and he", fontsize=8)
+        for panel, member in zip(grid[0], members, strict=True):
+            panel.set_title(member)
     caption = (
-        "Each point is an occupation. On the diagonal the model's share is the true one; a slope above one amplifies the "
-        "association, a slope below one flattens it."
+        "Each point is an occupation: the model's probability of she among she and he against the share of she in the "
+        "generated text (world) or of women in the occupation by labour statistics (Winogender). Only in world does the "
+        "diagonal repeat what was trained on; there a slope above one amplifies the association and one below flattens it."
     )
     return Picture(occupations, "occupations", "Occupations", caption, figure, points)
+
+
+def _statistic(task: str) -> str:
+    """What a task's occupations are set against."""
+    return "share of she in the text" if task == "world" else "share of women (statistics)"
 
 
 def _bars(shares: pd.DataFrame) -> pd.DataFrame:
@@ -102,7 +109,9 @@ def _points(evidence: Evidence, block: str) -> pd.DataFrame:
             for item in rows_of(items):
                 occupation, truth = item.details.get("occupation"), item.details.get("truth_female")
                 if occupation is not None and truth is not None:
-                    rows.append((members[run], task, occupation, float(truth), item.value))
+                    both = truth + item.details.get("truth_male", 1 - truth)
+                    share = item.value / (item.value + item.details["male"])
+                    rows.append((members[run], task, occupation, float(truth / both), share))
     frame = pd.DataFrame(rows, columns=["member", "task", "occupation", "truth", "model"])
     return frame.groupby(["member", "task", "occupation"], as_index=False)[["truth", "model"]].mean()
 
@@ -113,5 +122,5 @@ def _draw_occupations(panel: Axes, points: pd.DataFrame, member: str, members: l
     face = look.colour if look.filled else "none"
     panel.scatter(points["truth"], points["model"], s=18, marker=look.marker, edgecolors=look.colour, facecolors=face)
     panel.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
-    panel.set_xticks([0, 0.5, 1])
-    panel.set_yticks([0, 0.5, 1])
+    panel.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    panel.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])

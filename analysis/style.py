@@ -18,6 +18,9 @@ UNORDERED = (  # neither more nor less is better: the reference is
     "minority_share",
     "stereotype",
     "stereotype_score",
+    "correlation",
+    "correlation_with_truth",
+    "correlation_with_bergsma",
     "amplification_slope",
     "amplification_intercept",
     "log_odds_ratio",
@@ -25,6 +28,8 @@ UNORDERED = (  # neither more nor less is better: the reference is
     "perplexity_female",
     "perplexity_neutral",
 )
+
+DRAWN_APART = ("probability_male", "probability_female", "probability_neutral", "predicted_", "perplexity_")  # metrics
 
 SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -186,6 +191,8 @@ _METRICS = {
     "probability_female": "p(female)",
     "probability_neutral": "p(neutral)",
     "absolute_error": "absolute error of p(female)",
+    "correlation_with_truth": "correlation with labour statistics or the known shares",
+    "correlation_with_bergsma": "correlation with shares in text (Bergsma)",
 }
 _UNITS = {
     "loss": "nats per token",
@@ -226,6 +233,17 @@ def protocol_name(protocol: str) -> str:
     if family in _FAMILIES:
         return f"{_FAMILIES[family].name}, {_plain(rest).replace('.', ', ')}"
     return _plain(protocol).capitalize()
+
+
+def question_name(question: str) -> str:
+    """The readable name of what was asked, whichever way."""
+    family, _, rest = question.partition(".")
+    if family in _FAMILIES:
+        return _FAMILIES[family].name + (f", {_plain(rest)}" if rest else "")
+    if question in _PROTOCOLS:
+        return _PROTOCOLS[question].name
+    first = next((text.name for name, text in _PROTOCOLS.items() if name.startswith(f"{question}.")), _plain(question))
+    return first.partition(",")[0].capitalize() if first == _plain(question) else first.partition(",")[0]
 
 
 def protocol_meaning(protocol: str) -> str:

@@ -11,7 +11,9 @@ import pandas as pd
 
 from analysis import style
 from analysis.expectations import Finding
-from analysis.load import MEASURE, Evidence, rows_of
+from analysis.families import described, is_part, redundant
+from analysis.load import Evidence, rows_of
+from analysis.ways import OWN, split, way_name
 
 SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 HOLE = "—"
@@ -36,9 +38,13 @@ class Footnotes:
 
     def hole(self, reason: str) -> str:
         """The mark of a hole, pointing to its reason."""
+        return HOLE + self.mark(reason)
+
+    def mark(self, reason: str) -> str:
+        """The number of a note."""
         if reason not in self.reasons:
             self.reasons.append(reason)
-        return HOLE + str(self.reasons.index(reason) + 1).translate(SUPERSCRIPTS)
+        return str(self.reasons.index(reason) + 1).translate(SUPERSCRIPTS)
 
     def notes(self) -> list[str]:
         """The reasons, as notes below the table."""
@@ -48,23 +54,21 @@ class Footnotes:
 def comparison_table(cells: pd.DataFrame) -> Table:
     """Rows are measurements, columns are members; sub-tasks have a table of their own."""
     members = style.members_first(set(cells["member"]))
-    return members_table("comparison", "The members side by side", cells[~is_subtask(cells)], members)
+    return members_table("comparison", "The members side by side", cells[~is_part(cells)], members)
 
 
 def subtasks_table(cells: pd.DataFrame) -> Table:
     """The parts of tasks: phenomena of minimal pairs, relations of facts."""
-    members = style.members_first(set(cells[is_subtask(cells)]["member"]))
-    return members_table("subtasks", "Parts of the tasks", cells[is_subtask(cells)], members)
-
-
-def is_subtask(cells: pd.DataFrame) -> pd.Series:
-    """Which cells are parts of a task, named task/part."""
-    return cells["task"].str.contains("/", regex=False)
+    members = style.members_first(set(cells[is_part(cells)]["member"]))
+    return members_table("subtasks", "Parts of the tasks", cells[is_part(cells)], members)
 
 
 def members_table(name: str, title: str, cells: pd.DataFrame, members: list[str]) -> Table:
-    """Rows are measurements, columns are members."""
+    """Rows are questions (task and metric), one line for each way in which they were asked; columns are members."""
     footnotes = Footnotes()
+    cells = cells.assign(question=[split(protocol)[0] for protocol in cells["protocol"]])
+    cells = cells.assign(way=[split(protocol)[1] for protocol in cells["protocol"]])
+    ways, tied = bool((cells["way"] != "").any()), bool((cells["ties"] > 0).any())
 
     def row(group: pd.DataFrame) -> list[str]:
         by_member = group.set_index("member")
@@ -73,36 +77,55 @@ def members_table(name: str, title: str, cells: pd.DataFrame, members: list[str]
             for member in members
         ]
         first = group.iloc[0]
-        return [measure(first), *shown, _or_blank(first["reference"], number), _counts(group["n"])]
+        asked = [way_name(first["way"])] if ways else []
+        rates = [_rates(group["ties"])] if tied else []
+        return [measure(first), *asked, *shown, _or_blank(first["reference"], number), _counts(group["n"]), *rates]
 
-    groups = cells.groupby(["block", *MEASURE], sort=False)
-    rows = [(_section(group.iloc[0], cells), row(group)) for _, group in groups]
+    rows = []
+    for _, question in cells.groupby(["block", "question"], sort=False):
+        for _, of_measure in question.groupby(["task", "metric"], sort=False):
+            asked = [group for _, group in of_measure.groupby("protocol", sort=False)]
+            asked.sort(key=lambda group: group["way"].iloc[0] not in OWN)
+            rows += [(_section(group.iloc[0], cells), row(group)) for group in asked]
     bases = sorted(set(cells["over"].dropna()) - {"none"})
     basis = f"Brackets: 95% interval over {' or '.join(bases)}" if bases else "No interval could be computed"
     caveat = " (over items: one seed, so training noise is not in it)" if "items" in bases else ""
     legend = "↑ higher is better, ↓ lower is better. Reference: the known truth, chance or baseline."
+    legend += " Ties: share of choices that were ties, each counted as a guess." if tied else ""
     notes = [*footnotes.notes(), f"{basis}{caveat}. {legend}"]
-    header = ["Measurement", *members, "Reference", "n"]
+    header = ["Measurement", *(["Way"] if ways else []), *members, "Reference", "n", *(["Ties"] if tied else [])]
     return Table(name, title, header, grouped(rows), notes)
 
 
-def differences_table(differences: pd.DataFrame) -> Table:
-    """Rows are measurements within each pair of members."""
+def differences_table(differences: pd.DataFrame, stated: dict[str, list[str]] | None = None) -> Table:
+    """Rows are whole tasks within each pair of members, one line for each way in which both were asked."""
+    whole = differences[~is_part(differences) & ~redundant(differences)]
     rows = []
-    for row in rows_of(differences):
+    for row in rows_of(_ways_together(whole)):
         single = differences["block"].nunique() == 1
         section = f"{row.left} − {row.right}" + ("" if single else f" ({row.block})")
-        name = f"{style.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
-        bounds = f"{signed(row.value)} [{signed(row.low)}, {signed(row.high)}]"
-        rows.append((section, [name, bounds, probability(row.p_corrected), f"{row.n:,}", str(row.words)]))
-    bases = sorted(set(differences["over"]))
+        name = f"{style.question_name(str(row.question))}: {measure(row._asdict())}"
+        shown = [name, way_name(str(row.way)), *tested(row), f"{row.n:,}", str(row.over), str(row.words)]
+        rows.append((section, shown))
     method = (
-        f"95% interval over {' or '.join(bases) or 'nothing'}: paired percentile bootstrap over items (10,000 resamples; "
-        "one seed, so training noise is not in it), or Student's t over seeds where several are present. p: paired "
-        f"randomisation test (or t-test over seeds), Holm-corrected over all {len(differences)} rows."
+        "Brackets: 95% interval of the paired difference over seeds and items together, items within their clusters (over "
+        "items alone where there is one seed, so training noise is not in it). p: t-test of the same, "
+        f"{described(stated)}. Cannot be told: neither runs nor items differ, or none are known. No verdict: a part of a "
+        "task, or a metric that says again what another says."
     )
-    header = ["Measurement", "Difference", "p (Holm)", "n", "In words"]
+    header = ["Measurement", "Way", "Difference", "p (Holm)", "n", "Over", "In words"]
     return Table("differences", "Paired differences", header, grouped(rows), [method])
+
+
+def _ways_together(differences: pd.DataFrame) -> pd.DataFrame:
+    """Rows with their question and way, the ways of a question's task side by side, the own way first."""
+    asked = [split(protocol) for protocol in differences["protocol"]]
+    frame = differences.assign(question=[one for one, _ in asked], way=[way for _, way in asked])
+    order = ["block", "left", "right", "question", "task", "metric"]
+    places = {key: place for place, key in enumerate(dict.fromkeys(zip(*(frame[name] for name in order), strict=True)))}
+    keys = zip(*(frame[name] for name in order), strict=True)
+    frame = frame.assign(place=[places[key] for key in keys], common=~frame["way"].isin(OWN))
+    return frame.sort_values(["place", "common"], kind="stable")
 
 
 def rulers_table(evidence: Evidence) -> Table:
@@ -175,7 +198,8 @@ def tested(row: Any) -> list[str]:
     """An estimate with its interval, and its corrected p; without an error term the estimate alone."""
     if math.isnan(row.p):
         return [signed(row.value), HOLE]
-    return [f"{signed(row.value)} [{signed(row.low)}, {signed(row.high)}]", probability(row.p_corrected)]
+    corrected = HOLE if math.isnan(row.p_corrected) else probability(row.p_corrected)
+    return [f"{signed(row.value)} [{signed(row.low)}, {signed(row.high)}]", corrected]
 
 
 def power(value: float) -> str:
@@ -185,12 +209,13 @@ def power(value: float) -> str:
 
 
 def estimated(cell: pd.Series, footnotes: Footnotes) -> str:
-    """A value with its interval, or the mark of a hole."""
+    """A value with its interval and the mark of seeds that it lacks, or the mark of a hole."""
     if isinstance(cell["hole"], str):
         return footnotes.hole(cell["hole"])
-    if math.isnan(cell["low"]):
-        return number(cell["value"])
-    return f"{number(cell['value'])} [{number(cell['low'])}, {number(cell['high'])}]"
+    bounds = "" if math.isnan(cell["low"]) else f" [{number(cell['low'])}, {number(cell['high'])}]"
+    return (
+        number(cell["value"]) + bounds + (footnotes.mark(cell["lacking"]) if isinstance(cell["lacking"], str) else "")
+    )
 
 
 def measure(row: Any) -> str:
@@ -199,7 +224,7 @@ def measure(row: Any) -> str:
 
 
 def _section(row: pd.Series, cells: pd.DataFrame) -> str:
-    name = style.protocol_name(row["protocol"])
+    name = style.question_name(row["question"])
     return name if cells["block"].nunique() == 1 else f"{row['block']}: {name}"
 
 
@@ -213,6 +238,15 @@ def _counts(counts: pd.Series) -> str:
     if present.empty:
         return HOLE
     return f"{present.min():,}" if present.min() == present.max() else f"{present.min():,}–{present.max():,}"
+
+
+def _rates(rates: pd.Series) -> str:
+    """Shares of ties of the members, in percent."""
+    present = 100 * rates.dropna()
+    if present.empty:
+        return ""
+    low, high = f"{present.min():.0f}", f"{present.max():.0f}"
+    return f"{low}%" if low == high else f"{low}–{high}%"
 
 
 def _or_blank(value: float | None, spell: Callable[[float], str]) -> str:

@@ -1,8 +1,4 @@
-"""Intervals, paired tests and their correction.
-
-One seed: the uncertainty is over test items, taken as independent. Several seeds: every run is averaged first and the
-uncertainty is over seeds, which is the larger and more honest of the two.
-"""
+"""Corrections for many tests, where a line crosses zero, and what so many runs can show (means and tests: `inference`)."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -11,8 +7,6 @@ import numpy as np
 from scipy import optimize, stats
 
 LEVEL = 0.95
-RESAMPLES = 10_000
-BATCH = 500  # resamples held in memory at a time
 
 
 @dataclass(frozen=True)
@@ -28,66 +22,6 @@ class Interval:
         return self.low <= 0.0 <= self.high
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A paired difference, its interval, and the p-value of the hypothesis that there is none."""
-
-    value: float
-    interval: Interval
-    p: float
-    n: int
-
-
-def proportion(value: float, n: int) -> Interval:
-    """Wilson's interval of a share of `n` items; it stays inside [0, 1] and is not empty at the ends."""
-    interval = stats.binomtest(round(value * n), n).proportion_ci(LEVEL, method="wilson")
-    return Interval(float(interval.low), float(interval.high))
-
-
-def around(value: float, standard_error: float) -> Interval:
-    """The normal interval of a mean with a known standard error."""
-    reach = float(stats.norm.ppf(0.5 + LEVEL / 2)) * standard_error
-    return Interval(value - reach, value + reach)
-
-
-def over_seeds(values: np.ndarray) -> Interval:
-    """Student's interval of the mean of a few runs; wide for two or three, as it has to be."""
-    reach = float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return Interval(float(np.mean(values)) - reach, float(np.mean(values)) + reach)
-
-
-def paired_items(left: np.ndarray, right: np.ndarray, seed: int) -> Difference:
-    """The mean difference over paired items: percentile bootstrap for the interval, sign flips for the p-value.
-
-    Sign flips (the exact randomisation test of paired differences) stay honest for a handful of items, where a bootstrap
-    p-value does not.
-    """
-    generator = np.random.default_rng(seed)
-    steps, counts = np.unique(np.asarray(left, dtype=float) - np.asarray(right, dtype=float), return_counts=True)
-    n = int(counts.sum())
-    observed = float(steps @ counts / n)
-    means = np.concatenate([_resampled_means(steps, counts, generator) for _ in range(RESAMPLES // BATCH)])
-    low, high = np.quantile(means, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
-    flips = 2 * generator.binomial(counts, 0.5, size=(RESAMPLES, len(counts))) - counts
-    extreme = np.abs(flips @ steps / n) >= abs(observed) - 1e-12
-    return Difference(observed, Interval(float(low), float(high)), (1 + int(extreme.sum())) / (1 + RESAMPLES), n)
-
-
-def _resampled_means(steps: np.ndarray, counts: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Means of bootstrap resamples, drawn as counts per distinct value: the same law, far fewer draws for 0/1 items."""
-    n = counts.sum()
-    return generator.multinomial(n, counts / n, size=BATCH) @ steps / n
-
-
-def paired_seeds(left: np.ndarray, right: np.ndarray) -> Difference:
-    """The mean difference over runs paired by seed, with Student's interval and test."""
-    steps = np.asarray(left, dtype=float) - np.asarray(right, dtype=float)
-    interval = over_seeds(steps)
-    spread = float(np.std(steps, ddof=1))
-    p = float(stats.ttest_1samp(steps, 0.0).pvalue) if spread > 0 else float(np.all(steps == 0))
-    return Difference(float(np.mean(steps)), interval, p, len(steps))
-
-
 def holm(p_values: list[float]) -> list[float]:
     """Holm's step-down correction: the chance of one false difference in the whole family stays below 5%."""
     order = np.argsort(p_values, kind="stable")
@@ -95,33 +29,6 @@ def holm(p_values: list[float]) -> list[float]:
     corrected = np.empty(len(p_values))
     corrected[order] = np.minimum(1.0, np.maximum.accumulate(scaled))
     return [float(value) for value in corrected]
-
-
-def blocked_contrasts(values: np.ndarray, weights: np.ndarray) -> list[Difference]:
-    """Contrasts of cell means in a complete design, (cells, blocks) with weights (contrasts, cells) that sum to zero.
-
-    Exactly what least squares gives for effect-coded cells with blocks as fixed effects: the error term is what is left
-    of the variance between runs, with (cells - 1)(blocks - 1) degrees of freedom. One block leaves none, and no interval.
-    """
-    cells, blocks = values.shape
-    residual = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0, keepdims=True) + values.mean()
-    freedom = (cells - 1) * (blocks - 1)
-    estimates = weights @ values.mean(axis=1)
-    if freedom == 0:
-        unknown = Interval(float("nan"), float("nan"))
-        return [Difference(float(estimate), unknown, float("nan"), blocks) for estimate in estimates]
-    errors = np.sqrt((residual**2).sum() / freedom * (weights**2).sum(axis=1) / blocks)
-    return [
-        _students(float(estimate), float(error), freedom, blocks)
-        for estimate, error in zip(estimates, errors, strict=True)
-    ]
-
-
-def _students(value: float, error: float, freedom: int, n: int) -> Difference:
-    """Student's interval and test of an estimate with a standard error; without any spread only zero is zero."""
-    reach = float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * error
-    p = 2 * float(stats.t.sf(abs(value) / error, freedom)) if error > 0 else float(value == 0)
-    return Difference(value, Interval(value - reach, value + reach), p, n)
 
 
 @dataclass(frozen=True)
@@ -179,13 +86,13 @@ def _bend(x: np.ndarray, values: np.ndarray) -> bool:
     if abs(parts.mean()) <= 1e-9 * np.abs(values).max():  # rounding
         return False
     error = float(parts.std(ddof=1)) / units**0.5
-    return _students(float(parts.mean()), error, units - 1, units).p < 1 - LEVEL
+    return error > 0 and 2 * float(stats.t.sf(abs(parts.mean()) / error, units - 1)) < 1 - LEVEL
 
 
 def _fieller(lines: np.ndarray) -> Interval | None:
-    """Every x at which the mean line's interval contains zero; None when that is no bounded interval."""
+    """Every x at which the mean line's interval contains zero; None when that is no bounded interval, or none can be told."""
     units = len(lines)
-    if units < 2:
+    if units < 2 or np.ptp(lines, axis=0).max() <= 1e-12 * np.abs(lines).max():
         return None
     level, slope = lines.mean(axis=0)
     (level_variance, both), (_, slope_variance) = np.cov(lines.T) / units

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import style
-from analysis.estimates import NOT_DEFINED, words
+from analysis import families, style
+from analysis.estimates import NOT_DEFINED, paired, verdicts
 from analysis.figures import Picture, comparison
 from analysis.load import MEASURE, Evidence, rows_of
 from analysis.studies import design
 from analysis.studies.design import Exhibit, Findings
 from analysis.tables import Footnotes, Table, estimated, grouped, measure, number, signed, tested
-from analysis.uncertainty import detectable, holm, paired_seeds
+from analysis.uncertainty import detectable
 
 NO_ERROR_TERM = "one repetition: no error term"
 DRAWN = 8  # a chart of more labels than this cannot be read
@@ -46,57 +46,49 @@ def analyse(evidence: Evidence) -> Findings:
     if options.base is not None:
         if options.base not in design.labels(cells):
             raise design.refusal("analysis.base", options.base, "is no cell of the study", design.labels(cells))
-        found = to_base(scored, options.base, options.block)
-        exhibits.insert(0, Exhibit(differences_table(found, options), differences_table, found))
+        found = to_base(evidence, scored, options.base, options.block)
+        exhibits.insert(
+            0, Exhibit(differences_table(found, options, evidence.analysis.get("families")), differences_table, found)
+        )
         for row in rows_of(found):
             key = f"difference/{row.left}/{row.protocol}/{row.task}/{row.metric}"
             numbers |= {key: signed(row.value), f"{key}/words": row.words}
     return Findings(means, exhibits, pictures, numbers)
 
 
-def to_base(scored: pd.DataFrame, base: str, block: str) -> pd.DataFrame:
-    """A row per measurement and cell other than the base: the mean difference over the repetitions that both have.
+def to_base(evidence: Evidence, scored: pd.DataFrame, base: str, block: str) -> pd.DataFrame:
+    """A row per measurement and cell other than the base: the mean difference over the repetitions and items both have.
 
-    Student's interval and test of the paired differences, so that no two cells need vary alike; p is Holm-corrected over
-    the measurements of a cell. A single repetition has neither.
+    p is Holm-corrected within the family of a cell. A single repetition has no verdict.
     """
     rows: list[dict[str, Any]] = []
     for key, group in design.measured(scored):
-        values = group.pivot(index=block, columns="label", values="value")
-        for label in values.columns.drop(base, errors="ignore") if base in values else []:
-            both = values[[label, base]].dropna()
-            if len(both) == 0:
+        of_base = group[group["label"] == base]
+        for label, own in group.groupby("label", sort=False):
+            if label == base or design.repeats(str(key[0]), scored, own, of_base):
                 continue
-            found = paired_seeds(both[label].to_numpy(), both[base].to_numpy()) if len(both) > 1 else None
-            rows.append(
-                {
-                    "left": label,
-                    "right": base,
-                    **dict(zip(MEASURE, key, strict=True)),
-                    "higher_is_better": bool(group["higher_is_better"].iloc[0]),
-                    "value": float((both[label] - both[base]).mean()),
-                    "low": found.interval.low if found else np.nan,
-                    "high": found.interval.high if found else np.nan,
-                    "p": found.p if found else np.nan,
-                    "repetitions": len(both),
-                }
-            )
-    columns = ["left", "right", *MEASURE, "higher_is_better", "value", "low", "high", "p", "repetitions"]
-    frame = pd.DataFrame(rows, columns=[*columns, "p_corrected"])
-    for _, of_cell in frame[frame["p"].notna()].groupby("left"):
-        frame.loc[of_cell.index, "p_corrected"] = holm(list(of_cell["p"]))
-    return frame.assign(words=[words(row) if not np.isnan(row.p) else NO_ERROR_TERM for row in rows_of(frame)])
+            found = paired(evidence.items, own, of_base, block)
+            if found is None:
+                continue
+            if found["repetitions"] == 1:  # what another run would give is not in the items
+                found |= {"low": np.nan, "high": np.nan, "p": np.nan}
+            named = {"left": label, "right": base, **dict(zip(MEASURE, key, strict=True))}
+            rows.append({**named, "higher_is_better": bool(group["higher_is_better"].iloc[0]), **found})
+    columns = ["left", "right", *MEASURE, "higher_is_better", "value", "low", "high", "p", "n", "repetitions", "over"]
+    frame = verdicts(pd.DataFrame(rows, columns=columns), ["left"], evidence.analysis.get("families"))
+    alone = frame["repetitions"] == 1
+    return frame.assign(words=frame["words"].mask(alone & (frame["family"] != ""), NO_ERROR_TERM))
 
 
-def differences_table(found: pd.DataFrame, options: Options) -> Table:
+def differences_table(found: pd.DataFrame, options: Options, stated: dict[str, list[str]] | None = None) -> Table:
     """Rows are cells within each measurement."""
     rows = []
     for row in rows_of(found):
         section = f"{style.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
         rows.append((section, [str(row.left), *tested(row), str(row.repetitions), row.words]))
     method = (
-        f"The cell less {options.base}, paired by {options.block}. Brackets: 95% interval, p: t-test, both of the paired "
-        "differences between runs; p Holm-corrected over the measurements of a cell."
+        f"The cell less {options.base}, paired by {options.block} and item. Brackets: 95% interval over runs and items "
+        f"together, in clusters; p: {families.described(stated)}."
     )
     header = ["Cell", f"Less {options.base}", "p (Holm)", "Pairs", "In words"]
     return Table("differences", f"Against {options.base}", header, grouped(rows), [method])

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import style
-from analysis.estimates import distinguishable, estimate
+from analysis import families, style
+from analysis.estimates import NO_SPREAD, NO_VERDICT, distinguishable, estimate, paired
 from analysis.figures import Picture
 from analysis.load import MEASURE, Evidence, level_name, rows_of
 from analysis.studies import design, panels
 from analysis.studies.cells import every_cell
 from analysis.studies.design import Exhibit, Findings
 from analysis.tables import Table, grouped, measure, number, signed, tested
-from analysis.uncertainty import Interval, holm, paired_seeds
+from analysis.uncertainty import Interval
 
 ONE_REPETITION = "one repetition: cannot be told"
 LOGARITHMIC = 8  # an axis whose largest level is this many times its smallest is drawn in logarithms
@@ -41,18 +41,18 @@ def analyse(evidence: Evidence) -> Findings:
     on_axis = scored.dropna(subset=[options.x])
     on_axis = on_axis.assign(curve=_curves(on_axis, options))
     points = _points(evidence, on_axis, options)
-    found = best_levels(on_axis, options)
+    found = best_levels(evidence, on_axis, options)
     others = list(cells[cells[options.x].isna()]["cell"])
     notes = [f"Left out, without a level of {options.x}: {', '.join(others)}."] if others else []
     exhibits = [
-        Exhibit(best_table(found, options, notes), best_table, found),
+        Exhibit(best_table(found, options, notes, evidence.analysis.get("families")), best_table, found),
         every_cell(means, scored, options.block),
     ]
     pictures = [curves(points, on_axis, options)] if len(points) else []
     return Findings(means, exhibits, pictures, _numbers(found))
 
 
-def best_levels(on_axis: pd.DataFrame, options: Options) -> pd.DataFrame:
+def best_levels(evidence: Evidence, on_axis: pd.DataFrame, options: Options) -> pd.DataFrame:
     """The best level of each curve and measurement, and its paired lead over the second best."""
     rows: list[dict[str, Any]] = []
     for key, group in design.measured(on_axis):
@@ -63,8 +63,9 @@ def best_levels(on_axis: pd.DataFrame, options: Options) -> pd.DataFrame:
             if len(means) < 2:
                 continue
             best, second = means.index[:2]
-            both = values[[best, second]].dropna()
-            lead = paired_seeds(both[best].to_numpy(), both[second].to_numpy()) if len(both) > 1 else None
+            leader, next_best = (own[own[options.x] == level] for level in (best, second))
+            lead = paired(evidence.items, leader, next_best, options.block)
+            several = lead if lead and lead["repetitions"] > 1 else None
             rows.append(
                 {
                     "curve": curve,
@@ -73,30 +74,31 @@ def best_levels(on_axis: pd.DataFrame, options: Options) -> pd.DataFrame:
                     "best": best,
                     "best_value": float(means.iloc[0]),
                     "second": second,
-                    "value": float(means.iloc[0] - means.iloc[1]) if lead is None else lead.value,
-                    "low": lead.interval.low if lead else np.nan,
-                    "high": lead.interval.high if lead else np.nan,
-                    "p": lead.p if lead else np.nan,
-                    "repetitions": max(1, len(both)),
+                    "value": lead["value"] if lead else float(means.iloc[0] - means.iloc[1]),
+                    **{name: several[name] if several else np.nan for name in ("low", "high", "p")},
+                    "repetitions": lead["repetitions"] if lead else 1,
                     "at_the_edge": best in (min(means.index), max(means.index)),
                 }
             )
     columns = ["curve", *MEASURE, "higher_is_better", "best", "best_value", "second", "value", "low", "high", "p"]
     frame = pd.DataFrame(rows, columns=[*columns, "repetitions", "at_the_edge"])
-    known = frame["p"].notna()
-    frame.loc[known, "p_corrected"] = holm(list(frame.loc[known, "p"]))
+    frame = families.corrected(frame, ["curve"], evidence.analysis.get("families"))
     frame["words"] = [_words(row) for row in rows_of(frame)]
     return frame
 
 
 def _words(row: Any) -> str:
     edge = "; best at the edge of the range" if row.at_the_edge else ""
+    if row.family == "":
+        return NO_VERDICT + edge
     if np.isnan(row.p):
-        return ONE_REPETITION + edge
+        return (ONE_REPETITION if row.repetitions == 1 else NO_SPREAD) + edge
     return ("distinguishable" if distinguishable(row) else "not distinguishable") + edge
 
 
-def best_table(found: pd.DataFrame, options: Options, notes: list[str]) -> Table:
+def best_table(
+    found: pd.DataFrame, options: Options, notes: list[str], stated: dict[str, list[str]] | None = None
+) -> Table:
     """Rows are measurements, sections are curves."""
     rows = []
     for row in rows_of(found.sort_values("curve", kind="stable", key=lambda names: pd.factorize(names)[0])):
@@ -104,9 +106,8 @@ def best_table(found: pd.DataFrame, options: Options, notes: list[str]) -> Table
         cells = [name, f"{row.best:g}", number(row.best_value), f"{row.second:g}", *tested(row), row.words]
         rows.append((str(row.curve), cells))
     method = (
-        "Lead: the best level minus the second best, paired by repetition (seed), with Student's 95% interval; p: paired "
-        f"t-test, Holm-corrected over all {int(found['p'].notna().sum())} tests. The best is chosen from the same runs that "
-        "its lead is measured on, which flatters it."
+        "Lead: the best level minus the second best, paired by repetition (seed) and item, with a 95% interval over both; p: "
+        f"{families.described(stated)}. The best is chosen from the same runs that its lead is measured on, which flatters it."
     )
     header = ["Measurement", f"Best {_axis(options.x)}", "Value", "Second", "Lead", "p (Holm)", "In words"]
     return Table("best_levels", f"The best {_axis(options.x)}", header, grouped(rows), [*notes, method])

@@ -7,9 +7,11 @@ from typing import Any
 import pandas as pd
 
 from analysis import estimates
+from analysis.families import is_part
 from analysis.figures import Picture
-from analysis.load import ALL, MEASURE, OWN_SCORING, PSEUDO_LIKELIHOOD, Evidence, own_scoring
-from analysis.tables import Table, is_subtask
+from analysis.load import ALL, MEASURE, PSEUDO_LIKELIHOOD, Evidence
+from analysis.tables import Table
+from analysis.ways import LM_EVAL, OWN, split, with_own_ways
 from ettin_core.records.readout import fills_masks
 
 MAIN_METRICS = ("bits_per_token", "accuracy", "loss", "absolute_error")  # the first that a task has is its main one
@@ -37,7 +39,7 @@ class Findings:
 
 def options(kind: Any, evidence: Evidence) -> Any:
     """The options of an analysis. Raises ValueError for a name that the kind does not have, or lacks."""
-    given = {name: value for name, value in evidence.analysis.items() if name != "kind"}
+    given = {name: value for name, value in evidence.analysis.items() if name not in ("kind", "families")}
     known = [item.name for item in fields(kind)]
     for name, value in given.items():
         if name not in known:
@@ -116,10 +118,12 @@ def scores(evidence: Evidence, cells: pd.DataFrame) -> pd.DataFrame:
     measured = evidence.measurements
     runs = evidence.runs.loc[list(dict.fromkeys(cells[cells["complete"]]["run"]))]
     measured = measured[measured["run"].isin(runs.index)]
-    if runs["readout"].map(fills_masks).nunique() > 1:
-        others = measured[~measured["protocol"].str.endswith(PSEUDO_LIKELIHOOD)]
-        measured = pd.concat([others, own_scoring(measured, runs)], ignore_index=True)
-    measured = measured[~is_subtask(measured)][KEPT]
+    mixed = runs["readout"].map(fills_masks).nunique() > 1
+    measured = with_own_ways(measured, runs)
+    if mixed:
+        pseudo = measured["protocol"].str.endswith(PSEUDO_LIKELIHOOD)
+        measured = measured[~pseudo | measured["protocol"].str.startswith(LM_EVAL)]
+    measured = measured[~is_part(measured)][KEPT]
     place = {key: number for number, (key, _) in enumerate(estimates.by_measure(measured))}
     frame = cells.merge(estimates.headline(measured), on="run")
     return frame.assign(place=keys(frame).map(place)).sort_values("place", kind="stable", ignore_index=True)
@@ -135,11 +139,17 @@ def measured(frame: pd.DataFrame) -> list[tuple[tuple[str, str, str], pd.DataFra
     return [(key, group) for key, group in frame.groupby(MEASURE, sort=False)]
 
 
+def repeats(protocol: str, scored: pd.DataFrame, *sides: pd.DataFrame) -> bool:
+    """Whether the own way of the rows compared is one and the same way, which is a measurement of its own already."""
+    ways = {name for side in sides for name in side["scored_as"]}
+    return split(protocol)[1] in OWN and len(ways) == 1 and ways <= set(scored["protocol"])
+
+
 def own_way(frame: pd.DataFrame) -> pd.DataFrame:
     """Without the other scorings of a family where its members' own is there."""
-    families = {name.removesuffix(OWN_SCORING) for name in frame["protocol"] if name.endswith(OWN_SCORING)}
-    split = [str(name).rpartition(".") for name in frame["protocol"]]
-    return frame[[f"{family}." not in families or scoring == OWN_SCORING for family, _, scoring in split]]
+    asked = [split(name) for name in frame["protocol"]]
+    with_own = {question for question, way in asked if way in OWN}
+    return frame[[question not in with_own or way in OWN for question, way in asked]]
 
 
 def main_measures(frame: pd.DataFrame) -> pd.DataFrame:

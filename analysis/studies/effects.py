@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import style
-from analysis.estimates import distinguishable, words
+from analysis import families, style
+from analysis.estimates import distinguishable, estimate, words
 from analysis.figures import Picture
+from analysis.inference import Bounds, contrasts
+from analysis.items import aligned, item_values
 from analysis.load import MEASURE, Evidence, level_name, rows_of
 from analysis.studies import design, panels
 from analysis.studies.cells import NO_ERROR_TERM, every_cell
 from analysis.studies.design import Exhibit, Findings
 from analysis.tables import Table, grouped, measure, number, signed, tested
-from analysis.uncertainty import blocked_contrasts, holm, over_seeds
+from analysis.uncertainty import Interval
 
 Part = tuple[tuple[Any, ...], tuple[Any, ...]]  # levels of the two factors all of whose combinations exist
 
@@ -40,17 +42,20 @@ def analyse(evidence: Evidence) -> Findings:
     scored = design.scores(evidence, cells)
     means = design.summary(evidence, cells, scored)
     crossed = scored.dropna(subset=list(options.factors))
-    found, used = effects(crossed, options, tuple(design.levels(cells, factor) for factor in options.factors))
+    found, used = effects(evidence, crossed, options, tuple(design.levels(cells, factor) for factor in options.factors))
+    stated = evidence.analysis.get("families")
     exhibits = [
-        Exhibit(effects_table(found, left_out(cells, used, options)), effects_table, found),
+        Exhibit(effects_table(found, left_out(cells, used, options), stated), effects_table, found),
         every_cell(means, scored, options.block),
     ]
-    pictures = [interaction(crossed, cells, options)] if len(crossed) else []
+    pictures = [interaction(evidence, crossed, cells, options)] if len(crossed) else []
     return Findings(means, exhibits, pictures, _numbers(found))
 
 
-def effects(scored: pd.DataFrame, options: Options, levels: tuple[list[Any], ...]) -> tuple[pd.DataFrame, set[str]]:
-    """A row per measurement and contrast, p Holm-corrected over a contrast's measurements; and the cells used."""
+def effects(
+    evidence: Evidence, scored: pd.DataFrame, options: Options, levels: tuple[list[Any], ...]
+) -> tuple[pd.DataFrame, set[str]]:
+    """A row per measurement and contrast, p Holm-corrected within the families of a contrast; and the cells used."""
     rows: list[dict[str, Any]] = []
     used: set[str] = set()
     first, second = options.factors
@@ -61,12 +66,14 @@ def effects(scored: pd.DataFrame, options: Options, levels: tuple[list[Any], ...
             if inside.shape[1] == 0:
                 continue
             chosen = group[group[options.block].isin(inside.columns)]
-            used |= set(chosen[chosen[first].isin(part[0]) & chosen[second].isin(part[1])]["cell"])
+            chosen = chosen[chosen[first].isin(part[0]) & chosen[second].isin(part[1])]
+            used |= set(chosen["cell"])
+            if design.repeats(str(key[0]), scored, chosen):
+                continue
             named = list(_contrasts(part, options.factors))
             weights = np.array([weight for _, _, _, weight in named])
-            for (term, left, right, _), effect in zip(
-                named, blocked_contrasts(inside.to_numpy(dtype=float), weights), strict=True
-            ):
+            found = _contrasted(evidence, chosen, inside, weights, options)
+            for (term, left, right, _), effect in zip(named, found, strict=True):
                 rows.append(
                     {
                         "term": term,
@@ -74,22 +81,36 @@ def effects(scored: pd.DataFrame, options: Options, levels: tuple[list[Any], ...
                         "right": right,
                         **dict(zip(MEASURE, key, strict=True)),
                         "higher_is_better": bool(group["higher_is_better"].iloc[0]),
-                        "value": effect.value,
-                        "low": effect.interval.low,
-                        "high": effect.interval.high,
-                        "p": effect.p,
+                        "value": float(effect.value),
+                        "low": float(effect.low),
+                        "high": float(effect.high),
+                        "p": float(effect.p),
                         "cells": len(inside),
-                        "repetitions": effect.n,
-                        "freedom": (len(inside) - 1) * (effect.n - 1),
+                        "repetitions": inside.shape[1],
+                        "freedom": (len(inside) - 1) * (inside.shape[1] - 1),
                     }
                 )
     columns = ["term", "left", "right", *MEASURE, "higher_is_better", "value", "low", "high", "p"]
     frame = pd.DataFrame(rows, columns=[*columns, "cells", "repetitions", "freedom", "p_corrected"])
     frame = frame.sort_values("cells", ascending=False, kind="stable", ignore_index=True)
-    for _, of_term in frame[frame["p"].notna()].groupby("term"):
-        frame.loc[of_term.index, "p_corrected"] = holm(list(of_term["p"]))
+    frame = families.corrected(frame, ["term"], evidence.analysis.get("families"))
     frame["words"] = [_words(row) for row in rows_of(frame)]
     return frame, used
+
+
+def _contrasted(
+    evidence: Evidence, chosen: pd.DataFrame, inside: pd.DataFrame, weights: np.ndarray, options: Options
+) -> list[Bounds]:
+    """Contrasts of the cells (rows) and blocks (columns) of a part, with the noise of the items that all have."""
+    place = chosen.set_index([*options.factors, options.block])
+    records = [place.loc[(*cell, block)].to_dict() for cell in inside.index for block in inside.columns]
+    task = {name: chosen[name].iloc[0] for name in ("task", "metric")}
+    found = aligned([item_values(evidence.items, task | record) for record in records])
+    if found is not None:
+        return contrasts(found[0].reshape(*inside.shape, -1), weights, found[1])
+    errors = np.array([record["standard_error"] for record in records], dtype=float).reshape(inside.shape)
+    known = None if np.isnan(errors).any() else errors
+    return contrasts(inside.to_numpy(dtype=float)[..., None], weights, errors=known)
 
 
 def present(values: pd.DataFrame, levels: tuple[list[Any], ...]) -> pd.DataFrame:
@@ -143,7 +164,7 @@ def _over(names: list[str]) -> str:
 
 
 def _words(row: Any) -> str:
-    if np.isnan(row.p):
+    if np.isnan(row.p) and row.freedom == 0:
         return NO_ERROR_TERM
     if row.left or not distinguishable(row):
         return words(row)
@@ -165,22 +186,22 @@ def left_out(cells: pd.DataFrame, used: set[str], options: Options) -> list[str]
     return [f"Left out ({reason}): {'; '.join(names)}." for reason, names in lines.items()]
 
 
-def effects_table(found: pd.DataFrame, notes: list[str]) -> Table:
+def effects_table(found: pd.DataFrame, notes: list[str], stated: dict[str, list[str]] | None = None) -> Table:
     """Rows are measurements within each contrast."""
     rows = []
     for row in rows_of(found.sort_values("term", kind="stable", key=lambda terms: pd.factorize(terms)[0])):
         name = f"{style.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
         rows.append((row.term, [name, *tested(row), f"{row.repetitions} ({row.freedom})", row.words]))
     method = (
-        "Least squares with the repetitions (seeds) as blocks; brackets: 95% interval, p: t-test, both from the variance "
-        "between runs, never between items; p Holm-corrected over the measurements of a contrast. A main effect "
-        "is the difference of two levels' means, an interaction the difference of two such differences."
+        "Least squares with the repetitions (seeds) as blocks; brackets: 95% interval over runs and items together, where "
+        f"items are known; p: {families.described(stated)}. A main effect is the difference of two levels' means, an "
+        "interaction the difference of two such differences."
     )
     header = ["Measurement", "Effect", "p (Holm)", "Repetitions (df)", "In words"]
     return Table("effects", "Main effects and interactions", header, grouped(rows), [*notes, method])
 
 
-def interaction(scored: pd.DataFrame, cells: pd.DataFrame, options: Options) -> Picture:
+def interaction(evidence: Evidence, scored: pd.DataFrame, cells: pd.DataFrame, options: Options) -> Picture:
     """The first factor along x, a line per level of the second: parallel lines are no interaction."""
     first, second = options.factors
     columns, lines = design.levels(cells, first), design.levels(cells, second)
@@ -188,23 +209,29 @@ def interaction(scored: pd.DataFrame, cells: pd.DataFrame, options: Options) -> 
         for axis, group in drawn:
             for place, line in enumerate(lines):
                 look, shift = style.series(place), 0.08 * (place - (len(lines) - 1) / 2)
-                runs = [group[(group[first] == column) & (group[second] == line)]["value"] for column in columns]
-                x = np.array([number + shift for number, values in enumerate(runs) if len(values)])
-                kept = [values.to_numpy(dtype=float) for values in runs if len(values)]
-                points = [(float(v.mean()), over_seeds(v) if len(v) > 1 else None) for v in kept]
-                panels.draw_line(axis, x, points, look)
-                for spot, values in zip(x, kept, strict=True):
-                    panels.draw_runs(axis, np.full(len(values), spot), values, look)
+                runs = [group[(group[first] == column) & (group[second] == line)] for column in columns]
+                x = np.array([number + shift for number, own in enumerate(runs) if len(own)])
+                kept = [own for own in runs if len(own)]
+                panels.draw_line(axis, x, [_point(evidence, own) for own in kept], look)
+                for spot, own in zip(x, kept, strict=True):
+                    panels.draw_runs(axis, np.full(len(own), spot), own["value"].to_numpy(dtype=float), look)
             axis.set_xticks(range(len(columns)), [level_name(first, level) for level in columns])
             axis.set_xlim(-0.4, len(columns) - 0.6)
         panels.add_legend(figure, [(level_name(second, level), style.series(n)) for n, level in enumerate(lines)])
     caption = (
-        f"Means by {first} (along the axis) and {second} (lines), with 95% intervals over {options.block}s; faint points are "
-        "runs. Parallel lines are two effects that add up; lines that are not are an interaction. A combination that does "
-        "not exist is left out."
+        f"Means by {first} (along the axis) and {second} (lines), with 95% intervals over {options.block}s and items; "
+        "faint points are runs. Parallel lines are two effects that add up; lines that are not are an interaction. A "
+        "combination that does not exist is left out."
     )
     data = design.main_measures(scored)[["cell", "run", first, second, options.block, *MEASURE, "value"]]
     return Picture(interaction, "interaction", f"{first} and {second}".capitalize(), caption, figure, data)
+
+
+def _point(evidence: Evidence, own: pd.DataFrame) -> tuple[float, Interval | None]:
+    """The mean of a cell's runs; an interval where there are several."""
+    cell = estimate(evidence.items, own)
+    assert cell is not None, "only rows with values are drawn"
+    return cell["value"], Interval(cell["low"], cell["high"]) if len(own) > 1 else None
 
 
 def _numbers(found: pd.DataFrame) -> dict[str, str]:

@@ -1,15 +1,15 @@
 """Gaps between converted and native members, and the line that says where they close."""
 
-import zlib
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from analysis.estimates import item_values
+from analysis.estimates import paired
+from analysis.items import item_values
 from analysis.load import MEASURE, Evidence, level_name
 from analysis.studies import design
-from analysis.uncertainty import Crossing, Interval, around, crossing, over_seeds, paired_items
+from analysis.uncertainty import Crossing, Interval, crossing
 
 MEMBER = "member"  # the axis whose levels are converted and native members
 FEWEST = 3  # levels that a line is fitted through
@@ -87,18 +87,13 @@ def gaps_of(evidence: Evidence, pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _gap(evidence: Evidence, own: pd.DataFrame) -> tuple[float, Interval | None, str]:
-    values = own["gap"].to_numpy(dtype=float)
-    if len(values) > 1:
-        return float(values.mean()), over_seeds(values), f"{len(values)} seeds"
-    items = _item_gaps(evidence, own)
-    if items is not None:
-        stream = zlib.crc32("|".join(own.iloc[0][["cell", *MEASURE]].astype(str)).encode())
-        difference = paired_items(items.to_numpy()[:, 0], np.zeros(len(items)), stream)
-        return difference.value, difference.interval, "items"
-    errors = own[["standard_error", "standard_error_native"]].iloc[0].astype(float)
-    if errors.isna().any():
-        return float(values[0]), None, "none"
-    return float(values[0]), around(float(values[0]), float(np.hypot(*errors))), "items, unpaired"
+    """The gap over the repetitions and items of both, and what its interval is over."""
+    native = {name: own[f"{name}_native"] for name in ("run", "scored_as", "value", "standard_error")}
+    found = paired(evidence.items, own.assign(**native), own, "unit")
+    assert found is not None, "a gap is of two runs with a unit in common"
+    sign = float(own["sign"].iloc[0])
+    low, high = sorted((sign * found["low"], sign * found["high"]))
+    return sign * found["value"], None if np.isnan(low) else Interval(low, high), found["over"]
 
 
 def _item_gaps(evidence: Evidence, own: pd.DataFrame) -> pd.DataFrame | None:
@@ -109,7 +104,7 @@ def _item_gaps(evidence: Evidence, own: pd.DataFrame) -> pd.DataFrame | None:
         ours, theirs = item_values(evidence.items, row), item_values(evidence.items, native)
         if ours is None or theirs is None:
             return None
-        columns.append(row["sign"] * (theirs - ours))
+        columns.append(row["sign"] * (theirs["value"] - ours["value"]))
     common = pd.concat(columns, axis=1, join="inner").dropna()
     return common if len(common) > 1 else None
 
@@ -174,7 +169,7 @@ def statement(found: Crossing | None, x: np.ndarray) -> str:
         return f"no single crossing: the gap changes side {found.changes} times"
     if min(x) <= found.x <= max(x):
         if found.interval is None:
-            why = "the interval is unbounded" if found.n > 1 else "one repetition, no interval"
+            why = "it has no bounded interval" if found.n > 1 else "one repetition, no interval"
             return f"no crossing established: fitted at {found.x:.3g}, but {why}"
         verb = "catches up" if found.slope < 0 else "falls behind"
         return f"{verb} at {found.x:.3g} [{found.interval.low:.3g}, {found.interval.high:.3g}]"

@@ -6,6 +6,7 @@ import pandas as pd
 
 from analysis import checkpoint_figures, estimates, figures, numbers, pronoun_figures, tables
 from analysis.expectations import judge
+from analysis.families import is_part
 from analysis.figures import Picture
 from analysis.load import Evidence
 from analysis.render import comparison_data
@@ -28,7 +29,11 @@ def analyse(evidence: Evidence) -> Findings:
     exhibits = [
         Exhibit(tables.expectations_table(judge(differences)), tables.expectations_table),
         Exhibit(tables.comparison_table(cells), tables.comparison_table, comparison_data(cells)),
-        Exhibit(tables.differences_table(differences), tables.differences_table, differences),
+        Exhibit(
+            tables.differences_table(differences, evidence.analysis.get("families")),
+            tables.differences_table,
+            differences,
+        ),
         Exhibit(winners_table(won), winners_table, won),
         Exhibit(tables.subtasks_table(cells), tables.subtasks_table),
     ]
@@ -40,7 +45,7 @@ def _pictures(evidence: Evidence, cells: pd.DataFrame) -> list[Picture]:
     pictures = []
     for block in evidence.blocks:
         drawn = [
-            figures.comparison(cells[~tables.is_subtask(cells)], block),
+            figures.comparison(cells[~is_part(cells)], block),
             pronoun_figures.pronouns(cells, block),
             pronoun_figures.occupations(evidence, block),
             checkpoint_figures.along_checkpoints(evidence, block),

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import estimates, style
+from analysis import estimates, families, style
 from analysis.costs import RULERS
+from analysis.families import is_part
 from analysis.figures import smoothed
+from analysis.inference import difference_of_runs
 from analysis.load import MEASURE, OWN_SCORING, Evidence, own_scoring
 from analysis.studies import design
 from analysis.studies.cells import every_cell
 from analysis.studies.design import Exhibit, Findings
-from analysis.tables import Table, grouped, is_subtask, measure, signed
-from analysis.uncertainty import over_seeds
+from analysis.tables import Table, grouped, measure, signed
 from ettin_core.records.readout import fills_masks
 
 TRAINING = "training"  # stands where a protocol would: the loss that training recorded
@@ -100,7 +101,7 @@ def winners(evidence: Evidence, pairs: list[Pair]) -> pd.DataFrame:
             both = [(one[key], other[key]) for one, other in tracks if key in one and key in other]
             higher = both[0][0].higher_is_better
             row = {"title": title, "left": left, "right": right, **dict(zip(MEASURE, key, strict=True))}
-            rows.append({**row, "higher_is_better": higher, "seeds": len(both), **_verdicts(both, left, right, higher)})
+            rows.append({**row, "higher_is_better": higher, "seeds": len(both), **_leads(both)})
     columns = [
         "title",
         "left",
@@ -109,10 +110,10 @@ def winners(evidence: Evidence, pairs: list[Pair]) -> pd.DataFrame:
         "higher_is_better",
         "seeds",
         *RULERS,
+        *(f"{r}_p" for r in RULERS),
         *(f"{r}_words" for r in RULERS),
-        "depends",
     ]
-    return pd.DataFrame(rows, columns=columns)
+    return _judged(pd.DataFrame(rows, columns=columns), evidence.analysis.get("families"))
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ class _Track:
     values: np.ndarray
     kind: str
     higher_is_better: bool
+    error: float = float("nan")  # of a measurement over its items
 
     def at(self, ruler: str, cost: float) -> float:
         """The value at a cost, between the two points around it; not a number before the first and after the last."""
@@ -139,42 +141,68 @@ def _track(evidence: Evidence, run: str) -> dict[tuple[str, str, str], _Track]:
         loss = smoothed(rows["loss"].to_numpy(dtype=float))
         tracks[(TRAINING, "smoothed", "loss")] = _Track(rows[list(RULERS)], loss, rows["trained_on"].iloc[0], False)
     measured = evidence.trajectory[evidence.trajectory["run"] == run]
-    measured = measured[~is_subtask(measured)].assign(scored_as=lambda frame: frame["protocol"])
+    measured = measured[~is_part(measured)].assign(scored_as=lambda frame: frame["protocol"])
     measured = pd.concat([measured, own_scoring(measured, evidence.runs)]).sort_values("tokens", kind="stable")
     for key, group in design.measured(estimates.headline(measured)):
         higher = bool(group["higher_is_better"].iloc[0])
-        tracks[key] = _Track(group[list(RULERS)], group["value"].to_numpy(dtype=float), "", higher)
+        error = float(group["standard_error"].astype(float).iloc[-1])
+        tracks[key] = _Track(group[list(RULERS)], group["value"].to_numpy(dtype=float), "", higher, error)
     return tracks
 
 
-def _verdicts(both: list[tuple[_Track, _Track]], left: str, right: str, higher: bool) -> dict[str, Any]:
+def _leads(both: list[tuple[_Track, _Track]]) -> dict[str, Any]:
+    """By each ruler the difference at equal cost, the p-value over seeds, and the word where there is no such difference."""
     found: dict[str, Any] = {}
     for ruler in RULERS:
-        found[ruler], found[f"{ruler}_words"] = _verdict(both, ruler, left, right, higher)
-    winners = {found[f"{ruler}_words"] for ruler in RULERS} & {left, right}
-    told = sum(found[f"{ruler}_words"] in (left, right) for ruler in RULERS)
-    known = sum(not np.isnan(found[ruler]) for ruler in RULERS)
-    if known < 2:
-        return found | {"depends": "cannot be told"}
-    if told < known:
-        return found | {"depends": "yes" if len(winners) > 1 else "in part" if told else "no winner"}
-    return found | {"depends": "yes" if len(winners) > 1 else "no"}
+        found |= dict(zip((ruler, f"{ruler}_p", f"{ruler}_words"), _lead(both, ruler), strict=True))
+    return found
 
 
-def _verdict(both: list[tuple[_Track, _Track]], ruler: str, left: str, right: str, higher: bool) -> tuple[float, str]:
+def _lead(both: list[tuple[_Track, _Track]], ruler: str) -> tuple[float, float, str]:
     if any(one.kind != other.kind for one, other in both):
-        return float("nan"), NOT_COMPARABLE
+        return float("nan"), float("nan"), NOT_COMPARABLE
     costs = [min(side.costs[ruler].max() for side in pair) for pair in both]
-    steps = np.array(
-        [one.at(ruler, cost) - other.at(ruler, cost) for (one, other), cost in zip(both, costs, strict=True)]
+    sides = np.array(
+        [[side.at(ruler, cost) for side in pair] for pair, cost in zip(both, costs, strict=True)], dtype=float
     )
-    steps = steps[~np.isnan(steps)]
-    if not len(steps):
-        return float("nan"), NO_EVALUATION
-    value = float(steps.mean())
-    if value == 0 or (len(steps) > 1 and over_seeds(steps).contains_zero):
-        return value, "not distinguishable"
-    return value, left if (value > 0) == higher else right
+    known = ~np.isnan(sides).any(axis=1)
+    if not known.any():
+        return float("nan"), float("nan"), NO_EVALUATION
+    errors = np.array([[side.error for side in pair] for pair in both])[known]
+    left, right = sides[known].T
+    bounds = difference_of_runs(left, right, None if np.isnan(errors).any() else (errors[:, 0], errors[:, 1]))
+    return float(bounds.value), float(bounds.p) if len(left) > 1 else float("nan"), ""
+
+
+def _judged(frame: pd.DataFrame, stated: dict[str, list[str]] | None) -> pd.DataFrame:
+    """The winner by every ruler, Holm-corrected over seeds within the families of a pair, and whether it depends on it."""
+    for ruler in RULERS:
+        tests = families.corrected(frame.assign(p=frame[f"{ruler}_p"]), ["title", "left", "right"], stated)
+        frame[f"{ruler}_words"] = [
+            row[f"{ruler}_words"] or _winner(row, row[ruler], corrected)
+            for row, corrected in zip(frame.to_dict("records"), tests["p_corrected"], strict=True)
+        ]
+    return frame.assign(depends=[_depends(row) for row in frame.to_dict("records")])
+
+
+def _winner(row: dict[str, Any], value: float, p: float) -> str:
+    if row["seeds"] > 1 and np.isnan(p):
+        return estimates.NO_SPREAD
+    if value == 0 or (row["seeds"] > 1 and p >= estimates.SIGNIFICANCE):
+        return "not distinguishable"
+    return row["left"] if (value > 0) == row["higher_is_better"] else row["right"]
+
+
+def _depends(row: dict[str, Any]) -> str:
+    sides = {row["left"], row["right"]}
+    said = [row[f"{ruler}_words"] for ruler in RULERS]
+    winners, told = set(said) & sides, sum(word in sides for word in said)
+    known = sum(not np.isnan(row[ruler]) for ruler in RULERS)
+    if known < 2:
+        return "cannot be told"
+    if told < known:
+        return "yes" if len(winners) > 1 else "in part" if told else "no winner"
+    return "yes" if len(winners) > 1 else "no"
 
 
 def _plain(name: object) -> str:
@@ -198,8 +226,8 @@ def winners_table(found: pd.DataFrame) -> Table:
     method = (
         "The better member, and the difference, where both had cost as much as the cheaper of the two in all by that ruler; "
         "the dearer one is then still in the middle of its schedule. Between measured checkpoints (or logged losses, "
-        "smoothed) the value is interpolated. With several seeds a winner's 95% interval over them leaves out zero; a "
-        "question mark stands where one seed gives only the sign. Training losses of different objectives or mask rates are "
+        "smoothed) the value is interpolated. With several seeds a winner is one after Holm's correction within its question; "
+        "a question mark stands where one seed gives only the sign. Training losses of different objectives or mask rates are "
         "not comparable. A conversion's cost excludes its parent's."
     )
     unmeasured = (

@@ -106,7 +106,7 @@ class SyntheticStudy:
                     metric,
                     value,
                     n,
-                    0.01,
+                    None if of_task is None else 0.01,
                     checkpoint or "last",
                     not lower,
                 )

@@ -95,7 +95,7 @@ def test_runs_without_evaluations_still_make_a_report(synthetic: Any, tmp_path: 
 def test_mixed_protocol_versions_are_refused(synthetic: Any) -> None:
     synthetic.add("encoder", version=1)
     synthetic.add("decoder", version=2)
-    with pytest.raises(ValueError, match=r"versions \[1, 2\]"):
+    with pytest.raises(ValueError, match=r"task=.* has versions 1, 2 in one comparison"):
         load(synthetic.root)
 
 
@@ -122,9 +122,11 @@ def test_differences_pair_items_and_say_so_in_words(four_kinds: Any) -> None:
     left_to_right = named.loc[("encoder", "decoder", "minimal_pairs.left_to_right", "syntax")]
     assert left_to_right["words"] == "decoder better" and left_to_right["n"] == 400 and left_to_right["high"] < 0
     assert named.loc[("encoder", "decoder", "minimal_pairs.own_scoring", "all"), "n"] == 1150
-    inside = (differences["low"] <= 0) & (differences["high"] >= 0)
-    assert inside.any() and set(differences[inside]["words"]) == {"not distinguishable"}
-    assert (differences["p_corrected"] >= differences["p"]).all()
+    tested = differences[differences["family"] != ""]
+    inside = (tested["low"] <= 0) & (tested["high"] >= 0)
+    assert inside.any() and set(tested[inside]["words"]) == {"not distinguishable"}
+    assert (tested["p_corrected"] >= tested["p"])[tested["p"].notna()].all()
+    assert set(tested["family"]) >= {"minimal_pairs", "facts", "pronouns"}
 
 
 def test_expectations_follow_the_differences(four_kinds: Any) -> None:
@@ -147,7 +149,9 @@ def test_several_seeds_average_runs_first(synthetic: Any) -> None:
     cell = cells.loc[("minimal_pairs.left_to_right", "syntax", "accuracy", "encoder")]
     runs = evidence.measurements.query("protocol == 'minimal_pairs.left_to_right' and task == 'syntax'")
     assert cell["value"] == pytest.approx(runs[runs["member"] == "encoder"]["value"].mean())
-    assert cell["over"] == "3 seeds" and set(estimates.differences(evidence)["over"]) == {"3 seeds"}
+    assert cell["over"] == "3 seeds and items"
+    over = estimates.differences(evidence).groupby("protocol")["over"].agg(set)
+    assert over["facts.left_to_right"] == {"3 seeds and items"}
 
 
 def test_blocks_and_other_members_keep_apart(synthetic: Any, tmp_path: Path) -> None:
@@ -171,7 +175,8 @@ def test_items_of_another_mean_are_not_paired(synthetic: Any) -> None:
     path = folder.evaluation_folder("facts.left_to_right", 1) / "measurements.jsonl"
     path.write_text(re.sub(r'"value": [\d.]+', '"value": 0.123', path.read_text()))
     differences = estimates.differences(load(synthetic.root))
-    assert not differences["protocol"].str.startswith("facts").any()
+    facts = differences[differences["protocol"] == "facts.left_to_right"]
+    assert set(facts["over"]) == {"unpaired items"}
 
 
 def test_command_line_imports_no_torch_and_refuses_unknown_keys(synthetic: Any, tmp_path: Path) -> None:

@@ -227,7 +227,10 @@ def test_the_winner_may_depend_on_the_ruler(synthetic: Any) -> None:
     pair = found.loc[("cheap", "dear", "a")]
     assert pair["tokens_words"] == "dear" and pair["flops_words"] == "cheap" and pair["depends"] == "yes"
     assert pair["flops"] == pytest.approx(0.702 - 0.5)
-    assert found.loc[("cheap", "dear", "training"), "flops_words"] == "cheap"
+    assert (
+        found.loc[("cheap", "dear", "training"), "flops_words"] == "cannot be told"
+    )  # three logs without a difference
+    assert found.loc[("cheap", "dear", "training"), "flops"] < 0
     assert found.loc[("cheap", "other", "training"), "tokens_words"] == "not comparable"
     assert found.loc[("cheap", "other", "a"), "tokens_words"] == "other"
 

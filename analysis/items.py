@@ -1,0 +1,234 @@
+"""From records to arrays: the item values whose mean a measurement is, and the clusters that they come in.
+
+A metric's values are used only where their mean is the measured number, so no interval rests on items of another kind.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+CORRELATIONS = ("correlation", "spearman", "pearson", "mcc", "matthews")  # metrics whose names hold one of these
+SHARES = {
+    *(
+        "absolute_error",
+        "accuracy",
+        "acc",
+        "acc_norm",
+        "acc_bytes",
+        "exact_match",
+        "f1",
+        "entity_f1",
+        "mrr",
+        "map",
+        "em",
+        "icat",
+    ),
+    *("preference_pro", "gotcha_rate", "minority_share", "stereotype", "stereotype_score", "language_model_score"),
+}
+SHARE_PREFIXES = ("probability_", "predicted_", "ndcg_at_", "accuracy_", "acc,", "exact_match,")
+AGREEMENT = 1e-4  # a measurement may be stored rounded
+
+Items = dict[tuple[str, str, str], pd.DataFrame]  # by run, protocol and task; indexed by item
+
+
+def kind_of(metric: str) -> str:
+    """What decides a metric's interval: "share" (a mean within 0 and 1), "correlation", or any other "mean"."""
+    if any(name in metric for name in CORRELATIONS):
+        return "correlation"
+    return "share" if metric in SHARES or metric.startswith(SHARE_PREFIXES) else "mean"
+
+
+def item_values(items: Items, record: Any) -> pd.DataFrame | None:
+    """The items behind one measurement: `value` and `cluster` by item; None when their mean is another number."""
+    value = record["value"]
+    own = items_of(items, record["run"], record["scored_as"], record["task"])
+    if own is None or value is None or math.isnan(value):
+        return None
+    values = _values(own, record["metric"])
+    if values is None or values.isna().any() or values.empty:
+        return None
+    return values_in_clusters(values, own) if abs(values.mean() - value) < AGREEMENT else None
+
+
+def values_in_clusters(values: pd.Series, own: pd.DataFrame) -> pd.DataFrame:
+    """Values with the cluster that each item's record names; an item without one is its own."""
+    named = {item: details.get("cluster") for item, details in zip(own.index, own["details"], strict=True)}
+    clusters = [named.get(item) or str(item) for item in values.index]
+    return pd.DataFrame({"value": values, "cluster": clusters}, index=values.index)
+
+
+def aligned(found: Sequence[pd.DataFrame | None]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Values (measurements, items) of the items that all have, and their clusters; None without two in common."""
+    known = [frame for frame in found if frame is not None]
+    if len(known) < len(found) or not known:
+        return None
+    common = known[0].index
+    for frame in known[1:]:
+        common = common.intersection(frame.index)
+    if len(common) < 2 or any(len(common) < 0.5 * len(frame) for frame in known):
+        return None
+    return np.stack([frame.loc[common, "value"] for frame in known]), known[0].loc[common, "cluster"].to_numpy(str)
+
+
+def items_of(items: Items, run: str, protocol: str, task: str) -> pd.DataFrame | None:
+    """The items of a task, or of the parts that make it up, or of the part of a task that it names; None without any."""
+    if (run, protocol, task) in items:
+        return items[run, protocol, task]
+    whole, _, part = task.partition("/")
+    if not part:
+        parts = [
+            own
+            for (of_run, of_protocol, name), own in items.items()
+            if (of_run, of_protocol) == (run, protocol) and name.startswith(f"{task}/")
+        ]
+        return pd.concat(parts) if parts else None
+    own = items.get((run, protocol, whole))
+    if own is None:
+        return None
+    inside = [_belongs(part, str(item), details) for item, details in zip(own.index, own["details"], strict=True)]
+    return own[inside] if any(inside) else None
+
+
+def ties(own: pd.DataFrame) -> float | None:
+    """The share of choices that are ties, which count as a guess; None where values are no choices."""
+    values = own["value"].to_numpy(dtype=float)
+    chosen = np.isin(values, (0.0, 1.0))
+    guesses = np.isclose(1 / np.where(values > 0, values, 1.0), np.round(1 / np.where(values > 0, values, 1.0)))
+    return float(1 - chosen.mean()) if (chosen | guesses).all() and chosen.any() else None
+
+
+def _belongs(part: str, item: str, details: dict[str, Any]) -> bool:
+    """Whether an item is of a part: its group, gotcha's gender, direction or paradigm, or any gotcha."""
+    kind, _, name = part.partition("/")
+    if part == "gotcha":
+        return "gotcha" in details
+    if kind in ("direction", "phenomenon") and name:
+        return details.get(kind) == name
+    if kind == "paradigm":
+        return item.startswith(f"{name}#")
+    return part in (details.get("group"), details.get("gotcha"))
+
+
+def _values(own: pd.DataFrame, metric: str) -> pd.Series | None:
+    """The values of a metric, by item, by target term (StereoSet) or by occupation (correlations)."""
+    details = list(own["details"])
+    if metric.startswith("probability_") and metric.removeprefix("probability_") in details[0]:
+        return _each(own, details, lambda item: item.get(metric.removeprefix("probability_")))
+    if metric.startswith("predicted_") and ("predicted" in details[0] or _has_forms(details)):
+        wanted = metric.removeprefix("predicted_")
+        return _each(own, details, lambda item: float(item.get("predicted", _likeliest(item)) == wanted))
+    if metric.startswith("perplexity_"):
+        return _each(own, details, lambda item: item.get(metric.removeprefix("perplexity_")))
+    if metric.startswith("correlation_with_"):
+        return _correlation_values(own, details, metric.removeprefix("correlation_with_"))
+    if metric in METRICS:
+        return METRICS[metric](own, details)
+    return own["value"].astype(float)
+
+
+def _each(own: pd.DataFrame, details: list[dict[str, Any]], value: Callable[[dict[str, Any]], Any]) -> pd.Series:
+    return pd.Series([value(item) for item in details], index=own.index, dtype=float)
+
+
+def _probability_pro(own: pd.DataFrame, details: list[dict[str, Any]]) -> pd.Series:
+    return _each(own, details, lambda item: item.get("probability_pro"))
+
+
+def _absolute_error(own: pd.DataFrame, details: list[dict[str, Any]]) -> pd.Series:
+    truth = _each(own, details, lambda item: item.get("truth_female"))
+    return (own["value"].astype(float) - truth).abs()
+
+
+def _gotcha_rate(own: pd.DataFrame, details: list[dict[str, Any]]) -> pd.Series | None:
+    """The likeliest of three pronouns is the gotcha's; the published protocols store that as the value."""
+    if "predicted" in details[0]:
+        return own["value"].astype(float)
+    return _each(own, details, lambda item: float(_likeliest(item) == item["gotcha"])) if _has_forms(details) else None
+
+
+def _minority_share(own: pd.DataFrame, details: list[dict[str, Any]]) -> pd.Series | None:
+    if not _has_forms(details):
+        return None
+    return _each(own, details, lambda item: item[item["gotcha"]] / (item["female"] + item["male"]))
+
+
+def _by_target(own: pd.DataFrame, details: list[dict[str, Any]], meaningful: bool) -> pd.Series | None:
+    """StereoSet averages target terms: a term is an item."""
+    if any("target" not in item for item in details):
+        return own["value"].astype(float)
+    values = [item["meaningful"] for item in details] if meaningful else own["value"].astype(float).tolist()
+    names = [f"{item['group']}/{item['target']}" for item in details]
+    return pd.Series(values, index=names, dtype=float).groupby(level=0).mean()
+
+
+def _icat(own: pd.DataFrame, details: list[dict[str, Any]]) -> pd.Series | None:
+    meaningful, stereotype = _by_target(own, details, True), _by_target(own, details, False)
+    if meaningful is None or stereotype is None or len(meaningful) < 3:
+        return None
+    rows = np.stack([meaningful, stereotype], axis=1)
+
+    def score(table: np.ndarray) -> float:
+        language, preference = table.mean(0)
+        return float(language * min(preference, 1 - preference) / 0.5)
+
+    return pd.Series(pseudo_values(score, rows), index=meaningful.index)
+
+
+def _correlation_values(own: pd.DataFrame, details: list[dict[str, Any]], statistic: str) -> pd.Series | None:
+    """Pseudo-values by occupation of the correlation of she among she and he with a statistic."""
+    name = "truth_female" if statistic == "truth" else f"{statistic}_female"
+    if not _has_forms(details) or any(name not in item or "occupation" not in item for item in details):
+        return None
+    table = pd.DataFrame(
+        {
+            "occupation": [item["occupation"] for item in details],
+            "model": [item["female"] / (item["female"] + item["male"]) for item in details],
+            "truth": [item[name] / (item[name] + item.get("truth_male", 1 - item[name])) for item in details],
+        }
+    )
+    means = table.groupby("occupation").mean()
+    if len(means) < 4 or means["model"].std() == 0 or means["truth"].std() == 0:
+        return None
+    rows = means.to_numpy()
+    return pd.Series(pseudo_values(lambda rest: float(np.corrcoef(rest.T)[0, 1]), rows), index=means.index)
+
+
+def pseudo_values(statistic: Callable[[np.ndarray], float], rows: np.ndarray) -> np.ndarray:
+    """Values of independent rows whose mean is a statistic and whose standard error is the jackknife's."""
+    without = np.array([statistic(np.delete(rows, place, axis=0)) for place in range(len(rows))])
+    return statistic(rows) - (len(rows) - 1) * (without - without.mean())
+
+
+def _bits_per_byte(own: pd.DataFrame, details: list[dict[str, Any]]) -> pd.Series | None:
+    """A ratio's linearisation, where the documents' bytes are recorded."""
+    if any("bytes" not in item for item in details):
+        return None
+    sizes = np.array([item["bytes"] for item in details], dtype=float)
+    bits = np.array([item["tokens"] * item["loss"] for item in details]) / math.log(2)
+    ratio = bits.sum() / sizes.sum()
+    return pd.Series(ratio + (bits - ratio * sizes) / sizes.mean(), index=own.index)
+
+
+def _has_forms(details: list[dict[str, Any]]) -> bool:
+    return all({"female", "male", "neutral"} <= item.keys() for item in details)
+
+
+def _likeliest(item: dict[str, Any]) -> str:
+    return max(("female", "male", "neutral"), key=lambda form: float(item[form]))
+
+
+METRICS: dict[str, Callable[[pd.DataFrame, list[dict[str, Any]]], pd.Series | None]] = {
+    "probability_pro": _probability_pro,
+    "gap": lambda own, details: 2 * own["value"].astype(float) - 1,
+    "absolute_error": _absolute_error,
+    "gotcha_rate": _gotcha_rate,
+    "minority_share": _minority_share,
+    "language_model_score": lambda own, details: _by_target(own, details, True),
+    "stereotype_score": lambda own, details: _by_target(own, details, False),
+    "icat": _icat,
+    "bits_per_token": lambda own, details: own["value"].astype(float) / math.log(2),
+    "bits_per_byte": _bits_per_byte,
+}

@@ -1,0 +1,77 @@
+"""How a question was asked: the scoring, the pooling or the way of fine-tuning in a protocol's name.
+
+A question is the same for every member, the ways differ: <question>.<way>. Members whose ways differ meet in a row of their
+own: `own_scoring` scores each as suits its objective, `best_by_dev` takes of each the way that its own dev score prefers.
+"""
+
+import pandas as pd
+
+from analysis.load import BEST_BY_DEV, LEFT_TO_RIGHT, OWN_SCORING, PSEUDO_LIKELIHOOD, own_scoring
+from ettin_core.records.readout import fills_masks
+
+FINETUNE, LM_EVAL, MTEB = "finetune", "lm_eval", "mteb"
+HARNESS_MASKED = ("lm_eval.masked_left_to_right", "lm_eval.pseudo_likelihood")  # the first that a member has is its own
+OWN = (OWN_SCORING, BEST_BY_DEV)
+
+
+def split(protocol: str) -> tuple[str, str]:
+    """The question and the way of a protocol: finetune.cola.causal_mean.from_mnli asks "finetune.from_mnli"."""
+    parts = protocol.split(".")
+    if parts[0] == FINETUNE and len(parts) >= 3:
+        return ".".join([FINETUNE, *parts[3:]]), parts[2]
+    if parts[0] == MTEB and len(parts) == 3:
+        return ".".join(parts[:2]), parts[2]
+    question, _, way = protocol.partition(".")
+    return question, way
+
+
+def with_own_ways(measurements: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The measurements, and under a name of its own the way of each member where ways differ between members."""
+    added = [best_by_dev(measurements)]
+    if runs["readout"].map(fills_masks).nunique() > 1:
+        added += [own_scoring(measurements, runs), harness_own(measurements, runs)]
+    added = [frame for frame in added if len(frame)]
+    return pd.concat([measurements, *added], ignore_index=True) if added else measurements
+
+
+def harness_own(measurements: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The harness's scores, each member by the protocol that suits it."""
+    rows = measurements[measurements["protocol"].str.startswith(f"{LM_EVAL}.")]
+    masked = rows["run"].map(runs["readout"]).map(fills_masks)
+    found = set(zip(rows["run"], rows["task"], rows["protocol"], strict=True))
+    own = []
+    for run, task, protocol, fills in zip(rows["run"], rows["task"], rows["protocol"], masked, strict=True):
+        wanted = HARNESS_MASKED if fills else ("lm_eval.conditional",)
+        first = next((name for name in wanted if (run, task, name) in found), None)
+        own.append(protocol == first)
+    return rows[own].assign(protocol=f"{LM_EVAL}.{OWN_SCORING}")
+
+
+def best_by_dev(measurements: pd.DataFrame) -> pd.DataFrame:
+    """Fine-tuned scores of each run, task and start by the way with the highest dev score, where there are several ways."""
+    rows = measurements[measurements["protocol"].str.startswith(f"{FINETUNE}.")]
+    if rows.empty:
+        return rows
+    questions = [split(name)[0] for name in rows["protocol"]]
+    dev = rows[rows["metric"].str.endswith("_dev") & rows["value"].notna()].assign(
+        question=[
+            question
+            for question, metric, value in zip(questions, rows["metric"], rows["value"], strict=True)
+            if str(metric).endswith("_dev") and value is not None and value == value
+        ]
+    )
+    best = dev.sort_values("value", ascending=False, kind="stable").drop_duplicates(["run", "task", "question"])
+    chosen = set(zip(best["run"], best["protocol"], strict=True))
+    own = rows[[pair in chosen for pair in zip(rows["run"], rows["protocol"], strict=True)]]
+    names = [
+        ".".join([FINETUNE, str(task), BEST_BY_DEV, *split(name)[0].split(".")[1:]])
+        for task, name in zip(own["task"], own["protocol"], strict=True)
+    ]
+    return own.assign(protocol=names)
+
+
+def way_name(way: str) -> str:
+    """The readable name of a way."""
+    names = {OWN_SCORING: "each its own", BEST_BY_DEV: "best of each by dev", LEFT_TO_RIGHT: "left to right"}
+    names |= {PSEUDO_LIKELIHOOD: "pseudo-likelihood", "lasttoken": "last token", "weightedmean": "weighted mean"}
+    return names.get(way, way.replace("_", " "))

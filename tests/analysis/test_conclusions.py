@@ -1,0 +1,276 @@
+"""What a report concludes from records: only what runs and items together bear out, and nothing is left out silently."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import estimates
+from analysis.families import family, is_part
+from analysis.items import item_values
+from analysis.load import load
+from analysis.report import build
+from analysis.studies import analyse
+from analysis.tables import comparison_table
+from analysis.ways import split
+from ettin_core.records.folders import RunFolder, append
+from ettin_core.records.schema import Item, Measurement
+
+
+def write(
+    folder: RunFolder, protocol: str, rows: dict[tuple[str, str], float | None], items: Sequence[Item] = (), **more: Any
+) -> None:
+    """Measurements of a run under a protocol, by task and metric, with their items."""
+    fields = {"n": len(items) or 100, "standard_error": 0.02, "version": 1, "higher_is_better": True, **more}
+    member, seed = folder.summary()["member"], folder.summary()["seed"]
+    found = [
+        Measurement(
+            run=folder.name,
+            member=member,
+            size="nano",
+            seed=seed,
+            protocol=protocol,
+            task=task,
+            metric=metric,
+            value=value,
+            checkpoint="last",
+            **fields,
+        )  # fmt: skip
+        for (task, metric), value in rows.items()
+    ]
+    target = folder.evaluation_folder(protocol, fields["version"])
+    append(target / "measurements.jsonl", found)
+    append(target / "items.jsonl", list(items))
+
+
+def bare(study: Any, kind: str, seed: int = 0, **more: Any) -> RunFolder:
+    """A run without the synthetic measurements."""
+    folder = study.add(kind, seed, **more)
+    for file in folder.path.glob("evaluations/*/*.jsonl"):
+        file.unlink()
+    return folder
+
+
+def scored(folder: RunFolder, protocol: str, task: str, values: np.ndarray, clusters: Any = None) -> list[Item]:
+    """Items of a task, in clusters if any are given."""
+    details = [{} for _ in values] if clusters is None else [{"cluster": str(cluster)} for cluster in clusters]
+    return [Item(folder.name, protocol, task, str(place), float(v), details[place]) for place, v in enumerate(values)]
+
+
+def test_two_seeds_with_equal_differences_show_a_real_gap_and_no_artefact(synthetic: Any, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    documents = generator.normal(0, 0.13 * 60**0.5, 60)
+    documents -= documents.mean()
+    for seed in (0, 1):
+        for kind, gap in (("decoder", 0.0), ("dec-from-enc", 0.84)):
+            folder = bare(synthetic, kind, seed)
+            losses = np.linspace(4, 6, 60) + 0.1 * seed + gap + documents * (gap > 0)
+            items = scored(folder, "heldout_clm", "world", losses)
+            write(folder, "heldout_clm", {("world", "loss"): float(losses.mean())}, items, higher_is_better=False)
+            hits = np.tile([1.0, 0.0, 1.0, 1.0], 10)
+            hits[: 1 + 2 * (gap > 0)] = 0.0  # one item apart, the same in both seeds
+            for protocol in ("facts.left_to_right", "agreement"):
+                write(folder, protocol, {("t", "accuracy"): float(hits.mean())}, scored(folder, protocol, "t", hits))
+            write(folder, "tasks", {("unknown", "accuracy"): 0.5 + 0.1 * (gap > 0)}, standard_error=None)
+    build(synthetic.root, tmp_path / "out")
+    found = pd.read_csv(tmp_path / "out" / "differences.csv").set_index("protocol")
+    real = found.loc["heldout_clm"]
+    assert real["value"] == pytest.approx(0.84) and real["words"] == "decoder better"
+    assert 0.5 < real["low"] < 0.65 and 1.03 < real["high"] < 1.2 and real["over"] == "2 seeds and items"
+    assert set(found.loc[["facts.left_to_right", "agreement"], "words"]) == {"not distinguishable"}
+    assert found.loc["tasks", "words"] == "cannot be told" and np.isnan(found.loc["tasks", "p"])
+
+
+def test_clusters_of_items_are_in_every_interval(synthetic: Any) -> None:
+    generator = np.random.default_rng(1)
+    paradigms = np.repeat(np.arange(20), 10)
+    hits = {
+        kind: (generator.random(20)[paradigms] > 0.4 + 0.1 * place).astype(float)
+        for place, kind in enumerate(("encoder", "decoder"))
+    }
+    widths = {}
+    for clusters in (None, paradigms):
+        for kind in hits:
+            folder = bare(synthetic, kind, size="nano" if clusters is None else "micro")
+            items = scored(folder, "minimal_pairs.left_to_right", "blimp", hits[kind], clusters)
+            write(folder, "minimal_pairs.left_to_right", {("blimp", "accuracy"): float(hits[kind].mean())}, items)
+    evidence = load(synthetic.root)
+    for frame in (estimates.cells(evidence), estimates.differences(evidence)):
+        for block, group in frame[frame["protocol"] == "minimal_pairs.left_to_right"].groupby("block"):
+            row = group.dropna(subset=["low"]).iloc[0]
+            widths[block] = row["high"] - row["low"]
+        assert widths["micro on world"] > 2 * widths["nano on world"]
+
+
+def test_every_bias_set_has_a_paired_difference_and_gotcha_is_a_task(synthetic: Any) -> None:
+    generator = np.random.default_rng(2)
+    for kind in ("encoder", "decoder"):
+        folder = bare(synthetic, kind)
+        chances = generator.random(40)
+        items = [
+            Item(
+                folder.name,
+                "winobias",
+                f"winobias/type{place % 2 + 1}",
+                str(place),
+                float(p > 0.5),
+                {"probability_pro": p},
+            )
+            for place, p in enumerate(chances.tolist())
+        ]
+        pro = float((chances > 0.5).mean())
+        whole = {"probability_pro": float(chances.mean()), "preference_pro": pro, "gap": 2 * pro - 1}
+        write(folder, "winobias", {("winobias", metric): value for metric, value in whole.items()}, items)
+        shares = generator.dirichlet([3, 3, 1], 30)
+        details = [
+            {"occupation": f"o{place // 2}", "truth_female": (place // 2) / 20, "gotcha": ("female", "male")[place % 2]}
+            | dict(zip(("female", "male", "neutral"), row, strict=True))
+            for place, row in enumerate(shares.tolist())
+        ]
+        items = [
+            Item(folder.name, "pronouns", "winogender", str(place), item["female"], item)
+            for place, item in enumerate(details)
+        ]
+        forms = [("female", "male", "neutral")[place] for place in shares.argmax(1)]
+        rate = float(np.mean([form == item["gotcha"] for form, item in zip(forms, details, strict=True)]))
+        one = shares[:, 0] / shares[:, :2].sum(1)
+        r = float(np.corrcoef(one.reshape(15, 2).mean(1), np.arange(15))[0, 1])
+        rows = {("winogender/gotcha", "gotcha_rate"): rate, ("winogender", "correlation_with_truth"): r}
+        write(folder, "pronouns", rows, items)
+        target = generator.integers(0, 8, 24)
+        values = generator.integers(0, 2, (24, 2))
+        items = [
+            Item(
+                folder.name,
+                "stereoset",
+                "stereoset",
+                str(i),
+                float(values[i, 0]),
+                {"group": "race", "target": str(target[i]), "meaningful": float(values[i, 1])},
+            )  # fmt: skip
+            for i in range(24)
+        ]
+        terms = pd.DataFrame(values).groupby(target).mean().mean()
+        rows = {
+            ("stereoset", "stereotype_score"): float(terms[0]),
+            ("stereoset", "language_model_score"): float(terms[1]),
+        }
+        write(folder, "stereoset", rows, items)
+        values = generator.integers(0, 2, 30).astype(float)
+        crows = (folder.name, "crows_pairs.sentence", "crows_pairs")
+        items = [Item(*crows, str(i), float(value), {"group": "age"}) for i, value in enumerate(values)]
+        rows = {(task, "stereotype"): float(values.mean()) for task in ("crows_pairs", "crows_pairs/age")}
+        write(folder, "crows_pairs.sentence", rows, items)
+    evidence = load(synthetic.root)
+    found = estimates.differences(evidence)
+    assert {"winobias", "pronouns", "stereoset", "crows_pairs.sentence"} == set(found["protocol"])
+    assert set(found["over"]) == {"items"} and found["p"].notna().all()
+    assert len(found) == 8 and "winogender/gotcha" in set(found["task"]) and "crows_pairs/age" not in set(found["task"])
+    correlation = estimates.cells(evidence).set_index("metric").loc["correlation_with_truth"].iloc[0]
+    assert -1 < correlation["low"] < correlation["value"] < correlation["high"] < 1
+    shown = [row[0] for _, rows in comparison_table(estimates.cells(evidence)).sections for row in rows]
+    assert any("correlation with labour statistics" in name for name in shown)
+    assert not any("↑" in name for name in shown if "correlation" in name)
+
+
+def test_a_seed_without_a_value_is_named(synthetic: Any) -> None:
+    for seed, value in ((0, 0.5), (1, None), (2, 0.9)):
+        for kind in ("encoder", "decoder"):
+            write(bare(synthetic, kind, seed), "tasks", {("t", "accuracy"): value if kind == "encoder" else 0.5})
+    evidence = load(synthetic.root)
+    cells = estimates.cells(evidence)
+    assert cells[cells["member"] == "encoder"]["lacking"].item() == "without seed 1 (could not be measured)"
+    table = comparison_table(cells)
+    assert table.sections[0][1][0][1].startswith("0.700 [") and table.sections[0][1][0][1].endswith("¹")
+    assert table.notes[0] == "¹ without seed 1 (could not be measured)"
+    assert estimates.differences(evidence)["over"].item() == "2 seeds and unpaired items (without seed 1)"
+
+
+def test_fine_tuned_members_and_harness_scores_share_rows(synthetic: Any) -> None:
+    ways = {"encoder": {"bidirectional": (0.4, 0.6)}, "decoder": {"causal_last": (0.5, 0.3), "causal_mean": (0.3, 0.7)}}
+    for kind, of_kind in ways.items():
+        folder = bare(synthetic, kind)
+        for way, (test, dev) in of_kind.items():
+            write(folder, f"finetune.cola.{way}", {("cola", "mcc"): test, ("cola", "mcc_dev"): dev})
+        scoring = "conditional" if kind == "decoder" else "masked_left_to_right"
+        write(folder, f"lm_eval.{scoring}", {("piqa", "acc"): 0.6, ("piqa_sub", "acc"): 0.6})
+    evidence = load(synthetic.root)
+    cells = estimates.cells(evidence).set_index(["protocol", "metric", "member"])
+    assert cells.loc[("finetune.cola.best_by_dev", "mcc", "decoder"), "value"] == 0.3  # what dev prefers, not test
+    assert cells.loc[("finetune.cola.causal_last", "mcc", "encoder"), "hole"] == "not measured"
+    found = estimates.differences(evidence).set_index("protocol")
+    assert found.loc["finetune.cola.best_by_dev", "value"].iloc[0] == pytest.approx(0.1)
+    assert "lm_eval.own_scoring" in found.index and "piqa_sub" not in set(found["task"])
+    table = comparison_table(estimates.cells(evidence))
+    assert table.header[1] == "Way" and [title for title, _ in table.sections][:2] == ["Fine-tuned", "lm-eval"]
+    assert table.sections[0][1][0][1] == "best of each by dev"
+    assert split("finetune.rte.causal_mean.from_mnli") == ("finetune.from_mnli", "causal_mean")
+
+
+def test_only_versions_of_one_task_in_one_block_refuse_each_other(synthetic: Any) -> None:
+    for kind in ("encoder", "decoder"):
+        folder = bare(synthetic, kind)
+        for task in ("scifact", "stsb"):  # as `experiments.retrieve` writes: the settings hold the task
+            settings = {"settings": {"task": task, "revision": "a"}}
+            write(folder, "mteb.untrained.mean", {(task, "ndcg_at_10"): 0.3}, provenance=settings)
+    write(bare(synthetic, "encoder", size="micro"), "mteb.untrained.mean", {("scifact", "ndcg_at_10"): 0.3},
+          provenance={"settings": {"task": "scifact", "revision": "b"}})  # fmt: skip
+    assert len(load(synthetic.root).measurements) == 5
+    write(bare(synthetic, "enc-from-dec"), "mteb.untrained.mean", {("stsb", "ndcg_at_10"): 0.3},
+          provenance={"settings": {"task": "stsb", "revision": "b"}})  # fmt: skip
+    with pytest.raises(ValueError, match="task='stsb' of protocol='mteb.untrained.mean' was measured with different"):
+        load(synthetic.root)
+
+
+def test_families_are_questions_or_what_the_study_states(synthetic: Any) -> None:
+    for kind in ("encoder", "decoder"):
+        synthetic.add(kind)
+    tests = estimates.differences(load(synthetic.root))
+    facts = tests[tests["protocol"].str.startswith("facts")]
+    assert facts["p_corrected"].min() == pytest.approx(min(1.0, len(facts) * facts["p"].min()))
+    study = synthetic.study()
+    plan = json.loads(study.read_text())
+    study.write_text(json.dumps(plan | {"analysis": {"kind": "pair", "families": {"recall": ["facts"]}}}))
+    evidence = load(synthetic.root, study)
+    stated = estimates.differences(evidence)
+    assert set(stated["family"]) == {"recall", ""}
+    assert set(stated[stated["family"] == ""]["words"]) == {"no verdict"}
+    notes = {item.table.name: item.table.notes for item in analyse(evidence).exhibits}["differences"]
+    assert "recall: facts" in notes[0]
+
+
+def test_a_repeated_score_is_not_tested_twice(synthetic: Any) -> None:
+    for kind in ("encoder", "decoder", "enc-from-dec"):
+        synthetic.add(kind)
+    found = estimates.differences(load(synthetic.root))
+    alike = found[(found["left"] == "enc-from-dec")]
+    assert "minimal_pairs.pseudo_likelihood" in set(alike["protocol"])
+    assert not alike["protocol"].str.endswith("own_scoring").any()
+
+
+def test_parts_have_the_items_of_their_group_and_no_verdict(synthetic: Any) -> None:
+    folder = bare(synthetic, "encoder")
+    items = [
+        Item(folder.name, "minimal_pairs.left_to_right", "blimp", f"island#{i}", float(i % 2), {"group": "syntax"})
+        for i in range(10)
+    ]
+    rows = {(task, "accuracy"): 0.5 for task in ("blimp", "blimp/syntax", "blimp/paradigm/island")}
+    write(folder, "minimal_pairs.left_to_right", rows, items)
+    evidence = load(synthetic.root)
+    for record in evidence.measurements.to_dict("records"):
+        own = item_values(evidence.items, record)
+        assert own is not None and len(own) == 10
+    assert is_part(evidence.measurements).tolist() == [False, True, True]
+    assert family(evidence.measurements, None).tolist() == ["minimal_pairs", "", ""]
+
+
+def test_ties_are_told_beside_the_score(synthetic: Any) -> None:
+    folder = bare(synthetic, "encoder")
+    values = np.array([1.0, 0.5, 0.0, 1.0])
+    write(folder, "agreement", {("world", "accuracy"): 0.625}, scored(folder, "agreement", "world", values))
+    table = comparison_table(estimates.cells(load(synthetic.root)))
+    assert table.header[-1] == "Ties" and table.sections[0][1][0][-1] == "25%"
