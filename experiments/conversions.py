@@ -10,6 +10,7 @@ from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.foundation.errors import invalid
 from ettin_core.model.adapter import AdapterConfig
 from ettin_core.objectives.config import ObjectiveConfig
+from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.phases import Phase, PhaseRecipe, RecipeConfig
 from ettin_core.training.run import Parent, RunConfig
@@ -52,13 +53,11 @@ class Conversion:
 
         Raises ValueError for a parent that already is such a member, has no phase to start before, or was never trained.
         """
-        if _trained_for(parent.direction, parent.objective) == _trained_for(
-            self.member.direction, self.member.objective
-        ):
-            raise invalid("member", self.member.name, f"is what {parent.name} already is", "convert to another member")
         if self.budget and not parent.tokens:
             raise invalid("parent", parent.name, "was not trained, so no share of it is a budget", "convert its parent")
         phases = self._phases(parent)
+        if self._changes_nothing(parent, phases):
+            raise invalid("member", self.member.name, f"is what {parent.name} already is", "convert to another member")
         run = replace(
             parent,
             member=self.member.name,
@@ -88,6 +87,18 @@ class Conversion:
             raise invalid("start", self.start, problem, "restore it, or use start=after_decay")
         return replace(run, parent=Parent(summary["run"], name, weights))
 
+    def _changes_nothing(self, parent: RunConfig, phases: dict[str, PhaseRecipe]) -> bool:
+        """Whether the parent was last trained as this would train it; without a step, rates and shares change nothing."""
+        member, before = self.member, self._before(parent)
+        if not self.budget:
+            same = (parent.direction, parent.objective.name, parent.objective.parts)
+            return same == (member.direction, member.objective.name, member.objective.parts)
+        last = before.mask_rate if before.mask_rate_end is None else before.mask_rate_end
+        own = {phase.mask_rate for phase in phases.values()}
+        own |= {phase.mask_rate_end for phase in phases.values() if phase.mask_rate_end is not None}
+        wanted = _trained_for(member.direction, member.objective, own)
+        return wanted == _trained_for(parent.direction, parent.objective, {last})
+
     def _before(self, parent: RunConfig) -> Phase:
         """The parent's phase at whose end the conversion starts."""
         if len(parent.phases) < STARTS[self.start]:
@@ -116,8 +127,12 @@ class Conversion:
         return tokens
 
 
-def _trained_for(direction: str, objective: ObjectiveConfig) -> tuple[object, ...]:
-    return direction, objective.name, objective.parts
+def _trained_for(direction: str, objective: ObjectiveConfig, rates: set[float]) -> tuple[object, ...]:
+    """What a model learns to do: under which masks, and with which shares of it corrupted or scored where that matters."""
+    parts = objective.under(direction)
+    corrupts = {OBJECTIVES[part.objective].corrupts for part in parts}
+    corruption = (objective.mask_share, objective.random_share, rates) if True in corrupts else None
+    return direction, objective.name, parts, corruption, objective.scored_share if False in corrupts else None
 
 
 def parent_weights(run: RunConfig, runs_dir: Path) -> dict[str, torch.Tensor] | None:

@@ -24,6 +24,8 @@ class Departure:
 class SizeConfig:
     """A row of the table of sizes: shape and the hyper-parameters that go with it. `vocab_size` None: the tokenizer's.
 
+    `local_window`, `global_every` and `norm_epsilon` are the model's (model/config.py).
+
     `tokens` is the budget that the published recipe gives the size.
     """
 
@@ -39,6 +41,9 @@ class SizeConfig:
     batch_warmup_share: float
     tokens: int
     attention_output_dropout: float
+    local_window: int = ModelConfig.local_window
+    global_every: int = ModelConfig.global_every
+    norm_epsilon: float = ModelConfig.norm_epsilon
     departures: tuple[Departure, ...] = ()
 
     def model(self, tokenizer_size: int) -> ModelConfig:
@@ -50,6 +55,9 @@ class SizeConfig:
             self.num_layers,
             self.num_heads,
             self.intermediate_size,
+            self.local_window,
+            self.global_every,
+            self.norm_epsilon,
             attention_output_dropout=self.attention_output_dropout,
         )
 

@@ -178,7 +178,7 @@ def _understood(values: dict[str, Any], where: str) -> tuple[ModelConfig, View, 
         num_heads=config.num_attention_heads,
         intermediate_size=config.intermediate_size,
         local_window=config.sliding_window - (direction == "causal"),
-        global_every=_global_every(config.layer_types),
+        global_every=_global_every(config.layer_types, values.get("global_attn_every_n_layers")),
         norm_epsilon=config.norm_eps,
     )
     rope = config.rope_parameters
@@ -294,9 +294,10 @@ def _demand(field: str, value: object, wanted: object) -> None:
         raise invalid(field, value, "is not something our transformer has", f"give a model with {field}={wanted!r}")
 
 
-def _global_every(layer_types: list[str]) -> int:
+def _global_every(layer_types: list[str], stated: int | None) -> int:
+    """How often a layer is global, by the layers themselves; where only the first is, as older keys state it."""
     globals_after_first = (i for i, kind in enumerate(layer_types) if i and kind == "full_attention")
-    every = next(globals_after_first, ModelConfig.global_every)
+    every = next(globals_after_first, stated or ModelConfig.global_every)
     pattern = ["sliding_attention" if i % every else "full_attention" for i in range(len(layer_types))]
     _demand("layer_types", layer_types, pattern)
     return every

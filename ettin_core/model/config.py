@@ -26,7 +26,8 @@ class ModelConfig:
     attention_output_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for field in ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "local_window"):
+        counts = ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size")
+        for field in (*counts, "local_window", "global_every"):
             if getattr(self, field) < 1:
                 raise invalid(f"model.{field}", getattr(self, field), "is not positive", "give a positive integer")
         if self.hidden_size % self.num_heads or self.head_size % 2:
@@ -37,14 +38,16 @@ class ModelConfig:
                 f"does not split hidden_size={self.hidden_size} into heads of even width",
                 f"use {near} heads of 64",
             )
-        if self.global_every < 1 or (self.num_layers - 1) % self.global_every:
-            layers = 1 + self.global_every * max(1, round((self.num_layers - 1) / max(1, self.global_every)))
+        if (self.num_layers - 1) % self.global_every:
+            layers = 1 + self.global_every * max(1, round((self.num_layers - 1) / self.global_every))
             raise invalid(
                 "model.num_layers",
                 self.num_layers,
                 f"leaves the last layer local (layer l is global iff l mod {self.global_every} = 0)",
                 f"use {layers} layers, or change global_every",
             )
+        if not 0 < self.norm_epsilon < 1:
+            raise invalid("model.norm_epsilon", self.norm_epsilon, "is not between 0 and 1", "use 1e-5")
         if not 0 <= self.attention_output_dropout < 1:
             raise invalid(
                 "model.attention_output_dropout", self.attention_output_dropout, "is not in [0, 1)", "use 0.0 or 0.1"

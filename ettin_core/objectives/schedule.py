@@ -1,6 +1,9 @@
 """Targets of a batch at any moment of a run: which part of the objective each row is trained with, and what that makes of it."""
 
+import itertools
+from bisect import bisect_right
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -14,10 +17,10 @@ from ettin_core.objectives.targets import Masking, Targets, Vocabulary, row_keys
 
 @dataclass(frozen=True)
 class Moment:
-    """Where in a run a step is: its global step, and the share of the run's tokens that came before it."""
+    """Where in a run a step is: its global step, and the share of the run's tokens that came before it, exactly."""
 
     step: int
-    done: float
+    done: Fraction
 
 
 def make_targets(
@@ -53,13 +56,14 @@ def rows_by_part(
     config: ObjectiveConfig, parts: tuple[Part, ...], batch: Batch, key: int, moment: Moment
 ) -> np.ndarray:
     """The number of the part of each row, (B,)."""
-    weights = np.array([part.weight for part in parts])
-    edges = np.cumsum(weights)
     if config.name == "mixture":
+        limits = np.cumsum([part.weight for part in parts])
         draws = uniform(row_keys(batch, derive(key, "parts"))[:, 0], np.zeros(len(batch.rows), np.uint64))
-        return np.minimum(np.searchsorted(edges, draws * edges[-1], side="right"), len(parts) - 1)
+        return np.minimum(np.searchsorted(limits, draws * limits[-1], side="right"), len(parts) - 1)
+    # Weights are the decimal numbers that were written: as binary fractions 29 % of a run would end a step late.
+    edges = list(itertools.accumulate(Fraction(str(part.weight)) for part in parts))
     place = moment.step % edges[-1] if config.name == "alternation" else moment.done * edges[-1]
-    return np.full(len(batch.rows), min(int(np.searchsorted(edges, place, side="right")), len(parts) - 1))
+    return np.full(len(batch.rows), min(bisect_right(edges, place), len(parts) - 1))
 
 
 def of_part(part: Part, batch: Batch, vocabulary: Vocabulary, masking: Masking, key: int) -> Targets:

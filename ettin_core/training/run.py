@@ -1,6 +1,7 @@
 """One training or conversion, completely described: what can move a number is in RunConfig and so in the run's name."""
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -182,7 +183,7 @@ class RunConfig:
         """Where in the run a step of a phase is."""
         earlier = self.phases[: [item.name for item in self.phases].index(phase.name)]
         done = sum(item.tokens for item in earlier) + phase.consumed(step)
-        return Moment(sum(item.steps for item in earlier) + step, done / self.tokens)
+        return Moment(sum(item.steps for item in earlier) + step, Fraction(done, self.tokens))
 
     @property
     def views(self) -> set[str]:

@@ -22,6 +22,7 @@ from ettin_core.foundation.storage import canonical_json, hash_text, read_json, 
 from ettin_core.foundation.structures import build
 from ettin_core.model.adapter import AdapterConfig, add_adapter, trained
 from ettin_core.model.transformer import Transformer
+from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.optim.build import build_optimizer
 from ettin_core.optim.muon import MuonConfig
 from ettin_core.optim.update import finish_step
@@ -273,6 +274,29 @@ def test_a_plateau_step_decays_the_weights_as_much_as_in_pretraining(lab: Traine
     assert left == pytest.approx([(1 - 3e-4) ** 1000] * 2, rel=1e-4)  # 0.741; half the decay would leave 0.861
 
 
+def at_rate(rate: float, **changes: Any) -> RecipeConfig:
+    """The recipe with another mask rate."""
+    return replace(RECIPE, phases={"conversion": replace(RECIPE.phases["conversion"], mask_rate=rate, **changes)})
+
+
+def test_another_share_or_rate_of_masks_is_another_member(lab: Trained) -> None:
+    encoder, decoder = lab.parents["encoder"], lab.parents["decoder"]  # 0.15 of the tokens masked, 80/10/10
+    as_before = conversion("enc-from-dec", recipe=at_rate(0.15))
+    objective = as_before.member.objective
+    for changed in ({"mask_share": 1.0, "random_share": 0.0}, {"random_share": 0.2}):
+        member = replace(as_before.member, objective=replace(objective, **changed))
+        assert replace(as_before, member=member).plan(encoder).objective == member.objective
+    for recipe in (at_rate(0.3), at_rate(0.15, mask_rate_end=0.4)):
+        assert replace(as_before, recipe=recipe).plan(encoder).recipe.phases == recipe.phases
+    assert conversion("sparse-decoder").plan(decoder).objective.scored_share == 0.15
+    same_text = replace(conversion("decoder").member, objective=ObjectiveConfig("clm", mask_share=0.5))
+    for same in (conversion("decoder", recipe=at_rate(0.5)), replace(conversion("decoder"), member=same_text)):
+        with pytest.raises(ValueError, match="already is"):  # a decoder masks nothing
+            same.plan(decoder)
+    with pytest.raises(ValueError, match="already is"):
+        replace(as_before, recipe=at_rate(0.3), budget=0.0).plan(encoder)
+
+
 REFUSED: dict[str, tuple[Callable[[], Conversion], str]] = {
     "no share": (lambda: conversion(budget=-0.1), r"budget=-0.1 is no share"),
     "not a number": (lambda: conversion(budget=float("nan")), r"budget=nan is no share"),
@@ -282,7 +306,10 @@ REFUSED: dict[str, tuple[Callable[[], Conversion], str]] = {
     ),
     "an unknown start": (lambda: conversion(start="later"), r"start='later' is no start.*after_decay or before_decay"),
     "nothing to train": (lambda: conversion(budget=0, adapter=LORA), r"adapter='lora' has no step"),
-    "what it is": (lambda: conversion("enc-from-dec"), r"member='enc-from-dec' is what tiny-encoder-\S+ already is"),
+    "what it is": (
+        lambda: conversion("enc-from-dec", recipe=at_rate(0.15)),
+        r"member='enc-from-dec' is what tiny-encoder-\S+ already is",
+    ),
 }
 
 

@@ -142,6 +142,22 @@ def test_the_order_of_phases_is_part_of_a_run() -> None:
     assert audit(contract, *runs).violations == ["recipe.phases: ['a', 'b'] against ['b', 'a']"]
 
 
+def test_what_the_model_has_is_reached_by_keys_of_its_size() -> None:
+    keys = {"local_window": 9, "global_every": 1, "norm_epsilon": 1e-12}
+    request = asked(TrainRequest, *(f"size.{key}={value}" for key, value in keys.items()))
+    plain = asked(TrainRequest)
+    models = [one.parts.planned(one.member, 2048, "none", "none") for one in (request, plain)]
+    assert {key: getattr(models[0].model, key) for key in keys} == keys and models[0].name != models[1].name
+    for override, message in (
+        ("size.global_every=0", r"model.global_every=0 is not positive"),
+        ("size.global_every=2", r"model.num_layers=4 leaves the last layer local .* use 5 layers"),
+        ("size.local_window=0", r"model.local_window=0 is not positive"),
+        ("size.norm_epsilon=0", r"model.norm_epsilon=0.0 is not between 0 and 1"),
+    ):
+        with pytest.raises(UserError, match=message):
+            asked(TrainRequest, override).size.model(2048)
+
+
 def test_levels_of_axes_are_values_of_any_kind() -> None:
     axes = "axes={recipe.phases.decay.mixture:[{world:1.0},null],optimizer.clip_norm:[null,1.0],member:[encoder]}"
     request = asked(StudyRequest, "study=grid", axes)

@@ -87,6 +87,31 @@ def test_logits_agree(
 
 
 @pytest.mark.parametrize("direction", LAYOUT_OF)
+@pytest.mark.parametrize(
+    ("layers", "window", "every", "epsilon"),
+    [(4, 1, 3, 1e-5), (5, 9, 2, 1e-2), (3, 64, 1, 1e-12), (1, 7, 2, 1e-5), (7, 500, 6, 1e-3)],
+)
+def test_logits_agree_at_other_windows_patterns_and_epsilons(
+    layers: int,
+    window: int,
+    every: int,
+    epsilon: float,
+    direction: str,
+    random_model: Callable[..., Transformer],
+    through_folder: Callable[..., Any],
+) -> None:
+    """What size.local_window, size.global_every and size.norm_epsilon set, transformers holds too."""
+    config = ModelConfig(293, 128, layers, 2, 192, window, every, epsilon)
+    model, view = random_model(config), View(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
+    theirs = through_folder(model, view)
+    for kind in ("padded", "packed"):
+        rows = row_layout(kind, config.vocab_size)
+        ours = our_logits(model, view, *rows)
+        difference = ours - their_logits(theirs, kind, view, window, rows)
+        assert difference[rows[1] >= 0].abs().max() < TOLERANCE, kind
+
+
+@pytest.mark.parametrize("direction", LAYOUT_OF)
 def test_logits_agree_at_full_size(
     direction: str,
     random_model: Callable[..., Transformer],

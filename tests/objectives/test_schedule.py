@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from tests.runs import final_state, tiny_run, train_tiny
 
 KEY = mask_key(21, "pretrain")
 MLM, CLM = Part("mlm", "bidirectional"), Part("clm", "causal")
-START = Moment(0, 0.0)
+START = Moment(0, Fraction(0))
 SCHEDULES = {
     "mixture": ("bidirectional", ObjectiveConfig("mixture", parts=(MLM, replace(CLM, weight=3.0)))),
     "alternation": (
@@ -116,7 +117,7 @@ def test_a_mixture_trains_each_row_wholly_with_one_part_by_its_weight() -> None:
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("cut", [1, 5, 11])
 def test_how_the_global_batch_is_divided_changes_nothing(name: str, cut: int) -> None:
-    batch, moment = random_batch(16, first=70), Moment(4, 0.7)
+    batch, moment = random_batch(16, first=70), Moment(4, Fraction(7, 10))
     whole = targets(name, batch, moment)
     parts = [targets(name, subset(batch, rows), moment) for rows in (np.arange(cut), np.arange(cut, 16))]
     assert np.array_equal(np.concatenate([one.inputs for one in parts]), whole.inputs)
@@ -130,16 +131,34 @@ def test_how_the_global_batch_is_divided_changes_nothing(name: str, cut: int) ->
 
 
 def test_alternation_takes_so_many_steps_of_each_in_turn() -> None:
-    made = [targets("alternation", random_batch(4), Moment(step, 0.5)).direction for step in range(10)]
+    made = [targets("alternation", random_batch(4), Moment(step, Fraction(1, 2))).direction for step in range(10)]
     assert made == (["causal"] * 3 + ["bidirectional"] * 2) * 2
 
 
 def test_a_sequence_follows_the_shares_of_the_tokens() -> None:
     def directions(name: str) -> list[str]:
-        return [targets(name, random_batch(4), Moment(0, done)).direction for done in np.arange(10) / 10]
+        return [targets(name, random_batch(4), Moment(0, Fraction(tenth, 10))).direction for tenth in range(10)]
 
     assert directions("biphasic") == ["causal"] * 6 + ["bidirectional"] * 4
     assert directions("detour") == ["bidirectional"] * 4 + ["causal"] * 2 + ["bidirectional"] * 4
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_a_sequence_changes_at_its_share_to_the_step(scale: float, corpus: Corpus) -> None:
+    """Of a hundred steps exactly as many as the percentage says, however the weights are written."""
+    one = tiny_run(corpus)
+    recipe = replace(
+        one.recipe, tokens=100 * 8 * 48, phases={"pretrain": replace(one.recipe.phases["pretrain"], share=1.0)}
+    )
+    for percent in range(1, 100):
+        shares = [round(share * scale / 100, 2) for share in (percent, 100 - percent)]
+        parts = (replace(CLM, weight=shares[0]), replace(MLM, weight=shares[1]))
+        run = replace(one, objective=ObjectiveConfig("sequence", parts=parts), recipe=recipe)
+        chosen = [
+            int(rows_by_part(run.objective, parts, random_batch(1), KEY, run.moment(run.phases[0], step))[0])
+            for step in (percent - 1, percent)
+        ]
+        assert run.phases[0].steps == 100 and chosen == [0, 1], f"{percent} %"
 
 
 @pytest.mark.parametrize("share", [0.15, 0.5])
