@@ -122,10 +122,7 @@ def passes(record: DataRecord) -> Picture:
         axis.set_xlim(low / 1.5, high * 1.5)
         _log_ticks(axis, lambda value: f"{value:g}", 8)
         axis.set_xlabel("passes over the source (log)")
-    caption = (
-        "Rows drawn of a source over the rows it has, by phase. A phase right of recipe.max_epochs is refused before "
-        "training."
-    )
+    caption = "Rows drawn of a source over the rows it has, by phase. recipe.max_epochs limits the passes of all phases together."
     columns = ["phase", "source", "rows", "passes"]
     return Picture(passes, "passes", "Passes over the sources", caption, figure, draws[columns])
 

@@ -21,7 +21,7 @@ _TEMPLATE = """{% extends "base" %}{% import "parts" as parts %}
 <ul>{% for line in problems %}<li>{{ line }}</li>{% endfor %}</ul></div>
 {% else %}
 <div class="verdict"><p>Every phase can draw what it asks for: no source is passed over more than {{ max_epochs }} times
-in a phase (recipe.max_epochs).</p></div>
+in all phases together (recipe.max_epochs).</p></div>
 {% endif %}
 {% for table in tables %}
 {{ parts.table(table) }}

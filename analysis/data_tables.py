@@ -40,18 +40,25 @@ class DataRecord:
 
     @property
     def max_epochs(self) -> float:
-        """How often a phase may pass over a source."""
+        """How often a run may pass over a source."""
         return self.content["max_epochs"]
 
     @property
     def problems(self) -> list[str]:
         """Why this recipe would be refused on this corpus, if it would."""
         refused = [f"{phase['name']}: {phase['refused']}" for phase in self.phases if phase["refused"]]
-        much = self.draws[self.draws["passes"] > self.max_epochs]
         return refused + [
-            f"{row.phase} passes {passes(row.passes)} times over {row.source}; recipe.max_epochs is {self.max_epochs:g}."
-            for row in rows_of(much)
+            f"the phases together pass {passes(row.passes)} times over {row.source}; recipe.max_epochs is "
+            f"{self.max_epochs:g}."
+            for row in rows_of(self.totals)
+            if row.passes_asked > self.max_epochs
         ]
+
+    @property
+    def totals(self) -> pd.DataFrame:
+        """What all phases together draw, with a row per source: rows, tokens, and passes as drawn and as asked for."""
+        columns = ["rows", "tokens", "passes", "passes_asked"]
+        return self.draws.groupby("source", sort=False)[columns].sum().reset_index()
 
 
 def load_record(file: Path) -> DataRecord:
@@ -105,7 +112,7 @@ def _lengths(content: dict[str, Any]) -> pd.DataFrame:
 
 def _draws(content: dict[str, Any]) -> pd.DataFrame:
     columns = ["phase", "context", "packing", "source", "share_asked", "share_drawn", "rows", "tokens", "passes"]
-    columns += ["utilisation", "documents_longer", "share_longer", "pieces", "pieces_per_document"]
+    columns += ["passes_asked", "utilisation", "documents_longer", "share_longer", "pieces", "pieces_per_document"]
     rows = []
     for phase in content["phases"]:
         for name, drawn in phase["sources"].items():
@@ -115,7 +122,7 @@ def _draws(content: dict[str, Any]) -> pd.DataFrame:
                 "pieces_per_document": drawn["pieces"] / documents,
             }
             shared = {"phase": phase["name"], "context": phase["context"], "packing": phase["packing"]}
-            rows.append({**shared, "source": name, **drawn, **shares})
+            rows.append({"passes_asked": drawn["passes"], **shared, "source": name, **drawn, **shares})
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -173,7 +180,7 @@ def phases_table(record: DataRecord) -> Table:
 
 
 def draws_table(record: DataRecord) -> Table:
-    """Rows are sources, in a section per phase."""
+    """Rows are sources, in a section per phase and one for all phases together."""
     header = [
         "Source",
         "Asked",
@@ -188,7 +195,8 @@ def draws_table(record: DataRecord) -> Table:
     sections = []
     for phase in record.phases:
         rows = record.draws[record.draws["phase"] == phase["name"]]
-        sections.append((phase["name"], [_draw_row(row, record.max_epochs) for row in rows_of(rows)]))
+        sections.append((phase["name"], [_draw_row(row) for row in rows_of(rows)]))
+    sections.append(("all phases", [_total_row(row, record.max_epochs) for row in rows_of(record.totals)]))
     notes = [
         "Asked: the mixture's share of tokens (without a mixture, the source's size). Drawn: what the order gives.",
         "Tokens drawn: rows drawn times the tokens of the source's mean row. Passes: rows drawn over the rows there are.",
@@ -197,11 +205,16 @@ def draws_table(record: DataRecord) -> Table:
     return Table("draws", "What each phase draws", header, [section for section in sections if section[1]], notes)
 
 
-def _draw_row(row: Any, max_epochs: float) -> list[str]:
-    remark = "never drawn" if not row.rows else f"more than {max_epochs:g} passes" if row.passes > max_epochs else ""
+def _draw_row(row: Any) -> list[str]:
+    remark = "" if row.rows else "never drawn"
     longer = f"{row.documents_longer:,} ({percent(row.share_longer)})"
     shares = [percent(row.share_asked), percent(row.share_drawn), f"{row.tokens:,}", passes(row.passes)]
     return [row.source, *shares, percent(row.utilisation), longer, f"{row.pieces_per_document:.2f}", remark]
+
+
+def _total_row(row: Any, max_epochs: float) -> list[str]:
+    remark = f"more than {max_epochs:g} passes" if row.passes_asked > max_epochs else ""
+    return [row.source, "", "", f"{row.tokens:,}", passes(row.passes), "", "", "", remark]
 
 
 def left_out_table(record: DataRecord) -> Table:

@@ -213,7 +213,8 @@ def ordering(request: BenchmarkDataRequest, folder: Path) -> list[str]:
     context, batch_rows, sources = 1024, 4608, 12
     rows = [request.index_tokens // context // sources] * sources
     before = anonymous_memory()
-    order = Order("benchmark", 1, "pretrain", rows, [float(2**number) for number in range(sources)])
+    names = [f"source {number}" for number in range(sources)]
+    order = Order(names, 1, "pretrain", rows, [float(2**number) for number in range(sources)])
     lines = [f"order of {sum(rows):,} rows ({request.index_tokens / 1e12:g} trillion tokens) in {sources} sources"]
     for step in (0, 1_000_000, 10**9):
         begin = time.perf_counter()

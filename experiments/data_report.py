@@ -115,6 +115,7 @@ def _drawn(loader: Loader, phase: Phase, corpus: Corpus) -> dict[str, Any]:
             "rows": draw.rows,
             "tokens": round(draw.tokens),
             "passes": draw.passes,
+            "passes_asked": draw.passes_asked,
             "utilisation": loader.utilisation[name],
             "documents_longer": longer,
             "pieces": pieces,

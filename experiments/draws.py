@@ -2,33 +2,31 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from ettin_core.data.loader import Loader
-from ettin_core.data.order import PERIOD
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Of one source: the share of tokens asked for, rows drawn, tokens in them (by the source's mean row), and passes."""
+    """Of one source: the share of tokens asked for, rows drawn, tokens in them (by the source's mean row), and passes.
+
+    `passes_asked` are those of the mixture, from which whole rows stray a little.
+    """
 
     asked: float
     rows: int
     tokens: float
     passes: float
+    passes_asked: float
 
 
 def draws(loader: Loader, mixture: dict[str, float] | None, global_rows: int) -> dict[str, Draw]:
     """What the first `global_rows` rows of a phase draw of each source; `mixture` is the phase's (None: by size)."""
-    blocks, rest = divmod(global_rows, PERIOD)
-    tail = loader.order.locate(np.arange(blocks * PERIOD, blocks * PERIOD + rest, dtype=np.int64)).source
-    counts = blocks * loader.order.quotas + np.bincount(tail, minlength=len(loader.sources))
-    weights = (
-        [float(count) for count in loader.tokens] if mixture is None else [mixture[name] for name in loader.sources]
-    )
+    weights = loader.tokens if mixture is None else [mixture[name] for name in loader.sources]
+    total, counts = sum(weights), loader.order.counts(global_rows).tolist()
+    asked = loader.repeats_asked(global_rows)
     return {
-        name: Draw(weight / sum(weights), count, count * tokens / rows.count, count / rows.count)
+        name: Draw(weight / total, count, count * tokens / rows.count, count / rows.count, asked[name])
         for name, weight, count, tokens, rows in zip(
-            loader.sources, weights, counts.tolist(), loader.tokens, loader.rows, strict=True
+            loader.sources, weights, counts, loader.tokens, loader.rows, strict=True
         )
     }

@@ -7,6 +7,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.plan import make_plan
 from ettin_core.foundation.errors import UserError
 from ettin_core.training.memory import Memory
+from ettin_core.training.phases import over_phases
 from ettin_core.training.run import RunConfig
 from experiments.forecast import UNKNOWN, Checkpoints, Forecast, PhaseForecast, forecast
 from experiments.requests import TrainRequest
@@ -59,6 +60,7 @@ def describe(plan: Forecast, reason: str = UNKNOWN) -> str:
             else f"corpus      {reason}",
             f"optimiser   {run.optimizer.name}, peak {run.optimizer.learning_rate:g}, decay {run.optimizer.weight_decay:g}",
             *(line for phase in plan.phases for line in _phase(phase)),
+            *_passes(plan),
             f"checkpoints {_checkpoints(plan.checkpoints, plan.run.checkpoint.every_steps)}",
             f"total       {run.tokens:,} tokens, about {sum(phase.loss_tokens for phase in plan.phases):,} of them "
             f"loss-bearing, {sum(phase.flops for phase in plan.phases):.3g} FLOPs",
@@ -111,9 +113,21 @@ def _rows(phase: PhaseForecast) -> str:
     text = f"packing {phase.packing}"
     if phase.repeats is None:
         return f"{text}, passes over sources unknown"
-    sources = ", ".join(f"{name} {passes:.2f}" for name, passes in phase.repeats.items())
     filled = phase.text_tokens / max(1, phase.tokens)
-    return f"{text}, {filled:.0%} of the row positions hold text, passes over sources: {sources}"
+    return f"{text}, {filled:.0%} of the row positions hold text, passes over sources: {_listed(phase.repeats)}"
+
+
+def _passes(plan: Forecast) -> list[str]:
+    """Passes over each source in all phases together; their limit is the run's."""
+    known = [phase.repeats for phase in plan.phases if phase.repeats is not None]
+    if not known:
+        return []
+    limit = f"at most {plan.run.recipe.max_epochs:g} (recipe.max_epochs)"
+    return [f"passes      over sources in all phases: {_listed(over_phases(known))}; {limit}"]
+
+
+def _listed(passes: dict[str, float]) -> str:
+    return ", ".join(f"{name} {count:.2f}" for name, count in passes.items())
 
 
 def _memory(memory: Memory, context: int) -> str:

@@ -64,6 +64,11 @@ class Corpus:
         """Tokens of a source and split, BOS and EOS included."""
         return self.manifest["sources"][source][split]["tokens"]
 
+    def identity(self, source: str, split: str) -> str:
+        """A source's name and the hash of its tokens in a split: what its order of rows is keyed by."""
+        shards = [shard["sha256"] for shard in self.manifest["sources"][source][split]["shards"]]
+        return f"{source} {hash_text(canonical_json(shards))}"
+
     def stream(self, source: str, split: str) -> TokenStream:
         """The token stream of a source and split. Raises ValueError for a missing or truncated shard."""
         entry = self.manifest["sources"][source][split]

@@ -69,6 +69,17 @@ def pack(documents: list[np.ndarray], rows: np.ndarray, bos: int, pad: int, cont
     return Batch(tokens, places, positions, rows, np.zeros(len(rows), dtype=np.int64))
 
 
+def _check_length(phase: str, context: int, tokens: dict[str, int], named: bool) -> None:
+    """Raise ValueError for less text than a row in all, or in a source that was named."""
+    field, remedy = f"context of phase {phase}", "give more text, or a shorter context"
+    name, count = min(tokens.items(), key=lambda item: item[1])
+    if count < context and (named or len(tokens) == 1):
+        remedy += ", or leave the source out of the mixture" if len(tokens) > 1 else ""
+        raise invalid(field, context, f"is longer than the whole source {name!r} ({count} tokens)", remedy)
+    if sum(tokens.values()) < context:
+        raise invalid(field, context, f"is longer than the whole corpus ({sum(tokens.values())} tokens)", remedy)
+
+
 class Loader:
     """The training rows of one phase."""
 
@@ -85,32 +96,27 @@ class Loader:
     ) -> None:
         """`mixture` gives weights by source (None: by size in tokens), `packing` is one of rows.PACKINGS.
 
-        Raises ValueError for unknown or too small sources, or none.
+        Without a mixture, a source that is shorter than a row is read as one row with padding. Raises ValueError for unknown
+        sources, for a source of the mixture that is shorter than a row, and for less text than a row in all.
         """
         check_mixture("mixture", mixture, corpus.sources)
-        names = corpus.sources if mixture is None else sorted(mixture)
-        self.sources = [name for name in names if corpus.tokens(name, split) > 0 or mixture is not None]
+        self.sources = (
+            [name for name in corpus.sources if corpus.tokens(name, split)] if mixture is None else sorted(mixture)
+        )
         if not self.sources:
             raise invalid(f"mixture of phase {phase}", mixture, "leaves nothing to read", "name a source, or use null")
-        for name in self.sources:
-            if corpus.tokens(name, split) < context:
-                raise invalid(
-                    f"context of phase {phase}",
-                    context,
-                    f"is longer than the whole source {name!r} ({corpus.tokens(name, split)} tokens)",
-                    "give more text, or a shorter context",
-                )
         self.tokens = [corpus.tokens(name, split) for name in self.sources]
+        _check_length(phase, context, dict(zip(self.sources, self.tokens, strict=True)), named=mixture is not None)
         self.rows = [packed_rows(corpus, name, split, packing, context) for name in self.sources]
-        shares = (
-            [float(count) for count in self.tokens] if mixture is None else [mixture[name] for name in self.sources]
-        )
-        rows_per_token = [rows.count / count for rows, count in zip(self.rows, self.tokens, strict=True)]
-        weights = [share * rate for share, rate in zip(shares, rows_per_token, strict=True)]  # shares are of tokens
+        counts = [rows.count for rows in self.rows]
+        weights: list[float] = [*counts]  # of rows; by size, each source is passed over as often as any other
+        if mixture is not None:  # its shares are of tokens
+            rates = [rows / tokens for rows, tokens in zip(counts, self.tokens, strict=True)]
+            weights = [mixture[name] * rate for name, rate in zip(self.sources, rates, strict=True)]
         self.context = context
         self.batches = batches
         self.special = corpus.tokenizer.special
-        self.order = Order(corpus.fingerprint, seed, phase, [rows.count for rows in self.rows], weights)
+        self.order = Order([corpus.identity(name, split) for name in self.sources], seed, phase, counts, weights)
 
     @property
     def utilisation(self) -> dict[str, float]:
@@ -121,8 +127,12 @@ class Loader:
         }
 
     def repeats(self, global_rows: int) -> dict[str, float]:
-        """Passes over each source after the given number of rows of the phase."""
+        """Passes over each source in the given number of rows of the phase, as counted."""
         return dict(zip(self.sources, self.order.epochs(global_rows), strict=True))
+
+    def repeats_asked(self, global_rows: int) -> dict[str, float]:
+        """Passes over each source that the mixture asks for, which counted ones stray from by less than two rows."""
+        return dict(zip(self.sources, self.order.epochs_asked(global_rows), strict=True))
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
         """Rows of one part of the global batch of a step; parts are contiguous slices of the same global rows."""

@@ -1,5 +1,6 @@
 """Phases and the recipe they come from. One object owns a phase's length, context, learning rate, mask rate and view."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ettin_core.data.batches import BatchSchedule
@@ -48,8 +49,9 @@ class PhaseRecipe:
 class RecipeConfig:
     """The whole training of a member: one number of tokens, shared out over phases in order (0: no step at all).
 
-    A phase that passes more than `max_epochs` times over a source is refused before training. `on_nonfinite` says what a
-    loss or gradient that is no finite number does: stop the run before the update, or skip the update and count it.
+    A run that asks for more than `max_epochs` passes over a source, all phases together, is refused before training.
+    `on_nonfinite` says what a loss or gradient that is no finite number does: stop the run before the update, or skip the
+    update and count it.
     """
 
     tokens: int
@@ -158,6 +160,15 @@ class Phase:
     def view(self, direction: str) -> View:
         """How a model looks at rows in this phase: bidirectional, causal or prefix."""
         return View(direction, self.rope_base_global, self.rope_base_local)
+
+
+def over_phases(passes: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Passes over each source in several phases together."""
+    total: dict[str, float] = {}
+    for phase in passes:
+        for source, count in phase.items():
+            total[source] = total.get(source, 0.0) + count
+    return total
 
 
 def plan(recipe: RecipeConfig, peak: float) -> tuple[Phase, ...]:

@@ -29,7 +29,7 @@ from ettin_core.records.readout import name_of
 from ettin_core.training.books import Progress
 from ettin_core.training.environment import describe, differences, read, sentences
 from ettin_core.training.learner import Learner
-from ettin_core.training.phases import Phase
+from ettin_core.training.phases import Phase, over_phases
 from ettin_core.training.placement import divide
 from ettin_core.training.run import ENVIRONMENT, PlacementConfig, RunConfig
 from ettin_core.training.trackers import check_trackers
@@ -76,8 +76,8 @@ def check_fit(run: RunConfig, corpus: Corpus, placement: PlacementConfig, group:
         check_installed()
         if placement.parallel == "fsdp":
             raise invalid("placement.parallel", "fsdp", "does not divide adapters", "use placement.parallel=ddp")
+    _check_enough_text(run, corpus)
     for phase in run.phases:
-        _check_enough_text(run, phase, corpus)
         for rows in phase.batches.sizes:
             placement.micro_batches(rows, group.world_size)
     choose_device(placement.device, group)
@@ -85,17 +85,17 @@ def check_fit(run: RunConfig, corpus: Corpus, placement: PlacementConfig, group:
         check_trackers(placement.trackers)
 
 
-def _check_enough_text(run: RunConfig, phase: Phase, corpus: Corpus) -> None:
-    loader = phase.loader(corpus, run.seeds.order)
-    passes = loader.repeats(phase.rows)
+def _check_enough_text(run: RunConfig, corpus: Corpus) -> None:
+    asked = {phase.name: phase.loader(corpus, run.seeds.order).repeats_asked(phase.rows) for phase in run.phases}
+    passes = over_phases(asked.values())
     worst = max(passes, key=passes.__getitem__)
-    max_epochs = run.recipe.max_epochs
-    if passes[worst] > max_epochs:
+    if passes[worst] > run.recipe.max_epochs:
+        by_phase = ", ".join(f"{phase} {of[worst]:.1f}" for phase, of in asked.items() if worst in of)
         raise invalid(
             "recipe.tokens",
             run.recipe.tokens,
             f"passes {passes[worst]:.1f} times over source {worst!r} ({corpus.tokens(worst, 'train')} "
-            f"tokens) in phase {phase.name}, more than recipe.max_epochs={max_epochs}",
+            f"tokens; {by_phase}), more than recipe.max_epochs={run.recipe.max_epochs}",
             "give more text, fewer tokens, or raise recipe.max_epochs",
         )
 
@@ -267,7 +267,7 @@ def finish(session: Session, progress: Progress) -> dict[str, Any]:
         hashes = {row.step: row.data_hash for row in folder.training()}
         write_json(
             folder.data_order_file,
-            {"fingerprint": corpus.fingerprint, "phases": _sampling(run, corpus), "steps": hashes},
+            {"fingerprint": corpus.fingerprint} | _sampling(run, corpus) | {"steps": hashes},
         )
         folder.finish(summary)
     session.group.barrier()
@@ -275,13 +275,13 @@ def finish(session: Session, progress: Progress) -> dict[str, Any]:
 
 
 def _sampling(run: RunConfig, corpus: Corpus) -> dict[str, Any]:
-    """What each phase drew: passes over every source, and how much of its rows was text."""
-    phases = {}
+    """What was drawn: passes over every source in each phase and in all, and how much of a phase's rows was text."""
+    phases, repeats = {}, []
     for phase in run.phases:
         loader = phase.loader(corpus, run.seeds.order)
-        repeats = loader.repeats(phase.rows)
-        phases[phase.name] = {"packing": phase.packing, "repeats": repeats, "utilisation": loader.utilisation}
-    return phases
+        repeats.append(loader.repeats(phase.rows))
+        phases[phase.name] = {"packing": phase.packing, "repeats": repeats[-1], "utilisation": loader.utilisation}
+    return {"phases": phases, "repeats": over_phases(repeats)}
 
 
 def _report(message: str) -> None:

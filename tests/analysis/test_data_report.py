@@ -170,7 +170,7 @@ def test_a_recipe_that_would_be_refused_says_so_first(tmp_path: Path) -> None:
     file = a_record(tmp_path / "much", max_epochs=0.9)
     build(file, tmp_path / "much")
     page = (tmp_path / "much" / "index.html").read_text()
-    problem = "decay passes 1 times over source_1; recipe.max_epochs is 0.9."
+    problem = "the phases together pass 2 times over source_1; recipe.max_epochs is 0.9."
     assert 'class="verdict broken"' in page and page.index(problem) < page.index("<table>")
     assert "more than 0.9 passes" in (tmp_path / "much" / "draws.md").read_text()
 

@@ -237,7 +237,7 @@ def test_the_digest_sees_one_token_a_row_number_and_two_swapped_rows(corpus: Cor
 
 @pytest.mark.parametrize(
     ("packing", "digest"),
-    [("stream", 1274704343914334119), ("best_fit", 949375457440459495), ("off", 7279911513111987075)],
+    [("stream", 5490785071011193492), ("best_fit", 2718532474049078021), ("off", 4858636649212476660)],
 )
 def test_golden_digests(corpus: Corpus, packing: str, digest: int) -> None:
     assert loader(corpus, packing=packing).batch(0).digest() == digest
@@ -247,8 +247,65 @@ def test_mixture_shares_are_exact(mixed: Corpus) -> None:
     of = loader(mixed, context=20, batch_rows=PERIOD, mixture={"books": 0.1, "web": 0.9})
     assert of.sources == ["books", "web"]
     counts = np.bincount(of.batch(2).sources)
-    assert counts.tolist() == of.order.quotas.tolist()
+    assert counts.tolist() == (of.order.counts(3 * PERIOD) - of.order.counts(2 * PERIOD)).tolist()
     assert abs(counts[0] - 0.1 * PERIOD) < 10  # each source's last row is not full
+
+
+@pytest.fixture(scope="module")
+def with_a_note(tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, Corpus]:
+    """Corpora under one tokenizer: letters, a note of a few words and web; and the same without letters."""
+    folder = tmp_path_factory.mktemp("with_a_note")
+    made = []
+    for sources in ({"letters": 200, "note": 1, "web": 150}, {"note": 1, "web": 150}):
+        texts = folder / f"{len(sources)}"
+        texts.mkdir()
+        for name, count in sources.items():
+            for split, number in (("train", count), ("validation", 1), ("test", 1)):
+                rows = [{"id": f"{name} {n}", "text": f"{name} {split} {n} " * (1 + n % 5)} for n in range(number)]
+                (texts / f"{name}.{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        options = {"tokenizer": str(made[0].folder / "tokenizer")} if made else {}
+        config = DataConfig(kind="text", name="note", path=str(texts), vocab_size=320, **options)  # type: ignore[arg-type]
+        made.append(prepare(config, folder / "out", workers=1))
+    return made[0], made[1]
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_a_source_shorter_than_a_row_is_read_unless_it_was_named(
+    with_a_note: tuple[Corpus, Corpus], packing: str
+) -> None:
+    corpus = with_a_note[0]
+    of = loader(corpus, context=64, packing=packing)
+    rows = sum(of.order.rows)
+    assert of.sources == ["letters", "note", "web"] and corpus.tokens("note", "train") < 64 and of.order.rows[1] == 1
+    assert of.repeats(3 * rows) == pytest.approx(dict.fromkeys(of.sources, 3.0), abs=0.02)
+    batch = Batch(**join([of.batch(step) for step in range(-(-rows // 8))]))
+    assert batch.real[batch.sources == 1].sum(axis=1).tolist() == [corpus.tokens("note", "train")]
+    with pytest.raises(
+        ValueError, match="context of phase pretrain=64 is longer than the whole source 'note'.*mixture"
+    ):
+        loader(corpus, context=64, packing=packing, mixture={"letters": 1.0, "note": 1.0})
+
+
+def rows_of(of: Loader, name: str) -> list[tuple[int, ...]]:
+    """The rows of a source in the order in which they come among the first 800."""
+    batches = [of.batch(step) for step in range(100)]
+    number = of.sources.index(name)
+    return [tuple(row) for batch in batches for row in batch.tokens[batch.sources == number].tolist()]
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_leaving_a_source_out_of_mixture_or_corpus_leaves_the_order_of_the_others(
+    with_a_note: tuple[Corpus, Corpus], packing: str
+) -> None:
+    whole, without = with_a_note
+    mixtures: dict[str, tuple[Corpus, dict[str, float] | None]] = {
+        "all": (whole, {"letters": 0.5, "web": 0.5}),
+        "left out of the mixture": (whole, {"web": 1.0}),
+        "left out of the corpus": (without, None),
+    }
+    found = [rows_of(loader(of, mixture=mixture, packing=packing), "web") for of, mixture in mixtures.values()]
+    shortest = min(len(rows) for rows in found)
+    assert shortest > 300 and found[0][:shortest] == found[1][:shortest] == found[2][:shortest]
 
 
 @pytest.mark.parametrize("packing", PACKINGS)

@@ -97,6 +97,19 @@ def test_phases_are_told_as_the_loader_draws_them(folder: Path, told: dict[str, 
     assert told["phases"][2]["sources"]["short"]["share_drawn"] == pytest.approx(0.75, abs=0.05)
 
 
+def test_small_sources_and_weights_draw_their_share(folder: Path) -> None:
+    """Ten rows beside a million would have to be passed over as often; a weight below a row in a block has its share."""
+    weights = "{long: 0.99996, short: 0.00004}"
+    phases = [f"data.mixtures.{phase}={weights}" for phase in ("pretrain", "extension", "decay")]
+    told = record(request(folder, "recipe.tokens=3e8", "recipe.max_epochs=1e9", *phases))
+    for phase in told["phases"]:
+        short = phase["sources"]["short"]
+        assert short["rows"] >= 5 and short["passes"] == pytest.approx(
+            short["passes_asked"], abs=2 * short["passes"] / short["rows"]
+        )
+        assert short["share_drawn"] == pytest.approx(4e-5, rel=2 / short["rows"])
+
+
 @pytest.mark.parametrize("packing", PACKINGS)
 @pytest.mark.parametrize("context", [16, 50])
 def test_pieces_are_those_that_the_packing_makes(corpus: Corpus, packing: str, context: int) -> None:
@@ -136,7 +149,7 @@ def test_the_command_leaves_the_record_and_a_page(folder: Path, tmp_path: Path) 
     done = command(tmp_path, *options, "out=report")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    assert "refused: pretrain passes" in done.stdout and str(tmp_path / "report" / "index.html") in done.stdout
+    assert "refused: the phases together pass" in done.stdout and str(tmp_path / "report" / "index.html") in done.stdout
     assert "would be refused" in (tmp_path / "report" / "index.html").read_text()
     told = json.loads((tmp_path / "report" / "data_report.json").read_text())
     assert (told["kind"], told["schema"]) == ("data_report", 1)

@@ -163,6 +163,17 @@ def test_a_dry_run_counts_in_the_corpus_that_is_there(corpus: Corpus, corpora_di
         dry_run(request(*options, "recipe.tokens=4e6"))
 
 
+def test_passes_are_added_up_over_phases(corpus: Corpus, corpora_dir: Path) -> None:
+    options = ["data.documents=1500", "data.vocab_size=1024", "data.tokenizer_sample_mb=32", "recipe=smoke"]
+    options += [f"corpora_dir={corpora_dir}", f"recipe.tokens={corpus.tokens('world', 'train') * 5 // 2}"]
+    text = dry_run(request(*options))  # 1.5, 0.5 and 0.5 passes
+    assert "passes      over sources in all phases: world 2.50; at most 4 (recipe.max_epochs)" in text
+    assert "passes over sources: world 1.50" in text
+    told = r"passes 2\.5 times over source 'world' \(\d+ tokens; pretrain 1\.5, extension 0\.5, decay 0\.5\), more than"
+    with pytest.raises(UserError, match=f"{told} recipe.max_epochs=2.0"):
+        dry_run(request(*options, "recipe.max_epochs=2.0"))
+
+
 REFUSED = {
     "a warm-up longer than its phase": (
         ["recipe.phases.pretrain.warmup_share=0.8", "recipe.phases.pretrain.decay_share=0.3"],

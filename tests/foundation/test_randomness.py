@@ -1,6 +1,8 @@
 """Random streams: pure functions of their keys, the same for ever, and independent of one another."""
 
 import hashlib
+import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -40,7 +42,7 @@ def test_golden_values_of_every_function() -> None:
     assert bits(derive(17, "order"), far).tolist() == expected
     assert uniform(7, np.arange(3)).tolist() == [0.5243459416779314, 0.30213903321684277, 0.9409962312900013]
     assert below(7, np.arange(8), 10).tolist() == [5, 5, 8, 5, 7, 4, 8, 2]
-    assert permute(np.arange(10), 10, 3).tolist() == [0, 5, 6, 8, 4, 1, 2, 3, 7, 9]
+    assert permute(np.arange(10), 10, 3).tolist() == [1, 4, 0, 7, 5, 3, 9, 2, 6, 8]
     assert permute(np.array([0, 1, 10**12]), 10**12 + 7, 5).tolist() == [702491358456, 940375318248, 141114033609]
 
 
@@ -80,6 +82,29 @@ def test_permute_sends_a_position_everywhere_equally_often() -> None:
     counts = np.bincount([int(permute(np.array([0]), 10, key)[0]) for key in range(2000)], minlength=10)
     chi_square = float(((counts - 200) ** 2 / 200).sum())
     assert chi_square < 27.9  # 0.999 quantile at 9 degrees of freedom
+
+
+@pytest.mark.parametrize(
+    ("size", "seen", "keys", "bound"),
+    [
+        (2, 2, 6000, 28.4),
+        (3, 3, 24_000, 40.9),
+        (4, 4, 6000, 77.0),
+        (5, 5, 6000, 217.3),
+        (6, 4, 6000, 516.1),
+        (7, 3, 6000, 333.2),
+        (8, 3, 6000, 487.4),
+    ],
+)
+def test_permute_reaches_every_order_of_few_rows_equally_often(size: int, seen: int, keys: int, bound: float) -> None:
+    """Chi-square over the orders of the first `seen` of few rows; `bound` is the quantile of 1 - 10^-7."""
+    found = Counter(
+        tuple(permute(np.arange(seen), size, derive(5, "small", size, key)).tolist()) for key in range(keys)
+    )
+    cells = math.perm(size, seen)
+    expected = keys / cells
+    chi_square = sum((count - expected) ** 2 / expected for count in found.values()) + (cells - len(found)) * expected
+    assert chi_square < bound
 
 
 def test_permute_leaves_no_trend() -> None:

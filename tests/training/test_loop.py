@@ -72,6 +72,7 @@ def test_the_data_order_says_what_each_phase_drew(packing: str, corpus: Corpus, 
     rows = run.phases[1].loader(corpus, 0).rows[0].count
     assert decay["packing"] == packing
     assert decay["repeats"] == {"world": run.phases[1].steps * 8 / rows}
+    assert order["repeats"]["world"] == pretrain["repeats"]["world"] + decay["repeats"]["world"]
     assert decay["utilisation"] == {"world": tokens / (rows * 80)}
     assert (decay["utilisation"]["world"] > 0.95) == (packing != "off")
     assert int(max(order["steps"], key=int)) == sum(phase.steps for phase in run.phases)
