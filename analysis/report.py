@@ -12,6 +12,7 @@ from analysis import figures, numbers, page, render, studies, tables
 from analysis.artifacts import shelf
 from analysis.figures import Picture
 from analysis.load import Evidence, load
+from analysis.stale import stale_lines
 from analysis.studies.design import Exhibit
 
 
@@ -69,6 +70,8 @@ def _announce(evidence: Evidence, exhibits: list[Exhibit], out: Path, pictures: 
         print(tables.verdict(certificate))
     for name in evidence.missing:
         print(f"missing run: {name}")
+    for line in stale_lines(evidence.cells):
+        print(line)
     print("\n" + "\n\n".join(render.text(exhibit.table) for exhibit in exhibits[:2]) + "\n")
     print(f"page     {out / 'index.html'}")
     for picture in pictures:

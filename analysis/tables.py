@@ -13,6 +13,7 @@ from analysis import style
 from analysis.expectations import Finding
 from analysis.families import described, is_part, redundant
 from analysis.load import Evidence, rows_of
+from analysis.stale import stale_lines
 from analysis.ways import OWN, split, way_name
 
 SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -141,6 +142,7 @@ def rulers_table(evidence: Evidence) -> Table:
     header = ["Run", "Member", "Seed", "Tokens", "Loss-bearing tokens", "FLOPs", "Seconds", "Parameters", "Parent"]
     missing = [f"Missing run: {name}" for name in evidence.missing]
     notes = [*map(verdict, evidence.certificates), "A conversion's numbers exclude its parent's.", *missing]
+    notes += stale_lines(evidence.cells)
     return Table("rulers", "What each run cost", header, grouped(rows), notes)
 
 
@@ -163,6 +165,8 @@ def verdict(certificate: dict[str, Any]) -> str:
         if item.get("required") and not item["equal"]:
             fields.append(f"{name} ({item['left']} / {item['right']}; NOT EQUAL)")
     named = f": {', '.join(dict.fromkeys(fields))}" if fields else ""
+    if "deviation" in certificate["evidence"]:
+        named += f" (another placement; deviation: {certificate['evidence']['deviation']['left']})"
     return f"{certificate['pair']}: {certificate['verdict']}{named} [{certificate['left']} | {certificate['right']}]"
 
 

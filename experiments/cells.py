@@ -28,6 +28,7 @@ from experiments.forecast import UNKNOWN
 from experiments.overrides import spell
 from experiments.requests import MemberConfig, SizeConfig, TrainingParts
 from experiments.rulers import Ruler
+from experiments.stale import REMEASURE, RETRAIN, check_choice
 
 CONVERSION_SEED_OFFSET = 189  # the published seeds are 21 and, for conversions, 210
 FORECAST_TOLERANCE = 0.03  # of a ruler: 1 % for whole steps, the rest for what a sample of rows cannot know
@@ -73,12 +74,14 @@ class StudyRequest:
     adapter: AdapterConfig | None
     jobs: int | None
     retry: bool
+    stale: str
     export: bool
     runs_dir: str
     corpora_dir: str
     studies_dir: str
 
     def __post_init__(self) -> None:
+        check_choice(self.stale, REMEASURE, RETRAIN)
         if not self.axes:
             raise invalid("axes", {}, "is an empty study", "give axes, e.g. '+axes={member:[encoder,decoder]}'")
         named = {"axes": self.axes} | {f"conversions.{name}.axes": item.axes for name, item in self.conversions.items()}

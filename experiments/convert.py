@@ -12,7 +12,8 @@ from experiments.door import entry
 from experiments.dry_run import describe
 from experiments.forecast import Machine, forecast
 from experiments.requests import MemberConfig, open_corpus, open_run
-from experiments.train import train_run
+from experiments.stale import RETRAIN, check_choice
+from experiments.train import trained
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class ConvertRequest:
     placement: PlacementConfig
     seed: int
     checkpoint: CheckpointConfig
+    stale: str
     dry_run: bool
     machine: Machine
     runs_dir: str
@@ -42,13 +44,14 @@ class ConvertRequest:
 @entry("convert", ConvertRequest)
 def main(request: ConvertRequest) -> None:
     """Convert a complete run."""
+    check_choice(request.stale, RETRAIN)
     folder, parent = open_run(request.parent)
     run = request.conversion.of(parent, folder)
     corpus = open_corpus(run, Path(request.corpora_dir))
     if request.dry_run:
         print(describe(forecast(run, request.placement, corpus, request.machine)))
     else:
-        print(f"run {train_run(run, corpus, request.placement, request.runs_dir, folder.path.parent).path}")
+        print(trained(run, corpus, request.placement, request.runs_dir, request.stale, folder.path.parent))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ checkpoint=all measures every kept checkpoint of a run. model=<transformers fold
 go to <out>/<name>-<hash of its weights>/, with the layout of a run's evaluations.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,13 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.pretrained import open_pretrained
 from ettin_core.evaluation.protocol import Protocol, SuiteConfig
 from ettin_core.evaluation.suite import (
+    PROTOCOLS,
     Subject,
     applicable,
     check_items,
     evaluate,
     measure_all,
+    stale,
 )
 from ettin_core.foundation.bars import own_line
 from ettin_core.foundation.errors import invalid
@@ -31,6 +33,7 @@ from ettin_core.records.readout import Readout
 from ettin_core.records.schema import Measurement
 from experiments.door import entry
 from experiments.requests import open_corpus, open_run
+from experiments.stale import KEEP, REMEASURE, check_choice, record_lines
 
 ALL = "all"
 
@@ -50,8 +53,10 @@ class EvaluateRequest:
     device: str
     threads: int
     corpora_dir: str
+    stale: str = KEEP
 
     def __post_init__(self) -> None:
+        check_choice(self.stale, REMEASURE)
         if (self.run is None) == (self.model is None):
             remedy = "give run=runs/<run>, or model=<transformers folder or hub id>"
             raise invalid("run", self.run, "and model are both given or both missing", remedy)
@@ -68,24 +73,36 @@ def main(request: EvaluateRequest) -> None:
     torch.set_num_threads(request.threads)
     corpora = Path(request.corpora_dir)
     if request.run is not None:
-        path = Path(request.run)
-        open_run(request.run)[1].check_readable()
-        print(table(evaluate_run(path, corpora, request.suite, request.device, request.threads, request.checkpoint)))
+        folder, run = open_run(request.run)
+        run.check_readable()
+        places = (request.device, request.threads, request.checkpoint, request.stale == REMEASURE)
+        print(table(evaluate_run(folder.path, corpora, request.suite, *places)))
+        chosen = applicable(run.read_as, request.suite)
+        for checkpoint in _checkpoints(folder, request.checkpoint):
+            last = checkpoint == folder.summary()["final_checkpoint"]
+            print_stale(folder, None if last else checkpoint, chosen)
     else:
         folder = evaluate_pretrained(request, corpora)
         print(table(folder.measurements()))
+        print_stale(folder, None, PROTOCOLS)
         print(f"records  {folder.path / 'evaluations'}")
 
 
 def evaluate_run(
-    path: Path, corpora: Path, suite: SuiteConfig, device: str, threads: int, checkpoint: str | None = None
+    path: Path,
+    corpora: Path,
+    suite: SuiteConfig,
+    device: str,
+    threads: int,
+    checkpoint: str | None = None,
+    remeasure: bool = False,
 ) -> list[Measurement]:
     """Measure a run, or a checkpoint of it, or all that were kept, with a bar over protocols."""
     folder, run = open_run(str(path))
     corpus = open_corpus(run, corpora)
     torch.set_num_threads(threads)
     chosen = applicable(run.read_as, suite)
-    names = [item.name for item in native.ordered(folder.checkpoints)] if checkpoint == ALL else [checkpoint]
+    names = _checkpoints(folder, checkpoint)
     found: list[Measurement] = []
     with _bar(folder.name, len(names) * len(chosen)) as bar:
         for name in names:
@@ -93,9 +110,20 @@ def evaluate_run(
             def progress(protocol: str, checkpoint: str | None = name) -> None:
                 bar.step(protocol, checkpoint)
 
-            rows = evaluate(run, folder, corpus, suite, name, device, progress)
+            rows = evaluate(run, folder, corpus, suite, name, device, progress, remeasure=remeasure)
             found += [row for row in rows if row.protocol in {protocol.name for protocol in chosen}]
     return found
+
+
+def _checkpoints(folder: RunFolder, checkpoint: str | None) -> list[str | None]:
+    """The names that a request's `checkpoint` stands for (None: the last)."""
+    return [item.name for item in native.ordered(folder.checkpoints)] if checkpoint == ALL else [checkpoint]
+
+
+def print_stale(folder: RunFolder, checkpoint: str | None, protocols: Sequence[Protocol]) -> None:
+    """Say which records were made by other code than today's."""
+    for line in record_lines(stale(folder, checkpoint, protocols)):
+        print(f"stale    {'' if checkpoint is None else f'checkpoint {checkpoint}: '}{line}")
 
 
 def evaluate_pretrained(request: EvaluateRequest, corpora: Path) -> RunFolder:
@@ -115,7 +143,12 @@ def evaluate_pretrained(request: EvaluateRequest, corpora: Path) -> RunFolder:
     size = f"{sum(parameter.numel() for parameter in model.model.parameters()):,} parameters"
     subject = Subject(folder.name, model.reading.name, size, 0, request.revision or "main", model.weights)
     with _bar(folder.name, len(chosen)) as bar:
-        measure_all(model, subject, folder, None, corpus, suite, chosen, lambda protocol: bar.step(protocol, None))
+        remeasure = request.stale == REMEASURE
+
+        def progress(protocol: str) -> None:
+            bar.step(protocol, None)
+
+        measure_all(model, subject, folder, None, corpus, suite, chosen, progress, remeasure)
     return folder
 
 

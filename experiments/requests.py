@@ -84,6 +84,7 @@ class TrainRequest:
     seeds: Seeds
     precision: str
     checkpoint: CheckpointConfig
+    stale: str
     dry_run: bool
     machine: Machine
     runs_dir: str

@@ -29,6 +29,7 @@ from experiments.pool import Job, Pool
 from experiments.requests import TrainRequest, prepared
 from experiments.search_space import Axis, Values, check_axes
 from experiments.stages import Score, heldout, score_stage
+from experiments.stale import check_choice
 from experiments.sweeps import one_line
 from experiments.trials import ask, need_optuna, open_studies, tell
 
@@ -65,6 +66,7 @@ class SearchRequest(TrainRequest):
     studies_dir: str
 
     def __post_init__(self) -> None:
+        check_choice(self.stale)  # a trial that ended is not trained again
         if not self.members or len(set(self.members)) < len(self.members):
             raise invalid("members", self.members, "is no list of members", "use members=[encoder,decoder]")
         keys = [axis.key for axis in self.space]

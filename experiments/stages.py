@@ -21,10 +21,12 @@ def train_stage(run: RunConfig, corpus: Path, placement: PlacementConfig, runs_d
     return train_run(run, Corpus(corpus), placement, runs_dir).name
 
 
-def evaluate_stage(path: Path, corpora: Path, suite: SuiteConfig, placement: PlacementConfig) -> int:
+def evaluate_stage(
+    path: Path, corpora: Path, suite: SuiteConfig, placement: PlacementConfig, remeasure: bool = False
+) -> int:
     """Measure a complete run; returns how many measurements it now has."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a worker has one thread
-    return len(evaluate_run(path, corpora, suite, placement.device, placement.threads))
+    return len(evaluate_run(path, corpora, suite, placement.device, placement.threads, remeasure=remeasure))
 
 
 def export_stage(path: Path, corpora: Path) -> str:

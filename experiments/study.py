@@ -30,6 +30,7 @@ from experiments.pool import Job, Outcome, Pool
 from experiments.requests import prepared
 from experiments.rulers import Ruler
 from experiments.stages import evaluate_stage, export_stage, train_stage
+from experiments.stale import KEEP, RETRAIN, record_changes, run_changes, set_aside
 
 EXIT_INTERRUPTED = 130
 
@@ -95,10 +96,29 @@ class Study:
                 self.make_ready(child)
         jobs = [self.training_job(child) for child in children]
         corpora = self.corpus(request.data).folder.parent
-        jobs.append(Job(f"evaluate {name}", evaluate_stage, (path, corpora, request.suite, request.placement)))
+        again = self.request.stale != KEEP
+        jobs.append(Job(f"evaluate {name}", evaluate_stage, (path, corpora, request.suite, request.placement, again)))
         if request.export:
             jobs.append(Job(f"export {name}", export_stage, (path, corpora)))
         return jobs
+
+    def stale(self) -> dict[str, dict[str, Any]]:
+        """By stale cell: what changed since its run was trained (`run`) and its protocols were measured (`records`)."""
+        found = {}
+        for name in self.ready:
+            run, folder = self.runs[name], self.folder(name)
+            records = record_changes(run, folder, self.cells[name].request.suite)
+            if (changes := run_changes(run, folder)) != [] or records:
+                found[name] = {"run": changes, "records": records}
+        return found
+
+    def make_way(self) -> bool:
+        """Set aside the runs that other code trained; returns whether there were any."""
+        places = {name: set_aside(self.runs[name], self.folder(name)) for name in self.ready}
+        for name, place in places.items():
+            if place is not None:
+                print(f"{name} was trained by other code: its run is set aside as {place}", flush=True)
+        return any(places.values())
 
     def certificates(self) -> list[Certificate]:
         """The certificates of every pair, from the evidence of complete runs."""
@@ -118,6 +138,7 @@ class Study:
 
     def record(self, certificates: list[Certificate]) -> dict[str, Any]:
         """study.json: what the analysis room must know of the cells."""
+        stale = self.stale()
         runs = {name: run.name for name, run in self.runs.items()}
         return {
             "name": self.request.name,
@@ -129,6 +150,7 @@ class Study:
                     "run": runs[name],
                     "axes": cell.axes,
                     "parent": runs[cell.parent] if cell.parent else None,
+                    "stale": stale.get(name),
                 }
                 for name, cell in self.cells.items()
             ],
@@ -155,8 +177,11 @@ def main(request: StudyRequest) -> None:
     """Run the study and print verdict, table and paths."""
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     try:
-        study = Study(request, list(HydraConfig.get().overrides.task))
+        overrides = list(HydraConfig.get().overrides.task)
+        study = Study(request, overrides)
         study.check()
+        if request.stale == RETRAIN and study.make_way():
+            study = Study(request, overrides)  # conversions of what is trained again wait for it
         failures = run_cells(study)
         if failures:
             raise RunStopped("\n".join(["not complete:", *failures, "the others are kept; mend this and start again"]))

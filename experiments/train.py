@@ -17,34 +17,58 @@ from experiments.door import RunStopped, entry
 from experiments.dry_run import dry_run
 from experiments.endings import USER_ERRORS
 from experiments.requests import TrainRequest, prepared
+from experiments.stale import KEEP, RETRAIN, check_choice, run_changes, run_line, set_aside
 
 
 @entry("train", TrainRequest)
 def main(request: TrainRequest) -> None:
     """Train one member from scratch."""
+    check_choice(request.stale, RETRAIN)
     if request.dry_run:
         print(dry_run(request))
         return
     corpus = prepared(request.data, request.corpora_dir)
     run = request.parts.run(request.member, corpus)
-    complete = RunFolder(Path(request.runs_dir) / run.name).complete
-    folder = train_run(run, corpus, request.placement, request.runs_dir)
-    print(f"run {folder.path}{' was complete already' if complete else ''}")
+    print(trained(run, corpus, request.placement, request.runs_dir, request.stale))
+
+
+def trained(
+    run: RunConfig,
+    corpus: Corpus,
+    placement: PlacementConfig,
+    runs_dir: str,
+    stale: str = KEEP,
+    parents_dir: Path | None = None,
+) -> str:
+    """Train a run as `train_run` does; returns a line about it, and one about other code where it was complete already."""
+    folder = RunFolder(Path(runs_dir) / run.name)
+    kept = folder.complete and (stale == KEEP or run_changes(run, folder) == [])
+    train_run(run, corpus, placement, runs_dir, parents_dir, stale)
+    lines = [f"run {folder.path}{' was complete already' if kept else ''}", run_line(run, folder) if kept else None]
+    return "\n".join(line for line in lines if line)
 
 
 def train_run(
-    run: RunConfig, corpus: Corpus, placement: PlacementConfig, runs_dir: str, parents_dir: Path | None = None
+    run: RunConfig,
+    corpus: Corpus,
+    placement: PlacementConfig,
+    runs_dir: str,
+    parents_dir: Path | None = None,
+    stale: str = KEEP,
 ) -> RunFolder:
     """Train a run (or continue it, or leave a complete one alone) and return its folder.
 
-    `parents_dir` holds the run's parent (None: the same folder of runs).
+    `parents_dir` holds the run's parent (None: the same folder of runs). With `stale=retrain` a complete run that other code
+    trained is set aside and trained again.
     """
     folder = RunFolder(Path(runs_dir) / run.name)
-    if folder.complete:
+    if folder.complete and stale == KEEP:
         return folder
     group = join("gloo" if placement.device == "cpu" else None, placement.stall_seconds)
-    folder.failure_file.unlink(missing_ok=True)
     try:
+        if stale == RETRAIN:
+            _make_way(run, folder, group)
+        folder.failure_file.unlink(missing_ok=True)
         train(run, folder, corpus, placement, group, parent_weights(run, parents_dir or Path(runs_dir)))
     except BusyError as error:
         raise RunStopped(f"{run.name} is being trained by another process; wait for it to end, or stop it") from error
@@ -59,6 +83,14 @@ def train_run(
     finally:
         leave()
     return folder
+
+
+def _make_way(run: RunConfig, folder: RunFolder, group: ProcessGroup) -> None:
+    """Set a complete run of other code aside, by one process for all."""
+    place = set_aside(run, folder) if group.is_main else None
+    if place is not None:
+        print(f"{folder.name} was trained by other code: set aside as {place}", flush=True)
+    group.barrier()
 
 
 def _note_failure(folder: RunFolder, error: Exception, group: ProcessGroup) -> None:

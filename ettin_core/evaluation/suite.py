@@ -7,6 +7,7 @@ from typing import Any
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation import choices, heldout, own, pronouns
 from ettin_core.evaluation.bias import agreement, crows_pairs, published, stereoset, winobias
+from ettin_core.evaluation.made_with import FILE, changes, made_with
 from ettin_core.evaluation.model import EvaluatedModel, load_weights
 from ettin_core.evaluation.protocol import Protocol, Subject, SuiteConfig
 from ettin_core.evaluation.sets import EvaluationSet, check_rows, set_hashes
@@ -22,6 +23,7 @@ from ettin_core.records.readout import KINDS, Readout
 from ettin_core.records.schema import Item, Measurement
 from ettin_core.training.run import RunConfig
 
+SETTINGS = "settings.json"
 PROTOCOLS = (
     Protocol("heldout_clm", 1, ("causal",), heldout.measure_clm),
     Protocol("heldout_mlm", 1, ("masked",), heldout.measure_mlm),
@@ -98,9 +100,10 @@ def evaluate(
     device: str = "auto",
     progress: Callable[[str], None] = lambda protocol: None,
     protocols: Sequence[Protocol] | None = None,
+    remeasure: bool = False,
 ) -> list[Measurement]:
     """Measure a run with every protocol of the suite that applies (or with `protocols`); those already measured with the
-    same settings are left alone.
+    same settings are left alone, with `remeasure` only if they were by the code and libraries of now.
     """
     chosen = applicable(run.read_as, suite) if protocols is None else protocols
     check_items(chosen, suite)
@@ -108,7 +111,7 @@ def evaluate(
     if folder.complete and name == folder.summary()["final_checkpoint"]:
         checkpoint = None  # the last one by its name is the last one
     subject = Subject(folder.name, run.member, run.size, run.seeds.initialisation, name, weights)
-    measure_all(model, subject, folder, checkpoint, corpus, suite, chosen, progress)
+    measure_all(model, subject, folder, checkpoint, corpus, suite, chosen, progress, remeasure)
     return folder.measurements(checkpoint)
 
 
@@ -127,6 +130,7 @@ def measure_all(
     suite: SuiteConfig,
     protocols: Sequence[Protocol],
     progress: Callable[[str], None],
+    remeasure: bool = False,
 ) -> None:
     """Write the records of each protocol into the folder's evaluations (of the last checkpoint: None)."""
     model.shows_rows = may_draw_below()
@@ -134,9 +138,19 @@ def measure_all(
         for protocol in protocols:
             target = folder.evaluation_folder(protocol.name, protocol.version, checkpoint)
             settings = _settings(protocol, subject, suite, model.reading)
-            if not _measured(target, settings):
+            if not _measured(target, settings) or (remeasure and changes(target, protocol) != []):
                 _measure(subject, protocol, model, corpus, suite, target, settings)
             progress(protocol.name)
+
+
+def stale(folder: RunFolder, checkpoint: str | None, protocols: Sequence[Protocol]) -> dict[str, list[str] | None]:
+    """Of the records that there are of a checkpoint (None: the last) those of other code or libraries, and which changed.
+
+    None stands for records that do not say what they were made with.
+    """
+    places = {item: folder.evaluation_folder(item.name, item.version, checkpoint) for item in protocols}
+    found = {item.name: changes(place, item) for item, place in places.items() if (place / SETTINGS).exists()}
+    return {name: names for name, names in found.items() if names != []}
 
 
 def _settings(protocol: Protocol, subject: Subject, suite: SuiteConfig, readout: Readout) -> dict[str, Any]:
@@ -156,7 +170,7 @@ def _sets(protocol: Protocol, suite: SuiteConfig) -> tuple[EvaluationSet, ...]:
 
 
 def _measured(target: Path, settings: dict[str, Any]) -> bool:
-    file = target / "settings.json"
+    file = target / SETTINGS
     return file.exists() and read_json(file) == settings
 
 
@@ -183,4 +197,5 @@ def _measure(
     with folder_under_construction(target) as building:
         append(building / "measurements.jsonl", measurements)
         append(building / "items.jsonl", rows)
-        write_json(building / "settings.json", settings)
+        write_json(building / SETTINGS, settings)
+        write_json(building / FILE, made_with(protocol))

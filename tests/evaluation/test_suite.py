@@ -26,7 +26,7 @@ from tests.evaluation.small_sets import crows_rows, stereoset_rows, write_rows, 
 from tests.runs import MEMBERS, tiny_run, train_tiny
 
 SUITE = SuiteConfig(1000, 6, 1, None, 4096)
-FILES = {"measurements.jsonl", "items.jsonl", "settings.json"}
+FILES = {"items.jsonl", "made_with.json", "measurements.jsonl", "settings.json"}
 Trained = dict[str, tuple[RunConfig, RunFolder]]
 
 

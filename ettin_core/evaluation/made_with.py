@@ -1,0 +1,51 @@
+"""The code and the libraries that a protocol's records were made with, and what of them is another today."""
+
+from pathlib import Path
+from typing import Any
+
+from ettin_core.evaluation.protocol import Protocol
+from ettin_core.foundation import source
+from ettin_core.foundation.provenance import library_versions
+from ettin_core.foundation.storage import read_json
+
+FILE = "made_with.json"
+PACKAGES = ("data", "evaluation", "foundation", "model", "objectives")
+WORDS = (
+    "foundation.bars",
+    "foundation.errors",
+    "foundation.provenance",
+    "foundation.source",
+)  # no score depends on them
+NAMED = {  # the modules that a protocol's module finds by name in the registries, which import none of theirs
+    "ettin_core.evaluation.heldout": (
+        "ettin_core.objectives.directions.bidirectional",
+        "ettin_core.objectives.directions.causal",
+        "ettin_core.objectives.kinds.clm",
+        "ettin_core.objectives.kinds.mntp",
+    )
+}
+LIBRARIES = ("torch", "numpy", "tokenizers")
+
+
+def made_with(protocol: Protocol) -> dict[str, Any]:
+    """The modules behind a protocol with their hashes, and the libraries, as they are now."""
+    module, versions = protocol.measure.__module__, library_versions()
+    return {
+        "code": source.hashes([module, *NAMED.get(module, ())], PACKAGES, WORDS),
+        "libraries": {name: versions[name] for name in LIBRARIES},
+    }
+
+
+def changes(target: Path, protocol: Protocol) -> list[str] | None:
+    """What is not as it was when the records in the folder `target` were made; None where they do not say."""
+    file = target / FILE
+    if not file.exists():
+        return None
+    before, now = read_json(file), made_with(protocol)
+    libraries = before["libraries"]
+    updated = [
+        f"{name} {libraries[name]} (now {version})"
+        for name, version in now["libraries"].items()
+        if libraries.get(name, version) != version
+    ]
+    return source.changed(before["code"], now["code"]) + updated
