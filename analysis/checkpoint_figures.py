@@ -66,13 +66,13 @@ def _draw(panel: Axes, points: pd.DataFrame, ruler: str, members: list[str]) -> 
     for _, run in points.groupby("run", sort=False):
         look = style.look(str(run["member"].iloc[0]), members)
         panel.plot(run[ruler], run["value"], color=look.colour, linestyle=look.line, marker=look.marker, markersize=3)
-        panel.fill_between(run[ruler], *_spans(run), color=look.colour, alpha=0.15)  # none where an error is unknown
+        panel.fill_between(run[ruler], *spans(run), color=look.colour, alpha=0.15)  # none where an error is unknown
     reference = points["reference"].dropna()
     if reference.nunique() == 1:
         panel.axhline(float(reference.iloc[0]), color="0.4", linestyle=":", linewidth=1)
 
 
-def _spans(run: pd.DataFrame) -> tuple[list[float], list[float]]:
+def spans(run: pd.DataFrame) -> tuple[list[float], list[float]]:
     """Both ends of every checkpoint's interval over items; not a number where its error is unknown."""
     spans = [
         stored_bounds(str(row.metric), np.array([row.value]), np.array([row.standard_error], dtype=float), int(row.n))

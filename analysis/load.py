@@ -7,13 +7,15 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.costs import RULERS, checkpoints, seconds_at, trained_on
 from analysis.items import Items
+from ettin_core.foundation.storage import read_json_lines
 from ettin_core.records.folders import RunFolder, run_folders
 from ettin_core.records.readout import fills_masks
-from ettin_core.records.schema import Item, Measurement, TrainingRecord
+from ettin_core.records.schema import Item, Measurement, TrainingRecord, from_row
 
 LEFT_TO_RIGHT, PSEUDO_LIKELIHOOD = "left_to_right", "pseudo_likelihood"
 OWN_SCORING, BEST_BY_DEV = "own_scoring", "best_by_dev"  # ways that differ between members
@@ -59,10 +61,11 @@ class Evidence:
         return sorted(self.runs["block"].unique())
 
 
-def load(runs: Path, study: Path | None = None, ruler: str = "tokens") -> Evidence:
+def load(runs: Path, study: Path | None = None, ruler: str = "tokens", records: Path | None = None) -> Evidence:
     """Read the runs of a study, or every complete run of the folder.
 
-    `ruler` is what the axes of cost show. Raises ValueError for an unknown one, when there is no complete run, when two
+    `records` is a folder with more measurements of these runs, as lm-eval's `--output_path` has them. `ruler` is what the
+    axes of cost show. Raises ValueError for an unknown one, when there is no complete run, when two
     runs claim one cell, or when protocol versions are mixed.
     """
     if ruler not in RULERS:
@@ -79,9 +82,8 @@ def load(runs: Path, study: Path | None = None, ruler: str = "tokens") -> Eviden
     summaries = _by_cells(_summaries(complete), cells, labels)
     if not labels:
         _refuse_twins(summaries)
-    measurements = _with_run(
-        _frame(Measurement, [row for folder in complete for row in folder.measurements()]), summaries
-    )
+    measured = [row for folder in complete for row in folder.measurements()] + harness_measurements(complete, records)
+    measurements = _with_run(_frame(Measurement, measured), summaries)
     training = _training(complete, summaries)
     trajectory = _trajectory(complete, training, summaries, measurements)
     _refuse_mixed_versions(trajectory)
@@ -94,7 +96,7 @@ def load(runs: Path, study: Path | None = None, ruler: str = "tokens") -> Eviden
         training=training,
         certificates=certificates,
         missing=[name for name in wanted if study and (name not in folders or not folders[name].complete)],
-        fingerprint=_fingerprint(complete, study),
+        fingerprint=_fingerprint(complete, study, records),
         trajectory=trajectory,
         claim=plan.get("claim") or "",
         cells=cells,
@@ -150,7 +152,21 @@ def _summaries(folders: list[RunFolder]) -> pd.DataFrame:
     # Runs that are older than the readout have the name of their objective, which is one.
     frame["readout"] = frame["readout"].fillna(frame["objective"]) if "readout" in frame else frame["objective"]
     frame["block"] = frame["size"] + " on " + frame["corpus"]
+    shapes = [folder.config().get("model") or {} for folder in folders]
+    frame["embedding"] = [shape.get("vocab_size", np.nan) * shape.get("hidden_size", np.nan) for shape in shapes]
     return frame
+
+
+def harness_measurements(folders: list[RunFolder], records: Path | None) -> list[Measurement]:
+    """What lm-eval's command wrote of the runs, in their folders or in another: of a score measured twice the newest."""
+    places = [folder.path for folder in folders] + ([records] if records else [])
+    files = {file for place in places for file in place.rglob("measurements_*.jsonl")}
+    names, newest = {folder.name for folder in folders}, {}
+    for file in sorted(files, key=lambda file: (file.name, str(file))):
+        for row in map(from_row, read_json_lines(file)):
+            if row.run in names:
+                newest[row.run, row.protocol, row.task, row.metric] = row
+    return list(newest.values())
 
 
 def _by_cells(summaries: pd.DataFrame, cells: dict[str, dict[str, Any]], labels: dict[str, str]) -> pd.DataFrame:
@@ -265,7 +281,7 @@ def _certificates(folders: list[RunFolder]) -> list[dict[str, Any]]:
     return [json.loads(file.read_text()) for file in files if file.exists()]
 
 
-def _fingerprint(folders: list[RunFolder], study: Path | None) -> str:
+def _fingerprint(folders: list[RunFolder], study: Path | None, records: Path | None = None) -> str:
     digest = hashlib.sha256()
     for folder in folders:
         evaluations = sorted(folder.path.glob("evaluations/[!.]*/**/*.jsonl"))
@@ -275,6 +291,9 @@ def _fingerprint(folders: list[RunFolder], study: Path | None) -> str:
                 digest.update(
                     f"{folder.name}/{file.relative_to(folder.path).as_posix()}\0".encode() + file.read_bytes()
                 )
+    places = [folder.path for folder in folders] + ([records] if records else [])
+    for file in sorted({file for place in places for file in place.rglob("measurements_*.jsonl")}):
+        digest.update(f"{file.name}\0".encode() + file.read_bytes())
     if study:
         digest.update(study.read_bytes())
     return digest.hexdigest()

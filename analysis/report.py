@@ -16,12 +16,15 @@ from analysis.stale import stale_lines
 from analysis.studies.design import Exhibit
 
 
-def build(runs: Path, out: Path, study: Path | None = None, ruler: str = "tokens") -> list[Path]:
+def build(
+    runs: Path, out: Path, study: Path | None = None, ruler: str = "tokens", records: Path | None = None
+) -> list[Path]:
     """Write the report of a study (or of all complete runs of a folder) into `out`; returns the files.
 
-    `ruler` is what the axes of cost show. Raises ValueError for what cannot be reported.
+    `records` is a folder with more measurements of the runs, as lm-eval writes them. `ruler` is what the axes of cost
+    show. Raises ValueError for what cannot be reported.
     """
-    evidence = load(runs, study, ruler)
+    evidence = load(runs, study, ruler, records)
     findings = studies.analyse(evidence)
     costs = Exhibit(tables.rulers_table(evidence), tables.rulers_table, evidence.runs.reset_index())
     exhibits = [_with_verdicts(exhibit, evidence) for exhibit in findings.exhibits] + [costs]
@@ -82,7 +85,8 @@ def _announce(evidence: Evidence, exhibits: list[Exhibit], out: Path, pictures: 
 def main(config: DictConfig) -> None:
     """The command line."""
     try:
-        build(Path(config.runs), Path(config.out), Path(config.record) if config.record else None, config.ruler)
+        record, records = (Path(path) if path else None for path in (config.record, config.records))
+        build(Path(config.runs), Path(config.out), record, config.ruler, records)
     except ValueError as error:
         sys.exit(str(error))
 

@@ -138,12 +138,29 @@ def rulers_table(evidence: Evidence) -> Table:
     for run in rows_of(runs.sort_values(["block", "place", "seed"])):
         cells = [str(run.Index), str(run.member), str(run.seed), f"{run.tokens:,}", f"{run.loss_tokens:,}"]
         parent = run.parent if isinstance(run.parent, str) else "from scratch"
-        rows.append((str(run.block), [*cells, power(run.flops), f"{run.seconds:,.1f}", f"{run.parameters:,}", parent]))
-    header = ["Run", "Member", "Seed", "Tokens", "Loss-bearing tokens", "FLOPs", "Seconds", "Parameters", "Parent"]
+        rows.append((str(run.block), [*cells, power(run.flops), f"{run.seconds:,.1f}", *_parameters(run), parent]))
+    header = [
+        "Run",
+        "Member",
+        "Seed",
+        "Tokens",
+        "Loss-bearing tokens",
+        "FLOPs",
+        "Seconds",
+        "Embedding parameters",
+        "Other parameters",
+        "Parent",
+    ]
     missing = [f"Missing run: {name}" for name in evidence.missing]
     notes = [*map(verdict, evidence.certificates), "A conversion's numbers exclude its parent's.", *missing]
     notes += stale_lines(evidence.cells)
     return Table("rulers", "What each run cost", header, grouped(rows), notes)
+
+
+def _parameters(run: Any) -> list[str]:
+    """Embedding and other parameters; all as others where the shape is not known."""
+    embedding = 0 if math.isnan(run.embedding) else int(run.embedding)
+    return [f"{embedding:,}" if embedding else HOLE, f"{run.parameters - embedding:,}"]
 
 
 def expectations_table(findings: list[Finding]) -> Table:

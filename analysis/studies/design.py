@@ -149,7 +149,8 @@ def own_way(frame: pd.DataFrame) -> pd.DataFrame:
     """Without the other scorings of a family where its members' own is there."""
     asked = [split(name) for name in frame["protocol"]]
     with_own = {question for question, way in asked if way in OWN}
-    return frame[[question not in with_own or way in OWN for question, way in asked]]
+    kept = [question not in with_own or way in OWN for question, way in asked]
+    return frame[pd.Series(kept, index=frame.index, dtype=bool)]
 
 
 def main_measures(frame: pd.DataFrame) -> pd.DataFrame:

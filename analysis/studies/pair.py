@@ -8,11 +8,13 @@ from analysis import checkpoint_figures, estimates, figures, numbers, pronoun_fi
 from analysis.expectations import judge
 from analysis.families import is_part
 from analysis.figures import Picture
+from analysis.groups import group_means, groups_table
 from analysis.load import Evidence
 from analysis.render import comparison_data
 from analysis.studies import design
 from analysis.studies.design import Exhibit, Findings
 from analysis.studies.rulers import of_members, winners, winners_table
+from analysis.studies.size import against_size
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ def analyse(evidence: Evidence) -> Findings:
         Exhibit(winners_table(won), winners_table, won),
         Exhibit(tables.subtasks_table(cells), tables.subtasks_table),
     ]
+    groups = group_means(cells)
+    if len(groups):
+        exhibits.append(Exhibit(groups_table(groups), groups_table, groups))
     return Findings(cells, exhibits, _pictures(evidence, cells), numbers.of_pair(evidence, cells, differences))
 
 
@@ -52,4 +57,5 @@ def _pictures(evidence: Evidence, cells: pd.DataFrame) -> list[Picture]:
         ]
         suffix = "" if len(evidence.blocks) == 1 else f" ({block})"
         pictures += [picture.of_block(suffix) for picture in drawn if picture is not None]
-    return pictures
+    by_size = against_size(evidence, cells)
+    return [*pictures, by_size] if by_size else pictures

@@ -10,12 +10,16 @@ import pandas as pd
 import pytest
 
 from analysis import estimates
+from analysis.checkpoint_figures import spans
 from analysis.families import family, is_part
+from analysis.groups import GLUE, group_means
 from analysis.items import item_values
 from analysis.load import load
+from analysis.pronoun_figures import occupations
 from analysis.report import build
 from analysis.studies import analyse
-from analysis.tables import comparison_table
+from analysis.studies.size import against_size
+from analysis.tables import comparison_table, rulers_table
 from analysis.ways import split
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.schema import Item, Measurement
@@ -274,3 +278,99 @@ def test_ties_are_told_beside_the_score(synthetic: Any) -> None:
     write(folder, "agreement", {("world", "accuracy"): 0.625}, scored(folder, "agreement", "world", values))
     table = comparison_table(estimates.cells(load(synthetic.root)))
     assert table.header[-1] == "Ties" and table.sections[0][1][0][-1] == "25%"
+
+
+def test_harness_records_are_read_as_they_are_and_the_newest_counts(synthetic: Any, tmp_path: Path) -> None:
+    folder = bare(synthetic, "decoder")
+    for date, place, value in (("2026-01-01", folder.path / "results" / "m", 0.4), ("2026-01-02", tmp_path / "x", 0.6)):
+        row = Measurement(
+            folder.name,
+            "decoder",
+            "nano",
+            0,
+            "lm_eval.conditional",
+            1,
+            "offline_piqa",
+            "acc_norm",
+            value,
+            100,
+            0.05,
+            "last",
+            True,
+        )
+        place.mkdir(parents=True)
+        append(place / f"measurements_{date}.jsonl", [row])
+    assert load(synthetic.root).measurements["value"].tolist() == [0.4]
+    build(synthetic.root, tmp_path / "out", records=tmp_path / "x")
+    found = pd.read_csv(tmp_path / "out" / "comparison.csv")
+    assert found["decoder"].tolist() == [0.6] and found["task"].tolist() == ["offline_piqa"]
+    groups = (tmp_path / "out" / "groups.md").read_text()
+    assert "0.600 (1 of 10 tasks)" in groups and "lacks arc_challenge" in groups
+
+
+def test_groups_are_means_as_published(synthetic: Any) -> None:
+    folder = bare(synthetic, "encoder")
+    for place, (task, metric) in enumerate(GLUE.items()):
+        write(folder, f"finetune.{task}.bidirectional", {(task, metric): place / 10, (task, f"{metric}_dev"): 0.5})
+    write(
+        folder,
+        "mteb.untrained.mean",
+        {("scifact", "ndcg_at_10"): 0.2, ("stsb", "cosine_spearman"): 0.4, ("nfcorpus", "ndcg_at_10"): 0.4},
+    )
+    found = group_means(estimates.cells(load(synthetic.root))).set_index(["group", "way"])["value"]
+    assert found[("GLUE", "best of each by dev")] == pytest.approx(0.35)
+    assert found[("MTEB, Retrieval", "mean, untrained")] == pytest.approx(0.3)
+    assert found[("MTEB, mean over types", "mean, untrained")] == pytest.approx(0.35)
+
+
+def test_size_is_a_numeric_axis_of_four_kinds(synthetic: Any) -> None:
+    for size, hidden in (("nano", 128), ("micro", 256)):
+        for kind in ("encoder", "decoder", "enc-from-dec", "dec-from-enc"):
+            folder = synthetic.add(kind, size=size)
+            folder.config_file.write_text(f"model: {{vocab_size: 1000, hidden_size: {hidden}}}\n")
+    evidence = load(synthetic.root)
+    picture = against_size(evidence, estimates.cells(evidence))
+    assert picture is not None and set(picture.data["embedding"]) == {128_000, 256_000}
+    assert picture.data.groupby("member")["other"].nunique().tolist() == [2] * 4
+    assert "Embedding parameters" in rulers_table(evidence).header
+
+
+def test_an_error_that_is_not_known_draws_no_band(synthetic: Any) -> None:
+    folder = bare(synthetic, "encoder")
+    write(folder, "agreement", {("world", "accuracy"): 0.6}, standard_error=None)
+    low, high = spans(load(synthetic.root).trajectory)
+    assert np.isnan(low).all() and np.isnan(high).all()
+
+
+def test_titles_and_ticks_of_occupations_stand_apart(synthetic: Any) -> None:
+    for kind in ("encoder", "decoder"):
+        folder = bare(synthetic, kind)
+        items = [
+            Item(
+                folder.name,
+                "pronouns",
+                task,
+                f"{task}{i}",
+                0.4,
+                {"occupation": f"o{i}", "female": 0.4, "male": 0.4, "truth_female": i / 9},
+            )
+            for task in ("winogender", "world")
+            for i in range(10)
+        ]
+        write(
+            folder, "pronouns", {("world", "probability_female"): 0.4, ("winogender", "probability_female"): 0.4}, items
+        )
+    picture = occupations(load(synthetic.root), "nano on world")
+    assert picture is not None and set(picture.data["model"]) == {0.5}
+    picture.figure.canvas.draw()
+    axes = picture.figure.axes
+    assert [axis.get_xlabel() for axis in axes] == ["share of women (statistics)"] * 2 + [
+        "share of she in the text"
+    ] * 2
+    texts = [
+        text
+        for axis in axes
+        for text in (axis.title, axis.xaxis.label, *axis.get_xticklabels(), *axis.get_yticklabels())
+    ]
+    boxes = [text.get_window_extent() for text in texts if text.get_text() and text.get_visible()]
+    assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
