@@ -134,7 +134,7 @@ def _loss(
     loader = replace(phase, batches=replace(phase.batches, rows=1, stages=1, stage_steps=0)).loader(
         corpus, run.seeds.order
     )
-    vocabulary = Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special)
+    vocabulary = Vocabulary.of(corpus.tokenizer)
     step = phase.steps if first else 0
     sums, counts = [], []
     for row in range(first, first + max(2, tokens // phase.context)):

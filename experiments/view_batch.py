@@ -77,7 +77,7 @@ class View:
             config = ObjectiveConfig(objective, config.mask_share, config.random_share)
             leaks = OBJECTIVES[objective].leaks_under
             direction = next(name for name in (direction, *DIRECTIONS) if name not in leaks)
-        vocabulary = Vocabulary(self.corpus.tokenizer.vocab_size, self.corpus.tokenizer.special)
+        vocabulary = Vocabulary.of(self.corpus.tokenizer)
         key, rate = mask_key(run.seeds.masks, self.phase.name), self.phase.mask_rate_at(self.phase_step)
         return Seen.through(
             config, direction, self.batch, vocabulary, rate, key, run.moment(self.phase, self.phase_step)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ettin_core.data.shards import START, TokenStream
+from ettin_core.data.shards import START, TokenStream, token_dtype
 from ettin_core.data.tokenizer import POLICY, Tokenizer, policy_hash
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text, read_json, write_json
@@ -41,6 +41,10 @@ class Corpus:
                 f"was prepared with another tokenizer or policy than the one beside it ({POLICY})",
                 "restore its tokenizer folder, or prepare the corpus again",
             )
+        stored, needed = np.dtype(self.manifest["dtype"]), token_dtype(self.tokenizer.vocab_size)
+        if stored.itemsize < needed.itemsize:
+            told = f"has ids up to {self.tokenizer.vocab_size - 1} stored as {stored.name}, where large ones are others"
+            raise invalid("corpus", str(folder), told, "delete the corpus folder and prepare again")
         for source, splits in self.manifest["sources"].items():
             for split in splits:
                 self.stream(source, split)
@@ -82,9 +86,17 @@ class Corpus:
         sizes, counts = (tuple(shard[key] for shard in entry["shards"]) for key in ("tokens", "documents"))
         return TokenStream(tuple(files), sizes, counts, dtype)
 
+    def whole_documents(self, source: str, split: str) -> Iterator[np.ndarray]:
+        """The documents of a source and split with BOS and EOS, int64."""
+        stream = self.stream(source, split)
+        for shard, begin in enumerate(stream.edges[:-1].tolist()):
+            starts = stream.starts(shard) + begin
+            for first, end in itertools.pairwise(starts.tolist()):
+                yield stream.read(first, end).astype(np.int64)
+
     def documents(self, split: str, limit: int | None = None) -> list[np.ndarray]:
         """Whole documents of a split with BOS and EOS, int64, sources in turn, at most `limit` in all."""
-        by_source = [itertools.islice(_whole(self.stream(source, split)), limit) for source in self.sources]
+        by_source = [itertools.islice(self.whole_documents(source, split), limit) for source in self.sources]
         turns = itertools.chain.from_iterable(itertools.zip_longest(*by_source))
         return list(itertools.islice((ids for ids in turns if ids is not None), limit))
 
@@ -127,13 +139,6 @@ def _check_size(file: Path, wanted: int) -> None:
             "is missing" if size is None else f"has {size} bytes instead of {wanted}",
             "restore it, or delete the corpus folder and prepare again",
         )
-
-
-def _whole(stream: TokenStream) -> Iterator[np.ndarray]:
-    for shard, begin in enumerate(stream.edges[:-1].tolist()):
-        starts = stream.starts(shard) + begin
-        for first, end in itertools.pairwise(starts.tolist()):
-            yield stream.read(first, end).astype(np.int64)
 
 
 def fingerprint(manifest: dict[str, Any]) -> str:

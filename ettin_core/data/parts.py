@@ -229,7 +229,7 @@ def _encode(
 def _given(tokenizer: Tokenizer, document: Document, config: SourceConfig) -> tuple[np.ndarray, int] | Skipped:
     ids, special = document.tokens, tokenizer.special
     assert ids is not None
-    foreign = ids.min() < 0 or ids.max() >= tokenizer.vocab_size
+    foreign = not tokenizer.holds(ids)
     if foreign or np.isin(ids, (special.pad, special.mask)).any():
         kind = "ids that the tokenizer has not" if foreign else "padding or mask tokens"
         problem = invalid(

@@ -23,7 +23,7 @@ OPEN_MAPS = 256
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
-    """The smallest type that holds every id."""
+    """The smallest type that holds every id below `vocab_size`."""
     return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
 
 
@@ -33,7 +33,8 @@ class SplitWriter:
     def __init__(self, folder: Path, stem: str, tokenizer: Tokenizer) -> None:
         self._folder, self._stem = folder, stem
         self._special = tokenizer.special
-        self._dtype = token_dtype(tokenizer.vocab_size)
+        self._bound = tokenizer.vocab_size
+        self._dtype = token_dtype(self._bound)
         self._file: IO[bytes] | None = None
         self._hash = hashlib.sha256()
         self._starts: list[int] = []
@@ -46,6 +47,7 @@ class SplitWriter:
 
     def add(self, ids: np.ndarray, size: int, log_probability: float | None) -> None:
         """Append a document of `size` bytes of text."""
+        assert not len(ids) or int(ids.max()) < self._bound, "a larger id would come back as another one"
         row = np.empty(len(ids) + 2, dtype=self._dtype)
         row[0], row[1:-1], row[-1] = self._special.bos, ids, self._special.eos
         with disk_errors(self._folder / self._stem):

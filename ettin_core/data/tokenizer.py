@@ -44,7 +44,11 @@ class SpecialTokens:
 
 
 class Tokenizer:
-    """A loaded tokenizer folder: encode, decode, special ids and the hash that goes into every manifest."""
+    """A loaded tokenizer folder: encode, decode, special ids and the hash that goes into every manifest.
+
+    `ids` are those that have a token, sorted, int64; there may be gaps between them. `vocab_size` is the largest plus one:
+    what arrays over all ids need.
+    """
 
     def __init__(self, folder: Path) -> None:
         file = folder / "tokenizer.json"
@@ -59,7 +63,16 @@ class Tokenizer:
         self.backend.no_padding()
         self.hash = hash_file(file)
         self.special = _special_tokens(folder, self.backend)
-        self.vocab_size = self.backend.get_vocab_size(with_added_tokens=True)
+        self.ids = token_ids(self.backend)
+        self.vocab_size = int(self.ids[-1]) + 1
+
+    def holds(self, ids: np.ndarray) -> bool:
+        """Whether each of these ids (at least one) has a token."""
+        return bool(ids.min() >= 0 and ids.max() < self.vocab_size and self._known[ids].all())
+
+    @cached_property
+    def _known(self) -> np.ndarray:
+        return np.isin(np.arange(self.vocab_size), self.ids)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens."""
@@ -100,6 +113,11 @@ class Tokenizer:
     def decode(self, ids: Iterable[int], show_special: bool = False) -> str:
         """The text of token ids; byte-level, so decode(encode(text)) is the text."""
         return self.backend.decode(list(ids), skip_special_tokens=not show_special)
+
+
+def token_ids(backend: BackendTokenizer) -> np.ndarray:
+    """Every id that a tokenizer gives a token, added ones included, sorted, int64."""
+    return np.unique(np.fromiter(backend.get_vocab(with_added_tokens=True).values(), dtype=np.int64))
 
 
 def _stretches(text: str, size: int) -> list[str]:

@@ -61,6 +61,7 @@ class TokenizerLike(Protocol):
 
     special: SpecialTokens
     vocab_size: int
+    ids: np.ndarray
     hash: str
 
     def encode(self, texts: list[str]) -> list[list[int]]:
@@ -131,7 +132,7 @@ class EvaluatedModel:
     @property
     def vocabulary(self) -> Vocabulary:
         """What objectives must know of the tokenizer."""
-        return Vocabulary(self.tokenizer.vocab_size, self.tokenizer.special)
+        return Vocabulary.of(self.tokenizer)
 
     def read_position(self, position: int) -> int:
         """The output position that predicts the token at `position`; below zero where there is none."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ettin_core.data.tokenizer import SpecialTokens
+from ettin_core.data.tokenizer import SpecialTokens, token_ids
 from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text
@@ -134,7 +134,8 @@ class PretrainedTokenizer:
         self.backend.no_padding()
         self.backend.encode_special_tokens = True
         self.special = _special_tokens(self.pretrained, folder, masked)
-        self.vocab_size = len(self.pretrained)
+        self.ids = token_ids(self.backend)
+        self.vocab_size = int(self.ids[-1]) + 1
         self.hash = hash_text(self.backend.to_str())
 
     def encode(self, texts: list[str]) -> list[list[int]]:

@@ -79,7 +79,7 @@ def export(
     _check_target(out, overwrite)
     tokenizer = Tokenizer(Path(tokenizer_folder))
     if tokenizer.vocab_size > model.config.vocab_size:
-        problem = f"has {tokenizer.vocab_size} tokens, more than the model's {model.config.vocab_size}"
+        problem = f"has ids up to {tokenizer.vocab_size - 1}, the model has {model.config.vocab_size} rows for them"
         raise invalid("tokenizer", str(tokenizer_folder), problem, "give the tokenizer the model was trained with")
     state = to_huggingface(model.state_dict(), LAYOUT_OF[view.direction], model.config.num_layers)
     state = {name: tensor.cpu().contiguous() for name, tensor in state.items()}

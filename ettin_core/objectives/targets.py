@@ -6,6 +6,7 @@ stream is never touched, and neither masks nor prefixes depend on micro-batches 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -15,12 +16,33 @@ from ettin_core.foundation.randomness import below, derive, mix, uniform
 from ettin_core.records.readout import NOT_READ, readout_named
 
 
+class HasIds(Protocol):
+    """What of a tokenizer makes a vocabulary."""
+
+    special: SpecialTokens
+    vocab_size: int
+    ids: np.ndarray
+
+
 @dataclass(frozen=True)
 class Vocabulary:
-    """What an objective must know of the tokenizer."""
+    """What an objective must know of the tokenizer: ids are below `size`, and `ids` have a token (None: all of them)."""
 
     size: int
     special: SpecialTokens
+    ids: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, tokenizer: HasIds) -> "Vocabulary":
+        """The vocabulary of a tokenizer of ours or of Hugging Face."""
+        whole = len(tokenizer.ids) == tokenizer.vocab_size
+        return cls(tokenizer.vocab_size, tokenizer.special, None if whole else tokenizer.ids)
+
+    def draw(self, key: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """A random id that has a token, at each index of the streams `key` (randomness.below)."""
+        if self.ids is None:
+            return below(key, index, self.size)
+        return self.ids[below(key, index, len(self.ids))]
 
 
 @dataclass(frozen=True)
@@ -98,7 +120,7 @@ def select(batch: Batch, vocabulary: Vocabulary, masking: Masking, key: int) -> 
     eligible = batch.real & ~np.isin(batch.tokens, vocabulary.special.ids)
     selected = eligible & (uniform(rows, index) < masking.rate)
     kind = uniform(rows, index + np.uint64(1))
-    random_ids = below(rows, index + np.uint64(2), vocabulary.size)
+    random_ids = vocabulary.draw(rows, index + np.uint64(2))
     inputs = np.where(selected & (kind < masking.mask_share), vocabulary.special.mask, batch.tokens)
     randomise = selected & (kind >= masking.mask_share) & (kind < masking.mask_share + masking.random_share)
     return np.where(randomise, random_ids, inputs), selected

@@ -137,7 +137,7 @@ def open_session(
         group,
         device,
         environment,
-        Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special),
+        Vocabulary.of(corpus.tokenizer),
         model,
         built,
         parameters,

@@ -133,7 +133,7 @@ def gradients(corpus: Corpus, member: str, packing: str, parts: int) -> dict[str
     run = tiny_run(corpus, member)
     model = Transformer(run.model, 3)
     loader = Loader(corpus, 300, BatchSchedule(8), seed=1, phase="test", packing=packing)
-    vocabulary = Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special)
+    vocabulary = Vocabulary.of(corpus.tokenizer)
     pieces = []
     assert loader.batch(0).real.all() == (packing == "stream"), "rows with padding are what is tested"
     for part in range(parts):

@@ -97,7 +97,7 @@ def test_every_kind_declares_what_it_makes(name: str, corpus: Corpus, monkeypatc
     assert readout is not None
     documents = [ids for _, ids in zip(range(8), corpus.documents("validation", limit=8), strict=False)]
     batch: Batch = pack(documents, np.arange(8), corpus.tokenizer.special.bos, corpus.tokenizer.special.pad)
-    vocabulary = Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special)
+    vocabulary = Vocabulary.of(corpus.tokenizer)
     made = targets_of(name, batch, vocabulary, Masking(0.3, 1.0, 0.0), 7)
     predicted = made.read + readout.ahead
     assert len(predicted) > 50 and np.array_equal(batch.tokens.flat[predicted], made.labels)

@@ -105,7 +105,7 @@ def test_parts_of_a_batch_get_the_same_targets(name: str, parts: int) -> None:
 @pytest.mark.parametrize("parts", [2, 4])
 def test_micro_batches_of_a_real_corpus_get_the_same_masks(corpus: Corpus, parts: int) -> None:
     loader = Loader(corpus, 48, BatchSchedule(8), seed=1, phase="pretrain")
-    vocabulary = Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special)
+    vocabulary = Vocabulary.of(corpus.tokenizer)
     whole = targets_of("mlm", loader.batch(3), vocabulary, Masking(0.3), KEY)
     pieces = [
         targets_of("mlm", loader.batch(3, number, parts), vocabulary, Masking(0.3), KEY) for number in range(parts)

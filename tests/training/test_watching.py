@@ -71,7 +71,7 @@ def test_a_diagnosis_is_what_it_says(member: str, corpus: Corpus) -> None:
     wrapped = Learner(model)
     optimizer = build_optimizer(run.optimizer, model)
     batch = phase.loader(corpus, 5).batch(0)
-    vocabulary = Vocabulary(corpus.tokenizer.vocab_size, corpus.tokenizer.special)
+    vocabulary = Vocabulary.of(corpus.tokenizer)
     targets = targets_of(run.objective.name, batch, vocabulary, Masking(0.3), mask_key(1, "x"))
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     finish = diagnose(wrapped, model, (batch, targets), phase.view, "fp32", CPU)
