@@ -1,13 +1,12 @@
 """Tables, figures and a page from a record of data: `python -m analysis.data_report record=<data_report.json> out=<folder>`."""
 
-import sys
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
 from analysis import data_figures, data_page, data_tables, render
 from analysis.artifacts import shelf
+from analysis.command import command
 from analysis.data_tables import DataRecord, load_record
 from analysis.figures import Picture
 
@@ -75,13 +74,10 @@ def _announce(record: DataRecord, file: Path, out: Path, pictures: list[Picture]
         print(f"figure   {out / f'{picture.name}.png'}")
 
 
-@hydra.main(version_base=None, config_path="../conf", config_name="report_data")
+@command("report_data")
 def main(config: DictConfig) -> None:
     """The command line."""
-    try:
-        build(Path(config.record), Path(config.out))
-    except ValueError as error:
-        sys.exit(str(error))
+    build(Path(config.record), Path(config.out))
 
 
 if __name__ == "__main__":

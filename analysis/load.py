@@ -70,7 +70,7 @@ def load(runs: Path, study: Path | None = None, ruler: str = "tokens", records: 
     """
     if ruler not in RULERS:
         raise ValueError(f"ruler={ruler!r} is not a ruler; use one of {', '.join(RULERS)}.")
-    plan = json.loads(study.read_text()) if study else {}
+    plan = json.loads(study.read_text(encoding="utf-8")) if study else {}
     folders = {folder.name: folder for folder in run_folders(runs)}
     cells = {cell["name"]: cell for cell in plan.get("cells", [])}
     analysis = {"kind": PAIR, **(plan.get("analysis") or {})}
@@ -278,7 +278,7 @@ def _unique(frame: pd.DataFrame, key: list[str]) -> pd.DataFrame:
 
 def _certificates(folders: list[RunFolder]) -> list[dict[str, Any]]:
     files = [folder.certificate_file for folder in folders]
-    return [json.loads(file.read_text()) for file in files if file.exists()]
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
 
 
 def _fingerprint(folders: list[RunFolder], study: Path | None, records: Path | None = None) -> str:

@@ -1,9 +1,7 @@
 """The learning rates of a plan, phase by phase: `python -m analysis.plan_figure record=<schedules.csv> out=<folder>`."""
 
-import sys
 from pathlib import Path
 
-import hydra
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from omegaconf import DictConfig
 
 from analysis import style
+from analysis.command import command
 from analysis.figures import Picture, new_figure
 
 COLUMNS = ("size", "member", "phase", "tokens", "rate")
@@ -88,14 +87,11 @@ def tokens_text(value: float) -> str:
     return f"{value:g}"
 
 
-@hydra.main(version_base=None, config_path="../conf", config_name="plan_figure")
+@command("plan_figure")
 def main(config: DictConfig) -> None:
     """The command line."""
     out = Path(config.out)
-    try:
-        picture = schedules(Path(config.record))
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
+    picture = schedules(Path(config.record))
     picture.save(out)
 
 

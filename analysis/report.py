@@ -1,15 +1,14 @@
 """Rebuild every table and figure from recorded runs: `python -m analysis.report runs=<folder> out=<folder>`."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-import hydra
 import pandas as pd
 from omegaconf import DictConfig
 
 from analysis import figures, numbers, page, render, studies, tables
 from analysis.artifacts import shelf
+from analysis.command import command
 from analysis.figures import Picture
 from analysis.load import Evidence, load
 from analysis.stale import stale_lines
@@ -81,14 +80,11 @@ def _announce(evidence: Evidence, exhibits: list[Exhibit], out: Path, pictures: 
         print(f"figure   {out / f'{picture.name}.png'}")
 
 
-@hydra.main(version_base=None, config_path="../conf", config_name="report")
+@command("report")
 def main(config: DictConfig) -> None:
     """The command line."""
-    try:
-        record, records = (Path(path) if path else None for path in (config.record, config.records))
-        build(Path(config.runs), Path(config.out), record, config.ruler, records)
-    except ValueError as error:
-        sys.exit(str(error))
+    record, records = (Path(path) if path else None for path in (config.record, config.records))
+    build(Path(config.runs), Path(config.out), record, config.ruler, records)
 
 
 if __name__ == "__main__":

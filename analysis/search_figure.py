@@ -1,15 +1,14 @@
 """Held-out loss against what was searched: `python -m analysis.search_figure record=<trials.csv> out=<folder>`."""
 
-import sys
 from pathlib import Path
 
-import hydra
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from omegaconf import DictConfig
 
 from analysis import style
+from analysis.command import command
 from analysis.figures import Picture, new_figure
 
 COLUMNS = ("member", "protocol", "trial", "key", "value", "log", "loss", "standard_error", "run")
@@ -58,14 +57,11 @@ def _draw(panel: Axes, trials: pd.DataFrame, member: str, members: list[str]) ->
     panel.set_ylabel(f"{style.protocol_name(trials['protocol'].iloc[0])}\nnats per token")
 
 
-@hydra.main(version_base=None, config_path="../conf", config_name="search_figure")
+@command("search_figure")
 def main(config: DictConfig) -> None:
     """The command line."""
     out = Path(config.out)
-    try:
-        picture = losses(Path(config.record))
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
+    picture = losses(Path(config.record))
     picture.save(out)
 
 

@@ -47,7 +47,7 @@ def _family() -> list[str]:
     for process in family:
         for children in Path(f"/proc/{process}/task").glob("*/children"):
             try:
-                family += children.read_text().split()
+                family += children.read_text(encoding="utf-8").split()
             except OSError:
                 continue
     return family
@@ -55,7 +55,7 @@ def _family() -> list[str]:
 
 def _proportional(process: str) -> int:
     try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
@@ -63,7 +63,7 @@ def _proportional(process: str) -> int:
 
 def _status(process: str, key: str) -> int:
     try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, TypeVar
 
 import hydra
 from hydra import compose
@@ -15,8 +15,9 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.exits import end, ending_in_one_line
 from ettin_core.foundation.structures import build
-from experiments.endings import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_USER_ERROR, RunStopped, status_of
+from experiments.endings import CellEnded, RunStopped
 from experiments.overrides import CONFIGURATIONS, meant
 from experiments.sweeps import in_a_sweep, one_line, run_cell
 from hydra_plugins._ettin_suite import CellSweeper
@@ -43,19 +44,14 @@ class Task(Generic[Request]):
         if in_a_sweep():
             run_cell(lambda: self.function(self.request_of(config)))
             return
-        try:
-            self.function(self.request_of(config))
-        except Exception as error:
-            if status_of(error) == EXIT_FAULT:
-                raise
-            end(error)
+        self.function(self.request_of(config))
 
 
 def entry(config_name: str, request: type[Request]) -> Callable[[Callable[[Request], Any]], Callable[[], None]]:
     """Make a Hydra main of a function that takes the typed request.
 
-    Mistakes of the user end with one line on stderr and exit status 2, a run that was asked to stop with 75 (start it
-    again), Ctrl-C with 130; anything else keeps its traceback.
+    Mistakes of the user end with one line on stderr and exit status 2, a run that was asked to stop or that another
+    process trains with 75 (start it again), Ctrl-C with 130; a fault of the program keeps its traceback.
     """
 
     def decorate(function: Callable[[Request], Any]) -> Callable[[], None]:
@@ -65,30 +61,18 @@ def entry(config_name: str, request: type[Request]) -> Callable[[Callable[[Reque
         def main() -> None:
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands its errors over instead of printing them
             Plugins.instance().register(CellSweeper)
-            try:
-                sys.argv[1:] = meant(request, sys.argv[1:])
-                command()
-            except KeyboardInterrupt:
-                print("\ninterrupted: start the same command again to continue", file=sys.stderr, flush=True)
-                sys.exit(EXIT_INTERRUPTED)
-            except (HydraException, OmegaConfBaseException) as error:
-                end(UserError(one_line(error)))
-            except Exception as error:
-                if status_of(error) == EXIT_FAULT:
-                    raise
-                end(error)
+            with ending_in_one_line():
+                try:
+                    sys.argv[1:] = meant(request, sys.argv[1:])
+                    command()
+                except (HydraException, OmegaConfBaseException) as error:
+                    raise UserError(one_line(error)) from error
+                except CellEnded as error:
+                    end(error.line, error.status)
 
         return main
 
     return decorate
-
-
-def end(error: Exception) -> NoReturn:
-    """End the process with the error's line and its exit status."""
-    status = status_of(error)
-    prefix = "error: " if status == EXIT_USER_ERROR else ""
-    print(f"{prefix}{error}", file=sys.stderr, flush=True)
-    sys.exit(status)
 
 
 def composed(config_name: str, request: type[Request], overrides: Sequence[str]) -> Request:

@@ -1,14 +1,13 @@
 """How a command ends: which errors are one line, and the exit status of each."""
 
+from ettin_core.foundation import exits
 from ettin_core.foundation.errors import DiskFullError, UserError
-from ettin_core.training.stops import EXIT_REQUEUE, StopRequested
+from ettin_core.foundation.exits import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_REQUEUE, EXIT_USER_ERROR, StopRequested
 
-EXIT_FAULT = 1
-EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
+__all__ = ["EXIT_FAULT", "EXIT_INTERRUPTED", "EXIT_REQUEUE", "EXIT_USER_ERROR", "StopRequested"]
 
 
-class RunStopped(RuntimeError):
+class RunStopped(UserError):
     """Something the user must see in one line, not as a traceback."""
 
 
@@ -23,13 +22,14 @@ class CellEnded(RuntimeError):
         return self.line
 
 
-USER_ERRORS = (UserError, RunStopped, DiskFullError)
+USER_ERRORS = (UserError, DiskFullError)
 
 
 def status_of(error: BaseException) -> int:
-    """The exit status of a command that this error ends; EXIT_FAULT is one of the program, which keeps its traceback."""
-    if isinstance(error, CellEnded):
-        return error.status
-    if isinstance(error, StopRequested):
-        return EXIT_REQUEUE
-    return EXIT_USER_ERROR if isinstance(error, USER_ERRORS) else EXIT_FAULT
+    """The exit status of a command that this error ends."""
+    return error.status if isinstance(error, CellEnded) else exits.status_of(error)
+
+
+def line_of(error: BaseException) -> str | None:
+    """What to print of an error in one line; None for a fault of the program, whose traceback is needed."""
+    return error.line if isinstance(error, CellEnded) else exits.line_of(error)

@@ -9,18 +9,19 @@ which read the folder given by `--metadata eval_data=<folder>`, and that folder'
 """
 
 import argparse
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from ettin_core.evaluation import harness
-from experiments.door import end
-from experiments.endings import EXIT_FAULT, status_of
+from ettin_core.foundation.exits import ending_in_one_line
 
 
 def main() -> None:
     """Register, hand over, record. A user's mistake is one line on stderr and exit status 2."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
+    with ending_in_one_line(), _explained():
         harness.register()
         from lm_eval._cli.harness import HarnessCLI
 
@@ -34,11 +35,18 @@ def main() -> None:
             from ettin_core.evaluation.harness.records import record
 
             print("\n".join(f"measurements {record(file)}" for file in new))
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Raise a mistake of the user's as such, where the harness raises it as something else."""
+    try:
+        yield
     except Exception as error:
         told = harness.explained(error)
-        if status_of(told) == EXIT_FAULT:
+        if told is error:
             raise
-        end(told)
+        raise told from error
 
 
 def _fill_in(arguments: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -13,10 +14,10 @@ from typing import Any
 from tqdm import tqdm
 
 from ettin_core.foundation.bars import take_line
-from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.processes import die_with_parent
-from ettin_core.training.stops import StopRequested
-from experiments.door import RunStopped
+from experiments.endings import line_of
+
+GRACE_SECONDS = 20.0  # to write a checkpoint in
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,19 @@ class Pool:
 
     def __exit__(self, kind: type | None, *exception: object) -> None:
         if kind is not None:
-            for process in list((self._executor._processes or {}).values()):
-                process.kill()  # every write is atomic, so the next start continues from the last checkpoint
+            _stop(list((self._executor._processes or {}).values()))
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _stop(processes: list[Any]) -> None:
+    """End workers: one that trains saves first, and dies of the next signal. What takes too long is killed, which is safe."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    while (alive := [process for process in processes if process.is_alive()]) and time.monotonic() < deadline:
+        for process in alive:
+            process.terminate()
+        time.sleep(0.2)
+    for process in alive:
+        process.kill()
 
 
 def _outcome(job: Job, future: "Future[Any]") -> Outcome:
@@ -82,7 +93,7 @@ def _outcome(job: Job, future: "Future[Any]") -> Outcome:
     if isinstance(error, BrokenProcessPool):
         return Outcome(job, None, "its process was killed (out of memory?)")
     if error is not None:
-        if not isinstance(error, UserError | RunStopped | StopRequested):
+        if line_of(error) is None:
             traceback.print_exception(error)  # a fault of the program: the one line below would not find it
         return Outcome(job, None, f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}")
     return Outcome(job, future.result(), None)

@@ -5,8 +5,6 @@ interrupted continues, and the numbers are those of an undisturbed study.
 """
 
 import os
-import signal
-import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -31,8 +29,6 @@ from experiments.requests import prepared
 from experiments.rulers import Ruler
 from experiments.stages import evaluate_stage, export_stage, train_stage
 from experiments.stale import KEEP, RETRAIN, record_changes, run_changes, set_aside
-
-EXIT_INTERRUPTED = 130
 
 
 class Study:
@@ -175,20 +171,15 @@ def summarise(certificates: list[Certificate]) -> list[str]:
 @entry("study", StudyRequest)
 def main(request: StudyRequest) -> None:
     """Run the study and print verdict, table and paths."""
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
-    try:
-        overrides = list(HydraConfig.get().overrides.task)
-        study = Study(request, overrides)
-        study.check()
-        if request.stale == RETRAIN and study.make_way():
-            study = Study(request, overrides)  # conversions of what is trained again wait for it
-        failures = run_cells(study)
-        if failures:
-            raise RunStopped("\n".join(["not complete:", *failures, "the others are kept; mend this and start again"]))
-        report(study)
-    except KeyboardInterrupt:
-        print("\ninterrupted: start the same command again and it continues where it stopped", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    overrides = list(HydraConfig.get().overrides.task)
+    study = Study(request, overrides)
+    study.check()
+    if request.stale == RETRAIN and study.make_way():
+        study = Study(request, overrides)  # conversions of what is trained again wait for it
+    failures = run_cells(study)
+    if failures:
+        raise RunStopped("\n".join(["not complete:", *failures, "the others are kept; mend this and start again"]))
+    report(study)
 
 
 def run_cells(study: Study) -> list[str]:

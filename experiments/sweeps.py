@@ -17,8 +17,7 @@ from hydra.types import RunMode
 
 from ettin_core.foundation.bars import take_line
 from ettin_core.foundation.processes import die_with_parent
-from ettin_core.training.stops import EXIT_REQUEUE
-from experiments.endings import EXIT_FAULT, EXIT_INTERRUPTED, CellEnded, status_of
+from experiments.endings import EXIT_INTERRUPTED, EXIT_REQUEUE, CellEnded, line_of, status_of
 
 
 def one_line(error: BaseException) -> str:
@@ -45,10 +44,9 @@ def run_cell(function: Callable[[], Any]) -> None:
     except SystemExit as end:
         status, message = int(end.code or 0), f"ended with status {end.code}"
     except Exception as error:
-        status, message = status_of(error), one_line(error)
-        if status == EXIT_FAULT:
+        status, message = status_of(error), line_of(error) or f"{type(error).__name__}: {one_line(error)}"
+        if line_of(error) is None:
             traceback.print_exc()
-            message = f"{type(error).__name__}: {message}"
     else:
         return
     if not status:

@@ -5,13 +5,13 @@ from pathlib import Path
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import ProcessGroup, join, leave
 from ettin_core.foundation.errors import BusyError
+from ettin_core.foundation.exits import StopRequested
 from ettin_core.foundation.storage import write_json
 from ettin_core.model.leak_test import LeakError
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.loop import train
 from ettin_core.training.run import PlacementConfig, RunConfig
 from ettin_core.training.step import NonFiniteError
-from ettin_core.training.stops import StopRequested
 from experiments.conversions import parent_weights
 from experiments.door import RunStopped, entry
 from experiments.dry_run import dry_run
@@ -71,11 +71,11 @@ def train_run(
         folder.failure_file.unlink(missing_ok=True)
         train(run, folder, corpus, placement, group, parent_weights(run, parents_dir or Path(runs_dir)))
     except BusyError as error:
-        raise RunStopped(f"{run.name} is being trained by another process; wait for it to end, or stop it") from error
+        raise BusyError(f"{run.name} is being trained by another process; wait for it to end, or stop it") from error
     except (LeakError, NonFiniteError) as error:
         _note_failure(folder, error, group)
         raise RunStopped(str(error)) from error
-    except (*USER_ERRORS, StopRequested):
+    except (*USER_ERRORS, OSError, StopRequested):  # of an OSError the disk is the cause, which passes
         raise
     except Exception as error:
         _note_failure(folder, error, group)

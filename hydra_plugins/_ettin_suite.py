@@ -5,11 +5,8 @@ plugins from this package only; the underscore keeps its scan away (it imports t
 """
 
 import itertools
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -21,8 +18,7 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ettin_core.foundation.errors import UserError, invalid
-from ettin_core.training.stops import EXIT_REQUEUE, SIGNALS
-from experiments.endings import EXIT_FAULT, EXIT_USER_ERROR, USER_ERRORS, CellEnded, status_of
+from experiments.endings import EXIT_FAULT, EXIT_REQUEUE, EXIT_USER_ERROR, USER_ERRORS, CellEnded, status_of
 from experiments.overrides import meant
 from experiments.sweeps import one_line
 
@@ -46,8 +42,7 @@ class CellSweeper(Sweeper):
         cells = [self._meant(cell) for cell in _cells(arguments)]
         for cell in cells:
             self._check(cell)
-        with _stopped_between_cells():
-            results = self.launcher.launch(cells, initial_job_idx=0)
+        results = self.launcher.launch(cells, initial_job_idx=0)
         _verdict(results, self.config.hydra.runtime.choices["hydra/launcher"])
 
     def _meant(self, cell: list[str]) -> list[str]:
@@ -102,19 +97,3 @@ def _verdict(results: Sequence[JobReturn], launcher: str) -> None:
         f"{len(endings)} of {len(results)} cells are not done; start the same command again: it skips what is complete"
     )
     raise CellEnded(status, f"sweep: {told}")
-
-
-@contextmanager
-def _stopped_between_cells() -> Iterator[None]:
-    """SIGTERM and SIGUSR1 while no cell trains end the sweep as they do within one."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        print(f"{signal.Signals(number).name}: start the same command again to continue", file=sys.stderr, flush=True)
-        sys.exit(EXIT_REQUEUE)
-
-    before = {number: signal.signal(number, stop) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -51,7 +51,7 @@ class Repository:
     def commit(self, revision: str) -> str | None:
         """The commit that a revision names (None: there is no such revision, or its snapshot is gone)."""
         ref = self.folder / "refs" / revision
-        commit = ref.read_text() if ref.is_file() else None
+        commit = ref.read_text(encoding="utf-8") if ref.is_file() else None
         return commit if commit and self.snapshot(commit).is_dir() else None
 
     def snapshot(self, commit: str) -> Path:

@@ -84,7 +84,7 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """The resolved configuration as plain data."""
-        return yaml.safe_load(self.config_file.read_text())
+        return yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
 
     @property
     def complete(self) -> bool:

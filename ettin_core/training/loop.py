@@ -12,6 +12,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.feed import feed
 from ettin_core.data.loader import Batch, Loader
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
+from ettin_core.foundation.exits import AGAIN, StopRequested
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.randomness import derive
 from ettin_core.objectives.targets import Targets
@@ -24,7 +25,7 @@ from ettin_core.training.phases import Phase
 from ettin_core.training.run import PlacementConfig, RunConfig
 from ettin_core.training.session import Session, check_fit, finish, open_session, resume, save
 from ettin_core.training.step import optimisation_step
-from ettin_core.training.stops import StopRequest, StopRequested, Watchdog
+from ettin_core.training.stops import StopRequest, Watchdog
 from ettin_core.training.watch import Mark, Watch
 
 
@@ -42,7 +43,7 @@ def train(
     A complete run is left alone. `parent_weights` are a conversion's starting weights. `stop_after` ends the session
     after so many global steps, as an interruption would, and returns None. Raises ValueError for a corpus or
     configuration that does not fit, LeakError for a broken mask, NonFiniteError before a bad update, and StopRequested
-    after SIGTERM or SIGUSR1, with the state of the last step saved.
+    after SIGTERM, SIGUSR1 or Ctrl-C, with the state of the last step saved.
     """
     if folder.complete:
         return folder.summary()
@@ -72,7 +73,8 @@ def train(
                     if stopping:
                         raise StopRequested(
                             f"{run.name}: {request.name or 'a signal to another process'} at step "
-                            f"{progress.global_step}; saved, start the same command again to continue"
+                            f"{progress.global_step}; saved, {AGAIN}",
+                            interrupted=request.interrupted,
                         )
                     if stop_after is not None and progress.global_step >= stop_after:
                         return None

@@ -12,19 +12,15 @@ from typing import Any
 import torch
 
 from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.foundation.exits import SIGNALS
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-EXIT_REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: not a failure, start the same command again
 EXIT_STALLED = 70
 
 
-class StopRequested(RuntimeError):
-    """The run was asked to stop; it has saved its state and continues when it is started again."""
-
-
 class StopRequest:
-    """Notes SIGTERM and SIGUSR1 (SLURM's warning before the time limit) instead of dying of them, within its block.
+    """Notes SIGTERM, SIGUSR1 (SLURM's warning before the time limit) and Ctrl-C instead of dying of them, within its block.
 
+    A second Ctrl-C ends at once. One that is ignored already (in a study's worker, whose parent decides) stays ignored.
     Outside the main thread, where Python allows no handlers, nothing is noted.
     """
 
@@ -35,7 +31,8 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            noted = [signal.SIGINT] if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN else []
+            self._before = {number: signal.signal(number, self._note) for number in (*SIGNALS, *noted)}
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -43,7 +40,16 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            print("\nCtrl-C: saving after this step; once more ends at once", file=sys.stderr, flush=True)
         self.name = signal.Signals(number).name
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was Ctrl-C."""
+        return self.name == signal.SIGINT.name
 
     def agreed(self) -> bool:
         """Whether any process was asked to stop: the same answer on every process."""

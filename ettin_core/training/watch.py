@@ -103,7 +103,7 @@ class Watch:
 
 def truncate_rows(path: Path, rows: int) -> None:
     """Keep the first `rows` lines of a JSON-lines file: what a killed process wrote after its last checkpoint goes."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     if len(lines) < rows:
         raise invalid("records", str(path), f"has {len(lines)} rows instead of {rows}", "restore it, or delete the run")
     if lines:

@@ -14,15 +14,16 @@ import torch
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.foundation.exits import EXIT_INTERRUPTED, EXIT_REQUEUE, StopRequested, status_of
 from ettin_core.training import loop, session, step
 from ettin_core.training.step import NonFiniteError
-from ettin_core.training.stops import EXIT_REQUEUE, EXIT_STALLED, StopRequest, StopRequested
+from ettin_core.training.stops import EXIT_STALLED, StopRequest
 from tests.runs import final_state, tiny_run, train_tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_saves_and_the_run_continues_bitwise(
     number: signal.Signals, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -37,11 +38,27 @@ def test_a_signal_saves_and_the_run_continues_bitwise(
         return progress
 
     monkeypatch.setattr(loop, "_advance", and_a_signal)
-    with pytest.raises(StopRequested, match=f"{number.name} at step 6; saved"):
+    with pytest.raises(StopRequested, match=f"{number.name} at step 6; saved") as stopped:
         train_tiny(run, tmp_path / "stopped", corpus)
+    assert status_of(stopped.value) == (EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_REQUEUE)
     monkeypatch.undo()
     assert (tmp_path / "stopped" / run.name / "checkpoints" / "step6" / "index.json").exists()
     assert final_state(train_tiny(run, tmp_path / "stopped", corpus)) == undisturbed
+
+
+def test_a_second_ctrl_c_ends_at_once_and_an_ignored_one_stays_ignored() -> None:
+    with StopRequest(ProcessGroup(), torch.device("cpu")) as request:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert request.agreed() and request.interrupted
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopRequest(ProcessGroup(), torch.device("cpu")) as request:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not request.agreed()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_handlers_are_put_back_and_other_threads_are_left_alone() -> None:
