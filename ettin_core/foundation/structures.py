@@ -170,7 +170,7 @@ def members_of(package: str, path: Iterable[str], name: str) -> dict[str, Any]:
     return {item.name: item for item in sorted(found, key=lambda item: item.name)}
 
 
-def home_of(member: Any, package: str, path: Iterable[str], name: str) -> str:
-    """The module of a package that defines a member found by `members_of`."""
+def home_of(member: Any, package: str, path: Iterable[str], name: str) -> str | None:
+    """The module of a package that defines a member found by `members_of`; None for one that a program registered."""
     modules = (importlib.import_module(f"{package}.{item.name}") for item in pkgutil.iter_modules(path))
-    return next(module.__name__ for module in modules if getattr(module, name, None) is member)
+    return next((module.__name__ for module in modules if getattr(module, name, None) is member), None)

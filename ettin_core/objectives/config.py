@@ -56,13 +56,13 @@ class ObjectiveConfig:
         return self.parts or (Part(self.name, direction),)
 
     def modules(self, direction: str) -> set[str]:
-        """The modules that define the objectives and directions of a run of a direction."""
+        """The modules that define the objectives and directions of a run of a direction, but for those of a program."""
         parts = self.under(direction)
         objectives = (OBJECTIVES[part.objective] for part in parts)
         views = (DIRECTIONS[name] for name in (direction, *(part.direction for part in parts)))
-        return {home_of(item, kinds.__name__, kinds.__path__, "OBJECTIVE") for item in objectives} | {
-            home_of(item, directions.__name__, directions.__path__, "DIRECTION") for item in views
-        }
+        homes = [home_of(item, kinds.__name__, kinds.__path__, "OBJECTIVE") for item in objectives]
+        homes += [home_of(item, directions.__name__, directions.__path__, "DIRECTION") for item in views]
+        return {home for home in homes if home is not None}
 
     def readout(self, direction: str) -> str:
         """The objective that a model of a run's direction is measured by, and whose own readout says how.
