@@ -73,7 +73,8 @@ def describe(certificate: Certificate) -> str:
         lines.append(f"  {item['field']}: {item['left']!r} | {item['right']!r}  ({verdict})")
     for name, item in certificate.evidence.items():
         mark = "equal" if item["equal"] else "DIFFERS" if item["required"] else "differs (reported)"
-        lines.append(f"  {name}: {mark}" + ("" if item["equal"] else f"  {item['left']!r} | {item['right']!r}"))
+        values = dict.fromkeys((repr(item["left"]), repr(item["right"])))
+        lines.append(f"  {name}: {mark}" + ("" if item["equal"] else f"  {' | '.join(values)}"))
     return "\n".join(lines)
 
 

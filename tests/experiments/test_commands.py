@@ -6,14 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ["recipe=smoke", "data.documents=1500", "data.vocab_size=1024"]
 
 
-def run(folder: Path, module: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run an entry point in a folder of its own."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+def run(folder: Path, module: str, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run an entry point in a folder of its own, with more environment variables."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | variables
     command = [sys.executable, "-m", f"experiments.{module}", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
 
@@ -61,6 +62,20 @@ def test_convert_evaluate_view_and_audit(workplace: Path) -> None:
     contract = run(workplace, "audit", "pair=conversion", f"left={encoder(workplace)}", f"right={child}")
     assert contract.returncode == 0, contract.stdout
     assert "matched except" in contract.stdout
+
+
+def test_audit_sees_that_a_member_was_trained_by_other_kernels(workplace: Path) -> None:
+    """The configurations are a pair's, and the start is the same: what differs is named."""
+    other = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}
+    trained = run(workplace, "train", "member=decoder", "recipe.tokens=5e3", "runs_dir=other", *SMOKE, **other)
+    assert trained.returncode == 0, trained.stderr
+    decoder = next(workplace.glob("other/nano-decoder-*"))
+    done = run(workplace, "audit", f"left={encoder(workplace)}", f"right={decoder}")
+    assert done.returncode == 1
+    assert "numerics.MKL_CBWR: 'not set' against 'COMPATIBLE'" in done.stdout
+    assert "initial_weights: equal" in done.stdout
+    if torch.backends.cpu.get_cpu_capability() != "DEFAULT":
+        assert "numerics.capability: " in done.stdout and "against 'DEFAULT'" in done.stdout
 
 
 def test_audit_fails_with_its_own_status(workplace: Path) -> None:
