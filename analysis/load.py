@@ -12,10 +12,12 @@ import pandas as pd
 
 from analysis.costs import RULERS, checkpoints, seconds_at, trained_on
 from analysis.items import Items
-from ettin_core.foundation.storage import read_json_lines
+from ettin_core.foundation.storage import read_mapping
+from ettin_core.records.files import read_measurements
 from ettin_core.records.folders import RunFolder, run_folders
 from ettin_core.records.readout import fills_masks
-from ettin_core.records.schema import Item, Measurement, TrainingRecord, from_row
+from ettin_core.records.schema import Item, Measurement, TrainingRecord
+from ettin_core.records.studies import CERTIFICATE, read_study
 
 LEFT_TO_RIGHT, PSEUDO_LIKELIHOOD = "left_to_right", "pseudo_likelihood"
 OWN_SCORING, BEST_BY_DEV = "own_scoring", "best_by_dev"  # ways that differ between members
@@ -70,7 +72,7 @@ def load(runs: Path, study: Path | None = None, ruler: str = "tokens", records: 
     """
     if ruler not in RULERS:
         raise ValueError(f"ruler={ruler!r} is not a ruler; use one of {', '.join(RULERS)}.")
-    plan = json.loads(study.read_text(encoding="utf-8")) if study else {}
+    plan = read_study(study) if study else {}
     folders = {folder.name: folder for folder in run_folders(runs)}
     cells = {cell["name"]: cell for cell in plan.get("cells", [])}
     analysis = {"kind": PAIR, **(plan.get("analysis") or {})}
@@ -163,7 +165,7 @@ def harness_measurements(folders: list[RunFolder], records: Path | None) -> list
     files = {file for place in places for file in place.rglob("measurements_*.jsonl")}
     names, newest = {folder.name for folder in folders}, {}
     for file in sorted(files, key=lambda file: (file.name, str(file))):
-        for row in map(from_row, read_json_lines(file)):
+        for row in read_measurements(file):
             if row.run in names:
                 newest[row.run, row.protocol, row.task, row.metric] = row
     return list(newest.values())
@@ -278,7 +280,7 @@ def _unique(frame: pd.DataFrame, key: list[str]) -> pd.DataFrame:
 
 def _certificates(folders: list[RunFolder]) -> list[dict[str, Any]]:
     files = [folder.certificate_file for folder in folders]
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
+    return [read_mapping(file, **CERTIFICATE) for file in files if file.exists()]
 
 
 def _fingerprint(folders: list[RunFolder], study: Path | None, records: Path | None = None) -> str:

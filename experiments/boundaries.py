@@ -21,6 +21,7 @@ from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.objectives.targets import Vocabulary
 from ettin_core.records.folders import RunFolder
+from ettin_core.records.schema import TrainingRecord
 from ettin_core.training.learner import Learner, tensors
 from ettin_core.training.phases import Phase
 from ettin_core.training.run import PlacementConfig, RunConfig
@@ -84,7 +85,7 @@ def boundaries(
     """The boundaries that a run has passed. Raises ValueError for a run that has passed none."""
     rows = folder.training()
     passed = [
-        (one, other) for one, other in itertools.pairwise(run.phases) if any(row.phase == other.name for row in rows)
+        (one, other) for one, other in itertools.pairwise(run.phases) if _recorded(rows, one) and _recorded(rows, other)
     ]
     if not passed:
         raise invalid(
@@ -102,9 +103,13 @@ def boundaries(
             before,
             after,
             settings,
-            [row.loss for row in rows if row.phase == before.name][-1],
-            [row.loss for row in rows if row.phase == after.name][0],
+            _recorded(rows, before)[-1],
+            _recorded(rows, after)[0],
         )
+
+
+def _recorded(rows: list[TrainingRecord], phase: Phase) -> list[float]:
+    return [row.loss for row in rows if row.phase == phase.name and row.loss is not None]
 
 
 def _settings(run: RunConfig, before: Phase, after: Phase) -> Iterator[tuple[str, Phase, int]]:

@@ -10,7 +10,7 @@ from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.prepare import prepare
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.structures import build
 from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.optim.build import OptimizerConfig
@@ -138,7 +138,12 @@ def open_run(path: str) -> tuple[RunFolder, RunConfig]:
     folder = RunFolder(Path(path))
     if not folder.config_file.is_file():
         raise invalid("run", path, "is not a run folder", "give a folder that experiments.train wrote (runs/<name>)")
-    return folder, build(RunConfig, folder.config())
+    try:
+        return folder, build(RunConfig, folder.config())
+    except UserError as error:
+        if str(folder.config_file) in str(error):
+            raise
+        raise UserError(f"file={str(folder.config_file)!r}: {error}") from error
 
 
 def open_corpus(run: RunConfig, corpora: Path) -> Corpus:

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from ettin_core.evaluation.suite import applicable
 from ettin_core.foundation.folders import locked
-from ettin_core.foundation.storage import read_json
+from ettin_core.foundation.storage import read_mapping
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.watch import HEARTBEAT_SECONDS
 from experiments.cells import StudyRequest
@@ -52,7 +52,7 @@ def state(folder: RunFolder) -> str:
         return "missing"
     if folder.failure is not None:
         return f"failed: {shorten(folder.failure, REASON_WIDTH)}"
-    sign = read_json(folder.heartbeat_file) if folder.heartbeat_file.exists() else None
+    sign = read_mapping(folder.heartbeat_file) if folder.heartbeat_file.exists() else None
     if sign is None:
         return "running: no step done yet" if _is_locked(folder) else "stopped before the first step"
     age = timedelta(seconds=round(max(0.0, time.time() - sign["time"])))

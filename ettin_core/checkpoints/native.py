@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from ettin_core.foundation.distributed import ProcessGroup, as_whole, is_divided
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.folders import folder_under_construction
-from ettin_core.foundation.storage import canonical_json, disk_errors, hash_file, hash_text, read_json, write_json
+from ettin_core.foundation.storage import canonical_json, disk_errors, hash_file, hash_text, read_mapping, write_json
 
 WHOLE, SHARDED = 1, 2  # formats
 VALUE = "value"  # the slot of a parameter that is not among the weights
@@ -47,7 +47,7 @@ class Checkpoint:
     @cached_property
     def state(self) -> dict[str, Any]:
         """The plain state."""
-        return dict(read_json(self.folder / "state.json"))
+        return read_mapping(self.folder / "state.json")
 
     @cached_property
     def model(self) -> dict[str, torch.Tensor]:
@@ -147,7 +147,7 @@ def check(folder: Path, identity: str | None = None) -> dict[str, Any]:
     index_file = folder / "index.json"
     if not index_file.is_file():
         raise invalid("checkpoint", str(folder), "has no index.json", "use another checkpoint of the run")
-    index = read_json(index_file)
+    index = read_mapping(index_file, "use another checkpoint of the run")
     if index.pop("self", None) != hash_text(canonical_json(index)):
         raise invalid(
             "checkpoint", str(index_file), "is damaged (its hash differs)", "use another checkpoint of the run"
@@ -182,7 +182,7 @@ def ordered(folder: Path, report: Callable[[str], None] = lambda message: None) 
     found = []
     for path in folder.glob("[!.]*"):
         try:
-            found.append((int(read_json(path / "index.json")["global_step"]), path))
+            found.append((int(read_mapping(path / "index.json")["global_step"]), path))
         except (OSError, ValueError, KeyError, TypeError) as error:
             report(f"checkpoint {path} has no readable index.json ({type(error).__name__}); it is refused.")
     return [path for _, path in sorted(found)]

@@ -15,7 +15,7 @@ import numpy as np
 from ettin_core.data.shards import START, TokenStream, token_dtype
 from ettin_core.data.tokenizer import POLICY, Tokenizer, policy_hash
 from ettin_core.foundation.errors import invalid
-from ettin_core.foundation.storage import canonical_json, hash_file, hash_text, read_json, write_json
+from ettin_core.foundation.storage import canonical_json, hash_file, hash_text, read_json, read_mapping, write_json
 
 FORMAT = 2
 
@@ -28,7 +28,9 @@ class Corpus:
         if not file.is_file():
             raise invalid("corpus", str(folder), "has no manifest.json", "prepare it: python -m experiments.prepare")
         self.folder = folder
-        self.manifest: dict[str, Any] = read_json(file)
+        self.manifest: dict[str, Any] = read_mapping(
+            file, "prepare the corpus again", kind=str, sources=dict, dtype=str
+        )
         if self.manifest.get("format") != FORMAT:
             raise invalid(
                 "corpus", str(folder), f"has format {self.manifest.get('format')}", "delete it and prepare again"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.foundation.storage import read_json
+from ettin_core.foundation.storage import read_mapping
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import name_of
 from ettin_core.training.run import RunConfig
@@ -16,9 +16,9 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 def facts_of(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str, weights: str) -> dict[str, Any]:
     """The facts of a run's checkpoint, whose weights hash to `weights`."""
-    state = read_json(folder.checkpoints / checkpoint / "state.json")
+    state = read_mapping(folder.checkpoints / checkpoint / "state.json")
     file = folder.path / "provenance.json"
-    origin = read_json(file) if file.is_file() else {}
+    origin = read_mapping(file) if file.is_file() else {}
     parent = run.parent
     last = folder.summary()["final_checkpoint"] if folder.complete else None
     return {

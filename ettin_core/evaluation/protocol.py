@@ -1,5 +1,6 @@
 """What a protocol is: a name, a version, and a measurement that is the same for every member."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,7 +159,10 @@ class Subject:
     weights: str
 
     def measurement(self, protocol: str, version: int, result: Result, provenance: dict[str, Any]) -> Measurement:
-        """The record of a result."""
+        """The record of a result; what is no finite number is a hole, whose reason the provenance has."""
+        known = {name: _finite(getattr(result, name)) for name in ("value", "standard_error", "reference")}
+        if result.value is not None and known["value"] is None:
+            provenance = provenance | {"hole": f"the value is {float(result.value)}"}
         return Measurement(
             run=self.run,
             member=self.member,
@@ -168,14 +172,18 @@ class Subject:
             version=version,
             task=result.task,
             metric=result.metric,
-            value=None if result.value is None else float(result.value),
+            value=known["value"],
             n=result.n,
-            standard_error=result.standard_error,
+            standard_error=known["standard_error"],
             checkpoint=self.checkpoint,
             higher_is_better=result.higher_is_better,
-            reference=result.reference,
+            reference=known["reference"],
             provenance=provenance,
         )
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 Measured = tuple[list[Result], list[ItemResult]]

@@ -1,5 +1,6 @@
 """The registry of protocols, and measuring a model with all that apply. Each protocol is its own atomic, resumable job."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,12 @@ from ettin_core.foundation.bars import may_draw_below
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.folders import folder_under_construction, locked
 from ettin_core.foundation.provenance import library_versions
-from ettin_core.foundation.storage import read_json, write_json
+from ettin_core.foundation.storage import read_mapping, write_json
 from ettin_core.foundation.structures import plain
 from ettin_core.model.transformer import Transformer
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.readout import KINDS, Readout
-from ettin_core.records.schema import Item, Measurement
+from ettin_core.records.schema import Item, Measurement, is_finite
 from ettin_core.training.run import RunConfig
 
 SETTINGS = "settings.json"
@@ -171,7 +172,7 @@ def _sets(protocol: Protocol, suite: SuiteConfig) -> tuple[EvaluationSet, ...]:
 
 def _measured(target: Path, settings: dict[str, Any]) -> bool:
     file = target / SETTINGS
-    return file.exists() and read_json(file) == settings
+    return file.exists() and read_mapping(file) == settings
 
 
 def _measure(
@@ -184,7 +185,7 @@ def _measure(
     settings: dict[str, Any],
 ) -> None:
     results, items = protocol.measure(model, corpus, suite)
-    origin = {
+    origin: dict[str, Any] = {
         "weights": subject.weights,
         "fingerprint": corpus.fingerprint if corpus is not None else None,
         "libraries": library_versions(),
@@ -192,10 +193,18 @@ def _measure(
         "readout": model.reading.name,
         "uneven_rows": {item.file: item.uneven_rows(suite.folder) for item in _sets(protocol, suite)},
     }
+    whole = [item for item in items if math.isfinite(item.value)]
+    if len(whole) < len(items):
+        origin["items_not_finite"] = len(items) - len(whole)
     measurements = [subject.measurement(protocol.name, protocol.version, result, origin) for result in results]
-    rows = [Item(subject.run, protocol.name, item.task, item.item, item.value, item.details) for item in items]
+    rows = [Item(subject.run, protocol.name, item.task, item.item, item.value, _finite(item.details)) for item in whole]
     with folder_under_construction(target) as building:
         append(building / "measurements.jsonl", measurements)
         append(building / "items.jsonl", rows)
         write_json(building / SETTINGS, settings)
         write_json(building / FILE, made_with(protocol))
+
+
+def _finite(details: dict[str, Any]) -> dict[str, Any]:
+    """An item's details, with holes for what is no finite number."""
+    return {name: value if is_finite(value) else None for name, value in details.items()}

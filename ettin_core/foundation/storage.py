@@ -10,9 +10,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from ettin_core.foundation.errors import DiskFullError, invalid
 from ettin_core.foundation.structures import identity
@@ -107,15 +109,53 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file. Raises ValueError naming the file when it is damaged."""
+    return _parsed(path, "JSON", json.loads)
+
+
+def read_mapping(path: Path, remedy: str = "restore it or delete it", /, **fields: type) -> dict[str, Any]:
+    """Read a JSON or YAML (.yaml) file that holds a mapping with `fields` of these types.
+
+    Raises ValueError naming the file for anything else.
+    """
+    yaml_file = path.suffix == ".yaml"
+    value = _parsed(path, "YAML" if yaml_file else "JSON", yaml.safe_load if yaml_file else json.loads, remedy)
+    check_shape(path, value, remedy, True, **fields)
+    return dict(value)
+
+
+def check_shape(path: Path, value: Any, remedy: str, required: bool, at: str = "", /, **fields: type) -> None:
+    """Raises ValueError for a value, `at` a place in a file, that is no mapping with `fields` of these types.
+
+    Where they are not `required`, they may be missing or null.
+    """
+    inside = f"{at} " if at else ""
+    if not isinstance(value, dict):
+        raise invalid("file", str(path), f"holds {inside}a {type(value).__name__} instead of a mapping", remedy)
+    for name, kind in fields.items():
+        found = value.get(name)
+        if found is None and not required:
+            continue
+        if name not in value:
+            raise invalid("file", str(path), f"lacks {inside}{name}", remedy)
+        if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
+            words = f"holds {inside}{name}={found!r:.60} instead of a {kind.__name__}"
+            raise invalid("file", str(path), words, remedy)
+
+
+def _parsed(path: Path, language: str, parse: Callable[[bytes], Any], remedy: str = "restore it or delete it") -> Any:
+    content = path.read_bytes()
     try:
-        return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise invalid("file", str(path), f"is not valid JSON ({error})", "restore it or delete it") from error
+        return parse(content)
+    except RecursionError as error:
+        raise invalid("file", str(path), f"is {language} that is nested too deeply", remedy) from error
+    except (ValueError, yaml.YAMLError) as error:  # bad letters, numbers of thousands of digits and dates included
+        reason = "it holds NUL bytes" if b"\0" in content else " ".join(str(error).split())
+        raise invalid("file", str(path), f"is not valid {language} ({reason})", remedy) from error
 
 
 def append_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Append rows to a JSON-lines file in one write; a last line cut off by a kill is dropped first."""
-    text = "".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows)
+    text = "".join(json.dumps(row, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
@@ -124,15 +164,28 @@ def append_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
             file.write(text.encode())
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines file; a last line cut off by a kill is left out."""
+def numbered_json_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Rows of a JSON-lines file, each with its place as `<file>:<line>`; a last line cut off by a kill is left out.
+
+    Raises ValueError naming file and line for what is no JSON mapping.
+    """
     if not path.exists():
         return []
-    lines = path.read_bytes().split(b"\n")
     rows = []
+    lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is an unfinished write
+        place = f"{path}:{number}"
         try:
-            rows.append(json.loads(line))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise invalid("file", f"{path}:{number}", "is not a JSON line", "restore the file") from error
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            problem = "holds NUL bytes" if b"\0" in line else "is not a JSON line"
+            raise invalid("file", place, problem, "restore the file") from error
+        if not isinstance(row, dict):
+            raise invalid("file", place, f"holds a {type(row).__name__} instead of a mapping", "restore the file")
+        rows.append((place, row))
     return rows
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSON-lines file; a last line cut off by a kill is left out."""
+    return [row for _, row in numbered_json_lines(path)]

@@ -46,13 +46,15 @@ def measure(left: RunFolder, right: RunFolder) -> Deviation | None:
     return Deviation(
         len(shared),
         max(_apart(one[step].loss, other[step].loss) for step in shared),
-        max(0.0 if a == b else float("inf") if a is None or b is None else _apart(a, b) for a, b in norms),
+        max(_apart(a, b) for a, b in norms),
         _weights_apart(left, right),
         left.summary()["final_weights"] == right.summary()["final_weights"],
     )
 
 
-def _apart(left: float, right: float) -> float:
+def _apart(left: float | None, right: float | None) -> float:
+    if left is None or right is None:
+        return 0.0 if left is right else float("inf")
     return 0.0 if left == right else abs(left - right) / max(abs(left), abs(right))
 
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from ettin_core.foundation.errors import invalid
-from ettin_core.foundation.storage import append_json_lines, read_json, read_json_lines, write_json
-from ettin_core.records.schema import Item, Measurement, TimingRecord, TrainingRecord, from_row, to_row
+from ettin_core.foundation.storage import read_mapping, write_json
+from ettin_core.records.files import append, read_items, read_measurements, read_timing, read_training
+from ettin_core.records.schema import Item, Measurement, TimingRecord, TrainingRecord
+
+__all__ = ["RunFolder", "RunName", "append", "parse_name", "run_folders"]
 
 
 class RunName(NamedTuple):
@@ -80,11 +81,11 @@ class RunFolder:
     @property
     def failure(self) -> str | None:
         """The first line of why the last attempt failed (None: it did not)."""
-        return str(read_json(self.failure_file)["reason"]) if self.failure_file.exists() else None
+        return str(read_mapping(self.failure_file).get("reason")) if self.failure_file.exists() else None
 
     def config(self) -> dict[str, Any]:
         """The resolved configuration as plain data."""
-        return yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+        return read_mapping(self.config_file, "restore it, or delete the run")
 
     @property
     def complete(self) -> bool:
@@ -95,7 +96,7 @@ class RunFolder:
         """What the run recorded when it completed: the four rulers, parameters, hashes."""
         if not self.complete:
             raise invalid("run", self.name, "is not complete", "start its command again; it continues where it stopped")
-        return read_json(self.path / "COMPLETE")
+        return read_mapping(self.path / "COMPLETE")
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Mark the run complete; written last."""
@@ -103,11 +104,11 @@ class RunFolder:
 
     def training(self) -> list[TrainingRecord]:
         """The training rows."""
-        return [from_row(row) for row in read_json_lines(self.metrics_file)]
+        return read_training(self.metrics_file)
 
     def timing(self) -> list[TimingRecord]:
         """The wall-clock rows."""
-        return [from_row(row) for row in read_json_lines(self.timing_file)]
+        return read_timing(self.timing_file)
 
     def evaluation_folder(self, protocol: str, version: int, checkpoint: str | None = None) -> Path:
         """Where one protocol's records of this run live; of an earlier checkpoint than the last, a folder deeper."""
@@ -116,7 +117,7 @@ class RunFolder:
     def measurements(self, checkpoint: str | None = None) -> list[Measurement]:
         """Every measurement of every complete protocol (of the last checkpoint, unless another is named)."""
         files = sorted((self.path / "evaluations" / (checkpoint or "")).glob("[!.]*@*/measurements.jsonl"))
-        return [from_row(row) for file in files for row in read_json_lines(file)]
+        return [row for file in files for row in read_measurements(file, self.name)]
 
     def evaluated_checkpoints(self) -> list[str]:
         """The checkpoints before the last that were measured."""
@@ -126,12 +127,7 @@ class RunFolder:
     def items(self, protocol: str) -> list[Item]:
         """Item scores of one protocol, all versions present."""
         files = sorted(self.path.glob(f"evaluations/{protocol}@*/items.jsonl"))
-        return [from_row(row) for file in files for row in read_json_lines(file)]
-
-
-def append(path: Path, records: list[Any]) -> None:
-    """Append records to a JSON-lines file."""
-    append_json_lines(path, [to_row(record) for record in records])
+        return [row for file in files for row in read_items(file, self.name)]
 
 
 def run_folders(root: Path) -> list[RunFolder]:

@@ -1,11 +1,16 @@
 """The typed rows of evidence. Append-only JSON lines; `analysis` reads these and nothing else."""
 
+import functools
+import math
+import types
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from ettin_core.foundation.errors import invalid
 
 SCHEMA_VERSION = 1
+COUNTS = {"step", "tokens", "loss_tokens", "flops", "skipped", "version", "n"}
+NOT_NEGATIVE = COUNTS | {"learning_rate", "gradient_norm", "seconds", "tokens_per_second", "mfu", "standard_error"}
 
 
 @dataclass(frozen=True)
@@ -13,7 +18,8 @@ class TrainingRecord:
     """One logged training step of one run.
 
     `tokens`, `loss_tokens` and `flops` are cumulative over the whole run (all phases so far). `loss` is in nats per
-    loss-bearing token over the steps since the previous row, `gradient_norm` that of the last of them. `data_hash` is
+    loss-bearing token over the steps since the previous row (None: all of their updates were left out), `gradient_norm` that
+    of the last of them. `data_hash` is
     the rolling hash of the unmasked token ids. `skipped` counts the updates left out so far because a number was not
     finite; if the last one was, it has no gradient norm and no update ratios.
 
@@ -26,7 +32,7 @@ class TrainingRecord:
     tokens: int
     loss_tokens: int
     flops: float
-    loss: float
+    loss: float | None
     learning_rate: float
     gradient_norm: float | None
     data_hash: str
@@ -57,7 +63,8 @@ class TimingRecord:
 class Measurement:
     """One measured value of one checkpoint under one protocol.
 
-    `value` is None when it could not be measured (a hole, never a zero). `standard_error` is over the `n` items.
+    `value` is None when it could not be measured (a hole, never a zero; where it was no finite number, provenance has the
+    reason under `hole`). `standard_error` is over the `n` items.
     `provenance` holds checkpoint hash, data hash and library versions.
     """
 
@@ -103,14 +110,17 @@ RECORD_KINDS: dict[str, type] = {
 
 
 def to_row(record: TrainingRecord | TimingRecord | Measurement | Item) -> dict[str, Any]:
-    """The JSON row of a record."""
-    return asdict(record)
+    """The JSON row of a record. Raises ValueError for a field of another type, or a number that is not finite."""
+    row = asdict(record)
+    _check_fields(type(record), row)
+    return row
 
 
 def from_row(row: dict[str, Any]) -> Any:
-    """The record of a JSON row. Raises ValueError for another schema version or unknown fields."""
-    if row.get("schema") != SCHEMA_VERSION:
-        raise invalid("schema", row.get("schema"), "is not readable here", f"use records of schema {SCHEMA_VERSION}")
+    """The record of a JSON row. Raises ValueError for another schema version, unknown fields or values that cannot be."""
+    version = row.get("schema")
+    if type(version) is not int or version != SCHEMA_VERSION:
+        raise invalid("schema", version, "is not readable here", f"use records of schema {SCHEMA_VERSION}")
     kind = RECORD_KINDS.get(str(row.get("kind")))
     if kind is None:
         raise invalid("kind", row.get("kind"), "is not a record kind", f"use one of {', '.join(RECORD_KINDS)}")
@@ -120,4 +130,55 @@ def from_row(row: dict[str, Any]) -> Any:
     required = {item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING}
     if lacking := sorted(required - set(row)):
         raise invalid("row", lacking, "are fields it lacks", "restore the file that holds it")
+    _check_fields(kind, row)
     return kind(**row)
+
+
+def is_finite(value: Any) -> bool:
+    """Whether no number in a plain value, at any depth, is NaN or infinite."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, float) and not math.isfinite(item):
+            return False
+        if isinstance(item, int) and item.bit_length() > 1023:  # more than any float
+            return False
+        waiting += item.values() if isinstance(item, dict) else item if isinstance(item, list | tuple) else ()
+    return True
+
+
+def check_number(name: str, value: Any, kind: type, signed: bool = False) -> None:
+    """Raises ValueError for what is no finite number of the kind (int or float), or is negative and must not be."""
+    if isinstance(value, bool) or not isinstance(value, int if kind is int else int | float):
+        raise invalid(name, value, f"is not of type {kind.__name__}", "restore the file that holds it")
+    if not is_finite(value):
+        raise invalid(name, value, "is not a finite number", "restore the file that holds it")
+    if value < 0 and not signed:
+        raise invalid(name, value, "is negative", "restore the file that holds it")
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _check_fields(kind: type, row: dict[str, Any]) -> None:
+    for name, value in row.items():
+        _check(name, _hints(kind)[name], value)
+
+
+def _check(name: str, hint: Any, value: Any) -> None:
+    """Raises ValueError for a value that is not of the type of its field."""
+    if isinstance(hint, types.UnionType):
+        if value is not None:
+            _check(name, get_args(hint)[0], value)
+    elif hint in (int, float):
+        check_number(name, value, hint, signed=name not in NOT_NEGATIVE)
+    elif not isinstance(value, get_origin(hint) or hint):
+        expected = (get_origin(hint) or hint).__name__
+        raise invalid(name, value, f"is not of type {expected}", "restore the file that holds it")
+    elif isinstance(value, dict | list) and get_args(hint)[-1] is float:
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            check_number(f"{name}.{key}", item, float, signed=True)
+    elif not is_finite(value):
+        raise invalid(name, value, "holds a number that is not finite", "restore the file that holds it")

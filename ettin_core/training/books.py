@@ -11,7 +11,7 @@ from ettin_core.data.loader import Batch
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.config import ModelConfig
 from ettin_core.objectives.targets import Targets
-from ettin_core.records.schema import TrainingRecord
+from ettin_core.records.schema import TrainingRecord, is_finite
 from ettin_core.training.diagnostics import Diagnosis
 from ettin_core.training.phases import Phase
 from ettin_core.training.run import RunConfig
@@ -129,20 +129,21 @@ def training_row(
 ) -> TrainingRecord:
     """The record of the steps since the previous row; `sources` names the phase's sources, `diagnosis` is of the last."""
     sums = zip(sources, progress.window_source_losses, progress.window_source_tokens, strict=False)
+    logits = diagnosis.attention_logits if diagnosis else []
     return TrainingRecord(
         phase=phase.name,
         step=progress.global_step,
         tokens=progress.tokens,
         loss_tokens=progress.loss_tokens,
         flops=progress.flops,
-        loss=progress.window_loss / max(1, progress.window_tokens),
+        loss=progress.window_loss / progress.window_tokens if progress.window_tokens else None,
         learning_rate=phase.rate(progress.step - 1),
         gradient_norm=None if result.skipped else result.gradient_norm,
         data_hash=progress.data_hash,
         skipped=progress.skipped,
         source_losses={name: round(loss / tokens, 6) for name, loss, tokens in sums if tokens},
         update_ratios=_short(diagnosis.update_ratios) if diagnosis and not result.skipped else {},
-        attention_logits=[round(logit, 4) for logit in diagnosis.attention_logits] if diagnosis else [],
+        attention_logits=[round(logit, 4) for logit in logits] if is_finite(logits) else [],
     )
 
 

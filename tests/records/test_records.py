@@ -1,7 +1,7 @@
 """Records: every kind survives the round trip, and what is not understood is refused."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ MEASURED = Measurement(
 )
 HOLE = Measurement("run-1", "encoder", "nano", 21, "heldout", 1, "world", "loss", None, 0, None, "step9", True)
 ITEM = Item("run-1", "heldout", "world", "doc-1", 2.5, {"tokens": 7})
+OTHER = replace(ITEM, item="doc-2")
 ALL = [TRAINING, TIMING, MEASURED, HOLE, ITEM]
 
 
@@ -83,10 +84,11 @@ def test_missing_fields_are_refused_by_name(record: Any) -> None:
 
 def test_a_run_folder_gives_back_what_was_appended(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "nano-encoder-s21-0123456789")
+    later = replace(TRAINING, step=4)
     append(run.metrics_file, [TRAINING])
-    append(run.metrics_file, [TRAINING])
+    append(run.metrics_file, [later])
     append(run.timing_file, [TIMING])
-    assert run.training() == [TRAINING, TRAINING] and run.timing() == [TIMING]
+    assert run.training() == [TRAINING, later] and run.timing() == [TIMING]
     assert run.name == "nano-encoder-s21-0123456789"
 
 
@@ -96,22 +98,22 @@ def test_a_run_folder_without_evidence_has_none(tmp_path: Path) -> None:
 
 
 def test_measurements_of_every_protocol_of_the_last_checkpoint(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "run")
+    run = RunFolder(tmp_path / "run-1")
     append(run.evaluation_folder("heldout", 1) / "measurements.jsonl", [MEASURED])
     append(run.evaluation_folder("pronouns", 2) / "measurements.jsonl", [HOLE])
-    append(run.evaluation_folder("heldout", 1, "step5") / "measurements.jsonl", [HOLE, HOLE])
+    append(run.evaluation_folder("heldout", 1, "step5") / "measurements.jsonl", [HOLE])
     (run.path / "evaluations" / ".heldout@3.building").mkdir()
     append(run.path / "evaluations" / ".heldout@3.building" / "measurements.jsonl", [HOLE])
     assert run.measurements() == [MEASURED, HOLE]
-    assert run.measurements("step5") == [HOLE, HOLE]
+    assert run.measurements("step5") == [HOLE]
     assert run.measurements("step6") == []
 
 
 def test_items_of_one_protocol(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "run")
-    append(run.evaluation_folder("heldout", 1) / "items.jsonl", [ITEM, ITEM])
+    run = RunFolder(tmp_path / "run-1")
+    append(run.evaluation_folder("heldout", 1) / "items.jsonl", [ITEM, OTHER])
     append(run.evaluation_folder("heldout_mlm", 1) / "items.jsonl", [ITEM])
-    assert run.items("heldout") == [ITEM, ITEM]
+    assert run.items("heldout") == [ITEM, OTHER]
 
 
 def test_a_run_is_complete_once_it_is_finished(tmp_path: Path) -> None:
@@ -138,3 +140,19 @@ def test_run_folders_are_those_with_a_configuration(tmp_path: Path) -> None:
     assert [run.name for run in run_folders(tmp_path)] == ["a", "b"]
     with pytest.raises(ValueError, match=r"runs='.*/nowhere' is not a folder; train something first"):
         run_folders(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "record", [replace(MEASURED, value=float("nan")), replace(ITEM, details={"a": [float("inf")]})]
+)
+def test_what_is_not_a_number_is_never_written(record: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not finite|not a finite number"):
+        append(tmp_path / "rows.jsonl", [record])
+    assert not (tmp_path / "rows.jsonl").exists()
+
+
+def test_steps_that_a_continued_run_logged_again_count_once(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    rows = [TimingRecord(step, seconds, 1.0) for step, seconds in ((1, 1.0), (2, 5.0), (3, 9.0), (2, 1.5), (4, 2.5))]
+    append(run.timing_file, rows)
+    assert [(row.step, row.seconds) for row in run.timing()] == [(1, 1.0), (2, 1.5), (4, 2.5)]

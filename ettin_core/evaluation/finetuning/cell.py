@@ -25,9 +25,10 @@ from ettin_core.evaluation.finetuning.trial import Outcome, Prepared, run_trial
 from ettin_core.evaluation.finetuning.ways import Way
 from ettin_core.foundation.folders import folder_under_construction, locked
 from ettin_core.foundation.provenance import library_versions
-from ettin_core.foundation.storage import canonical_json, read_json, read_json_lines, write_json, write_text
+from ettin_core.foundation.storage import canonical_json, read_json, read_mapping, write_json, write_text
 from ettin_core.foundation.structures import plain
-from ettin_core.records.schema import Item, Measurement, from_row, to_row
+from ettin_core.records.files import read_measurements
+from ettin_core.records.schema import Item, Measurement, to_row
 
 VERSION = 1
 LIBRARIES = ("scikit-learn", "scipy", "datasets")
@@ -80,7 +81,7 @@ class Cell:
             identity = self._identity(parents)
             settings = identity | {"grid": self.config.grid}
             done = self.folder / "settings.json"
-            if not (done.exists() and read_json(done) == settings):
+            if not (done.exists() and read_mapping(done) == settings):
                 trials = [self._trial(trial, identity, parents, weights, progress) for trial in self.config.trials]
                 guess = reference(
                     self.data.task, [item.gold for item in self.data.train], [item.gold for item in self.data.test]
@@ -91,7 +92,7 @@ class Cell:
             else:
                 for trial in self.config.trials:
                     progress(trial.name(identity), True)
-            return [from_row(row) for row in read_json_lines(self.folder / "measurements.jsonl")]
+            return read_measurements(self.folder / "measurements.jsonl")
 
     def best(self, progress: Progress) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """The link of the chain of parents for the trial with the highest dev score (the first of equal ones), and its
@@ -102,7 +103,7 @@ class Cell:
             parents, weights = self._begin(progress)
             identity = self._identity(parents)
             names = {trial.name(identity): trial for trial in self.config.trials}
-            records = {name: read_json(self._file(name)) for name in names}
+            records = {name: read_mapping(self._file(name)) for name in names}
             name = max(records, key=lambda name: max(records[name]["dev"]))
             target = self.folder / "weights" / name
             if not (target / WEIGHTS).is_file():
@@ -169,7 +170,7 @@ class Cell:
             }
             write_text(self._file(name), canonical_json(record) + "\n")
         progress(name, recorded)
-        return read_json(self._file(name))
+        return read_mapping(self._file(name))
 
     def _do(self, trial: Trial, weights: dict[str, torch.Tensor]) -> Outcome:
         subject, config = self.subject, self.config

@@ -17,7 +17,7 @@ from ettin_core.evaluation.protocol import Result, Subject, standard_error
 from ettin_core.evaluation.retrieval.embedder import quiet
 from ettin_core.foundation.folders import folder_under_construction
 from ettin_core.foundation.provenance import library_versions
-from ettin_core.foundation.storage import read_json, write_json
+from ettin_core.foundation.storage import read_mapping, write_json
 from ettin_core.records.folders import append
 from ettin_core.records.schema import Item, Measurement
 
@@ -39,7 +39,7 @@ def settings_of(task: Any, batch: int) -> dict[str, Any]:
 def scored(target: Path, settings: dict[str, Any]) -> bool:
     """Whether a folder holds the score of these settings."""
     file = target / "settings.json"
-    return file.is_file() and read_json(file) == settings
+    return file.is_file() and read_mapping(file) == settings
 
 
 def score(

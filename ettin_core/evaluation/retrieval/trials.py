@@ -17,9 +17,10 @@ from ettin_core.evaluation.retrieval.embedder import build_embedder, open_embedd
 from ettin_core.evaluation.retrieval.finetuning import ContrastiveConfig, Setting, fine_tune
 from ettin_core.evaluation.retrieval.scoring import score, scored, settings_of, versions
 from ettin_core.foundation.folders import folder_under_construction, locked
-from ettin_core.foundation.storage import content_name, read_json, read_json_lines, write_json
+from ettin_core.foundation.storage import content_name, read_mapping, write_json
 from ettin_core.foundation.structures import plain
-from ettin_core.records.schema import Item, Measurement, from_row
+from ettin_core.records.files import read_items, read_measurements
+from ettin_core.records.schema import Item, Measurement
 
 Report = Callable[[str, int, int], None]  # what is done now, and step of steps within it
 SILENT: Report = lambda doing, step, steps: None  # noqa: E731
@@ -90,7 +91,7 @@ class Trial:
     @property
     def diverged(self) -> bool:
         """Whether training ended with a loss that is no number; there is nothing to measure then."""
-        return bool(read_json(self.model / "trial.json")["diverged"])
+        return bool(read_mapping(self.model / "trial.json")["diverged"])
 
     def evaluation(self, task: Any) -> Path:
         """Where a task's score lies."""
@@ -107,8 +108,8 @@ class Trial:
         if self.diverged:
             return None
         folder = self.evaluation(task)
-        [measurement] = [from_row(row) for row in read_json_lines(folder / "measurements.jsonl")]
-        return measurement, [from_row(row) for row in read_json_lines(folder / "items.jsonl")]
+        [measurement] = read_measurements(folder / "measurements.jsonl")
+        return measurement, read_items(folder / "items.jsonl")
 
     def run(
         self, triplets: list[dict[str, str]], tasks: list[Any], batch: int, device: str, report: Report = SILENT

@@ -1,0 +1,25 @@
+"""What a study leaves for the analysis room: study.json, and the certificates of its pairs."""
+
+from pathlib import Path
+from typing import Any
+
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.storage import check_shape, read_mapping
+
+REMEDY = "start the study again, which writes it anew"
+CERTIFICATE: dict[str, type] = {"pair": str, "left": str, "right": str, "verdict": str, "differences": list}
+CERTIFICATE |= {"evidence": dict}
+CELL: dict[str, type] = {"name": str, "run": str, "axes": dict}
+
+
+def read_study(path: Path) -> dict[str, Any]:
+    """A study's record. Raises ValueError naming the file for anything else."""
+    study = read_mapping(path, REMEDY, name=str, runs=list, certificates=list)
+    check_shape(path, study, REMEDY, False, cells=list, analysis=dict, claim=str)
+    for number, run in enumerate(study["runs"]):
+        if not isinstance(run, str):
+            raise invalid("file", str(path), f"holds {run!r} as run {number} instead of a name", REMEDY)
+    for place, kind in (("cells", CELL), ("certificates", CERTIFICATE)):
+        for number, item in enumerate(study.get(place) or []):
+            check_shape(path, item, REMEDY, True, f"{place}.{number}", **kind)
+    return study
