@@ -94,9 +94,19 @@ def _facts(record: DataRecord) -> dict[str, str]:
         "Fingerprint of its tokens": corpus["fingerprint"],
         "Tokenizer": f"{corpus['vocab_size']:,} ids, sha256 {corpus['tokenizer_hash']}",
         "How documents become ids": f"{corpus['policy']} (hash {corpus['policy_hash']})",
+        "Held out": _held_out(record.content.get("held_out")),
         "Run": record.content["run"] or "none: a recipe that was not trained here",
         "Seed of the order": str(record.content["seed"]),
     }
+
+
+def _held_out(counts: dict[str, int] | None) -> str:
+    if not counts:
+        return "not counted: an older preparation, which left copies of held-out documents in train"
+    both = counts["texts_in_both"]
+    return (
+        f"{counts['documents']:,} documents, of which train holds no copy; {both:,} texts in validation and test both"
+    )
 
 
 def _reading(source: dict[str, Any]) -> str:

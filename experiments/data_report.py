@@ -60,6 +60,7 @@ def record(request: DataReportRequest) -> dict[str, Any]:
         "max_epochs": recipe.max_epochs,
         "corpus": _corpus(corpus),
         "sources": {source: _source(corpus, source) for source in corpus.sources},
+        "held_out": corpus.manifest.get("held_out", {}),
         "not_read": corpus.manifest.get("not_read", {}),
         "phases": [_phase(phase, corpus, seed) for phase in phases],
     }

@@ -55,6 +55,8 @@ def describe(corpus: Corpus) -> str:
         reading = manifest["reading"][source]
         left_out = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reading["skipped"].items()))
         lines += [f"{source}: left out {left_out}"] if left_out else []
+    both = manifest.get("held_out", {}).get("texts_in_both", 0)
+    lines += [f"held out: {both:,} texts are in validation and test both"] if both else []
     not_read = {reason: NotRead(**entry) for reason, entry in manifest.get("not_read", {}).items()}
     lines += [f"not read: {listed(not_read)}"] if not_read else []
     lines.append(f"vocabulary {corpus.tokenizer.vocab_size:,}   fingerprint {corpus.fingerprint}")

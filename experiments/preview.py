@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ettin_core.data.config import DataConfig, SourceConfig
-from ettin_core.data.documents import Document
+from ettin_core.data.documents import SPLITS, Document
+from ettin_core.data.held_out import text_key
 from ettin_core.data.importers.folders import listed
 from ettin_core.data.parts import Part, Tally, documents
-from ettin_core.data.plan import make_plan
+from ettin_core.data.plan import Plan, make_plan
 from ettin_core.foundation.errors import invalid
 from experiments.door import entry
 
 WIDTH = 300
+WHOLE = 2**24  # bytes of input
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,23 @@ def describe(config: DataConfig, count: int) -> str:
         for reason, samples in tally.samples.items():
             lines += [f"    {reason}: {sample['id']}: {_short(sample['text'], 120)}" for sample in samples]
         lines.append("")
+    lines.append(_overlap(plan))
     lines += [f"not read: {listed(plan.not_read)}"] if plan.not_read else []
     return "\n".join(lines).rstrip()
+
+
+def _overlap(plan: Plan) -> str:
+    """How many training documents copy a held-out one; only a small text is read whole for that."""
+    if sum(part.size for part in plan.parts) > WHOLE:
+        return "copies of held-out documents in train are counted when the corpus is prepared"
+    keys: dict[str, list[int]] = {split: [] for split in SPLITS}
+    for part in plan.parts:
+        for split, document in documents(part, plan.source(part.source).config, Tally()):
+            given = document.tokens is not None
+            keys[split].append(text_key(str(document.tokens.tolist()) if given else document.text))  # type: ignore[union-attr]
+    held_out = set(keys["validation"] + keys["test"])
+    copies = sum(key in held_out for key in keys["train"])
+    return f"held out: {copies:,} of {len(keys['train']):,} training documents are copies of {len(held_out):,} held-out texts"
 
 
 def _first(parts: list[Part], config: SourceConfig, tally: Tally, count: int) -> Iterator[tuple[str, Document]]:

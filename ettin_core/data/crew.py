@@ -31,9 +31,9 @@ class WorkerDied(UserError):
 class Work:
     """Progress over the parts of one stage, in the parts' units of size. Methods may be called from any thread."""
 
-    def __init__(self, stage: str, plan: Plan, left: Sequence[int], progress: Progress) -> None:
+    def __init__(self, stage: str, plan: Plan, chosen: Sequence[int], left: Sequence[int], progress: Progress) -> None:
         self.stage, self.plan, self.progress = stage, plan, progress
-        self.total = float(sum(part.size for part in plan.parts))
+        self.total = float(sum(plan.parts[number].size for number in chosen))
         self.done = self.total - sum(plan.parts[number].size for number in left)
         self.documents = 0
         self._read: dict[int, int] = {}
@@ -63,9 +63,20 @@ class Work:
         self.progress(self.stage, self.done + under_way, self.total, self.documents)
 
 
-def run_stage(stage: str, plan: Plan, folder: Path, left: Sequence[int], workers: int, progress: Progress) -> None:
-    """Do one stage of the given parts, the largest first. Raises what a worker met: UserError, DiskFullError or a fault."""
-    work = Work(stage, plan, left, progress)
+def run_stage(
+    stage: str,
+    plan: Plan,
+    folder: Path,
+    chosen: Sequence[int],
+    left: Sequence[int],
+    workers: int,
+    progress: Progress,
+) -> None:
+    """Do one stage of those of its parts (`chosen`) that are left, the largest first.
+
+    Raises what a worker met: UserError, DiskFullError or a fault.
+    """
+    work = Work(stage, plan, chosen, left, progress)
     order = sorted(left, key=lambda number: -plan.parts[number].size)
     if min(workers, len(order)) <= 1:
         for number in order:

@@ -7,7 +7,7 @@ part is finished when its entry stands in `parts/`; a kill loses at most the par
 import io
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ettin_core.data.config import SourceConfig
 from ettin_core.data.curation.curate import Curator
 from ettin_core.data.curation.duplicates import signature, signature_width
 from ettin_core.data.documents import SPLITS, Document, Piece, Skipped, Source, bad, split_of
+from ettin_core.data.held_out import COPY, HELD_OUT_SPLITS, NEAR_COPY, HeldOut, write_table
 from ettin_core.data.importers.registry import read
 from ettin_core.data.shards import SplitWriter
 from ettin_core.data.tokenizer import Tokenizer, policy_hash
@@ -109,18 +110,20 @@ def _whole(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def documents(part: Part, config: SourceConfig, tally: Tally) -> Iterator[tuple[str, Document]]:
-    """(split, document) of what is kept of a part after its rules, at most `config.documents` in each split."""
+def documents(
+    part: Part, config: SourceConfig, tally: Tally, splits: Sequence[str] = SPLITS
+) -> Iterator[tuple[str, Document]]:
+    """(split, document) of what is kept of a part in some splits after its rules, at most `config.documents` in each."""
     curator = None if config.curation.is_off else Curator(config.curation)
     limit = None if config.kind == "world" else config.documents
     counts: Counter[str] = Counter()
-    open_splits = {part.split} if part.split else set(SPLITS)
+    open_splits = {part.split} if part.split else set(splits)
     for item in itertools.chain.from_iterable(read(config, piece) for piece in part.pieces):
-        kept = _judged(item, curator, tally)
-        if kept is None:
+        split = part.split or split_of(_whole(item.id))
+        if split not in splits:
             continue
-        split = part.split or split_of(_whole(kept.id))
-        if split in open_splits:
+        kept = _judged(item, curator, tally)
+        if kept is not None and split in open_splits:
             counts[split] += 1
             yield split, kept
             if counts[split] == limit:
@@ -147,16 +150,29 @@ def _judged(item: Document | Skipped, curator: Curator | None, tally: Tally) -> 
     return item
 
 
-def write_signatures(part: Part, config: SourceConfig, file: Path, tick: Tick) -> None:
-    """Write what the documents of a part are compared by: (documents, width) uint64, as .npy."""
-    rows = []
-    for _, document in documents(part, config, Tally()):
-        rows.append(signature(document.text, config.curation))
+def write_signatures(part: Part, config: SourceConfig, held_out: Path, train: Path, tick: Tick) -> None:
+    """Write what the documents of a part are compared by: (documents, 1 + width) uint64 as .npy, each row with its number."""
+    rows: dict[bool, list[np.ndarray]] = {True: [], False: []}
+    for number, (split, document) in enumerate(documents(part, config, Tally())):
+        rows[split == "train"].append(np.append(np.uint64(number), signature(document.text, config.curation)))
         tick(1, len(document.text))
-    table = np.stack(rows) if rows else np.empty((0, signature_width(config.curation)), dtype=np.uint64)
-    content = io.BytesIO()
-    np.save(content, table)
-    write_bytes(file, content.getvalue())
+    for is_train, file in ((False, held_out), (True, train)):  # the second says that the part is done
+        content = io.BytesIO()
+        np.save(content, np.array(rows[is_train], dtype=np.uint64).reshape(-1, 1 + signature_width(config.curation)))
+        write_bytes(file, content.getvalue())
+
+
+def write_held_out(part: Part, config: SourceConfig, tokenizer: Tokenizer, file: Path, tick: Tick) -> None:
+    """Write the keys of a part's held-out documents."""
+
+    def texts() -> Iterator[tuple[str, str]]:
+        for split, document in documents(part, config, Tally(), HELD_OUT_SPLITS):
+            tick(1, len(document.text))
+            given = None if config.token_field is None else _given(tokenizer, document, config)
+            if not isinstance(given, Skipped):
+                yield split, document.text if given is None else _compared(*given)
+
+    write_table(file, texts())
 
 
 def write_part(
@@ -165,23 +181,27 @@ def write_part(
     tokenizer: Tokenizer,
     folder: Path,
     tick: Tick,
+    held_out: HeldOut,
     duplicates: dict[int, str] | None = None,
 ) -> None:
     """Tokenise a part into shards and write its entry last. `duplicates` gives the reason by document number.
+
+    Training documents that are copies of held-out ones are left out.
 
     Raises ValueError for input that cannot be read and DiskFullError.
     """
     tally = Tally()
     writers = {split: SplitWriter(folder, f"{part.source}.{split}-{part.number:05d}", tokenizer) for split in SPLITS}
     try:
-        kept = _without_duplicates(documents(part, config, tally), duplicates or {}, tally)
+        kept = _without_duplicates(documents(part, config, tally), duplicates or {}, held_out, tally)
         for batch in _batches(kept):
             encoded = _encode(tokenizer, [document for _, document in batch], config)
+            _leave_out_copies(batch, encoded, held_out)
             for (split, document), made in zip(batch, encoded, strict=True):
                 if isinstance(made, Skipped):
                     tally.skip(made)
                 else:
-                    writers[split].add(*made, document.log_probability)
+                    writers[split].add(made[0], len(made[1].encode()), document.log_probability)
             tick(len(batch), sum(len(document.text) for _, document in batch))
         entry = {split: writer.close() for split, writer in writers.items()}
     finally:
@@ -193,13 +213,36 @@ def write_part(
 
 
 def _without_duplicates(
-    kept: Iterable[tuple[str, Document]], duplicates: dict[int, str], tally: Tally
+    kept: Iterable[tuple[str, Document]], duplicates: dict[int, str], held_out: HeldOut, tally: Tally
 ) -> Iterator[tuple[str, Document]]:
     for number, (split, document) in enumerate(kept):
-        if number in duplicates:
-            tally.skip(Skipped(document.id, duplicates[number], document.text))
+        reason = duplicates.get(number)
+        if reason == NEAR_COPY and held_out.copies([document.text]):
+            reason = COPY  # where only near duplicates are looked for
+        if reason is not None:
+            tally.skip(Skipped(document.id, reason, document.text))
         else:
             yield split, document
+
+
+def _leave_out_copies(
+    batch: list[tuple[str, Document]], encoded: list[tuple[np.ndarray, str] | Skipped], held_out: HeldOut
+) -> None:
+    """Put a Skipped in the place of each training document that is a copy of a held-out one."""
+    texts = {
+        place: document.text or _compared(*made)
+        for place, ((split, document), made) in enumerate(zip(batch, encoded, strict=True))
+        if split == "train" and not isinstance(made, Skipped)
+    }
+    places = list(texts)
+    for number in held_out.copies(list(texts.values())):
+        place = places[number]
+        encoded[place] = Skipped(batch[place][1].id, COPY, texts[place])
+
+
+def _compared(ids: np.ndarray, text: str) -> str:
+    """What given ids are compared by: their text, or where they hold parts of characters the ids themselves."""
+    return str(ids.tolist()) if "\ufffd" in text else text
 
 
 def _batches(kept: Iterable[tuple[str, Document]]) -> Iterator[list[tuple[str, Document]]]:
@@ -218,15 +261,15 @@ def _batches(kept: Iterable[tuple[str, Document]]) -> Iterator[list[tuple[str, D
 
 def _encode(
     tokenizer: Tokenizer, batch: list[Document], config: SourceConfig
-) -> list[tuple[np.ndarray, int] | Skipped]:
-    """Token ids and bytes of text of each document; ids that were given lose the marks at their ends."""
+) -> list[tuple[np.ndarray, str] | Skipped]:
+    """Token ids and text of each document; ids that were given lose the marks at their ends."""
     if config.token_field is not None:
         return [_given(tokenizer, document, config) for document in batch]
     texts = [document.text for document in batch]
-    return [(ids, len(text.encode())) for text, ids in zip(texts, tokenizer.encode_arrays(texts), strict=True)]
+    return list(zip(tokenizer.encode_arrays(texts), texts, strict=True))
 
 
-def _given(tokenizer: Tokenizer, document: Document, config: SourceConfig) -> tuple[np.ndarray, int] | Skipped:
+def _given(tokenizer: Tokenizer, document: Document, config: SourceConfig) -> tuple[np.ndarray, str] | Skipped:
     ids, special = document.tokens, tokenizer.special
     assert ids is not None
     foreign = not tokenizer.holds(ids)
@@ -244,4 +287,4 @@ def _given(tokenizer: Tokenizer, document: Document, config: SourceConfig) -> tu
         ids = ids[1:]
     if len(ids) and ids[-1] == special.eos:
         ids = ids[:-1]
-    return ids, len(tokenizer.decode(ids.tolist()).encode())
+    return ids, tokenizer.decode(ids.tolist())

@@ -31,6 +31,8 @@ class Plan:
         content = {key: value for key, value in identity(self.config).items() if key not in ELSEWHERE}
         if self.config.tokenizer is not None:
             content["tokenizer"] = policy_hash(Tokenizer(Path(self.config.tokenizer)))
+        if self.config.kind != "world" or self.config.sources:
+            content["held_out"] = "copies are taken out of train"  # not so in corpora of this name from before
         content["sources"] = [
             [source.name, source.identity, replace(source.config, path=None), _versions(source)]
             for source in self.sources

@@ -18,19 +18,22 @@ from ettin_core.data.corpus import FORMAT, Corpus, fingerprint
 from ettin_core.data.crew import Progress, WorkerDied, cores, run_stage
 from ettin_core.data.curation.duplicates import find_duplicates
 from ettin_core.data.documents import SPLITS, Document, Source
+from ettin_core.data.held_out import COPY, merge_tables
 from ettin_core.data.importers.folders import listed
 from ettin_core.data.importers.registry import read
 from ettin_core.data.parts import Tally, cut, documents
 from ettin_core.data.plan import Plan, make_plan
 from ettin_core.data.shards import token_dtype
 from ettin_core.data.tokenizer import POLICY, Tokenizer, policy_hash, train
-from ettin_core.data.worker import duplicates_file, signatures_file
+from ettin_core.data.worker import duplicates_file, held_out_file, signatures_file
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.folders import locked, remove_folder
 from ettin_core.foundation.storage import disk_errors, read_json, sync_folder, write_bytes, write_json
 from ettin_core.foundation.structures import plain
 
 _TOTALS = ("documents", "tokens", "bytes")
+_COPIED = ("all of it is copies of held-out documents", "hold out other documents than those of train")
+_SMALL = 2**23  # bytes of input
 _COUNTED = 1_000_000  # documents whose ids are compared for a message
 
 
@@ -72,11 +75,13 @@ def _fill(plan: Plan, building: Path, workers: int, progress: Progress) -> None:
     try:
         write_json(building / "plan.json", plain(plan))
         tokenizer = _obtain_tokenizer(plan, building / "tokenizer")
+        held_out = _gather_held_out(plan, building, workers, progress)
         _find_duplicates(plan, building, workers, progress)
         policy = policy_hash(tokenizer)
-        left = [number for number, part in enumerate(plan.parts) if not _is_finished(building, part.name, policy)]
-        run_stage("tokens", plan, building, left, workers, progress)
-        write_json(building / "manifest.json", _manifest(plan, building, tokenizer))
+        every = range(len(plan.parts))
+        left = [number for number in every if not _is_finished(building, plan.parts[number].name, policy)]
+        run_stage("tokens", plan, building, every, left, workers, progress)
+        write_json(building / "manifest.json", _manifest(plan, building, tokenizer) | {"held_out": held_out})
     except WorkerDied:
         raise
     except UserError:
@@ -88,7 +93,7 @@ def _fill(plan: Plan, building: Path, workers: int, progress: Progress) -> None:
 
 def _clear_away(building: Path) -> None:
     """Remove what only the preparation needed."""
-    for folder in ("parts", "duplicates"):
+    for folder in ("parts", "duplicates", "held_out"):
         shutil.rmtree(building / folder, ignore_errors=True)
     (building / "plan.json").unlink(missing_ok=True)
 
@@ -146,6 +151,18 @@ def _training_texts(source: Source) -> Iterator[str]:
                     yield document.text
 
 
+def _gather_held_out(plan: Plan, folder: Path, workers: int, progress: Progress) -> dict[str, int]:
+    """Write the keys of every held-out document; returns how many there are, and texts in two splits."""
+    chosen = [number for number, part in enumerate(plan.parts) if part.split != "train"]
+    files = {number: held_out_file(folder, plan.parts[number].name) for number in chosen}
+    left = [number for number in chosen if not files[number].exists()]
+    if sum(plan.parts[number].size for number in left) < _SMALL:
+        workers = 1  # done before processes have started
+    if left:
+        run_stage("held_out", plan, folder, chosen, left, workers, progress)
+    return merge_tables(folder / "held_out", list(files.values()))
+
+
 class _Tables(Sequence[np.ndarray]):
     """Signatures of many parts, opened one by one: a system allows only so many open files."""
 
@@ -155,27 +172,40 @@ class _Tables(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, number: Any) -> Any:
-        return np.load(self._files[number], mmap_mode="r")
+    def __getitem__(self, place: Any) -> Any:
+        return np.load(self._files[place], mmap_mode="r")[:, 1:]
+
+    def numbered(self, place: int, found: dict[int, str]) -> dict[str, str]:
+        """What was found of a part's rows, by the numbers of their documents."""
+        numbers = np.load(self._files[place], mmap_mode="r")[:, 0]
+        return {str(numbers[row]): reason for row, reason in found.items()}
 
 
 def _find_duplicates(plan: Plan, folder: Path, workers: int, progress: Progress) -> None:
-    """Write which documents of each part are duplicates of an earlier document of the same source."""
+    """Write which documents of each part are duplicates within their source.
+
+    What is held out is compared with what is held out, and goes before train: copies are taken from train.
+    """
     finds = [source for source in plan.sources if source.config.curation.removes_duplicates]
     if not finds:
         return
     (folder / "duplicates").mkdir(exist_ok=True)
     mine = {source.name for source in finds}
     chosen = [number for number, part in enumerate(plan.parts) if part.source in mine]
-    left = [number for number in chosen if not signatures_file(folder, plan.parts[number].name).exists()]
-    run_stage("signatures", plan, folder, left, workers, progress)
+    left = [number for number in chosen if not signatures_file(folder, plan.parts[number].name, "train").exists()]
+    run_stage("signatures", plan, folder, chosen, left, workers, progress)
     for source in finds:
         parts = [plan.parts[number].name for number in chosen if plan.parts[number].source == source.name]
         if all(duplicates_file(folder, part).exists() for part in parts):
             continue
-        tables = _Tables([signatures_file(folder, part) for part in parts])
-        for part, found in zip(parts, find_duplicates(tables, source.config.curation), strict=True):
-            write_json(duplicates_file(folder, part), {str(number): reason for number, reason in found.items()})
+        held_out = [signatures_file(folder, part, "held_out") for part in parts]
+        whole = _Tables([*held_out, *(signatures_file(folder, part, "train") for part in parts)])
+        found = find_duplicates(_Tables(held_out), source.config.curation)
+        found += find_duplicates(whole, source.config.curation, held_out=len(parts))[len(parts) :]
+        for place, part in enumerate(parts):
+            train = place + len(parts)
+            reasons = whole.numbered(place, found[place]) | whole.numbered(train, found[train])
+            write_json(duplicates_file(folder, part), reasons)
 
 
 def _manifest(plan: Plan, folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -229,7 +259,8 @@ def _check_not_empty(plan: Plan, sources: dict[str, Any], reading: dict[str, Any
     for split in ("train", "validation"):
         if not any(entry[split]["documents"] for entry in sources.values()):
             left_out = {name: entry["skipped"] for name, entry in reading.items() if entry["skipped"]}
-            reason, remedy = _why_empty(plan, split)
+            copied = split == "train" and any(COPY in skipped for skipped in left_out.values())
+            reason, remedy = _COPIED if copied else _why_empty(plan, split)
             notes = [reason, f"left out: {left_out}" if left_out else "", f"not read: {listed(plan.not_read)}"]
             told = "; ".join(note for note in notes[: 2 + bool(plan.not_read)] if note)
             raise invalid(

@@ -16,27 +16,33 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ettin_core.data.parts import Tick, write_part, write_signatures
+from ettin_core.data.held_out import HeldOut
+from ettin_core.data.parts import Tick, write_held_out, write_part, write_signatures
 from ettin_core.data.plan import Plan
 from ettin_core.data.tokenizer import Tokenizer
 from ettin_core.foundation.errors import DiskFullError, UserError
 from ettin_core.foundation.storage import read_json
 from ettin_core.foundation.structures import build
 
-STAGES = ("signatures", "tokens")
+STAGES = ("held_out", "signatures", "tokens")
 _TICK_SECONDS = 0.5
 
 
 def do_part(plan: Plan, folder: Path, stage: str, number: int, tick: Tick) -> None:
-    """One stage of one part: signatures to find duplicates by, or tokens."""
+    """One stage of one part: keys of what it holds out, signatures to find duplicates by, or tokens."""
     part = plan.parts[number]
     config = plan.source(part.source).config
     if stage == "signatures":
-        write_signatures(part, config, signatures_file(folder, part.name), tick)
+        held_out, train = (signatures_file(folder, part.name, split) for split in ("held_out", "train"))
+        write_signatures(part, config, held_out, train, tick)
+        return
+    tokenizer = _tokenizer(*_version(folder / "tokenizer"))
+    if stage == "held_out":
+        write_held_out(part, config, tokenizer, held_out_file(folder, part.name), tick)
         return
     removed = duplicates_file(folder, part.name)
     duplicates = {int(key): value for key, value in read_json(removed).items()} if removed.exists() else None
-    write_part(part, config, _tokenizer(*_version(folder / "tokenizer")), folder, tick, duplicates)
+    write_part(part, config, tokenizer, folder, tick, HeldOut(folder / "held_out"), duplicates)
 
 
 def _version(folder: Path) -> tuple[Path, int]:
@@ -48,9 +54,14 @@ def _tokenizer(folder: Path, modified: int) -> Tokenizer:
     return Tokenizer(folder)
 
 
-def signatures_file(folder: Path, part: str) -> Path:
-    """Where a part's signatures stand."""
-    return folder / "duplicates" / f"{part}.npy"
+def held_out_file(folder: Path, part: str) -> Path:
+    """Where the keys of a part's held-out documents stand."""
+    return folder / "held_out" / "parts" / f"{part}.npy"
+
+
+def signatures_file(folder: Path, part: str, split: str) -> Path:
+    """Where the signatures of a part's training documents (`train`) or of the others (`held_out`) stand."""
+    return folder / "duplicates" / f"{part}.{split}.npy"
 
 
 def duplicates_file(folder: Path, part: str) -> Path:

@@ -209,7 +209,7 @@ def test_another_format_is_refused(copy: Path) -> None:
 def test_a_corpus_without_test_split_and_with_a_source_without_validation(tmp_path: Path) -> None:
     words = "some words that are said often "
     for name in ("books.train", "books.validation", "web.train"):
-        rows = [json.dumps({"id": f"{name}{number}", "text": f"{words * 3}{number}"}) for number in range(40)]
+        rows = [json.dumps({"id": f"{name}{number}", "text": f"{words * 3}{name} {number}"}) for number in range(40)]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
     made = prepare(DataConfig(kind="text", name="mine", path=str(tmp_path), vocab_size=300), tmp_path / "corpora", 1)
     assert made.tokens("web", "validation") == 0

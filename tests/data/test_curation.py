@@ -101,7 +101,7 @@ def test_a_language_that_cannot_be_told_is_refused(langdetect: None) -> None:
 def test_a_missing_library_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     language._factory.cache_clear()
     monkeypatch.setitem(sys.modules, "langdetect.detector_factory", None)
-    with pytest.raises(UserError, match=r"language needs langdetect.*ettin-suite\[curation\]"):
+    with pytest.raises(UserError, match=r'language needs langdetect.*-e "\.\[curation\]"'):
         Curator(CurationConfig(language="en"))
     Curator(CurationConfig(rules=("c4",)))
 

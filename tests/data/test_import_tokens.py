@@ -46,7 +46,7 @@ def test_token_columns_are_taken_as_they_are_with_marks_of_their_own(
     for number, ids in enumerate(by_json.documents("train")):
         rows.append({"id": f"d{number}", "input_ids": ids.tolist() if marks else ids[1:-1].tolist()})
     (tmp_path / "ids.train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (tmp_path / "ids.validation.jsonl").write_text(json.dumps(rows[0]))
+    (tmp_path / "ids.validation.jsonl").write_text(json.dumps({"input_ids": rows[0]["input_ids"] * 2}))
     config = DataConfig(
         "text",
         str(tmp_path),
@@ -88,7 +88,7 @@ def test_ids_that_are_none_of_the_tokenizer_are_refused_or_counted(
 ) -> None:
     special = by_json.tokenizer.special
     row = [special.mask if item == "mask" else item for item in ids]
-    rows = [{"id": str(number), "ids": [5, 6, 7]} for number in range(200)] + [{"id": "odd", "ids": row}]
+    rows = [{"id": str(number), "ids": [5, *[6] * number]} for number in range(200)] + [{"id": "odd", "ids": row}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     options = {"token_field": "ids", "name": "x", "tokenizer": str(by_json.folder / "tokenizer")}
     with pytest.raises(UserError, match="in document 'odd'"):

@@ -16,6 +16,7 @@ from ettin_core.data.config import DataConfig, SourceConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.curation.config import CurationConfig
 from ettin_core.data.documents import SPLITS, Document, Piece, Skipped, Source
+from ettin_core.data.held_out import HeldOut
 from ettin_core.data.importers.registry import find_sources
 from ettin_core.data.parts import MERGE_BYTES, Part, Tally, cut, documents, write_part, write_signatures
 from ettin_core.data.prepare import prepare
@@ -23,6 +24,7 @@ from ettin_core.data.shards import TokenStream
 from ettin_core.data.tokenizer import Tokenizer, policy_hash, train
 from ettin_core.foundation.errors import UserError
 
+NOTHING = HeldOut(Path("nowhere"))  # no document is held out
 PIECE = st.tuples(st.sampled_from(["train", "validation", None]), st.integers(0, 2 * MERGE_BYTES))
 
 
@@ -166,7 +168,7 @@ def test_a_part_is_written_and_its_entry_says_what(tmp_path: Path, tokenizer: To
     rows = [{"id": str(number), "text": f"number {number}"} for number in range(3000)] + [{"text": ""}]
     part, config = one_part(tmp_path / "in", rows)
     ticks: list[tuple[int, int]] = []
-    write_part(part, config, tokenizer, tmp_path, lambda count, size: ticks.append((count, size)))
+    write_part(part, config, tokenizer, tmp_path, lambda count, size: ticks.append((count, size)), NOTHING)
     entry = entry_of(tmp_path, part)
     assert entry["policy"] == policy_hash(tokenizer)
     assert entry["skipped"] == {"empty": 1}
@@ -180,13 +182,15 @@ def test_a_batch_holds_about_a_megabyte(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "BATCH_CHARACTERS", 100)
     part, config = one_part(tmp_path / "in", [{"text": "x" * size} for size in (60, 60, 500, 1, 1)])
     ticks: list[int] = []
-    write_part(part, config, tokenizer, tmp_path, lambda count, size: ticks.append(count))
+    write_part(part, config, tokenizer, tmp_path, lambda count, size: ticks.append(count), NOTHING)
     assert ticks == [2, 1, 2]
 
 
 def test_duplicates_are_left_out_by_their_number(tmp_path: Path, tokenizer: Tokenizer) -> None:
     part, config = one_part(tmp_path / "in", [{"text": text} for text in ("a", "", "b", "a", "c")])
-    write_part(part, config, tokenizer, tmp_path, silent, {2: "exact_duplicate"})  # the empty one has no number
+    write_part(
+        part, config, tokenizer, tmp_path, silent, NOTHING, {2: "exact_duplicate"}
+    )  # the empty one has no number
     entry = entry_of(tmp_path, part)
     assert texts(tmp_path, entry, tokenizer) == ["a", "b", "c"]
     assert entry["skipped"] == {"empty": 1, "exact_duplicate": 1}
@@ -196,14 +200,14 @@ def test_duplicates_are_left_out_by_their_number(tmp_path: Path, tokenizer: Toke
 def test_signatures_are_of_the_documents_that_are_numbered(tmp_path: Path) -> None:
     curation = CurationConfig(exact_duplicates=True)
     part, config = one_part(tmp_path / "in", [{"text": t} for t in ("a b", "", "c", "A  b")], curation=curation)
-    write_signatures(part, config, tmp_path / "s.npy", silent)
+    write_signatures(part, config, tmp_path / "h.npy", tmp_path / "s.npy", silent)
     table = np.load(tmp_path / "s.npy")
-    assert (table.dtype, table.shape) == (np.dtype("uint64"), (3, 1))
-    assert table[0] == table[2] != table[1]
+    assert (table.dtype, table.shape, np.load(tmp_path / "h.npy").shape) == (np.dtype("uint64"), (3, 2), (0, 2))
+    assert table[:, 0].tolist() == [0, 1, 2] and table[0, 1] == table[2, 1] != table[1, 1]
     none, config = one_part(tmp_path / "in", [{"text": ""}], curation=curation)
-    write_signatures(none, config, tmp_path / "s.npy", silent)
-    assert np.load(tmp_path / "s.npy").shape == (0, 1)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["in", "s.npy"]
+    write_signatures(none, config, tmp_path / "h.npy", tmp_path / "s.npy", silent)
+    assert np.load(tmp_path / "s.npy").shape == (0, 2)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["h.npy", "in", "s.npy"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -217,7 +221,7 @@ def test_a_part_that_is_interrupted_has_no_entry(
         raise error
 
     with pytest.raises(error):
-        write_part(part, config, tokenizer, tmp_path, stop)
+        write_part(part, config, tokenizer, tmp_path, stop, NOTHING)
     assert [file.name for file in tmp_path.iterdir()] == ["in"]
 
 
@@ -253,7 +257,7 @@ def test_what_is_no_list_of_ids_is_refused(value: Any, tmp_path: Path, tokenizer
     place = tmp_path / "one" / "in" / "s.train.jsonl"
     assert str(caught.value).startswith(f"data.token_field='tokens' is no list of ids in {place}:1 (")
     assert "; name a column of ids, or set data.on_bad=skip" in str(caught.value)
-    corpus = token_rows(tmp_path / "two", tokenizer, [{"tokens": [9]}, {"id": "odd", "tokens": value}], on_bad="skip")
+    corpus = token_rows(tmp_path / "two", tokenizer, [{"tokens": [8]}, {"id": "odd", "tokens": value}], on_bad="skip")
     assert corpus.manifest["reading"]["s"]["skipped"] == {"invalid_tokens": 1}
 
 
@@ -263,7 +267,7 @@ def test_what_are_no_ids_of_the_tokenizer_is_refused(value: list[int], tmp_path:
         token_rows(tmp_path / "one", tokenizer, [{"id": "odd", "tokens": value}])
     assert str(caught.value).startswith("data.token_field='tokens' holds ")
     assert "in document 'odd'; give the tokenizer the ids were made with as data.tokenizer, or set" in str(caught.value)
-    corpus = token_rows(tmp_path / "two", tokenizer, [{"tokens": [9]}, {"id": "odd", "tokens": value}], on_bad="skip")
+    corpus = token_rows(tmp_path / "two", tokenizer, [{"tokens": [8]}, {"id": "odd", "tokens": value}], on_bad="skip")
     assert corpus.manifest["reading"]["s"]["skipped"] == {"bad_ids": 1}
     assert corpus.manifest["reading"]["s"]["samples"] == {"bad_ids": [{"id": "odd", "text": str(value)}]}
 

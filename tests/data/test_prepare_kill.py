@@ -120,8 +120,8 @@ def check_whole(root: Path, undisturbed: Corpus) -> None:
 
 
 def made(root: Path) -> list[Path]:
-    """What is finished of parts, signatures and duplicates."""
-    names = ("parts/*.json", "duplicates/*.npy", "duplicates/*.json")
+    """What is finished of parts, keys of held-out documents, signatures and duplicates."""
+    names = ("parts/*.json", "held_out/parts/*.npy", "duplicates/*.train.npy", "duplicates/*.json")
     return [file for name in names for file in root.glob(f".*.building/{name}")]
 
 
@@ -364,4 +364,4 @@ def test_a_fault_in_a_worker_comes_with_its_traceback(few: Path, tmp_path: Path)
     plan = make_plan(DataConfig(kind="text", path=str(few), vocab_size=300))
     write_json(tmp_path / "plan.json", plain(plan))
     with pytest.raises(RuntimeError, match=r"(?s)Traceback.*No such file or directory: .*tokenizer\.json"):
-        run_stage("tokens", plan, tmp_path, [0, 1], 2, lambda *report: None)
+        run_stage("tokens", plan, tmp_path, [0, 1], [0, 1], 2, lambda *report: None)

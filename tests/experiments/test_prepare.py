@@ -62,3 +62,18 @@ def test_what_is_not_read_is_told_by_every_command(tmp_path: Path, capsys: pytes
     told, table = reported(tmp_path)
     assert told["not_read"]["suffix .json"] == {"count": 1, "examples": ["b.json"]}
     assert "| suffix .json: b.json | 1 |" in table and "(not read)" in table
+
+
+def test_copies_of_held_out_text_are_told_by_every_command(tmp_path: Path) -> None:
+    texts = [f"words of text {number} and more of them" for number in range(200)]
+    write(tmp_path / "in" / "books.train.jsonl", texts)
+    write(tmp_path / "in" / "web.train.jsonl", ["WORDS of  text 7 and more of them", "other words"])
+    write(tmp_path / "in" / "web.validation.jsonl", [texts[7], "held out"])
+    write(tmp_path / "in" / "books.test.jsonl", [texts[7], texts[8]])
+    assert "held out: 3 of 202 training documents are copies of 3 held-out texts" in previewed(tmp_path).splitlines()
+    lines = prepared(tmp_path).splitlines()
+    assert "books: left out held_out_copy 2" in lines and "web: left out held_out_copy 1" in lines
+    assert "held out: 1 texts are in validation and test both" in lines
+    told, table = reported(tmp_path)
+    assert told["held_out"] == {"documents": 4, "texts_in_both": 1}
+    assert "| held_out_copy | 2 | 0.99% | document |" in table and "| held_out_copy | 1 | 25.0% | document |" in table

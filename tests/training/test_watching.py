@@ -38,7 +38,8 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     folder = tmp_path_factory.mktemp("two-sources")
     for name in ("easy", "hard"):
         for split, numbers in {"train": range(300), "validation": range(1), "test": range(1)}.items():
-            rows = [{"text": " ".join(_words(name, number))} for number in numbers]
+            last = [split] if split != "train" else []
+            rows = [{"text": " ".join([*_words(name, number), *last])} for number in numbers]
             (folder / f"{name}.{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return prepare(DataConfig(kind="text", name="two", path=str(folder), vocab_size=512), folder / "out", 1)
 

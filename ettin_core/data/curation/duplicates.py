@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ettin_core.data.curation.config import CurationConfig
+from ettin_core.data.held_out import COPY, NEAR_COPY, text_key
 from ettin_core.foundation.errors import UserError, with_extra
 
+EXACT, NEAR = "exact_duplicate", "near_duplicate"
 SHINGLE = 5
 SEED = 1
 FEWEST_PERMUTATIONS, MOST_PERMUTATIONS = 112, 128
@@ -64,12 +66,12 @@ def signature_width(config: CurationConfig) -> int:
 def signature(text: str, config: CurationConfig) -> np.ndarray:
     """The keys of a document, (signature_width,) uint64; documents that share the key of a column are duplicates.
 
-    Exact: a hash of the text in lower case with single spaces. Near: MinHash of the 5-grams of its words (letters, digits
+    Exact: a hash of the text but for case and white space. Near: MinHash of the 5-grams of its words (letters, digits
     and underscores, in lower case); fewer than 5 words are one shingle, and a text without words is its own shingle.
     Raises ValueError when near duplicates are wanted and datasketch is not installed.
     """
     normal = " ".join(text.lower().split())
-    keys = [_hash(normal.encode("utf-8", "surrogatepass"))] if config.exact_duplicates else []
+    keys = [text_key(text)] if config.exact_duplicates else []
     if config.near_duplicates is not None:
         keys += _band_keys(_shingles(normal), choose_bands(config.near_duplicates))
     return np.array(keys, dtype=np.uint64)
@@ -115,29 +117,38 @@ def _band_keys(shingles: np.ndarray, division: Bands) -> list[int]:
     return [_hash(band.to_bytes(2, "little") + row.tobytes()) for band, row in enumerate(values)]
 
 
-def find_duplicates(signatures: Sequence[np.ndarray], config: CurationConfig) -> list[dict[int, str]]:
+def find_duplicates(
+    signatures: Sequence[np.ndarray], config: CurationConfig, held_out: int = 0
+) -> list[dict[int, str]]:
     """The documents to leave out: everything but the first of each group of duplicates.
 
     Args:
         signatures: a (documents, width) array of uint64 per part, in the order of the source.
         config: what the signatures were made with.
+        held_out: how many of the parts, at the beginning, are of held-out documents.
 
     Returns:
         For each part {document number: "exact_duplicate" | "near_duplicate"}: exact where an earlier document is equal.
-        How the documents are divided into parts makes no difference.
+        What belongs with a held-out document is a "held_out_copy" or "held_out_near_copy". How the documents are divided
+        into parts makes no difference.
     """
     starts = np.concatenate([[0], np.cumsum([len(part) for part in signatures], dtype=np.int64)])
     groups = _Groups()
-    exact: set[int] = set()
+    exact: dict[int, int] = {}
+    edge = int(starts[held_out])
     for column in range(signature_width(config)):
         for first, other in _pairs(signatures, starts, column):
             groups.join(first, other)
             if column == 0 and config.exact_duplicates:
-                exact.add(other)
+                exact[other] = first
     found: list[dict[int, str]] = [{} for _ in signatures]
     for document in sorted(groups.others()):
         part = int(np.searchsorted(starts, document, side="right")) - 1
-        found[part][document - int(starts[part])] = "exact_duplicate" if document in exact else "near_duplicate"
+        if document in exact:
+            reason = COPY if exact[document] < edge else EXACT
+        else:
+            reason = NEAR_COPY if groups.first(document) < edge else NEAR
+        found[part][document - int(starts[part])] = reason
     return found
 
 
@@ -148,14 +159,15 @@ class _Groups:
         self._towards: dict[int, int] = {}
 
     def join(self, one: int, other: int) -> None:
-        first, second = sorted((self._first(one), self._first(other)))
+        first, second = sorted((self.first(one), self.first(other)))
         if first != second:
             self._towards[second] = first
 
     def others(self) -> Iterable[int]:
         return self._towards.keys()
 
-    def _first(self, document: int) -> int:
+    def first(self, document: int) -> int:
+        """The first document of a document's group."""
         top = document
         while top in self._towards:
             top = self._towards[top]
