@@ -44,7 +44,8 @@ class Task(Generic[Request]):
         if in_a_sweep():
             run_cell(lambda: self.function(self.request_of(config)))
             return
-        self.function(self.request_of(config))
+        with ending_in_one_line():  # before Hydra, which would add a line of its own
+            self.function(self.request_of(config))
 
 
 def entry(config_name: str, request: type[Request]) -> Callable[[Callable[[Request], Any]], Callable[[], None]]:
