@@ -16,7 +16,7 @@ from ettin_core.foundation.storage import read_mapping
 from ettin_core.records.files import read_measurements
 from ettin_core.records.folders import RunFolder, run_folders
 from ettin_core.records.readout import fills_masks
-from ettin_core.records.schema import Item, Measurement, TrainingRecord
+from ettin_core.records.schema import CHOICE, Item, Measurement, TrainingRecord
 from ettin_core.records.studies import CERTIFICATE, read_study
 
 LEFT_TO_RIGHT, PSEUDO_LIKELIHOOD = "left_to_right", "pseudo_likelihood"
@@ -85,7 +85,7 @@ def load(runs: Path, study: Path | None = None, ruler: str = "tokens", records: 
     if not labels:
         _refuse_twins(summaries)
     measured = [row for folder in complete for row in folder.measurements()] + harness_measurements(complete, records)
-    measurements = _with_run(_frame(Measurement, measured), summaries)
+    measurements = _with_run(_frame(Measurement, _reported(measured)), summaries)
     training = _training(complete, summaries)
     trajectory = _trajectory(complete, training, summaries, measurements)
     _refuse_mixed_versions(trajectory)
@@ -143,6 +143,11 @@ def own_scoring(measurements: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     ]
     names = [f"{family}.{OWN_SCORING}" for family, _, _ in split]
     return measurements.assign(protocol=names)[suits]
+
+
+def _reported(records: list[Measurement]) -> list[Measurement]:
+    """Without what choices were made on."""
+    return [record for record in records if not record.protocol.startswith(CHOICE)]
 
 
 def _frame(kind: type, records: list[Any]) -> pd.DataFrame:
@@ -232,7 +237,7 @@ def _trajectory(
 ) -> pd.DataFrame:
     """Every measured checkpoint's measurements, and what the run had cost by each ruler when it was saved."""
     earlier = [
-        _with_run(_frame(Measurement, records), summaries).assign(**cost)
+        _with_run(_frame(Measurement, _reported(records)), summaries).assign(**cost)
         for folder in folders
         for cost, records in checkpoints(folder, training[training["run"] == folder.name])
     ]

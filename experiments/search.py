@@ -1,7 +1,8 @@
 """python -m experiments.search size=nano data=world: each member's best learning rate, with equally many trials for each.
 
-Optuna proposes, Hydra composes, and a trial is a content-named run, scored by the held-out loss of its own objective;
-losses are compared within a member only. What a trial proposes depends on the seed, its number and the trials before it:
+Optuna proposes, Hydra composes, and a trial is a content-named run, scored by the validation loss of its own objective: a
+split that no report tells of. Losses are compared within a member only. What a trial proposes depends on the seed, its
+number and the trials before it:
 a search that was killed ends with the same trials, and repeated it trains nothing.
 """
 
@@ -17,6 +18,7 @@ from hydra.errors import HydraException
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
+from ettin_core.evaluation.heldout import CHOSEN, held_out
 from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.folders import locked
@@ -28,7 +30,7 @@ from experiments.forecast import UNKNOWN
 from experiments.pool import Job, Pool
 from experiments.requests import TrainRequest, prepared
 from experiments.search_space import Axis, Values, check_axes
-from experiments.stages import Score, heldout, score_stage
+from experiments.stages import Score, choosing, score_stage
 from experiments.stale import check_choice
 from experiments.sweeps import one_line
 from experiments.trials import ask, need_optuna, open_studies, tell
@@ -137,12 +139,13 @@ def main(request: SearchRequest) -> None:
     need_optuna()
     search = Search(request, list(HydraConfig.get().overrides.task))
     corpus = prepared(request.data, request.corpora_dir)
+    held_out(corpus, request.suite, CHOSEN)  # raises where nothing could be chosen by
     with locked(search.path):
         studies = run_trials(search, corpus)
         rows = []
         for member, study in studies.items():
             trials = study.trials[: request.trials]
-            protocol = heldout(search.run(member, trials[0].params, corpus))
+            protocol = choosing(search.run(member, trials[0].params, corpus))
             print("\n".join(report(search.axes, member, f"{protocol.name}@{protocol.version}", trials)), end="\n\n")
             rows += [row for trial in trials for row in _rows(search.axes, member, protocol.name, trial)]
         _write(search.path, rows)
@@ -196,7 +199,7 @@ def report(axes: tuple[Axis, ...], member: str, protocol: str, trials: "list[Fro
     """The lines about a member: every trial, the best one, whether it lies at an edge, and how to use it."""
     widths = [max(len(axis.key), 12) for axis in axes]
     heads = "".join(f"{axis.key:>{width + 2}}" for axis, width in zip(axes, widths, strict=True))
-    yield f"{member}: held-out loss of its own objective ({protocol}), {len(trials)} trials"
+    yield f"{member}: validation loss of its own objective ({protocol}), {len(trials)} trials"
     yield f"{'trial':>5}{heads}{'loss':>10}{'± se':>8}  run"
     for trial in trials:
         values = "".join(

@@ -68,7 +68,7 @@ def check_axes(
             raise invalid(
                 f"space.{axis.key}",
                 list(axis.ends),
-                "changes what the held-out loss is a loss of",
+                "changes what the validation loss is a loss of",
                 "search each on its own; losses of different text or objectives cannot be compared",
             )
         if len({run.name for run in runs}) < len(runs):

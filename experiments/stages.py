@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation.protocol import Protocol, SuiteConfig
+from ettin_core.evaluation.protocol import CHOICES, Protocol, SuiteConfig
 from ettin_core.evaluation.suite import applicable, evaluate
 from ettin_core.training.run import PlacementConfig, RunConfig
 from ettin_core.training.step import NonFiniteError
@@ -39,20 +39,23 @@ def export_stage(path: Path, corpora: Path) -> str:
 
 @dataclass(frozen=True)
 class Score:
-    """The held-out loss of a run on its own objective with its standard error; None for a run that diverged."""
+    """The validation loss of a run on its own objective with its standard error; None for a run that diverged."""
 
     loss: float | None
     standard_error: float | None = None
 
 
-def heldout(run: RunConfig) -> Protocol:
-    """The protocol that measures a run's own objective on held-out text. Raises ValueError for one that is not read."""
-    return next(protocol for protocol in applicable(run.check_readable()) if protocol.name.startswith("heldout_"))
+def choosing(run: RunConfig) -> Protocol:
+    """The protocol of a run's own objective on validation text, which no report tells of: choices are made by it.
+
+    Raises ValueError for an objective that is not read.
+    """
+    return next(protocol for protocol in applicable(run.check_readable()) if protocol.name in CHOICES)
 
 
 def score_stage(run: RunConfig, corpus: Path, placement: PlacementConfig, runs_dir: str, suite: SuiteConfig) -> Score:
-    """Train a run to its end and measure its held-out loss. One that diverges has none, which is a result."""
-    protocol = heldout(run)
+    """Train a run to its end and measure its validation loss. One that diverges has none, which is a result."""
+    protocol = choosing(run)
     try:
         folder = train_run(run, Corpus(corpus), placement, runs_dir)
     except RunStopped as error:

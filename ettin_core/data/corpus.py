@@ -98,9 +98,20 @@ class Corpus:
 
     def documents(self, split: str, limit: int | None = None) -> list[np.ndarray]:
         """Whole documents of a split with BOS and EOS, int64, sources in turn, at most `limit` in all."""
-        by_source = [itertools.islice(self.whole_documents(source, split), limit) for source in self.sources]
-        turns = itertools.chain.from_iterable(itertools.zip_longest(*by_source))
-        return list(itertools.islice((ids for ids in turns if ids is not None), limit))
+        return _in_turn([itertools.islice(self.whole_documents(source, split), limit) for source in self.sources], limit)
+
+    def held_out(self, split: str, limit: int | None = None) -> list[np.ndarray]:
+        """Whole documents of "validation", on which choices are made, or of "test", of which reports tell; as `documents`.
+
+        A source without a test split shares out its validation documents: every second one, from the first on, is test.
+        """
+        by_source = [itertools.islice(self._unseen(source, split), limit) for source in self.sources]
+        return _in_turn(by_source, limit)
+
+    def _unseen(self, source: str, split: str) -> Iterator[np.ndarray]:
+        if self.manifest["sources"][source]["test"]["documents"]:
+            return self.whole_documents(source, split)
+        return itertools.islice(self.whole_documents(source, "validation"), int(split == "validation"), None, 2)
 
     def verify_once(self) -> None:
         """Verify unless that was done for exactly these files: reading terabytes at each start would be too slow."""
@@ -141,6 +152,11 @@ def _check_size(file: Path, wanted: int) -> None:
             "is missing" if size is None else f"has {size} bytes instead of {wanted}",
             "restore it, or delete the corpus folder and prepare again",
         )
+
+
+def _in_turn(by_source: list[Iterator[np.ndarray]], limit: int | None) -> list[np.ndarray]:
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*by_source))
+    return list(itertools.islice((ids for ids in turns if ids is not None), limit))
 
 
 def fingerprint(manifest: dict[str, Any]) -> str:

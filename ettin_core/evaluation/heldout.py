@@ -1,7 +1,8 @@
 """Held-out loss: next tokens for causal models, masked tokens for masked ones, on the same documents.
 
-Documents of the validation split are cut at the model's context into pieces, one piece per row. A piece begins with the last
-token of the one before, so every token but BOS is predicted by exactly one piece, and which tokens are masked is decided
+Documents of the test split (`heldout_*`, what reports tell) or of the validation split (`validation_*`, what choices such as
+the learning rate's are made on) are cut at the model's context into pieces, one piece per row. A piece begins with the
+last token of the one before, so every token but BOS is predicted by exactly one piece, and which tokens are masked is decided
 in the whole document: models of any context and objective are scored on the same tokens. (Of a model that predicts n tokens
 ahead the last n, and the first n - 1 tokens of a document are predicted by none.) Errors are over documents (a
 ratio estimator), because tokens of one document are not independent.
@@ -16,45 +17,47 @@ from ettin_core.data.loader import pack
 from ettin_core.evaluation.model import EvaluatedModel, Reading
 from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig
 from ettin_core.evaluation.sets import corpus_world
+from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.randomness import derive
 from ettin_core.objectives.config import Part
 from ettin_core.objectives.schedule import of_part
 from ettin_core.objectives.targets import Masking
 
 MASK_RATE = 0.15
+CHOSEN, REPORTED = "validation", "test"  # the split that choices are made on, and the one that reports tell of
 
 
-def measure_clm(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+def measure_clm(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig, split: str = REPORTED) -> Measured:
     """Loss per token, bits per token (with the generator's entropy as reference where it is known), bits per byte."""
     assert corpus is not None, "held-out text is a corpus's"
-    documents = _readable(model, corpus, _documents(corpus, suite))
+    documents = _readable(model, corpus, held_out(corpus, suite, split))
     counts, losses, _ = _losses(model, documents, masked=False)
     bits = losses / math.log(2)
     sizes = np.array([len(model.tokenizer.decode(ids).encode()) for ids in documents])
     name, tokens = corpus.manifest["name"], int(counts.sum())
     results = [
         _ratio(name, "loss", losses, counts, tokens, False),
-        _ratio(name, "bits_per_token", bits, counts, tokens, False, entropy_bits(corpus, documents)),
+        _ratio(name, "bits_per_token", bits, counts, tokens, False, entropy_bits(corpus, documents, split)),
         _ratio(name, "bits_per_byte", bits, sizes, tokens, False),
     ]
     return results, _items(name, counts, losses)
 
 
-def measure_ahead(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+def measure_ahead(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig, split: str = REPORTED) -> Measured:
     """Loss per token of a model that predicts tokens further on, each from those up to so many before it."""
     assert corpus is not None, "held-out text is a corpus's"
-    counts, losses, _ = _losses(model, _readable(model, corpus, _documents(corpus, suite)), masked=False)
+    counts, losses, _ = _losses(model, _readable(model, corpus, held_out(corpus, suite, split)), masked=False)
     name = corpus.manifest["name"]
     return [_ratio(name, "loss", losses, counts, int(counts.sum()), False)], _items(name, counts, losses)
 
 
-def measure_mlm(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+def measure_mlm(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig, split: str = REPORTED) -> Measured:
     """Loss and accuracy on 15% of the tokens, always replaced by the mask token; the same ones for every model.
 
     The reference of the accuracy is the best constant guess on the tokens that could have been masked.
     """
     assert corpus is not None, "held-out text is a corpus's"
-    documents = _readable(model, corpus, _documents(corpus, suite))
+    documents = _readable(model, corpus, held_out(corpus, suite, split))
     counts, losses, hits = _losses(model, documents, masked=True)
     name, tokens = corpus.manifest["name"], int(counts.sum())
     results = [
@@ -64,15 +67,21 @@ def measure_mlm(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig
     return results, _items(name, counts, losses)
 
 
-def _documents(corpus: Corpus, suite: SuiteConfig) -> list[np.ndarray]:
-    """Whole validation documents, sources in turn, up to the suite's number of tokens (at least one)."""
+def held_out(corpus: Corpus, suite: SuiteConfig, split: str = REPORTED) -> list[np.ndarray]:
+    """Whole documents of a held-out split, sources in turn, up to the suite's number of tokens (at least one).
+
+    Raises ValueError for a corpus that has none.
+    """
     chosen: list[np.ndarray] = []
     tokens = 0
-    for ids in corpus.documents("validation", limit=max(1, suite.heldout_tokens // 16)):
+    for ids in corpus.held_out(split, limit=max(1, suite.heldout_tokens // 16)):
         if chosen and tokens + len(ids) > suite.heldout_tokens:
             break
         chosen.append(ids)
         tokens += len(ids)
+    if not chosen:
+        remedy = "prepare a corpus with two validation documents or more, or with a test split"
+        raise invalid("corpus", corpus.name, f"has no {split} document", remedy)
     return chosen
 
 
@@ -147,12 +156,12 @@ def _constant_guess(model: EvaluatedModel, documents: list[np.ndarray]) -> float
     return float(np.bincount(tokens).max() / len(tokens))
 
 
-def entropy_bits(corpus: Corpus, documents: list[np.ndarray]) -> float | None:
+def entropy_bits(corpus: Corpus, documents: list[np.ndarray], split: str = REPORTED) -> float | None:
     """The generator's own bits per predicted token of exactly these documents (the split's first), where it is known."""
     world = corpus_world(corpus)
     if world is None:
         return None
-    nats = -sum(document.log_probability for document in world.documents("validation", len(documents)))
+    nats = -sum(document.log_probability for document in world.documents(split, len(documents)))
     predicted = sum(len(ids) - 1 for ids in documents)  # BOS is given, EOS is predicted
     return nats / math.log(2) / predicted
 

@@ -21,7 +21,7 @@ from ettin_core.evaluation.sets import (
 )
 from ettin_core.evaluation.tasks.find import find_task
 from ettin_core.foundation.errors import invalid
-from ettin_core.records.schema import Measurement
+from ettin_core.records.schema import CHOICE, Measurement
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ SOURCES: dict[str, Source] = {
     "heldout_clm": Source(corpus="needs"),
     "heldout_mlm": Source(corpus="needs"),
     "heldout_ahead": Source(corpus="needs"),
+    "validation_clm": Source(corpus="needs"),
+    "validation_mlm": Source(corpus="needs"),
+    "validation_ahead": Source(corpus="needs"),
     "minimal_pairs.left_to_right": Source((BLIMP,), "uses"),
     "minimal_pairs.pseudo_likelihood": Source((BLIMP,), "uses"),
     "minimal_pairs.token_pseudo_likelihood": Source((BLIMP,), "uses"),
@@ -52,7 +55,8 @@ SOURCES: dict[str, Source] = {
     "stereoset": Source((STEREOSET,)),
 }
 
-ON_REQUEST = frozenset({"minimal_pairs.token_pseudo_likelihood"})  # measured where suite.protocols names them alone
+CHOICES = tuple(name for name in SOURCES if name.startswith(CHOICE))
+ON_REQUEST = frozenset({"minimal_pairs.token_pseudo_likelihood", *CHOICES})  # only where suite.protocols names them
 
 
 @dataclass(frozen=True)

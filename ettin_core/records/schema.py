@@ -11,6 +11,7 @@ from ettin_core.foundation.errors import invalid
 SCHEMA_VERSION = 1
 COUNTS = {"step", "tokens", "loss_tokens", "flops", "skipped", "version", "n"}
 NOT_NEGATIVE = COUNTS | {"learning_rate", "gradient_norm", "seconds", "tokens_per_second", "mfu", "standard_error"}
+CHOICE = "validation_"  # protocols of this name are what choices are made on: no report tells of them
 
 
 @dataclass(frozen=True)

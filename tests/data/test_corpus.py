@@ -214,6 +214,9 @@ def test_a_corpus_without_test_split_and_with_a_source_without_validation(tmp_pa
     made = prepare(DataConfig(kind="text", name="mine", path=str(tmp_path), vocab_size=300), tmp_path / "corpora", 1)
     assert made.tokens("web", "validation") == 0
     assert len(made.documents("validation")) == 40
+    shared = {split: [tuple(ids) for ids in made.held_out(split)] for split in ("validation", "test")}
+    assert sorted(shared["validation"] + shared["test"]) == sorted(map(tuple, made.documents("validation")))
+    assert len(shared["validation"]) == 20 and made.held_out("test", limit=1)[0].tolist() == list(shared["test"][0])
     assert made.documents("test") == []
 
 

@@ -28,13 +28,13 @@ def by_metric(results: list[Result]) -> dict[str, Result]:
 
 def asked(model: EvaluatedModel, corpus: Corpus, suite: SuiteConfig, masked: bool) -> list[list[Reading]]:
     """What a model is asked about each document."""
-    documents = heldout._documents(corpus, suite)
+    documents = heldout.held_out(corpus, suite)
     return [heldout._pieces(model, ids, number, masked) for number, ids in enumerate(documents)]
 
 
 def unigram(corpus: Corpus) -> torch.Tensor:
     """Log-probabilities of the tokens as counted on the validation split itself."""
-    tokens = np.concatenate(corpus.documents("validation"))
+    tokens = np.concatenate(corpus.documents("test"))
     tokens = tokens[tokens != corpus.tokenizer.special.bos]
     counts = torch.from_numpy(np.bincount(tokens, minlength=1024)).float()
     return (counts + 1e-6).log().log_softmax(-1)
@@ -42,7 +42,7 @@ def unigram(corpus: Corpus) -> torch.Tensor:
 
 @pytest.mark.parametrize("context", [8, 33, 4096])
 def test_uniform_causal_model_in_closed_form(context: int, corpus: Corpus) -> None:
-    entry = corpus.manifest["sources"]["world"]["validation"]
+    entry = corpus.manifest["sources"]["world"]["test"]
     predicted = entry["tokens"] - entry["documents"]
     results, items = heldout.measure_clm(rigged(corpus, context=context), corpus, WHOLE)
     found = by_metric(results)
@@ -59,7 +59,7 @@ def test_uniform_causal_model_in_closed_form(context: int, corpus: Corpus) -> No
 @pytest.mark.parametrize("context", [8, 33, 4096])
 def test_unigram_causal_model_in_closed_form(context: int, corpus: Corpus) -> None:
     bias = unigram(corpus)
-    documents = corpus.documents("validation")
+    documents = corpus.documents("test")
     costs = [-float(bias[ids[1:]].double().sum()) for ids in documents]
     sizes = [len(ids) - 1 for ids in documents]
     result = by_metric(heldout.measure_clm(rigged(corpus, bias, context=context), corpus, WHOLE)[0])["loss"]
@@ -72,7 +72,7 @@ def test_unigram_causal_model_in_closed_form(context: int, corpus: Corpus) -> No
 
 @pytest.mark.parametrize("context", [8, 33, 4096])
 def test_every_token_but_bos_is_predicted_once(context: int, corpus: Corpus) -> None:
-    documents = heldout._documents(corpus, SMALL)
+    documents = heldout.held_out(corpus, SMALL)
     for ids, readings in zip(documents, asked(tiny(corpus, context=context), corpus, SMALL, False), strict=True):
         assert max(len(reading.ids) for reading in readings) <= context
         assert [target for reading in readings for target in reading.targets] == ids[1:].tolist()
@@ -82,7 +82,7 @@ def test_every_token_but_bos_is_predicted_once(context: int, corpus: Corpus) -> 
 
 def test_loss_of_a_document_longer_than_the_context(corpus: Corpus) -> None:
     model = tiny(corpus, context=8)
-    ids = corpus.documents("validation")[0][:18].tolist()
+    ids = corpus.documents("test")[0][:18].tolist()
     rows = [ids[0:8], ids[7:15], ids[14:18]]
     expected = -sum(answer(model, row, at, row[at + 1]) for row in rows for at in range(len(row) - 1))
     counts, losses, _ = heldout._losses(model, [np.array(ids)], masked=False)
@@ -93,7 +93,7 @@ def test_loss_of_a_document_longer_than_the_context(corpus: Corpus) -> None:
 @pytest.mark.parametrize(("objective", "shift"), [("mlm", 0), ("mntp", 1)])
 def test_masked_loss_of_one_document(objective: str, shift: int, corpus: Corpus) -> None:
     model = tiny(corpus, objective, context=4096)
-    ids = corpus.documents("validation")[0]
+    ids = corpus.documents("test")[0]
     ((reading,),) = [heldout._pieces(model, ids, 0, True)]
     places = [place for place, token in enumerate(reading.ids) if token == corpus.tokenizer.special.mask]
     row = [corpus.tokenizer.special.mask if place in places else int(ids[place]) for place in range(len(ids))]
@@ -110,13 +110,13 @@ def test_the_same_tokens_are_masked_for_every_model(corpus: Corpus) -> None:
         for m in models
     ]
     assert targets[0] == targets[1] == targets[2]
-    eligible = sum(len(ids) - 2 for ids in corpus.documents("validation"))
+    eligible = sum(len(ids) - 2 for ids in corpus.documents("test"))
     share = sum(map(len, targets[0])) / eligible
     assert abs(share - 0.15) < 4 * (0.15 * 0.85 / eligible) ** 0.5
 
 
 def test_equal_documents_are_not_masked_alike(corpus: Corpus) -> None:
-    model, ids = tiny(corpus, "mlm", context=4096), max(corpus.documents("validation"), key=len)
+    model, ids = tiny(corpus, "mlm", context=4096), max(corpus.documents("test"), key=len)
     one, other, again = (heldout._pieces(model, ids, number, True)[0] for number in (0, 1, 0))
     assert one == again != other
 
@@ -144,7 +144,7 @@ def test_masked_measures_of_rigged_models(objective: str, corpus: Corpus) -> Non
     assert found["loss"].n == found["accuracy"].n == len(labels) == sum(item.details["tokens"] for item in items)
     assert found["loss"].value == pytest.approx(-float(bias[labels].double().mean()), rel=1e-6)
     assert found["accuracy"].value == pytest.approx(labels.count(best) / len(labels), abs=1e-12)
-    text = np.concatenate([ids[1:-1] for ids in corpus.documents("validation")])
+    text = np.concatenate([ids[1:-1] for ids in corpus.documents("test")])
     assert found["accuracy"].reference == pytest.approx(float((text == best).mean()), abs=1e-12)
     assert found["accuracy"].value == pytest.approx(
         found["accuracy"].reference, abs=4 * found["accuracy"].standard_error
@@ -170,8 +170,8 @@ def test_heldout_does_not_depend_on_batching(objective: str, corpus: Corpus) -> 
 def test_entropy_reference_is_the_generators(corpus: Corpus) -> None:
     world = corpus_world(corpus)
     assert world is not None
-    documents = corpus.documents("validation")
-    nats = -sum(document.log_probability for document in world.documents("validation", len(documents)))
+    documents = corpus.documents("test")
+    nats = -sum(document.log_probability for document in world.documents("test", len(documents)))
     predicted = sum(len(ids) - 1 for ids in documents)
     results, _ = heldout.measure_clm(rigged(corpus), corpus, WHOLE)
     assert by_metric(results)["bits_per_token"].reference == pytest.approx(nats / math.log(2) / predicted, rel=1e-9)
@@ -214,12 +214,12 @@ def test_items_of_a_ratio_by_hand() -> None:
 
 
 def test_documents_are_whole_and_within_the_limit(corpus: Corpus) -> None:
-    everything = corpus.documents("validation")
-    chosen = heldout._documents(corpus, SMALL)
+    everything = corpus.documents("test")
+    chosen = heldout.held_out(corpus, SMALL)
     tokens = sum(map(len, chosen))
     assert tokens <= 2000 < tokens + len(everything[len(chosen)])
     assert all(np.array_equal(ids, other) for ids, other in zip(chosen, everything, strict=False))
-    (first,) = heldout._documents(corpus, SuiteConfig(1, 1, 1, None, 16))
+    (first,) = heldout.held_out(corpus, SuiteConfig(1, 1, 1, None, 16))
     assert np.array_equal(first, everything[0])
 
 
@@ -227,7 +227,7 @@ def test_documents_are_whole_and_within_the_limit(corpus: Corpus) -> None:
 def text_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """A little text with letters of two bytes and no known truth."""
     root = tmp_path_factory.mktemp("text")
-    for split, count in (("train", 6), ("validation", 3), ("test", 1)):
+    for split, count in (("train", 6), ("validation", 1), ("test", 3)):
         rows = [json.dumps({"id": str(n), "text": f"Zoë là {n} fois. " * (n + 1)}) for n in range(count)]
         (root / f"notes.{split}.jsonl").write_text("\n".join(rows))
     return prepare(DataConfig(kind="text", name="notes", path=str(root), vocab_size=320), root / "prepared")
@@ -235,7 +235,7 @@ def text_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 def test_bits_per_byte_counts_bytes_and_the_truth_stays_unknown(text_corpus: Corpus) -> None:
     texts = [f"Zoë là {n} fois. " * (n + 1) for n in range(3)]
-    predicted = sum(len(ids) - 1 for ids in text_corpus.documents("validation"))
+    predicted = sum(len(ids) - 1 for ids in text_corpus.documents("test"))
     model = rigged(text_corpus)
     found = by_metric(heldout.measure_clm(model, text_corpus, WHOLE)[0])
     bits = math.log2(model.model.config.vocab_size) * predicted
@@ -244,7 +244,7 @@ def test_bits_per_byte_counts_bytes_and_the_truth_stays_unknown(text_corpus: Cor
 
 
 def test_error_of_bits_per_byte_is_over_bytes(text_corpus: Corpus) -> None:
-    documents = text_corpus.documents("validation")
+    documents = text_corpus.documents("test")
     model = rigged(text_corpus)
     bits = np.array([math.log2(model.model.config.vocab_size) * (len(ids) - 1) for ids in documents])
     sizes = np.array([len(text_corpus.tokenizer.decode(ids).encode()) for ids in documents])

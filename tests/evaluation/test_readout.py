@@ -14,7 +14,7 @@ import pytest
 from analysis.estimates import UNREADABLE, hole
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Batch, pack
-from ettin_core.evaluation.heldout import _documents as documents_of
+from ettin_core.evaluation.heldout import held_out as documents_of
 from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.pretrained import open_pretrained
 from ettin_core.evaluation.protocol import SuiteConfig
@@ -30,7 +30,7 @@ from ettin_core.records.readout import AT_MASK, BEFORE_MASK, NEXT_TOKEN, readout
 from ettin_core.training.run import RunConfig
 from experiments.evaluate import evaluate_run
 from experiments.export import export_run
-from experiments.stages import heldout
+from experiments.stages import choosing
 from tests.evaluation.small_sets import write_sets
 from tests.evaluation.test_estimators import answer
 from tests.runs import DIRECTION_OF, targets_of, tiny_run, train_tiny
@@ -152,7 +152,7 @@ def test_a_causal_model_that_fills_masks_is_measured_alike_from_run_and_export(
     for protocol in applicable(AT_MASK, suite, corpus=False):
         (ours, items), (theirs, others) = (protocol.measure(model, None, suite) for model in models)
         assert ours == theirs and items == others, protocol.name
-    run_loss, export_loss = (heldout(trained["causal-mlm"][0]).measure(model, corpus, suite)[0] for model in models)
+    run_loss, export_loss = (choosing(trained["causal-mlm"][0]).measure(model, corpus, suite)[0] for model in models)
     assert run_loss[0].value == pytest.approx(export_loss[0].value, abs=1e-6)
     vectors = [model.embed(["The nurse was late."]) for model in models]
     assert np.array_equal(*vectors)
@@ -187,7 +187,7 @@ def test_what_is_not_read_is_trained_and_exported_and_not_measured(
     with pytest.raises(ValueError, match=problem):
         run.check_readable()
     with pytest.raises(ValueError, match=problem):
-        heldout(run)
+        choosing(run)
     assert evaluate_run(folder.path, corpus.folder.parent, suite, "cpu", 1) == []  # a study goes on: a hole
     runs = pd.DataFrame([{"member": "silent", "readout": "none"}])
     assert hole("winobias", "silent", runs, pd.DataFrame()) == UNREADABLE

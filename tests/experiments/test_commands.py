@@ -55,7 +55,7 @@ def test_convert_evaluate_view_and_audit(workplace: Path) -> None:
     child = next(workplace.glob("runs/nano-dec-from-enc-*"))
     measured = run(workplace, "evaluate", f"run={child}", "suite=smoke")
     assert measured.returncode == 0, measured.stderr
-    assert "heldout_clm@1" in measured.stdout
+    assert "heldout_clm@2" in measured.stdout
     viewed = run(workplace, "view_batch", f"run={child}", "step=1")
     assert viewed.returncode == 0
     assert "conversion step 1" in viewed.stdout

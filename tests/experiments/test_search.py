@@ -1,23 +1,35 @@
 """The search, with real Optuna: killed and repeated, with a trial that diverges, and spaces that are refused."""
 
 import csv
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ettin_core.records.folders import run_folders
+from analysis.load import load
+from ettin_core.data.config import DataConfig
+from ettin_core.data.corpus import Corpus
+from ettin_core.data.prepare import prepare
+from ettin_core.evaluation.protocol import Protocol, SuiteConfig
+from ettin_core.evaluation.suite import applicable, evaluate
+from ettin_core.records.folders import RunFolder, run_folders
 from experiments.search import main
 from experiments.search_space import Axis
-from experiments.stages import Score
+from experiments.stages import Score, choosing, score_stage
 from experiments.trials import ask, open_studies, tell
+from tests.evaluation.test_estimators import tiny
+from tests.runs import PLACEMENT, tiny_run
 
 ROOT = Path(__file__).resolve().parents[2]
+SUITE = SuiteConfig(500, 4, 1, None, 4096)
 SMOKE = ["recipe=smoke", "recipe.tokens=5000", "suite=smoke", "data.documents=1500", "data.vocab_size=1024", "trials=2"]
 
 
@@ -112,7 +124,7 @@ BAD_SEARCHES = {
     "an unknown word": ([f"space=[{{{RATE},lo:1e-3}}]"], "did you mean 'low'"),
     "no key": (["space=[]"], "space=[] is no list of keys"),
     "a key that moves nothing": (["space=[{key:placement.threads,low:1,high:2,integer:true}]"], "the same run twice"),
-    "other text": (["space=[{key:data.documents,choices:[100,200]}]"], "changes what the held-out loss is a loss of"),
+    "other text": (["space=[{key:data.documents,choices:[100,200]}]"], "changes what the validation loss is a loss of"),
     "a value that cannot be": ([f"space=[{{{RATE},choices:[0.1,fast]}}]"], "has type str"),
     "no trial": (["trials=0"], "trials=0 is not positive"),
     "an unknown member": (["members=[encoder,nope]"], "Could not find 'member/nope'"),
@@ -148,3 +160,45 @@ def refused(
     [line] = capsys.readouterr().err.splitlines()
     assert not list(folder.iterdir())
     return line
+
+
+def test_choices_and_reports_read_different_text(tmp_path: Path) -> None:
+    """Only the validation text moves what trials are chosen by, and only the test text what a report tells."""
+
+    def prepared_with(name: str, **texts: str) -> Corpus:
+        for split in ("train", "validation", "test"):
+            text = texts.get(split, "The keys near the cabinet are dry.")
+            rows = [json.dumps({"text": f"{text} {text} No {number}."}) for number in range(12)]
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / f"notes.{split}.jsonl").write_text("\n".join(rows))
+        tokenizer = str(tmp_path / "tokenizer") if texts else None
+        config = DataConfig(kind="text", name="notes", path=str(tmp_path / name), vocab_size=300, tokenizer=tokenizer)
+        return prepare(config, tmp_path / "corpora", workers=1)
+
+    base = prepared_with("base")
+    shutil.copytree(base.folder / "tokenizer", tmp_path / "tokenizer")
+    others = [prepared_with("choice", validation="Zebras jump!"), prepared_with("report", test="Zebras jump!")]
+    for member, objective in (("encoder", "mlm"), ("decoder", "clm")):
+        [reported] = [item for item in applicable(tiny_run(base, member).read_as, SUITE) if "heldout" in item.name]
+
+        def losses(protocol: Protocol, objective: str = objective) -> list[float | None]:
+            measured = [protocol.measure(tiny(corpus, objective), corpus, SUITE)[0] for corpus in (base, *others)]
+            return [results[0].value for results in measured]
+
+        before, other_choice, same_choice = losses(choosing(tiny_run(base, member)))
+        assert before == same_choice != other_choice
+        before, same_report, other_report = losses(reported)
+        assert before == same_report != other_report
+
+
+def test_the_score_of_a_trial_is_in_no_report(tmp_path: Path, corpus: Corpus) -> None:
+    run = tiny_run(corpus, "decoder")
+    run = replace(run, recipe=replace(run.recipe, tokens=1152))
+    score = score_stage(run, corpus.folder, PLACEMENT, str(tmp_path / "runs"), SUITE)
+    folder = RunFolder(tmp_path / "runs" / run.name)
+    assert {row.protocol for row in folder.measurements()} == {"validation_clm"}
+    assert load(tmp_path / "runs").measurements.empty
+    evaluate(run, folder, corpus, SUITE, device="cpu", protocols=[choosing(run), *applicable(run.read_as, SUITE)[:1]])
+    told = load(tmp_path / "runs").measurements.set_index(["protocol", "metric"])["value"]
+    assert set(told.index.get_level_values(0)) == {"heldout_clm"}
+    assert told["heldout_clm", "loss"] != score.loss
