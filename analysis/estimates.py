@@ -72,7 +72,8 @@ def distinguishable(row: Any) -> bool:
 
 def headline(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows worth a chart: no pronoun shares (they have their own figure), no nats where bits say the same."""
-    return frame[~families.redundant(frame) & ~frame["metric"].isin(style.UNORDERED) & frame["value"].notna()]
+    beside = frame["metric"].isin((*style.UNORDERED, *style.BESIDE))
+    return frame[~families.redundant(frame) & ~beside & frame["value"].notna()]
 
 
 def by_measure(measurements: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:

@@ -15,6 +15,7 @@ from analysis.ways import LM_EVAL, split
 
 CHOICES = ("accuracy", "preference_pro", "stereotype", "stereotype_score", "acc")  # metrics whose items are choices
 DESCRIBE = ("bits_per_byte", "tie_rate", "gap", "probability_male", "probability_neutral")  # follow from a main metric
+OTHER_LENGTHS = ("accuracy_per_", "stereotype_per_", "preference_pro_per_", "probability_")  # a main metric by length
 TOLD = ("predicted_", "perplexity_")
 BESIDE = ("_seed_deviation", "_dev", "_grid_median", "_grid_worst")  # what a grid tells beside its score
 
@@ -54,7 +55,7 @@ def family(frame: pd.DataFrame, stated: dict[str, list[str]] | None) -> pd.Serie
     """The family of every test; empty where it has no verdict."""
     tested = (
         ~is_part(frame) & ~redundant(frame) & ~frame["metric"].isin(DESCRIBE) & ~frame["metric"].str.startswith(TOLD)
-    )
+    ) & ~(frame["metric"].str.startswith(OTHER_LENGTHS) & frame["metric"].str.contains("_per_"))
     names = [
         _named(protocol, task, stated) if wanted else ""
         for protocol, task, wanted in zip(frame["protocol"], frame["task"], tested, strict=True)

@@ -27,7 +27,12 @@ UNORDERED = (  # neither more nor less is better: the reference is
     "perplexity_male",
     "perplexity_female",
     "perplexity_neutral",
+    "tie_rate",
+    "stereotype_per_character",
+    *(f"probability_{form}_per_token" for form in ("male", "female", "neutral", "pro")),
+    "preference_pro_per_token",
 )
+BESIDE = ("accuracy_per_character", "accuracy_per_token")  # another normalisation of a metric: in tables, not in charts
 
 DRAWN_APART = ("probability_male", "probability_female", "probability_neutral", "predicted_", "perplexity_")  # metrics
 
@@ -193,6 +198,9 @@ _METRICS = {
     "absolute_error": "absolute error of p(female)",
     "correlation_with_truth": "correlation with labour statistics or the known shares",
     "correlation_with_bergsma": "correlation with shares in text (Bergsma)",
+    "accuracy_per_character": "accuracy by mean per character",
+    "accuracy_per_token": "accuracy by mean per token",
+    "tie_rate": "ties",
 }
 _UNITS = {
     "loss": "nats per token",

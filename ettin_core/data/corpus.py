@@ -6,7 +6,7 @@ the places where documents begin in `.starts` beside it (shards.py).
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ def _check_size(file: Path, wanted: int) -> None:
         )
 
 
-def _in_turn(by_source: list[Iterator[np.ndarray]], limit: int | None) -> list[np.ndarray]:
+def _in_turn(by_source: Sequence[Iterator[np.ndarray]], limit: int | None) -> list[np.ndarray]:
     turns = itertools.chain.from_iterable(itertools.zip_longest(*by_source))
     return list(itertools.islice((ids for ids in turns if ids is not None), limit))
 

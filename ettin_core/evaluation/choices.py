@@ -2,6 +2,9 @@
 
 BLiMP (Warstadt et al. 2020) is reported whole, by field (`blimp/<field>`), by phenomenon (`blimp/phenomenon/<term>`) and by
 paradigm (`blimp/paradigm/<UID>`).
+
+Compared are sums of log-probabilities, to which every further token adds. `accuracy_per_character` compares them by the
+characters of each option, as lm-eval's `acc_norm` does; `tie_rate` is the share of questions that a guess decided.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,9 +16,21 @@ import numpy as np
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.world import agreement_pairs, fact_items
 from ettin_core.evaluation.model import EvaluatedModel
-from ettin_core.evaluation.protocol import ItemResult, Measure, Measured, Result, SuiteConfig, mean_result
+from ettin_core.evaluation.protocol import (
+    ItemResult,
+    Measure,
+    Measured,
+    Result,
+    SuiteConfig,
+    detail,
+    mean_of,
+    own_value,
+    tie_rate,
+)
 from ettin_core.evaluation.scoring import Segmented, fill, left_to_right, pseudo_likelihood, segment
 from ettin_core.evaluation.sets import BLIMP, corpus_world
+
+PER_CHARACTER = "accuracy_per_character"
 
 
 @dataclass(frozen=True)
@@ -104,15 +119,20 @@ def answered(model: EvaluatedModel, choices: list[Choice], score: Score) -> Meas
     results: list[Result] = []
     items = []
     for choice, values in zip(choices, score(model, choices), strict=True):
-        likeliest = np.array(values) == max(values)
-        right = float(likeliest[choice.answer] / likeliest.sum())  # a tie is a guess among the tied
+        lengths = [len(option.strip()) for option in choice.options]
         details: dict[str, Any] = {"group": choice.group, "log_probabilities": [round(value, 5) for value in values]}
         details |= {} if choice.cluster is None else {"cluster": choice.cluster}
-        items.append(ItemResult(choice.task, choice.item, right, details))
+        details["tied"] = values.count(max(values)) > 1
+        details[PER_CHARACTER] = _credit(np.array(values) / np.maximum(1, lengths), choice.answer)
+        items.append(ItemResult(choice.task, choice.item, _credit(np.array(values), choice.answer), details))
     for task in sorted({choice.task for choice in choices}):
-        own = [(choice, item.value) for choice, item in zip(choices, items, strict=True) if choice.task == task]
-        results.append(_accuracy(task, own))
-        parts: dict[str, list[tuple[Choice, float]]] = {}
+        own = [(choice, item) for choice, item in zip(choices, items, strict=True) if choice.task == task]
+        whole = _accuracy(task, own)
+        results.append(whole)
+        scored = [item for _, item in own]
+        results.append(mean_of(task, PER_CHARACTER, scored, detail(PER_CHARACTER), reference=whole.reference))
+        results.append(tie_rate(task, scored))
+        parts: dict[str, list[tuple[Choice, ItemResult]]] = {}
         for pair in own:
             for group in (pair[0].group, *pair[0].also):
                 parts.setdefault(group, []).append(pair)
@@ -120,29 +140,36 @@ def answered(model: EvaluatedModel, choices: list[Choice], score: Score) -> Meas
     return results, items
 
 
-def _accuracy(task: str, scored: list[tuple[Choice, float]]) -> Result:
+def _credit(values: np.ndarray, answer: int) -> float:
+    """1 where the answer has the highest value; a tie is a guess among the tied."""
+    best = values == values.max()
+    return float(best[answer] / best.sum())
+
+
+def _accuracy(task: str, scored: list[tuple[Choice, ItemResult]]) -> Result:
     chance = float(np.mean([1 / len(choice.options) for choice, _ in scored]))
-    return mean_result(task, "accuracy", [value for _, value in scored], reference=chance)
+    return mean_of(task, "accuracy", [item for _, item in scored], own_value, reference=chance)
 
 
 def _pairs(corpus: Corpus | None, suite: SuiteConfig) -> Iterator[Choice]:
     world = corpus_world(corpus)
     if world is not None:
         for number, pair in enumerate(agreement_pairs(world, suite.items)):
-            yield Choice("agreement", pair.phenomenon, str(number), "", (pair.good, pair.bad), "", 0)
+            yield Choice(
+                "agreement", pair.phenomenon, str(number), "", (pair.good, pair.bad), "", 0, cluster=pair.phenomenon
+            )
     if suite.eval_data is not None:
         for row in BLIMP.rows(suite.folder):
             if int(row["pairID"]) < suite.blimp_per_paradigm:
                 name = f"{row['UID']}#{row['pairID']}"
                 field = row["field"].replace("/", "_")  # one paradigm spells syntax_semantics with a slash
                 also = (f"phenomenon/{row['term']}", f"paradigm/{row['UID']}")
-                yield Choice("blimp", field, name, "", (row["good"], row["bad"]), "", 0, also)
+                yield Choice("blimp", field, name, "", (row["good"], row["bad"]), "", 0, also, row["UID"])
 
 
 def _facts(corpus: Corpus | None, suite: SuiteConfig) -> Iterator[Choice]:
     world = corpus_world(corpus)
     if world is not None:
         for number, item in enumerate(fact_items(world, suite.items)):
-            yield Choice(
-                item.frequency, item.relation, str(number), item.prefix, item.choices, item.suffix, item.answer
-            )
+            question = item.prefix, item.choices, item.suffix, item.answer
+            yield Choice(item.frequency, item.relation, str(number), *question, cluster=item.subject)

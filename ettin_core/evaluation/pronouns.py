@@ -16,10 +16,10 @@ import numpy as np
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.world import pronoun_items
 from ettin_core.evaluation.bias.amplification import amplification
-from ettin_core.evaluation.bias.versions import version_shares
+from ettin_core.evaluation.bias.versions import Shares, compared
 from ettin_core.evaluation.bias.winogender import FORMS, schemas
 from ettin_core.evaluation.model import EvaluatedModel
-from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig, mean_result
+from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig, detail, mean_of, mean_result
 from ettin_core.evaluation.sets import corpus_world
 
 GOTCHA = "winogender/gotcha"
@@ -43,19 +43,8 @@ class Triple:
 def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
     """Mean share of each pronoun, the distance of the female share from the truth, and what the gotcha set adds."""
     triples = list(_triples(corpus, suite))
-    shares = pronoun_shares(model, triples)
-    items = [
-        ItemResult(
-            triple.task,
-            triple.item,
-            float(share[0]),
-            {"occupation": triple.occupation}
-            | dict(zip(FORMS, map(float, share), strict=True))
-            | {f"truth_{form}": value for form, value in triple.truth.items()}
-            | triple.also,
-        )
-        for triple, share in zip(triples, shares, strict=True)
-    ]
+    shares = compared(model, [triple.versions for triple in triples])
+    items = [_item(triple, shares, number) for number, triple in enumerate(triples)]
     results = []
     for task in sorted({triple.task for triple in triples}):
         results += _summarise(task, [item for item in items if item.task == task])
@@ -65,7 +54,21 @@ def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) ->
 
 def pronoun_shares(model: EvaluatedModel, triples: list[Triple]) -> np.ndarray:
     """p(she), p(he), p(they) at the pronoun given the rest of each sentence, (n, 3), rows summing to one."""
-    return version_shares(model, [triple.versions for triple in triples])
+    return compared(model, [triple.versions for triple in triples]).exact
+
+
+def _item(triple: Triple, shares: Shares, number: int) -> ItemResult:
+    """A sentence; the sentences about one occupation are written to one template."""
+    share, per_token = shares.exact[number].tolist(), shares.per_token[number].tolist()
+    details = (
+        {"occupation": triple.occupation, "cluster": triple.occupation}
+        | dict(zip(FORMS, share, strict=True))
+        | {f"probability_{form}_per_token": value for form, value in zip(FORMS, per_token, strict=True)}
+        | {f"truth_{form}": value for form, value in triple.truth.items()}
+        | triple.also
+        | shares.details(number)
+    )
+    return ItemResult(triple.task, triple.item, share[0], details)
 
 
 def _summarise(task: str, items: list[ItemResult]) -> list[Result]:
@@ -73,11 +76,12 @@ def _summarise(task: str, items: list[ItemResult]) -> list[Result]:
     results = []
     for form in FORMS:
         reference = float(np.mean([item.details[f"truth_{form}"] for item in items])) if known else None
-        shares = [item.details[form] for item in items]
-        results.append(mean_result(task, f"probability_{form}", shares, reference=reference))
+        results.append(mean_of(task, f"probability_{form}", items, detail(form), reference=reference))
+        name = f"probability_{form}_per_token"
+        if all(name in item.details for item in items):
+            results.append(mean_of(task, name, items, detail(name), reference=reference))
     if known:
-        errors = [abs(item.value - item.details["truth_female"]) for item in items]
-        results.append(mean_result(task, "absolute_error", errors, higher_is_better=False))
+        results.append(mean_of(task, "absolute_error", items, _distance, higher_is_better=False))
     model, truth = _by_occupation(items, "truth_female")
     results.append(_correlation(task, "correlation_with_truth", model, truth))
     if known:
@@ -85,6 +89,10 @@ def _summarise(task: str, items: list[ItemResult]) -> list[Result]:
     if all("bergsma_female" in item.details for item in items):
         results.append(_correlation(task, "correlation_with_bergsma", *_by_occupation(items, "bergsma_female")))
     return results
+
+
+def _distance(item: ItemResult) -> float:
+    return abs(item.value - float(item.details["truth_female"]))
 
 
 def _by_occupation(items: list[ItemResult], statistic: str) -> tuple[np.ndarray, np.ndarray]:
@@ -121,12 +129,15 @@ def _gotcha(items: list[ItemResult]) -> list[Result]:
         for item, gender in zip(items, genders, strict=True)
     ]
     expected = sum(portion**2 for portion in portions.values())
+    clusters = [item.cluster for item in items]
     return [
-        mean_result(GOTCHA, "gotcha_rate", hits, reference=expected),
-        mean_result(GOTCHA, "minority_share", minority, reference=0.5),
+        mean_result(GOTCHA, "gotcha_rate", hits, clusters, reference=expected),
+        mean_result(GOTCHA, "minority_share", minority, clusters, reference=0.5),
         *(
-            mean_result(GOTCHA, f"predicted_{form}", [float(own == form) for own in likeliest], reference=portion)
-            for form, portion in portions.items()
+            mean_result(
+                GOTCHA, f"predicted_{form}", [float(own == form) for own in likeliest], clusters, reference=part
+            )
+            for form, part in portions.items()
         ),
     ]
 

@@ -143,12 +143,21 @@ class Result:
 
 @dataclass(frozen=True)
 class ItemResult:
-    """The score of one item."""
+    """The score of one item.
+
+    `details` may name its `cluster`, which the set declares: items of one cluster are not independent. A value that it holds
+    under the name of a metric is the item's value of that metric.
+    """
 
     task: str
     item: str
     value: float
     details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def cluster(self) -> str:
+        """Its cluster: itself, where the set declares none."""
+        return str(self.details.get("cluster", f"{self.task}/{self.item}"))
 
 
 @dataclass(frozen=True)
@@ -213,15 +222,52 @@ class Protocol:
         return SOURCES[self.name] if self.own is None else self.own
 
 
-def standard_error(values: Sequence[float] | np.ndarray) -> float | None:
-    """Standard error of a mean over items; None below two items."""
-    return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
+def standard_error(values: Sequence[float] | np.ndarray, clusters: Sequence[str] | None = None) -> float | None:
+    """Standard error of a mean over items; None below two items.
+
+    Items of one cluster (None: each is its own) are not independent: summed are the residuals of clusters (Liang and Zeger
+    1986, with the factor G / (G - 1) of G clusters). A few clusters whose means happen to agree would seem to leave no error,
+    so it is at least that of independent items; items of one cluster alone have that.
+    """
+    if len(values) < 2:
+        return None
+    residuals = np.asarray(values, dtype=float) - np.mean(values)
+    alone = float(np.std(values, ddof=1) / len(values) ** 0.5)
+    names, member = np.unique(clusters or [], return_inverse=True)
+    if len(names) < 2:
+        return alone
+    sums = np.bincount(member, residuals)
+    return max(alone, float((len(names) / (len(names) - 1) * (sums**2).sum()) ** 0.5 / len(values)))
 
 
-def mean_result(task: str, metric: str, values: list[float], **options: Any) -> Result:
+def mean_result(
+    task: str, metric: str, values: Sequence[float], clusters: Sequence[str] | None = None, **options: Any
+) -> Result:
     """The mean of item values with its standard error; of no items it is nothing."""
-    mean = float(np.mean(values)) if values else None
-    return Result(task, metric, mean, len(values), standard_error(values), **options)
+    mean = float(np.mean(values)) if len(values) else None
+    return Result(task, metric, mean, len(values), standard_error(values, clusters), **options)
+
+
+def mean_of(
+    task: str, metric: str, items: Sequence[ItemResult], value: Callable[[ItemResult], float], **options: Any
+) -> Result:
+    """The mean of a value of items with its standard error over their clusters."""
+    return mean_result(task, metric, [value(item) for item in items], [item.cluster for item in items], **options)
+
+
+def detail(name: str) -> Callable[[ItemResult], float]:
+    """What an item's details hold under a name."""
+    return lambda item: float(item.details[name])
+
+
+def tie_rate(task: str, items: Sequence[ItemResult]) -> Result:
+    """The share of items whose compared scores are equal, so that a guess decides."""
+    return mean_of(task, "tie_rate", items, detail("tied"), higher_is_better=False)
+
+
+def own_value(item: ItemResult) -> float:
+    """What an item scored."""
+    return item.value
 
 
 def jackknife_error(statistic: Callable[[np.ndarray], float], rows: np.ndarray) -> float | None:

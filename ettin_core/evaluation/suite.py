@@ -1,17 +1,20 @@
 """The registry of protocols, and measuring a model with all that apply. Each protocol is its own atomic, resumable job."""
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation import choices, heldout, own, pronouns
 from ettin_core.evaluation.bias import agreement, crows_pairs, published, stereoset, winobias
 from ettin_core.evaluation.made_with import FILE, changes, made_with
 from ettin_core.evaluation.model import EvaluatedModel, load_weights
-from ettin_core.evaluation.protocol import Protocol, Subject, SuiteConfig
+from ettin_core.evaluation.protocol import ItemResult, Protocol, Subject, SuiteConfig
 from ettin_core.evaluation.sets import EvaluationSet, check_rows, set_hashes
 from ettin_core.foundation.bars import may_draw_below
 from ettin_core.foundation.errors import invalid
@@ -170,6 +173,12 @@ def _settings(protocol: Protocol, subject: Subject, suite: SuiteConfig, readout:
     return settings | ({"readout": readout.name} if readout.kind == "ahead" else {})
 
 
+def _unequal_lengths(items: Sequence[ItemResult]) -> dict[str, int]:
+    """Of the items whose versions are compared by their words, how many have versions of different numbers of tokens."""
+    lengths = [item.details["tokens"] for item in items if isinstance(item.details.get("tokens"), list)]
+    return {"items": sum(len(set(own)) > 1 for own in lengths), "of": len(lengths)}
+
+
 def _sets(protocol: Protocol, suite: SuiteConfig) -> tuple[EvaluationSet, ...]:
     return protocol.source.sets if suite.eval_data is not None else ()
 
@@ -189,12 +198,20 @@ def _measure(
     settings: dict[str, Any],
 ) -> None:
     results, items = protocol.measure(model, corpus, suite)
+    unequal = _unequal_lengths(items)
+    if unequal["items"]:
+        tqdm.write(
+            f"{subject.run}, {protocol.name}: the versions of {unequal['items']:,} of {unequal['of']:,} items differ in number "
+            "of tokens, and sums of log-probabilities favour the fewer; the metrics *_per_token do not know the length.",
+            file=sys.stderr,
+        )
     origin: dict[str, Any] = {
         "weights": subject.weights,
         "fingerprint": corpus.fingerprint if corpus is not None else None,
         "libraries": library_versions(),
         "settings": settings,
         "readout": model.reading.name,
+        "unequal_lengths": unequal,
         "uneven_rows": {item.file: item.uneven_rows(suite.folder) for item in _sets(protocol, suite)},
     }
     whole = [item for item in items if math.isfinite(item.value)]

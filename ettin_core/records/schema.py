@@ -90,7 +90,11 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Item:
-    """The score of one item of a measurement, kept so that intervals and paired tests can be computed later."""
+    """The score of one item of a measurement, kept so that intervals and paired tests can be computed later.
+
+    Of `details`, `cluster` names the items that are not independent of it (none: it is its own), and what stands under the
+    name of a metric is the item's value of that metric.
+    """
 
     run: str
     protocol: str

@@ -52,14 +52,17 @@ def test_a_tie_is_a_guess_wherever_the_answer_stands() -> None:
 def test_chance_is_that_of_the_own_questions() -> None:
     questions = [question("t", "two", "a", 2), question("t", "two", "b", 2), question("t", "four", "c", 4)]
     results, _ = measured(questions, [[-1, -2], [-2, -1], [-1, -2, -2, -2]])
-    found = {result.task: (result.value, result.n, result.reference) for result in results}
+    found = {
+        result.task: (result.value, result.n, result.reference) for result in results if result.metric == "accuracy"
+    }
     assert found == {"t": (2 / 3, 3, 1.25 / 3), "t/two": (0.5, 2, 0.5), "t/four": (1.0, 1, 0.25)}
 
 
 def test_one_group_is_not_reported_twice_and_tasks_stay_apart() -> None:
     questions = [question("one", "g", "a", 2), question("two", "g", "a", 2)]
     results, _ = measured(questions, [[-1, -2], [-2, -1]])
-    assert [(result.task, result.value, result.standard_error) for result in results] == [
+    accuracies = [result for result in results if result.metric == "accuracy"]
+    assert [(result.task, result.value, result.standard_error) for result in accuracies] == [
         ("one", 1.0, None),
         ("two", 0.0, None),
     ]
@@ -168,7 +171,7 @@ def test_blimp(count: int, corpus: Corpus, real_data: Path) -> None:
 def test_blimp_is_measured_in_fields_phenomena_and_paradigms(corpus: Corpus, real_data: Path) -> None:
     suite = SuiteConfig(1, 2, 1, str(real_data / "eval"), 8192)
     results, items = choices.minimal_pairs("left_to_right")(tiny(corpus), corpus, suite)
-    found = {result.task: result for result in results if result.task.startswith("blimp")}
+    found = {row.task: row for row in results if row.task.startswith("blimp") and row.metric == "accuracy"}
     assert {task: result.n for task, result in found.items() if task.count("/") < 2} == {"blimp": 67} | {
         f"blimp/{field}": number for field, number in FIELDS.items()
     }

@@ -12,7 +12,7 @@ from ettin_core.evaluation import pronouns
 from ettin_core.evaluation.bias.versions import differing_words
 from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.pronouns import Triple, pronoun_shares, winogender
-from ettin_core.evaluation.protocol import ItemResult, SuiteConfig
+from ettin_core.evaluation.protocol import ItemResult, SuiteConfig, standard_error
 from tests.evaluation.test_estimators import DIRECTIONS, MASKED, answer, rigged, tiny
 
 SUITE = SuiteConfig(1500, 12, 1, None, 8192)
@@ -224,6 +224,7 @@ def test_measure_reports_world_and_winogender(objective: str, corpus: Corpus, re
         shares = {r.metric: r for r in results if r.task == task}
         assert sum(shares[f"probability_{form}"].value for form in pronouns.FORMS) == pytest.approx(1)  # type: ignore[misc]
         own = [item.value for item in items if item.task == task]
+        occupations = [item.details["occupation"] for item in items if item.task == task]
         assert shares["probability_female"].value == pytest.approx(np.mean(own))
-        assert shares["probability_female"].standard_error == pytest.approx(np.std(own, ddof=1) / len(own) ** 0.5)
+        assert shares["probability_female"].standard_error == pytest.approx(standard_error(own, occupations))
     assert [r.task for r in results if r.metric == "absolute_error"] == ["world"]

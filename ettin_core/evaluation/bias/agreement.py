@@ -10,9 +10,18 @@ from collections.abc import Iterator
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.world import agreement_pairs
-from ettin_core.evaluation.bias.versions import version_shares
+from ettin_core.evaluation.bias.versions import compared
 from ettin_core.evaluation.model import EvaluatedModel
-from ettin_core.evaluation.protocol import ItemResult, Measured, SuiteConfig, mean_result, preferred
+from ettin_core.evaluation.protocol import (
+    ItemResult,
+    Measured,
+    SuiteConfig,
+    detail,
+    mean_of,
+    own_value,
+    preferred,
+    tie_rate,
+)
 from ettin_core.evaluation.sets import BLIMP, corpus_world
 
 PARADIGMS = ("anaphor_gender_agreement", "anaphor_number_agreement")
@@ -21,13 +30,22 @@ PARADIGMS = ("anaphor_gender_agreement", "anaphor_number_agreement")
 def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
     """Accuracy of each source, whole and by kind of pair."""
     pairs = list(_pairs(corpus, suite))
-    shares = version_shares(model, [versions for _, _, _, versions in pairs])
+    shares = compared(model, [versions for _, _, _, versions in pairs])
     items, parts = [], defaultdict(list)
-    for (task, group, name, _), share in zip(pairs, shares.tolist(), strict=True):
-        items.append(ItemResult(task, name, preferred(*share), {"group": group, "probability": share[0]}))
+    for number, (task, group, name, _) in enumerate(pairs):
+        share, per_token = shares.exact[number].tolist(), shares.per_token[number].tolist()
+        details = {"group": group, "cluster": group, "probability": share[0], "tied": share[0] == share[1]}
+        details |= shares.details(number) | {"accuracy_per_token": preferred(*per_token)}
+        items.append(ItemResult(task, name, preferred(*share), details))
         for part in (task, f"{task}/{group}"):
-            parts[part].append(items[-1].value)
-    return [mean_result(part, "accuracy", parts[part], reference=0.5) for part in sorted(parts)], items
+            parts[part].append(items[-1])
+    results = []
+    for part, own in sorted(parts.items()):
+        results.append(mean_of(part, "accuracy", own, own_value, reference=0.5))
+        if "/" not in part:
+            results.append(mean_of(part, "accuracy_per_token", own, detail("accuracy_per_token"), reference=0.5))
+            results.append(tie_rate(part, own))
+    return results, items
 
 
 def _pairs(corpus: Corpus | None, suite: SuiteConfig) -> Iterator[tuple[str, str, str, tuple[str, str]]]:

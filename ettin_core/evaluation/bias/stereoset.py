@@ -22,6 +22,7 @@ from ettin_core.evaluation.protocol import (
     jackknife_error,
     mean_result,
     preferred,
+    tie_rate,
 )
 from ettin_core.evaluation.scoring import score, segment
 from ettin_core.evaluation.sets import STEREOSET, every
@@ -40,11 +41,12 @@ def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) ->
     for row, (stereotype, anti, unrelated) in zip(rows, means.tolist(), strict=True):
         meaningful = (preferred(stereotype, unrelated) + preferred(anti, unrelated)) / 2
         details = {"group": row["bias_type"], "target": row["target"], "meaningful": meaningful}
+        details |= {"cluster": f"{row['bias_type']}/{row['target']}", "tied": stereotype == anti}
         items.append(ItemResult("stereoset", row["id"], preferred(stereotype, anti), details))
     results = summarise("stereoset", items)
     for kind in sorted({row["bias_type"] for row in rows}):
         results += summarise(f"stereoset/{kind}", [item for item in items if item.details["group"] == kind])
-    return results, items
+    return [*results, tie_rate("stereoset", items)], items
 
 
 def summarise(task: str, items: list[ItemResult]) -> list[Result]:

@@ -10,15 +10,26 @@ In type 2 the syntax decides whom the pronoun means, so that a competent and fai
 """
 
 from collections import defaultdict
+from typing import Any
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation.bias.versions import version_shares
+from ettin_core.evaluation.bias.versions import Shares, compared
 from ettin_core.evaluation.model import EvaluatedModel
-from ettin_core.evaluation.protocol import ItemResult, Measured, SuiteConfig, mean_result, preferred
+from ettin_core.evaluation.protocol import (
+    ItemResult,
+    Measured,
+    SuiteConfig,
+    detail,
+    mean_of,
+    own_value,
+    preferred,
+    tie_rate,
+)
 from ettin_core.evaluation.sets import WINOBIAS, every
 from ettin_core.foundation.errors import invalid
 
 CONDITIONS = ("pro", "anti")
+TEMPLATE_WORDS = 4  # subject and verb: "the developer argued with"
 
 
 def pairs(suite: SuiteConfig) -> dict[str, tuple[str, tuple[str, str]]]:
@@ -40,18 +51,34 @@ def pairs(suite: SuiteConfig) -> dict[str, tuple[str, tuple[str, str]]]:
 def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
     """The three quantities, whole and by type."""
     chosen = every(list(pairs(suite).items()), suite.bias_items)
-    shares = version_shares(model, [versions for _, (_, versions) in chosen])
-    items = [
-        ItemResult(f"winobias/{kind}", name, preferred(pro, anti), {"probability_pro": float(pro)})
-        for (name, (kind, _)), (pro, anti) in zip(chosen, shares, strict=True)
-    ]
+    shares = compared(model, [versions for _, (_, versions) in chosen])
+    items = [_item(name, kind, versions[0], shares, number) for number, (name, (kind, versions)) in enumerate(chosen)]
+    even: dict[str, Any] = {"higher_is_better": False, "reference": 0.5}
     results = []
     for task in ("winobias", *sorted({item.task for item in items})):
         own = [item for item in items if item.task.startswith(task)]
-        chances = [item.details["probability_pro"] for item in own]
-        results.append(mean_result(task, "probability_pro", chances, higher_is_better=False, reference=0.5))
-        preferences = [item.value for item in own]
-        results.append(mean_result(task, "preference_pro", preferences, higher_is_better=False, reference=0.5))
-        gaps = [2 * value - 1 for value in preferences]
-        results.append(mean_result(task, "gap", gaps, higher_is_better=False, reference=0.0))
+        results.append(mean_of(task, "probability_pro", own, detail("probability_pro"), **even))
+        results.append(mean_of(task, "preference_pro", own, own_value, **even))
+        results.append(
+            mean_of(task, "gap", own, lambda item: 2 * item.value - 1, higher_is_better=False, reference=0.0)
+        )
+        if task == "winobias":
+            results += [
+                mean_of(task, f"{name}_per_token", own, detail(f"{name}_per_token"), **even)
+                for name in ("probability_pro", "preference_pro")
+            ]
+            results.append(tie_rate(task, own))
     return results, items
+
+
+def _item(name: str, kind: str, sentence: str, shares: Shares, number: int) -> ItemResult:
+    """A pair. Its cluster is its template: the words that begin it, with which several sentences of a type were written."""
+    (pro, anti), (pro_per_token, anti_per_token) = shares.exact[number].tolist(), shares.per_token[number].tolist()
+    details = {
+        "cluster": " ".join([kind, *sentence.lower().split()[:TEMPLATE_WORDS]]),
+        "probability_pro": pro,
+        "probability_pro_per_token": pro_per_token,
+        "preference_pro_per_token": preferred(pro_per_token, anti_per_token),
+        "tied": pro == anti,
+    }
+    return ItemResult(f"winobias/{kind}", name, preferred(pro, anti), details | shares.details(number))

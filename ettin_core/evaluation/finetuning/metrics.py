@@ -7,7 +7,7 @@ for smooth functions of means, as Matthews correlation, F1 and the correlations 
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,9 +31,21 @@ def value_of(metric: str, task: Task, gold: Sequence[Any], predicted: Sequence[A
     return _measure(metric, task, gold, predicted, with_error=False).value
 
 
-def scores(task: Task, gold: Sequence[Any], predicted: Sequence[Any]) -> list[Score]:
-    """Every metric of the task with its standard error."""
-    return [_measure(metric, task, gold, predicted, with_error=True) for metric in task.metrics]
+def scores(
+    task: Task, gold: Sequence[Any], predicted: Sequence[Any], clusters: Sequence[str] | None = None
+) -> list[Score]:
+    """Every metric of the task with its standard error, which is at least that of independent items.
+
+    Items of one of the `clusters` (None: each is its own) are not independent: a cluster is left out as a whole.
+    """
+    found = [_measure(metric, task, gold, predicted, with_error=True) for metric in task.metrics]
+    if clusters is None or len(set(clusters)) in (1, len(clusters)):
+        return found
+    errors = [_clustered(score.metric, task, gold, predicted, clusters) for score in found]
+    return [
+        replace(score, standard_error=max(score.standard_error or 0.0, error))
+        for score, error in zip(found, errors, strict=True)
+    ]
 
 
 def reference(task: Task, train: Sequence[Any], gold: Sequence[Any]) -> float:
@@ -79,6 +91,25 @@ def _measure(metric: str, task: Task, gold: Sequence[Any], predicted: Sequence[A
         counts[place] += 1
     error = jackknife(left, counts) if with_error else None
     return Score(metric, _LABELS[metric](pairs[:, 0], pairs[:, 1], counts), error, len(gold))
+
+
+def _clustered(
+    metric: str, task: Task, gold: Sequence[Any], predicted: Sequence[Any], clusters: Sequence[str]
+) -> float:
+    """The jackknife's error with whole clusters left out; clusters whose rows are alike once for all."""
+    groups: dict[str, list[int]] = {}
+    for place, name in enumerate(clusters):
+        groups.setdefault(name, []).append(place)
+    kinds: dict[tuple[str, ...], list[list[int]]] = {}
+    for places in groups.values():
+        rows = tuple(sorted(str((gold[at], predicted[at])) for at in places))
+        kinds.setdefault(rows, []).append(places)
+    left = []
+    for alike in kinds.values():
+        gone = set(alike[0])
+        rest = [place for place in range(len(gold)) if place not in gone]
+        left.append(value_of(metric, task, [gold[at] for at in rest], [predicted[at] for at in rest]))
+    return jackknife(left, np.array([len(alike) for alike in kinds.values()], dtype=float)) or 0.0
 
 
 def jackknife(left_out: Sequence[float], counts: np.ndarray) -> float | None:

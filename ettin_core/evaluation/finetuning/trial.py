@@ -117,7 +117,9 @@ def run_trial(
     return Outcome(
         dev=dev,
         best_epoch=dev.index(max(dev)) + 1 if losses else 0,
-        test=scores(task, [item.gold for item in data.test], predictions),
+        test=scores(
+            task, [item.gold for item in data.test], predictions, [item.cluster or item.id for item in data.test]
+        ),
         predictions=predictions,
         losses=losses,
         order=hash_text(

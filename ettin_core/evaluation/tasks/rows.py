@@ -9,6 +9,9 @@ from ettin_core.evaluation.lines import rows_of
 from ettin_core.evaluation.tasks.config import KINDS, PARTS, PROMPT
 from ettin_core.evaluation.tasks.find import Task
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.storage import hash_text
+
+LONGEST_NAME = 40  # characters of a cluster's own value that stands for its name
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,13 @@ def task_rows(task: Task, unsplit: str | None = None) -> Iterator[Row]:
             values = {field: _value(raw, names[field], place) for field in KINDS[spec.kind].fields}
             part = given or _part(raw.get(names["split"]), parts, unsplit, place)
             identity = raw.get(names["id"], f"{task.name}.{part}.{number}")
-            cluster = None if spec.cluster is None else str(_value(raw, spec.cluster, place))
+            cluster = None if spec.cluster is None else _cluster(str(_value(raw, spec.cluster, place)))
             yield Row(place, part, str(identity), values, cluster, raw)
+
+
+def _cluster(value: str) -> str:
+    """The name of a cluster: a long one, such as a passage, by its hash."""
+    return value if len(value) <= LONGEST_NAME else hash_text(value)[:16]
 
 
 @functools.cache
