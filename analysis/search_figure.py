@@ -1,4 +1,4 @@
-"""Held-out loss against what was searched: `python -m analysis.search_figure record=<trials.csv> out=<folder>`."""
+"""Validation loss against what was searched: `python -m analysis.search_figure record=<trials.csv> out=<folder>`."""
 
 from pathlib import Path
 
@@ -28,11 +28,11 @@ def losses(record: Path) -> Picture:
                 _draw(panel, trials[(trials["key"] == key) & (trials["member"] == member)], member, members)
                 panel.set_xlabel(key)
     caption = (
-        "Held-out loss of each member's own objective against what was searched, with 95% intervals over documents. Each "
+        "Validation loss of each member's own objective against what was searched, with 95% intervals over documents. Each "
         "member has its own axis: losses of two objectives cannot be compared. A cross at the top marks a trial that "
         "diverged; a ring the best one."
     )
-    return Picture(losses, "search", "Held-out loss by searched value", caption, figure, trials)
+    return Picture(losses, "search", "Validation loss by searched value", caption, figure, trials)
 
 
 def _draw(panel: Axes, trials: pd.DataFrame, member: str, members: list[str]) -> None:

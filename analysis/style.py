@@ -103,6 +103,11 @@ _PROTOCOLS = {
         "Every token of held-out text is predicted from the tokens before it; causal members only. The reference is the "
         "entropy of the text, where the generator makes it known.",
     ),
+    "validation_clm": ProtocolText("Validation text, next token", "What choices are made on; no report tells of it."),
+    "validation_mlm": ProtocolText("Validation text, masked token", "What choices are made on; no report tells of it."),
+    "validation_ahead": ProtocolText(
+        "Validation text, token further on", "What choices are made on; no report tells of it."
+    ),
     "heldout_mlm": ProtocolText(
         "Held-out text, masked token",
         "Masked tokens of held-out text are predicted from both sides; bidirectional members only. The reference is the "

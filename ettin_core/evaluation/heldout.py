@@ -9,13 +9,14 @@ ratio estimator), because tokens of one document are not independent.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import pack
 from ettin_core.evaluation.model import EvaluatedModel, Reading
-from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig
+from ettin_core.evaluation.protocol import ItemResult, Measure, Measured, Result, SuiteConfig
 from ettin_core.evaluation.sets import corpus_world
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.randomness import derive
@@ -65,6 +66,15 @@ def measure_mlm(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig
         _ratio(name, "accuracy", hits, counts, tokens, True, _constant_guess(model, documents)),
     ]
     return results, _items(name, counts, losses)
+
+
+def for_choices(measure: Callable[..., Measured]) -> Measure:
+    """A measurement of the reported split on the validation split instead."""
+
+    def measured(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+        return measure(model, corpus, suite, CHOSEN)
+
+    return measured
 
 
 def held_out(corpus: Corpus, suite: SuiteConfig, split: str = REPORTED) -> list[np.ndarray]:

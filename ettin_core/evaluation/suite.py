@@ -3,7 +3,6 @@
 import math
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,9 @@ PROTOCOLS = (
     Protocol("heldout_clm", 2, ("causal",), heldout.measure_clm),
     Protocol("heldout_mlm", 2, ("masked",), heldout.measure_mlm),
     Protocol("heldout_ahead", 2, ("ahead",), heldout.measure_ahead),
-    Protocol("validation_clm", 1, ("causal",), partial(heldout.measure_clm, split=heldout.CHOSEN)),
-    Protocol("validation_mlm", 1, ("masked",), partial(heldout.measure_mlm, split=heldout.CHOSEN)),
-    Protocol("validation_ahead", 1, ("ahead",), partial(heldout.measure_ahead, split=heldout.CHOSEN)),
+    Protocol("validation_clm", 1, ("causal",), heldout.for_choices(heldout.measure_clm)),
+    Protocol("validation_mlm", 1, ("masked",), heldout.for_choices(heldout.measure_mlm)),
+    Protocol("validation_ahead", 1, ("ahead",), heldout.for_choices(heldout.measure_ahead)),
     Protocol("minimal_pairs.left_to_right", 1, KINDS, choices.minimal_pairs("left_to_right")),
     Protocol("minimal_pairs.pseudo_likelihood", 1, ("masked",), choices.minimal_pairs("pseudo_likelihood")),
     Protocol("minimal_pairs.token_pseudo_likelihood", 1, ("masked",), choices.minimal_pairs("token_pseudo_likelihood")),
