@@ -98,7 +98,9 @@ class Corpus:
 
     def documents(self, split: str, limit: int | None = None) -> list[np.ndarray]:
         """Whole documents of a split with BOS and EOS, int64, sources in turn, at most `limit` in all."""
-        return _in_turn([itertools.islice(self.whole_documents(source, split), limit) for source in self.sources], limit)
+        return _in_turn(
+            [itertools.islice(self.whole_documents(source, split), limit) for source in self.sources], limit
+        )
 
     def held_out(self, split: str, limit: int | None = None) -> list[np.ndarray]:
         """Whole documents of "validation", on which choices are made, or of "test", of which reports tell; as `documents`.
