@@ -1,0 +1,31 @@
+"""The figure of a comparison of two models: each question's difference with its interval, and the margin."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from analysis import style
+from analysis.figures import Picture, new_figure
+
+
+def differences(frame: pd.DataFrame, margin: float | None) -> Picture:
+    """A panel for each metric; questions from top to bottom as they stand in the table."""
+    metrics = list(frame["metric"].drop_duplicates())
+    counts = [int((frame["metric"] == metric).sum()) for metric in metrics]
+    with matplotlib.rc_context(style.SETTINGS):
+        figure = new_figure(7.0, 0.7 * len(metrics) + 0.28 * sum(counts) + 0.4)
+        panels = figure.subplots(len(metrics), 1, squeeze=False, height_ratios=[count + 2 for count in counts])[:, 0]
+        for panel, metric in zip(panels, metrics, strict=True):
+            rows = frame[frame["metric"] == metric]
+            places = -np.arange(len(rows))
+            reach = np.stack([rows["value"] - rows["low"], rows["high"] - rows["value"]])
+            panel.axvline(0, color="0.6", linewidth=0.8)
+            if margin is not None:
+                panel.axvspan(-margin, margin, color="0.92", zorder=0)
+            panel.errorbar(rows["value"], places, xerr=np.nan_to_num(reach), fmt="o", color="#0072B2", markersize=4)
+            panel.set_yticks(places, [str(name) for name in rows["question"]])
+            panel.set_ylim(-len(rows) + 0.4, 0.6)
+            panel.set_xlabel(f"{style.metric_name(metric)}: left less right")
+    caption = "Left less right on each question that both models were asked, with 95% intervals over paired items."
+    caption += "" if margin is None else f" Grey: differences within {margin:g}."
+    return Picture(differences, "compare", "Left less right", caption, figure, frame)
