@@ -113,7 +113,9 @@ def _tested(key: Key, sides: Sides) -> dict[str, Any]:
     unpaired = _unpaired(ours, theirs)
     if seeds == 1 and groups == n and bool(np.isin(values, (0.0, 1.0)).all()):
         gained, lost = int(((ours == 1) & (theirs == 0)).sum()), int(((ours == 0) & (theirs == 1)).sum())
-        return _told(bounds._replace(p=np.array(mcnemar(gained, lost))), n, f"McNemar {gained}:{lost}", unpaired, gained, lost)
+        return _told(
+            bounds._replace(p=np.array(mcnemar(gained, lost))), n, f"McNemar {gained}:{lost}", unpaired, gained, lost
+        )
     over = f"{groups:,} clusters" if groups < n else "items"
     return _told(bounds, n, f"t, {over}" + (f", {seeds} seeds" if seeds > 1 else ""), unpaired, math.nan, math.nan)
 

@@ -56,6 +56,7 @@ class Evidence:
     labels: dict[str, str] = field(default_factory=dict)
     analysis: dict[str, Any] = field(default_factory=lambda: {"kind": PAIR})
     ruler: str = "tokens"
+    predictions: dict[str, Any] = field(default_factory=dict)
 
     @property
     def blocks(self) -> list[str]:
@@ -105,6 +106,7 @@ def load(runs: Path, study: Path | None = None, ruler: str = "tokens", records: 
         labels=labels,
         analysis=analysis,
         ruler=ruler,
+        predictions=plan.get("predictions") or {},
     )
 
 

@@ -11,6 +11,7 @@ from analysis.artifacts import shelf
 from analysis.command import command
 from analysis.figures import Picture
 from analysis.load import Evidence, load
+from analysis.predictions import judge, predictions_table
 from analysis.stale import stale_lines
 from analysis.studies.design import Exhibit
 
@@ -26,7 +27,8 @@ def build(
     evidence = load(runs, study, ruler, records)
     findings = studies.analyse(evidence)
     costs = Exhibit(tables.rulers_table(evidence), tables.rulers_table, evidence.runs.reset_index())
-    exhibits = [_with_verdicts(exhibit, evidence) for exhibit in findings.exhibits] + [costs]
+    judged = _predictions(evidence)
+    exhibits = [_with_verdicts(exhibit, evidence) for exhibit in (*judged, *findings.exhibits)] + [costs]
     drawn = [*_losses(evidence, findings.cells), *findings.pictures]
     pictures = [replace(picture, caption=_caption(picture, evidence)) for picture in drawn]
     images = {picture.name: picture.encoded("png") for picture in pictures}
@@ -48,6 +50,14 @@ def build(
         made.put("index.html", page.page(evidence, findings.cells, shown, pictures, images), page.page)
     _announce(evidence, exhibits, out, pictures)
     return made.files_in(out)
+
+
+def _predictions(evidence: Evidence) -> list[Exhibit]:
+    """What was stated before training, judged; nothing where the study states nothing."""
+    judged = judge(evidence)
+    if judged.empty:
+        return []
+    return [Exhibit(predictions_table(judged, evidence), predictions_table, judged.drop(columns=["size"]))]
 
 
 def _with_verdicts(exhibit: Exhibit, evidence: Evidence) -> Exhibit:

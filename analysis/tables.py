@@ -1,4 +1,4 @@
-"""Numbers to readable tables: the comparison, the paired differences, the rulers and the expectations."""
+"""Numbers to readable tables: the comparison, the paired differences and the rulers."""
 
 import math
 from collections import Counter
@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from analysis import style
-from analysis.expectations import Finding
 from analysis.families import described, is_part, redundant
 from analysis.load import Evidence, rows_of
 from analysis.stale import stale_lines
@@ -161,13 +160,6 @@ def _parameters(run: Any) -> list[str]:
     """Embedding and other parameters; all as others where the shape is not known."""
     embedding = 0 if math.isnan(run.embedding) else int(run.embedding)
     return [f"{embedding:,}" if embedding else HOLE, f"{run.parameters - embedding:,}"]
-
-
-def expectations_table(findings: list[Finding]) -> Table:
-    """What one would expect of the four kinds, and whether the differences bear it out."""
-    rows = [("", [finding.statement, finding.verdict, finding.evidence]) for finding in findings]
-    notes = ["A task counts only where its difference is distinguishable after correction."]
-    return Table("expectations", "Expectations", ["Expectation", "The data", "Tasks"], grouped(rows), notes)
 
 
 def verdict(certificate: dict[str, Any]) -> str:

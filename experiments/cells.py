@@ -20,6 +20,7 @@ from ettin_core.model.adapter import AdapterConfig
 from ettin_core.optim.build import OptimizerConfig
 from ettin_core.pairs.audit import Certificate, audit
 from ettin_core.pairs.contract import Contract
+from ettin_core.records.predictions import Prediction
 from ettin_core.training.phases import RecipeConfig
 from ettin_core.training.run import PlacementConfig, RunConfig, Seeds
 from experiments.conversions import Conversion
@@ -55,6 +56,7 @@ class StudyRequest:
     conversions: dict[str, ConversionAxes]
     match_on: str
     rates: dict[str, float]
+    predictions: tuple[Prediction, ...]
     analysis: dict[str, Any]
     size: SizeConfig
     member: MemberConfig
@@ -100,6 +102,21 @@ class StudyRequest:
                     raise invalid(f"{path}.{axis}", level, "is no level of an axis", f"the axes are {known}")
         if self.jobs is not None and self.jobs < 1:
             raise invalid("jobs", self.jobs, "is not positive", "use 1 or more, or null")
+
+    def unanswerable(self) -> list[str]:
+        """A line for each prediction about a member that the study does not have: it will not be measured."""
+        if self.analysis.get("kind", "pair") != "pair":
+            return []  # then members are the labels of cells
+        members = [*map(str, self.axes.get("member", (self.member.name,))), *self.conversions]
+        lines = []
+        for number, prediction in enumerate(self.predictions):
+            for name in (prediction.left, prediction.right):
+                if name not in members:
+                    known = ", ".join(members)
+                    lines.append(
+                        f"predictions.{number} is about {name!r}, no member of this study ({known}): not measured"
+                    )
+        return lines
 
     @property
     def parts(self) -> TrainingParts:

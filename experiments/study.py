@@ -16,10 +16,11 @@ from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.errors import invalid
-from ettin_core.foundation.storage import canonical_json, content_name, write_json
+from ettin_core.foundation.storage import canonical_json, content_name, read_json, write_json
 from ettin_core.foundation.structures import plain
 from ettin_core.pairs.audit import NOT_MATCHED, Certificate, certify
 from ettin_core.records.folders import RunFolder
+from ettin_core.records.predictions import hash_of, stated
 from ettin_core.training.session import check_fit
 from experiments.analysis_room import analyse
 from experiments.cells import StudyRequest, audits, cells_of, pairs_of, plan_runs
@@ -43,6 +44,7 @@ class Study:
         self.cells = cells_of("study", StudyRequest, request, overrides)
         self._corpora: dict[str, Corpus] = {}
         self.runs = plan_runs(self.cells, self.corpus)
+        self._planned = sorted(run.name for run in self.runs.values())
         self.ready = [name for name, cell in self.cells.items() if cell.parent is None]
         for name, cell in self.cells.items():
             if cell.parent is not None and self.folder(cell.parent).complete:
@@ -60,8 +62,8 @@ class Study:
         for name, cell in self.cells.items():
             check_fit(self.runs[name], self.corpus(cell.request.data), cell.request.placement, ProcessGroup())
         found = list(audits(self.cells, self.runs).values())
-        for line in summarise(found):
-            print(f"audit: {line}", flush=True)
+        for line in [f"audit: {line}" for line in summarise(found)] + self.request.unanswerable():
+            print(line, flush=True)
         broken = [violation for certificate in found for violation in certificate.violations]
         if broken:
             raise invalid("axes", broken[0], "breaks the contract", "make it equal, or declare it in the contract")
@@ -129,8 +131,21 @@ class Study:
     @property
     def path(self) -> Path:
         """The study's own folder: certificates and report."""
-        identity = {"runs": sorted(run.name for run in self.runs.values()), "suite": self.request.suite}
+        identity: dict[str, Any] = {"runs": sorted(run.name for run in self.runs.values()), "suite": self.request.suite}
+        if self.request.predictions:  # as planned: where they are stated, before the names of conversions are known
+            identity |= {"runs": self._planned, "predictions": hash_of(self.request.predictions)}
         return Path(self.request.studies_dir) / content_name(f"{self.request.name}-{self.request.size.name}", identity)
+
+    def state(self) -> None:
+        """Write what is predicted, once, with the cells that had begun to train by then."""
+        file = self.path / "study.json"
+        if self.request.predictions and not file.exists():
+            begun = [name for name in self.ready if self.folder(name).metrics_file.exists()]
+            write_json(file, self.record([]) | {"predictions": stated(self.request.predictions, begun)})
+
+    def _stated(self) -> dict[str, Any] | None:
+        file = self.path / "study.json"
+        return read_json(file)["predictions"] if self.request.predictions and file.exists() else None
 
     def record(self, certificates: list[Certificate]) -> dict[str, Any]:
         """study.json: what the analysis room must know of the cells."""
@@ -151,6 +166,7 @@ class Study:
                 for name, cell in self.cells.items()
             ],
             "analysis": self.request.analysis,
+            "predictions": self._stated(),
             "certificates": [asdict(item) for item in certificates],
         }
 
@@ -176,6 +192,7 @@ def main(request: StudyRequest) -> None:
     study.check()
     if request.stale == RETRAIN and study.make_way():
         study = Study(request, overrides)  # conversions of what is trained again wait for it
+    study.state()
     failures = run_cells(study)
     if failures:
         raise RunStopped("\n".join(["not complete:", *failures, "the others are kept; mend this and start again"]))

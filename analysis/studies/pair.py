@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis import checkpoint_figures, estimates, figures, numbers, pronoun_figures, tables
-from analysis.expectations import judge
 from analysis.families import is_part
 from analysis.figures import Picture
 from analysis.groups import group_means, groups_table
@@ -23,13 +22,12 @@ class Options:
 
 
 def analyse(evidence: Evidence) -> Findings:
-    """The expectations, the comparison, paired differences, winners by ruler and parts of tasks."""
+    """The comparison, paired differences, winners by ruler and parts of tasks."""
     design.options(Options, evidence)
     cells = estimates.cells(evidence)
     differences = estimates.differences(evidence)
     won = winners(evidence, of_members(evidence))
     exhibits = [
-        Exhibit(tables.expectations_table(judge(differences)), tables.expectations_table),
         Exhibit(tables.comparison_table(cells), tables.comparison_table, comparison_data(cells)),
         Exhibit(
             tables.differences_table(differences, evidence.analysis.get("families")),

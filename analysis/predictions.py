@@ -1,0 +1,123 @@
+"""What a study's author stated before anything was trained, judged by what was measured.
+
+A sign is supported where the interval of the difference lies on its side and p, Holm-corrected over all predictions of the
+study, is below 5%; contradicted where that holds of the other side. A size is supported where the whole interval lies within
+it, contradicted where none of it does. All else is undecided, with the difference that could have been seen (power 0.8).
+"""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from analysis import families, style
+from analysis.compare import COULD_SEE
+from analysis.estimates import RECORD, by_measure, paired
+from analysis.load import Evidence, rows_of
+from analysis.tables import HOLE, Table, grouped, number, probability, signed
+from analysis.uncertainty import holm
+from analysis.ways import with_own_ways
+from ettin_core.records.predictions import Prediction, hash_of
+
+SUPPORTED, CONTRADICTED, UNDECIDED, NOT_MEASURED = "supported", "contradicted", "undecided", "not measured"
+LEVEL = 0.05
+
+
+def predictions_of(evidence: Evidence) -> tuple[Prediction, ...]:
+    """The study's predictions. Raises ValueError for a record that was edited after it was written."""
+    found = tuple(
+        Prediction(**item | {"size": None if item["size"] is None else tuple(item["size"])})
+        for item in evidence.predictions.get("stated", [])
+    )
+    if found and hash_of(found) != evidence.predictions["hash"]:
+        raise ValueError("predictions in study.json are not those whose hash it holds; restore the file of the study.")
+    return found
+
+
+def judge(evidence: Evidence) -> pd.DataFrame:
+    """A row for each prediction and measurement that it is about."""
+    rows = []
+    for prediction in predictions_of(evidence):
+        found = list(_measured(evidence, prediction))
+        rows += found or [_named(prediction) | {"measured": prediction.measure}]
+    frame = pd.DataFrame(rows)
+    if frame.empty:
+        return frame
+    for name in ("value", "low", "high", "p"):
+        frame[name] = frame[name].astype(float) if name in frame else float("nan")
+    frame["p_corrected"] = float("nan")
+    tested = frame[frame["p"].notna() & frame["sign"].notna()]
+    frame.loc[tested.index, "p_corrected"] = holm(list(tested["p"]))
+    frame["could_see"] = (frame["high"] - frame["low"]) / 2 * COULD_SEE
+    frame["verdict"] = [_verdict(row) for row in frame.to_dict("records")]
+    return frame
+
+
+def _named(prediction: Prediction) -> dict[str, Any]:
+    return {
+        name: getattr(prediction, name) for name in ("statement", "left", "right", "sign", "size", "reason", "source")
+    }
+
+
+def _measured(evidence: Evidence, prediction: Prediction) -> Any:
+    """The differences that a prediction is about, block by block."""
+    for block in evidence.blocks:
+        runs = evidence.runs[evidence.runs["block"] == block]
+        runs = runs[runs["member"].isin([prediction.left, prediction.right])]
+        measured = evidence.measurements[evidence.measurements["run"].isin(runs.index)]
+        if measured.empty:
+            continue
+        measured = with_own_ways(measured[RECORD], runs)
+        for key, records in by_measure(measured[~families.is_part(measured)]):
+            sides = [records[records["member"] == member] for member in (prediction.left, prediction.right)]
+            found = paired(evidence.items, *sides) if prediction.asks(*map(str, key)) else None
+            if found is not None:
+                better = bool(records["higher_is_better"].iloc[0])
+                yield _named(prediction) | {"measured": ": ".join(map(str, key)), "higher_is_better": better} | found
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    if math.isnan(row["value"]):
+        return NOT_MEASURED
+    low, high = row["low"], row["high"]
+    if math.isnan(low):
+        return UNDECIDED
+    if row["size"] is not None:
+        least, most = row["size"]
+        return SUPPORTED if least <= low and high <= most else CONTRADICTED if high < least or most < low else UNDECIDED
+    if low <= 0 <= high or not row["p_corrected"] < LEVEL:
+        return UNDECIDED
+    upwards = row["sign"] == "higher" or (row["sign"] == ("better" if row["higher_is_better"] else "worse"))
+    return SUPPORTED if (row["value"] > 0) == upwards else CONTRADICTED
+
+
+def predictions_table(judged: pd.DataFrame, evidence: Evidence) -> Table:
+    """The predictions and what became of them."""
+    rows = [(str(row.statement), _cells(row)) for row in rows_of(judged)]
+    before = evidence.predictions["trained_before"]
+    when = "before any cell was trained" if not before else f"after {len(before)} cells had begun: {', '.join(before)}"
+    notes = [
+        f"Stated {when}; hash {evidence.predictions['hash'][:12]}.",
+        "Difference: the first member less the second, 95% interval; p is Holm-corrected over the predictions of the study. "
+        "Undecided names the difference that could have been seen with power 0.8.",
+        *dict.fromkeys(f"{row.statement}: {row.reason}" + _source(row) for row in rows_of(judged)),
+    ]
+    header = ["Measurement", "Predicted", "Difference", "p (Holm)", "Verdict"]
+    return Table("predictions", "Predictions", header, grouped(rows), notes)
+
+
+def _source(row: Any) -> str:
+    return f" ({row.source})" if row.source else ""
+
+
+def _cells(row: Any) -> list[str]:
+    predicted = f"{row.left} {row.sign} than {row.right}" if row.size is None else f"{row.left} − {row.right} in "
+    predicted += "" if row.size is None else f"[{signed(row.size[0])}, {signed(row.size[1])}]"
+    protocol, *rest = str(row.measured).split(": ")
+    name = ": ".join([style.protocol_name(protocol), *rest])
+    if row.verdict == NOT_MEASURED:
+        return [name, predicted, HOLE, HOLE, row.verdict]
+    interval = "" if math.isnan(row.low) else f" [{signed(row.low)}, {signed(row.high)}]"
+    chance = HOLE if math.isnan(row.p_corrected) else probability(row.p_corrected)
+    seen = f" (could see {number(row.could_see)})" if row.verdict == UNDECIDED and not math.isnan(row.could_see) else ""
+    return [name, predicted, signed(row.value) + interval, chance, row.verdict + seen]

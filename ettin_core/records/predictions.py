@@ -1,0 +1,63 @@
+"""What a study's author expects, stated in its file before anything is trained, so that the report can judge it."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.storage import canonical_json, hash_text
+
+SIGNS = ("better", "worse", "higher", "lower")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One expected difference of two members.
+
+    `measure` is a protocol, and behind colons its task and metric ("facts.own_scoring:once:accuracy"); without them it is every
+    whole task and its main metric. `left` and `right` are members as a report names them. Either `sign` says what left is
+    (better, worse, higher, lower), or `size` between which values left less right lies. `reason` says why, `source` who said so.
+    """
+
+    statement: str
+    measure: str
+    left: str
+    right: str
+    reason: str
+    sign: str | None = None
+    size: tuple[float, float] | None = None
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.sign is None) == (self.size is None):
+            raise invalid("predictions.sign", self.sign, "and size are both given or both missing", "state one of them")
+        if self.sign is not None and self.sign not in SIGNS:
+            raise invalid("predictions.sign", self.sign, "is not a sign", f"use one of {', '.join(SIGNS)}")
+        if self.size is not None and not self.size[0] < self.size[1]:
+            raise invalid("predictions.size", list(self.size), "holds no value", "give the smaller end first")
+        if self.left == self.right:
+            raise invalid("predictions.left", self.left, "is right as well", "name two members")
+        for name in ("statement", "measure", "reason"):
+            if not getattr(self, name).strip():
+                raise invalid(
+                    f"predictions.{name}", "", "is empty", "state it: a prediction without it cannot be judged"
+                )
+
+    def asks(self, protocol: str, task: str, metric: str) -> bool:
+        """Whether the prediction is about a measurement (of the main metrics, where it names none)."""
+        wanted = self.measure.split(":")
+        main = len(wanted) > 2 or metric in ("accuracy", "loss")
+        return main and all(a == b for a, b in zip(wanted, (protocol, task, metric), strict=False))
+
+
+def hash_of(predictions: tuple[Prediction, ...]) -> str:
+    """The hash that a study carries of what was stated."""
+    return hash_text(canonical_json([asdict(item) for item in predictions]))
+
+
+def stated(predictions: tuple[Prediction, ...], trained_before: list[str]) -> dict[str, Any]:
+    """What study.json says of predictions: their hash, and the cells that had begun to train by then."""
+    return {
+        "hash": hash_of(predictions),
+        "trained_before": trained_before,
+        "stated": [asdict(item) for item in predictions],
+    }

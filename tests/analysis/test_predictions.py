@@ -1,0 +1,124 @@
+"""Predictions: stated in a study's file before training, judged by what was measured."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from analysis.load import load
+from analysis.predictions import judge
+from analysis.report import build
+from ettin_core.foundation.storage import read_json
+from ettin_core.foundation.structures import build as structured
+from ettin_core.records.predictions import Prediction, stated
+from experiments.cells import StudyRequest
+from experiments.door import CONFIGURATIONS, to_plain
+from experiments.study import Study
+
+LEFT_TO_RIGHT = "minimal_pairs.left_to_right:syntax:accuracy"
+
+
+def predicted(
+    measure: str, sign: str | None = None, size: tuple[float, float] | None = None, **named: str
+) -> Prediction:
+    """A prediction of the decoder less the encoder."""
+    sides = {"left": "decoder", "right": "encoder"} | named
+    return Prediction(f"{measure} {sign or size}", measure, reason="why", sign=sign, size=size, **sides)
+
+
+def with_predictions(study: Any, *predictions: Prediction, before: tuple[str, ...] = ()) -> Path:
+    """The study.json with predictions."""
+    path = study.study()
+    plan = json.loads(path.read_text()) | {"predictions": stated(predictions, list(before))}
+    path.write_text(json.dumps(plan))
+    return path
+
+
+def test_signs_and_sizes_are_judged(four_kinds: Any, tmp_path: Path) -> None:
+    sizes = [(-1.0, 1.0), (0.9, 1.0), (0.0, 0.02)]
+    predictions = [
+        *(predicted(LEFT_TO_RIGHT, sign) for sign in ("better", "higher", "worse", "lower")),
+        *(predicted(LEFT_TO_RIGHT, size=size) for size in sizes),
+        predicted("heldout_clm", "better", right="dec-from-enc"),
+        predicted("facts.left_to_right:nowhere", "better"),
+    ]
+    path = with_predictions(four_kinds, *predictions)
+    judged = judge(load(four_kinds.root, path))
+    verdicts = judged.drop_duplicates("statement")["verdict"].tolist()
+    assert verdicts[:6] == ["supported", "supported", "contradicted", "contradicted", "supported", "contradicted"]
+    assert verdicts[7:] == ["supported", "not measured"]  # a lower loss is better
+    tested = judged[judged["p"].notna() & judged["sign"].notna()]
+    assert (tested["p_corrected"] > tested["p"]).any()
+    out = tmp_path / "out"
+    build(four_kinds.root, out, path)
+    shown = (out / "predictions.md").read_text()
+    assert "Stated before any cell was trained; hash" in shown and "contradicted" in shown and "why" in shown
+    assert "undecided (could see" in shown or verdicts[6] != "undecided"
+
+
+def test_what_was_edited_afterwards_is_refused(four_kinds: Any) -> None:
+    path = with_predictions(four_kinds, predicted(LEFT_TO_RIGHT, "worse"), before=("encoder",))
+    text = path.read_text()
+    assert text.count('"worse"') == 1
+    path.write_text(text.replace('"worse"', '"better"'))
+    with pytest.raises(ValueError, match="are not those whose hash it holds"):
+        judge(load(four_kinds.root, path))
+
+
+def test_without_predictions_there_is_no_table(four_kinds: Any, tmp_path: Path) -> None:
+    assert not any("prediction" in file.name for file in build(four_kinds.root, tmp_path / "out", four_kinds.study()))
+
+
+BAD = {
+    "no sign and no size": ({}, "and size are both given or both missing"),
+    "both": ({"sign": "better", "size": (0.0, 1.0)}, "both given"),
+    "an unknown sign": ({"sign": "more"}, "is not a sign; use one of better"),
+    "an empty size": ({"size": (1.0, 1.0)}, "holds no value"),
+    "one member": ({"sign": "better", "left": "encoder"}, "is right as well"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_predictions_are_refused(case: str) -> None:
+    changes, message = BAD[case]
+    with pytest.raises(ValueError, match=message):
+        predicted("facts", **changes)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"predictions.reason='' is empty"):
+        Prediction("s", "facts", "a", "b", " ", sign="better")
+
+
+def test_they_are_stated_before_the_first_cell_is_trained(corpora_dir: Path, tmp_path: Path) -> None:
+    """In study.json, with the cells that had begun by then; the first statement stays, another one is another study."""
+
+    def of(*more: str) -> Study:
+        overrides = [
+            *("study=smoke", "jobs=1", "export=false", "recipe.tokens=4e3", f"runs_dir={tmp_path}/runs"),
+            *(f"corpora_dir={corpora_dir}", f"studies_dir={tmp_path}/studies", *more),
+        ]
+        return Study(structured(StudyRequest, to_plain(compose("study", overrides))), overrides)
+
+    with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"):
+        study = of()
+        study.state()
+        file = study.path / "study.json"
+        first = read_json(file)["predictions"]
+        assert first["trained_before"] == [] and len(first["stated"]) == 5
+        assert first["stated"][0] == json.loads(json.dumps(asdict(study.request.predictions[0])))
+        folder = study.folder("member=decoder" if "member=decoder" in study.cells else "decoder")
+        folder.metrics_file.parent.mkdir(parents=True)
+        folder.metrics_file.write_text("{}")
+        again = of()
+        again.state()
+        assert again.path == study.path and again.record([])["predictions"] == first
+        other = of("predictions=[{statement: s, measure: m, left: encoder, right: decoder, sign: better, reason: r}]")
+        other.state()
+        assert other.path != study.path
+        assert len(read_json(other.path / "study.json")["predictions"]["trained_before"]) == 1
+        few = of("~conversions", "+conversions={}", "axes={member:[encoder]}")
+        assert (
+            len(few.request.unanswerable()) == 6
+            and "'decoder', no member of this study" in few.request.unanswerable()[0]
+        )
