@@ -174,7 +174,7 @@ def test_command_line_imports_no_torch_and_refuses_unknown_keys(synthetic: Any, 
     command = [sys.executable, "-m", "analysis.report", f"runs={synthetic.root}", f"out={tmp_path / 'out'}"]
     done = subprocess.run(command, check=False, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "Expectation" in done.stdout and str(tmp_path / "out" / "index.html") in done.stdout
+    assert "Measurement" in done.stdout and str(tmp_path / "out" / "index.html") in done.stdout
     wrong = subprocess.run([*command, "colour=red"], check=False, cwd=REPOSITORY, capture_output=True, text=True)
     assert wrong.returncode != 0 and "colour" in wrong.stderr
 
