@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def load(runs: Path, study: Path | None = None, ruler: str = "tokens", records: 
     if ruler not in RULERS:
         raise ValueError(f"ruler={ruler!r} is not a ruler; use one of {', '.join(RULERS)}.")
     plan = read_study(study) if study else {}
-    folders = {folder.name: folder for folder in run_folders(runs)}
+    folders = _folders(runs, plan)
     cells = {cell["name"]: cell for cell in plan.get("cells", [])}
     analysis = {"kind": PAIR, **(plan.get("analysis") or {})}
     labels = {} if analysis["kind"] == PAIR else cell_labels(cells, analysis.get("block", "seed"))
@@ -98,7 +98,7 @@ def load(runs: Path, study: Path | None = None, ruler: str = "tokens", records: 
         items=_items(complete, sorted(measurements["protocol"].unique())),
         training=training,
         certificates=certificates,
-        missing=[name for name in wanted if study and (name not in folders or not folders[name].complete)],
+        missing=_missing(wanted, folders, plan),
         fingerprint=_fingerprint(complete, study, records),
         trajectory=trajectory,
         claim=plan.get("claim") or "",
@@ -108,6 +108,34 @@ def load(runs: Path, study: Path | None = None, ruler: str = "tokens", records: 
         ruler=ruler,
         predictions=plan.get("predictions") or {},
     )
+
+
+def _folders(runs: Path, plan: dict[str, Any]) -> dict[str, RunFolder]:
+    """The run folders by the runs that they hold, which read what the study's own suite measured.
+
+    Raises ValueError for a run that several folders hold, and for the damaged last record of one.
+    """
+    found: dict[str, RunFolder] = {}
+    for folder in run_folders(runs):
+        name = folder.name
+        if name in found and name in plan.get("runs", [name]):
+            raise ValueError(f"runs={name!r} is in {found[name].path} and {folder.path}; move one of them elsewhere.")
+        if folder.damage is not None and name in plan.get("runs", [name]):
+            raise ValueError(folder.damage)
+        found[name] = replace(folder, suite=plan.get("suite", {}).get(name))
+    return found
+
+
+def _missing(wanted: list[str], folders: dict[str, RunFolder], plan: dict[str, Any]) -> list[str]:
+    """Runs that a study lists and the folder lacks, and protocols of its suite that a run was not measured with."""
+    complete = [name for name in wanted if name in folders and folders[name].complete]
+    lacking = [
+        f"{name}: {protocol}"
+        for name in complete
+        for protocol in (folders[name].suite or {}).keys() - folders[name].evaluations().keys()
+    ]
+    unmeasured = [f"{name}: any measurement" for name in complete if not folders[name].evaluations()]
+    return [name for name in wanted if plan and name not in complete] + sorted(lacking or unmeasured)
 
 
 def cell_labels(cells: dict[str, dict[str, Any]], block: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ go to <out>/<name>-<hash of its weights>/, with the layout of a run's evaluation
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from ettin_core.evaluation.suite import (
     check_items,
     evaluate,
     measure_all,
+    settings_of,
     stale,
 )
 from ettin_core.foundation.bars import own_line
@@ -80,7 +81,8 @@ def main(request: EvaluateRequest) -> None:
         chosen = applicable(run.read_as, request.suite)
         for checkpoint in _checkpoints(folder, request.checkpoint):
             last = checkpoint == folder.summary()["final_checkpoint"]
-            print_stale(folder, None if last else checkpoint, chosen)
+            own = replace(folder, suite=settings_of(request.suite, run.read_as))
+            print_stale(own, None if last else checkpoint, chosen)
     else:
         folder = evaluate_pretrained(request, corpora)
         print(table(folder.measurements()))
@@ -149,7 +151,7 @@ def evaluate_pretrained(request: EvaluateRequest, corpora: Path) -> RunFolder:
             bar.step(protocol, None)
 
         measure_all(model, subject, folder, None, corpus, suite, chosen, progress, remeasure)
-    return folder
+    return replace(folder, suite=settings_of(suite, model.reading))
 
 
 def _chosen(readout: Readout, suite: SuiteConfig, corpus: Corpus | None) -> list[Protocol]:

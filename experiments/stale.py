@@ -6,10 +6,11 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from ettin_core.evaluation.protocol import SuiteConfig
-from ettin_core.evaluation.suite import applicable, stale
+from ettin_core.evaluation.suite import applicable, settings_of, stale
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.folders import locked
 from ettin_core.records.folders import RunFolder
@@ -38,7 +39,8 @@ def record_changes(
     run: RunConfig, folder: RunFolder, suite: SuiteConfig, checkpoint: str | None = None
 ) -> dict[str, Changes]:
     """By protocol of the suite, what changed since a run's records of a checkpoint (None: the last) were made."""
-    return stale(folder, checkpoint, applicable(run.read_as, suite))
+    own = replace(folder, suite=settings_of(suite, run.read_as))
+    return stale(own, checkpoint, applicable(run.read_as, suite))
 
 
 def set_aside(run: RunConfig, folder: RunFolder) -> Path | None:

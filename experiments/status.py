@@ -3,12 +3,13 @@
 import socket
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from textwrap import shorten
 
 from hydra.core.hydra_config import HydraConfig
 
-from ettin_core.evaluation.suite import applicable
+from ettin_core.evaluation.suite import settings_of
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.storage import read_mapping
 from ettin_core.records.folders import RunFolder
@@ -39,8 +40,8 @@ def main(request: StudyRequest) -> None:
 
 def measured(study: Study, name: str) -> str:
     """How many of the protocols that suit a cell it was measured with."""
-    done = len(list(study.folder(name).path.glob("evaluations/[!.]*@*/measurements.jsonl")))
-    return f"{done}/{len(applicable(study.runs[name].read_as, study.request.suite))}"
+    asked = settings_of(study.request.suite, study.runs[name].read_as)
+    return f"{len(asked.keys() & replace(study.folder(name), suite=asked).evaluations().keys())}/{len(asked)}"
 
 
 def state(folder: RunFolder) -> str:
@@ -48,6 +49,8 @@ def state(folder: RunFolder) -> str:
     if folder.complete:
         summary = folder.summary()
         return f"complete: {summary['tokens']:,} tokens in {timedelta(seconds=round(summary['seconds']))}"
+    if folder.damage is not None:
+        return f"damaged: {folder.damage}"
     if not folder.config_file.exists():
         return "missing"
     if folder.failure is not None:

@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
+from ettin_core.evaluation.suite import settings_of
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import canonical_json, content_name, read_json, write_json
@@ -165,6 +166,7 @@ class Study:
                 }
                 for name, cell in self.cells.items()
             ],
+            "suite": {run.name: settings_of(self.request.suite, run.read_as) for run in self.runs.values()},
             "analysis": self.request.analysis,
             "predictions": self._stated(),
             "certificates": [asdict(item) for item in certificates],

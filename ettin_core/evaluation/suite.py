@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from ettin_core.evaluation.model import EvaluatedModel, load_weights
 from ettin_core.evaluation.protocol import ItemResult, Protocol, Subject, SuiteConfig
 from ettin_core.evaluation.sets import EvaluationSet, check_rows, set_hashes
 from ettin_core.foundation.bars import may_draw_below
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.folders import folder_under_construction, locked
 from ettin_core.foundation.provenance import library_versions
 from ettin_core.foundation.storage import read_mapping, write_json
 from ettin_core.foundation.structures import plain
 from ettin_core.model.transformer import Transformer
+from ettin_core.records.evaluations import by_settings, check, seal, settings_hash
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.readout import KINDS, Readout
 from ettin_core.records.schema import Item, Measurement, is_finite
@@ -119,7 +121,7 @@ def evaluate(
         checkpoint = None  # the last one by its name is the last one
     subject = Subject(folder.name, run.member, run.size, run.seeds.initialisation, name, weights)
     measure_all(model, subject, folder, checkpoint, corpus, suite, chosen, progress, remeasure)
-    return folder.measurements(checkpoint)
+    return replace(folder, suite=settings_of(suite, run.read_as)).measurements(checkpoint)
 
 
 def check_items(protocols: Sequence[Protocol], suite: SuiteConfig) -> None:
@@ -143,8 +145,8 @@ def measure_all(
     model.shows_rows = may_draw_below()
     with locked(folder.path / "evaluations"):
         for protocol in protocols:
-            target = folder.evaluation_folder(protocol.name, protocol.version, checkpoint)
-            settings = _settings(protocol, subject, suite, model.reading)
+            settings = _settings(protocol, subject.weights, suite, model.reading)
+            target = _target(folder.evaluation_folder(protocol.name, protocol.version, checkpoint), settings)
             if not _measured(target, settings) or (remeasure and changes(target, protocol) != []):
                 _measure(subject, protocol, model, corpus, suite, target, settings)
             progress(protocol.name)
@@ -155,19 +157,20 @@ def stale(folder: RunFolder, checkpoint: str | None, protocols: Sequence[Protoco
 
     None stands for records that do not say what they were made with.
     """
-    places = {item: folder.evaluation_folder(item.name, item.version, checkpoint) for item in protocols}
+    held = folder.evaluations(checkpoint)
+    places = {item: held[key] for item in protocols if (key := f"{item.name}@{item.version}") in held}
     found = {item.name: changes(place, item) for item, place in places.items() if (place / SETTINGS).exists()}
     return {name: names for name, names in found.items() if names != []}
 
 
-def _settings(protocol: Protocol, subject: Subject, suite: SuiteConfig, readout: Readout) -> dict[str, Any]:
+def _settings(protocol: Protocol, weights: str, suite: SuiteConfig, readout: Readout) -> dict[str, Any]:
     """What decides a protocol's numbers: the weights, how much is asked, and the content of the sets it reads.
 
     And how an unusual model is read, so that what was measured under a guess is measured again.
     """
     sets = _sets(protocol, suite)
     hashes = set_hashes(suite.folder, sets) if sets else None
-    settings = plain(suite) | {"weights": subject.weights, "eval_data": hashes, "batch_tokens": None}
+    settings = plain(suite) | {"weights": weights, "eval_data": hashes, "batch_tokens": None}
     del settings["protocols"], settings["tasks"]
     return settings | ({"readout": readout.name} if readout.kind == "ahead" else {})
 
@@ -178,13 +181,36 @@ def _unequal_lengths(items: Sequence[ItemResult]) -> dict[str, int]:
     return {"items": sum(len(set(own)) > 1 for own in lengths), "of": len(lengths)}
 
 
+def settings_of(suite: SuiteConfig, readout: Readout | None) -> dict[str, str]:
+    """How a suite measures a model that is read so: the hash of the settings by <protocol>@<version>."""
+    return {
+        f"{protocol.name}@{protocol.version}": settings_hash(_settings(protocol, "", suite, readout))
+        for protocol in applicable(readout, suite)
+        if readout is not None
+    }
+
+
+def _target(usual: Path, settings: dict[str, Any]) -> Path:
+    """Where records of these settings go: beside those of others, which stay."""
+    key = settings_hash(settings)
+    held = by_settings(usual.parent).get(usual.name, {})
+    return held.get(key, usual if usual not in held.values() else usual.with_name(f"{usual.name}+{key}"))
+
+
 def _sets(protocol: Protocol, suite: SuiteConfig) -> tuple[EvaluationSet, ...]:
     return protocol.source.sets if suite.eval_data is not None else ()
 
 
 def _measured(target: Path, settings: dict[str, Any]) -> bool:
     file = target / SETTINGS
-    return file.exists() and read_mapping(file) == settings
+    try:
+        if not file.exists() or read_mapping(file) != settings:
+            return False
+        check(target)
+    except UserError as error:
+        tqdm.write(f"{error} It is measured again now.", file=sys.stderr)
+        return False
+    return True
 
 
 def _measure(
@@ -222,6 +248,7 @@ def _measure(
         append(building / "measurements.jsonl", measurements)
         append(building / "items.jsonl", rows)
         write_json(building / SETTINGS, settings)
+        seal(building)
         write_json(building / FILE, made_with(protocol))
 
 

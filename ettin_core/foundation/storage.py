@@ -123,7 +123,9 @@ def read_mapping(path: Path, remedy: str = "restore it or delete it", /, **field
     return dict(value)
 
 
-def check_shape(path: Path, value: Any, remedy: str, required: bool, at: str = "", /, **fields: type) -> None:
+def check_shape(
+    path: Path, value: Any, remedy: str, required: bool, at: str = "", /, **fields: type | tuple[type, ...]
+) -> None:
     """Raises ValueError for a value, `at` a place in a file, that is no mapping with `fields` of these types.
 
     Where they are not `required`, they may be missing or null.
@@ -138,7 +140,7 @@ def check_shape(path: Path, value: Any, remedy: str, required: bool, at: str = "
         if name not in value:
             raise invalid("file", str(path), f"lacks {inside}{name}", remedy)
         if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
-            words = f"holds {inside}{name}={found!r:.60} instead of a {kind.__name__}"
+            words = f"holds {inside}{name}={found!r:.60} instead of a {getattr(kind, '__name__', 'number')}"
             raise invalid("file", str(path), words, remedy)
 
 

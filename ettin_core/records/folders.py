@@ -5,12 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ettin_core.foundation.errors import invalid
-from ettin_core.foundation.storage import read_mapping, write_json
+from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.storage import check_shape, read_mapping, write_json
+from ettin_core.records.evaluations import check, chosen
 from ettin_core.records.files import append, read_items, read_measurements, read_timing, read_training
-from ettin_core.records.schema import Item, Measurement, TimingRecord, TrainingRecord
+from ettin_core.records.schema import Item, Measurement, TimingRecord, TrainingRecord, is_finite
 
 __all__ = ["RunFolder", "RunName", "append", "parse_name", "run_folders"]
+
+
+ANEW = "start the run's command again, which continues from its last checkpoint and writes it anew"
+SUMMARY: dict[str, type | tuple[type, ...]] = dict.fromkeys(("run", "member", "size", "objective", "corpus"), str)
+SUMMARY |= dict.fromkeys(("seed", "tokens", "loss_tokens", "parameters"), int)
+SUMMARY |= {"flops": (int, float), "seconds": (int, float), "final_checkpoint": str}
 
 
 class RunName(NamedTuple):
@@ -29,14 +36,19 @@ def parse_name(name: str) -> RunName | None:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """runs/<slug>-<hash>/ with its configuration, evidence, checkpoints and evaluations."""
+    """runs/<slug>-<hash>/ with its configuration, evidence, checkpoints and evaluations.
+
+    Of what was measured with several settings, those of the `suite` are read (records/evaluations.py).
+    """
 
     path: Path
+    suite: dict[str, str] | None = None
 
     @property
     def name(self) -> str:
-        """The content name."""
-        return self.path.name
+        """The content name: a complete run states it, whatever its folder is called."""
+        stated = self._read_summary()[0].get("run")
+        return stated if isinstance(stated, str) and stated else self.path.name
 
     @property
     def config_file(self) -> Path:
@@ -89,22 +101,49 @@ class RunFolder:
 
     @property
     def complete(self) -> bool:
-        """Whether the run ended and its last record was written."""
-        return (self.path / "COMPLETE").exists()
+        """Whether the run ended and its last record, which can be read, was written."""
+        return (self.path / "COMPLETE").exists() and self.damage is None
+
+    @property
+    def damage(self) -> str | None:
+        """Why the last record of a run that ended cannot be read (None: it can, or is not there)."""
+        return self._read_summary()[1]
+
+    def _read_summary(self) -> tuple[dict[str, Any], str | None]:
+        file = self.path / "COMPLETE"
+        try:
+            found = read_mapping(file, ANEW)
+            check_shape(file, found, ANEW, False, **SUMMARY)
+            if not is_finite(found):
+                raise invalid("file", str(file), "holds a number that is not finite", ANEW)
+        except FileNotFoundError:
+            return {}, None
+        except UserError as error:
+            return {}, str(error)
+        return found, None
 
     def summary(self) -> dict[str, Any]:
         """What the run recorded when it completed: the four rulers, parameters, hashes."""
+        found, damage = self._read_summary()
+        if damage is not None:
+            raise UserError(damage)
         if not self.complete:
             raise invalid("run", self.name, "is not complete", "start its command again; it continues where it stopped")
-        return read_mapping(self.path / "COMPLETE")
+        return found
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Mark the run complete; written last."""
         write_json(self.path / "COMPLETE", summary)
 
     def training(self) -> list[TrainingRecord]:
-        """The training rows."""
-        return read_training(self.metrics_file)
+        """The training rows. Raises ValueError where those of a complete run are not all that it logged."""
+        rows = read_training(self.metrics_file)
+        if self.complete and self.data_order_file.exists():
+            logged = read_mapping(self.data_order_file, ANEW, steps=dict)["steps"]
+            if {str(row.step): row.data_hash for row in rows} != logged:
+                problem = f"has {len(rows)} rows, not the {len(logged)} that the run logged (data_order.json)"
+                raise invalid("records", str(self.metrics_file), problem, "restore it, or delete the run")
+        return rows
 
     def timing(self) -> list[TimingRecord]:
         """The wall-clock rows."""
@@ -114,10 +153,17 @@ class RunFolder:
         """Where one protocol's records of this run live; of an earlier checkpoint than the last, a folder deeper."""
         return self.path / "evaluations" / (checkpoint or "") / f"{protocol}@{version}"
 
+    def evaluations(self, checkpoint: str | None = None) -> dict[str, Path]:
+        """The folder of every measured protocol by <protocol>@<version> (of the last checkpoint, unless another is named)."""
+        return chosen(self.path / "evaluations" / (checkpoint or ""), self.suite)
+
     def measurements(self, checkpoint: str | None = None) -> list[Measurement]:
-        """Every measurement of every complete protocol (of the last checkpoint, unless another is named)."""
-        files = sorted((self.path / "evaluations" / (checkpoint or "")).glob("[!.]*@*/measurements.jsonl"))
-        return [row for file in files for row in read_measurements(file, self.name)]
+        """Every measurement of every complete protocol. Raises ValueError for records that are not whole."""
+        name, found = self.name, []
+        for _, folder in sorted(self.evaluations(checkpoint).items()):
+            check(folder)
+            found += read_measurements(folder / "measurements.jsonl", name)
+        return found
 
     def evaluated_checkpoints(self) -> list[str]:
         """The checkpoints before the last that were measured."""
@@ -126,8 +172,10 @@ class RunFolder:
 
     def items(self, protocol: str) -> list[Item]:
         """Item scores of one protocol, all versions present."""
-        files = sorted(self.path.glob(f"evaluations/{protocol}@*/items.jsonl"))
-        return [row for file in files for row in read_items(file, self.name)]
+        folders = [path for name, path in sorted(self.evaluations().items()) if name.rpartition("@")[0] == protocol]
+        for folder in folders:
+            check(folder)
+        return [row for folder in folders for row in read_items(folder / "items.jsonl", self.name)]
 
 
 def run_folders(root: Path) -> list[RunFolder]:

@@ -15,10 +15,12 @@ CELL: dict[str, type] = {"name": str, "run": str, "axes": dict}
 def read_study(path: Path) -> dict[str, Any]:
     """A study's record. Raises ValueError naming the file for anything else."""
     study = read_mapping(path, REMEDY, name=str, runs=list, certificates=list)
-    check_shape(path, study, REMEDY, False, cells=list, analysis=dict, claim=str)
+    check_shape(path, study, REMEDY, False, cells=list, analysis=dict, claim=str, suite=dict)
     for number, run in enumerate(study["runs"]):
         if not isinstance(run, str):
             raise invalid("file", str(path), f"holds {run!r} as run {number} instead of a name", REMEDY)
+    for run, measured in (study.get("suite") or {}).items():
+        check_shape(path, measured, REMEDY, True, f"suite.{run}")
     for place, kind in (("cells", CELL), ("certificates", CERTIFICATE)):
         for number, item in enumerate(study.get(place) or []):
             check_shape(path, item, REMEDY, True, f"{place}.{number}", **kind)

@@ -17,7 +17,7 @@ import pytest
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation import suite
 from ettin_core.evaluation.protocol import Protocol, SuiteConfig
-from ettin_core.evaluation.suite import PROTOCOLS, applicable, evaluate, open_model
+from ettin_core.evaluation.suite import PROTOCOLS, applicable, evaluate, open_model, settings_of
 from ettin_core.foundation.storage import read_json_lines
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import KNOWN
@@ -26,7 +26,7 @@ from tests.evaluation.small_sets import crows_rows, stereoset_rows, write_rows, 
 from tests.runs import MEMBERS, tiny_run, train_tiny
 
 SUITE = SuiteConfig(1000, 6, 1, None, 4096)
-FILES = {"items.jsonl", "made_with.json", "measurements.jsonl", "settings.json"}
+FILES = {"items.jsonl", "made_with.json", "measurements.jsonl", "settings.json", "records.json"}
 Trained = dict[str, tuple[RunConfig, RunFolder]]
 
 
@@ -370,3 +370,40 @@ def test_a_damaged_set_is_refused_before_anything_is_measured(
     with pytest.raises(ValueError, match=r"stereoset_intrasentence\.jsonl\.gz:1' is cut short or damaged"):
         evaluate(run, folder, corpus, replace(SUITE, eval_data=str(sets)))
     assert measured == []
+
+
+def test_a_smaller_evaluation_leaves_a_larger_one_and_each_is_read_by_its_suite(
+    corpus: Corpus, copied: Callable, measured: list[str]
+) -> None:
+    run, folder = copied("decoder")
+    before, smaller = hashes(folder.path), replace(SUITE, items=2, protocols=("facts.left_to_right", "agreement"))
+    rows = [row for row in evaluate(run, folder, corpus, smaller) if row.protocol in smaller.asked]
+    assert measured == ["facts.left_to_right", "agreement"]
+    assert {key: value for key, value in hashes(folder.path).items() if key in before} == before
+    assert {row.provenance["settings"]["items"] for row in rows} == {2}
+    assert {row.provenance["settings"]["items"] for row in folder.measurements()} == {SUITE.items}  # the larger
+    own = replace(folder, suite=settings_of(smaller, run.read_as))
+    assert len(own.items("facts.left_to_right")) < len(folder.items("facts.left_to_right"))
+    evaluate(run, folder, corpus, smaller)
+    evaluate(run, folder, corpus, SUITE)
+    assert len(measured) == 2
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "halved", "a row less"])
+def test_records_that_are_not_whole_are_named_and_measured_again(
+    damage: str, corpus: Corpus, copied: Callable, measured: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    run, folder = copied("decoder")
+    file = folder.evaluation_folder("agreement", 1) / "items.jsonl"
+    before, content = hashes(folder.path), file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+    else:
+        rows = content.splitlines(keepends=True)
+        file.write_bytes({"empty": b"", "halved": content[: len(content) // 2]}.get(damage, b"".join(rows[:-1])))
+    with pytest.raises(ValueError, match="records='.*agreement@1/items.jsonl' (is missing|has \\d+ rows of \\d+)"):
+        folder.measurements()
+    evaluate(run, folder, corpus, SUITE)
+    changed = {name for name, found in hashes(folder.path).items() if found != before[name]}
+    assert measured == ["agreement"] and changed <= {"evaluations/agreement@1/made_with.json"}  # `measured` is code
+    assert str(file) in capsys.readouterr().err

@@ -11,10 +11,11 @@ import pytest
 from analysis.load import load
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.protocol import SuiteConfig
-from ettin_core.evaluation.suite import evaluate
+from ettin_core.evaluation.suite import evaluate, settings_of
 from ettin_core.foundation.errors import UserError
-from ettin_core.records.folders import RunFolder
+from ettin_core.records.folders import RunFolder, run_folders
 from experiments.requests import open_run
+from experiments.status import state
 from tests.runs import tiny_run, train_tiny
 
 SUITE = SuiteConfig(300, 4, 1, None, 4096, protocols=("heldout_clm", "facts.left_to_right"))
@@ -42,7 +43,7 @@ def read_everything(root: Path, study: str | None = None) -> None:
     (folder,) = [RunFolder(path.parent) for path in root.glob("runs/[!.]*/config.yaml")]
     open_run(str(folder.path))
     folder.summary()
-    assert len(folder.training()) == 6 and len(folder.timing()) == 6
+    folder.training(), folder.timing()
     load(root / "runs", None if study is None else root / study)
 
 
@@ -124,7 +125,13 @@ def values(field: str, *wrong: Any) -> dict[str, Damage]:
 
 NUMBER = (NAN, INFINITY, -INFINITY, "1.5", True, [1.0], {"a": 1}, 10**400)
 COUNT = (NAN, INFINITY, "3", True, -1, 1.5, None)
-TRAINING = rows_damages() | values("loss", *NUMBER) | values("step", *COUNT) | values("tokens", *COUNT, 1)
+SHORTER: dict[str, Damage] = {
+    "a row less": lambda file: file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1])) and None,
+    "halved": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]) and None,
+    "empty file": text(""),
+    "missing": Path.unlink,
+}
+TRAINING = SHORTER | rows_damages() | values("loss", *NUMBER) | values("step", *COUNT) | values("tokens", *COUNT, 1)
 TRAINING |= values("flops", *NUMBER, -1.0, None, 1) | values("loss_tokens", *COUNT, 1) | values("skipped", *COUNT)
 TRAINING |= values("gradient_norm", *NUMBER, -1.0) | values("learning_rate", *NUMBER, -1e-3, None)
 TRAINING |= values("source_losses", {"world": NAN}, {"world": "a"}, [1], 3) | values(
@@ -134,11 +141,19 @@ TRAINING |= values("phase", 3, None, True) | values("data_hash", 3, None)
 TIMING = {key: value for key, value in rows_damages().items() if key != "twice"}  # a resumed run logs a step again
 TIMING |= values("seconds", *NUMBER, -1, None, 0.0) | values("tokens_per_second", *NUMBER, -1, None)
 TIMING |= values("mfu", *NUMBER, -0.1) | values("step", *COUNT)
-MEASURED = rows_damages() | values("value", *NUMBER) | values("n", *COUNT) | values("seed", NAN, "3", True, 1.5, None)
+MEASURED = (
+    SHORTER
+    | rows_damages()
+    | values("value", *NUMBER)
+    | values("n", *COUNT)
+    | values("seed", NAN, "3", True, 1.5, None)
+)
 MEASURED |= values("standard_error", *NUMBER, -0.5) | values("reference", *NUMBER) | values("run", "another", None, 3)
 MEASURED |= values("task", 3, None, ["a"]) | values("metric", 3, None) | values("higher_is_better", 1, "yes", None)
 MEASURED |= values("provenance", [], "a", {"a": NAN}) | values("version", *COUNT) | values("checkpoint", 3, None)
-ITEMS = rows_damages() | {"kind of another file": line(setting(kind="timing"))} | values("value", *NUMBER, None)
+ITEMS = (
+    SHORTER | rows_damages() | {"kind of another file": line(setting(kind="timing"))} | values("value", *NUMBER, None)
+)
 ITEMS |= values("run", "another", 3) | values("item", 3, None) | values("details", [], {"a": {"b": [NAN]}}, None)
 DOCUMENT = SYNTAX | ONLY_JSON
 STUDY = DOCUMENT | {
@@ -160,12 +175,20 @@ CONFIG = SYNTAX | ONLY_JSON | {
 CERTIFICATE = DOCUMENT | {
     f"without {name}": document(setting(**{name: "ABSENT"})) for name in ("pair", "verdict", "differences", "evidence")
 }
+SUMMARY = DOCUMENT | {
+    f"{name}={wrong!r:.20}": document(setting(**{name: wrong}))
+    for name, wrong in [
+        ("tokens", NAN), ("tokens", "3"), ("tokens", True), ("seconds", NAN), ("seconds", "a"), ("flops", INFINITY),
+        ("member", 3), ("final_checkpoint", 7), ("size", []), ("seed", "a"), ("run", 5),
+    ]
+}  # fmt: skip
 FILES: dict[str, dict[str, Damage]] = {
     "metrics.jsonl": TRAINING,
     "timing.jsonl": TIMING,
     "evaluations/heldout_clm@1/measurements.jsonl": MEASURED,
     "evaluations/heldout_clm@1/items.jsonl": ITEMS,
     "study.json": STUDY,
+    "COMPLETE": SUMMARY,
     "config.yaml": CONFIG,
     "certificate.json": CERTIFICATE,
 }
@@ -193,3 +216,43 @@ def test_every_damage_is_one_line_that_names_the_file(name: str, whole: Path, tm
     assert not wrong, f"{len(wrong)} of {len(FILES[name])}: " + "\n".join(
         f"{key}: {told}" for key, told in wrong.items()
     )
+
+
+def test_a_run_is_known_by_what_its_folder_holds(whole: Path, tmp_path: Path, corpus: Corpus) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(whole, root)
+    (folder,) = run_folders(root / "runs")
+    name = folder.name
+    folder.path.rename(root / "runs" / "my best run")
+    (renamed,) = run_folders(root / "runs")
+    expected = load(whole / "runs", whole / "study.json")
+    found = load(root / "runs", root / "study.json")
+    assert renamed.name == name and found.measurements.equals(expected.measurements) and not found.missing
+    assert len(evaluate(open_run(str(renamed.path))[1], renamed, corpus, SUITE)) == len(renamed.measurements())
+    shutil.copytree(renamed.path, root / "runs" / "copy of it")
+    with pytest.raises(ValueError, match=f"runs='{name}' is in .*; move one of them elsewhere"):
+        load(root / "runs", root / "study.json")
+
+
+def test_what_a_study_measured_and_is_gone_is_named(whole: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(whole, root, ignore=shutil.ignore_patterns("checkpoints"))
+    (folder,) = run_folders(root / "runs")
+    keys = settings_of(SUITE, open_run(str(folder.path))[1].read_as)
+    document(setting(suite={folder.name: keys}))(root / "study.json")
+    assert load(root / "runs", root / "study.json").missing == []
+    shutil.rmtree(folder.path / "evaluations" / "facts.left_to_right@1")
+    assert load(root / "runs", root / "study.json").missing == [f"{folder.name}: facts.left_to_right@1"]
+    shutil.rmtree(folder.path / "evaluations")
+    assert load(root / "runs").missing == [f"{folder.name}: any measurement"]
+
+
+def test_a_damaged_last_record_is_not_complete_and_is_written_anew(whole: Path, tmp_path: Path, corpus: Corpus) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(whole, root)
+    (folder,) = run_folders(root / "runs")
+    summary = folder.summary()
+    (folder.path / "COMPLETE").write_text("{")
+    assert not folder.complete and folder.damage and state(folder).startswith("damaged: file=")
+    train_tiny(tiny_run(corpus, "decoder"), root / "runs", corpus)
+    assert folder.complete and folder.summary()["final_weights"] == summary["final_weights"]

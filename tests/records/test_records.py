@@ -112,6 +112,7 @@ def test_measurements_of_every_protocol_of_the_last_checkpoint(tmp_path: Path) -
 def test_items_of_one_protocol(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run-1")
     append(run.evaluation_folder("heldout", 1) / "items.jsonl", [ITEM, OTHER])
+    append(run.evaluation_folder("heldout", 1) / "measurements.jsonl", [MEASURED])
     append(run.evaluation_folder("heldout_mlm", 1) / "items.jsonl", [ITEM])
     assert run.items("heldout") == [ITEM, OTHER]
 

@@ -1,0 +1,81 @@
+"""The folder of one protocol's records: which settings they were measured with, and whether they are as they were written.
+
+evaluations/<protocol>@<version>/ holds measurements.jsonl, items.jsonl and settings.json; what the same protocol measured with
+other settings stands beside it, in <protocol>@<version>+<hash of its settings>/. records.json seals a folder: the rows and
+the sha256 of each file. Folders that are older have none.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.storage import (
+    NAME_HASH_LENGTH,
+    canonical_json,
+    hash_file,
+    hash_text,
+    read_mapping,
+    write_json,
+)
+
+FILES = ("measurements.jsonl", "items.jsonl")
+SEAL = "records.json"
+OF_THE_MODEL = ("weights", "readout")  # settings that belong to the measured model, not to the suite
+AGAIN = "evaluate the run again, which measures it anew"
+
+
+def settings_hash(settings: dict[str, Any]) -> str:
+    """The hash of how a protocol was measured, the same for every model."""
+    own = {name: value for name, value in settings.items() if name not in OF_THE_MODEL}
+    return hash_text(canonical_json(own))[:NAME_HASH_LENGTH]
+
+
+def seal(folder: Path) -> None:
+    """Note the rows and the hash of each file of records."""
+    found = {name: {"rows": _rows(folder / name), "sha256": hash_file(folder / name)} for name in FILES}
+    write_json(folder / SEAL, found)
+
+
+def check(folder: Path) -> None:
+    """Raises ValueError naming the file of records that is missing, cut short or changed."""
+    if not (folder / SEAL).exists():
+        file = folder / FILES[0]
+        if not file.is_file() or not file.read_bytes().endswith(b"\n"):
+            raise invalid("records", str(file), "is missing, empty or cut short", AGAIN)
+        return
+    for name, known in read_mapping(folder / SEAL, AGAIN, **dict.fromkeys(FILES, dict)).items():
+        file = folder / name
+        if not file.is_file():
+            raise invalid("records", str(file), f"is missing ({known.get('rows')} rows)", AGAIN)
+        if hash_file(file) != known.get("sha256"):
+            problem = f"has {_rows(file)} rows of {known.get('rows')}, or others than were written"
+            raise invalid("records", str(file), problem, AGAIN)
+
+
+def by_settings(place: Path) -> dict[str, dict[str, Path]]:
+    """The folders of records in a place, by <protocol>@<version> and by the hash of their settings."""
+    found: dict[str, dict[str, Path]] = {}
+    marks = {file.parent for name in (*FILES, "settings.json") for file in place.glob(f"[!.]*@*/{name}")}
+    for folder in sorted(marks):
+        file = folder / "settings.json"
+        if not file.exists() and not (folder / FILES[0]).exists():
+            continue
+        key = settings_hash(read_mapping(file, AGAIN)) if file.exists() else ""
+        found.setdefault(folder.name.partition("+")[0], {})[key] = folder
+    return found
+
+
+def chosen(place: Path, suite: dict[str, str] | None) -> dict[str, Path]:
+    """The folder of each protocol: of a suite's own the one with its settings, else the one that asks most."""
+    found = {}
+    for name, folders in by_settings(place).items():
+        if suite is not None and name in suite:
+            if suite[name] in folders:
+                found[name] = folders[suite[name]]
+        else:
+            found[name] = max(folders.values(), key=lambda folder: _rows(folder / "items.jsonl"))
+    return found
+
+
+def _rows(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.is_file() else 0
