@@ -19,6 +19,7 @@ NOT_MEASURED = "not measured"
 NO_VALUE = "could not be measured"
 UNREADABLE = "its objective declares no readout"
 NEEDED = {"heldout_clm": "causal", "heldout_mlm": "masked", "heldout_ahead": "ahead"}  # the kind of readout
+NEEDED |= {f"heldout_likelihood.{order}": "masked" for order in ("most_confident_first", "any_order")}
 NO_SPREAD = "cannot be told"
 NO_VERDICT = "no verdict"  # of a part of a task, or of a metric beside the main one
 NATIVE = {"causal": "decoder", "bidirectional": "encoder"}

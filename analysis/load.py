@@ -20,6 +20,7 @@ from ettin_core.records.schema import CHOICE, Item, Measurement, TrainingRecord
 from ettin_core.records.studies import CERTIFICATE, read_study
 
 LEFT_TO_RIGHT, PSEUDO_LIKELIHOOD = "left_to_right", "pseudo_likelihood"
+ONE_ORDER = ("lm_eval", "heldout_likelihood")  # whose ways are never put into one column
 OWN_SCORING, BEST_BY_DEV = "own_scoring", "best_by_dev"  # ways that differ between members
 MEASURE = ["protocol", "task", "metric"]
 ALL = "all"  # the task that is every item of its protocol
@@ -168,7 +169,7 @@ def own_scoring(measurements: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     split = [protocol.partition(".") for protocol in measurements["protocol"]]
     readouts = runs["readout"].reindex(measurements["run"])
     suits = [
-        scoring == (PSEUDO_LIKELIHOOD if fills_masks(readout) else LEFT_TO_RIGHT) and family != "lm_eval"
+        scoring == (PSEUDO_LIKELIHOOD if fills_masks(readout) else LEFT_TO_RIGHT) and family not in ONE_ORDER
         for (family, _, scoring), readout in zip(split, readouts, strict=True)
     ]
     names = [f"{family}.{OWN_SCORING}" for family, _, _ in split]

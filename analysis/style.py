@@ -32,7 +32,12 @@ UNORDERED = (  # neither more nor less is better: the reference is
     *(f"probability_{form}_per_token" for form in ("male", "female", "neutral", "pro")),
     "preference_pro_per_token",
 )
-BESIDE = ("accuracy_per_character", "accuracy_per_token")  # another normalisation of a metric: in tables, not in charts
+BESIDE = (  # another normalisation or order: in tables, not in charts
+    "left_to_right_excess",
+    "most_confident_first_excess",
+    "accuracy_per_character",
+    "accuracy_per_token",
+)
 
 DRAWN_APART = ("probability_male", "probability_female", "probability_neutral", "predicted_", "perplexity_")  # metrics
 
@@ -102,6 +107,19 @@ _PROTOCOLS = {
         "Held-out text, next token",
         "Every token of held-out text is predicted from the tokens before it; causal members only. The reference is the "
         "entropy of the text, where the generator makes it known.",
+    ),
+    "heldout_likelihood.left_to_right": ProtocolText(
+        "Likelihood, read from left to right",
+        "Bits per byte of the same beginnings of documents for every member, each token after those before it; of a masked "
+        "member with masks behind.",
+    ),
+    "heldout_likelihood.most_confident_first": ProtocolText(
+        "Likelihood, most confident token first",
+        "The same texts with the number of tokens given; masked members reveal the token whose prediction is surest.",
+    ),
+    "heldout_likelihood.any_order": ProtocolText(
+        "Likelihood, all orders",
+        "Short texts by the exact mean probability over all reading orders, and the bits per byte that two orders are above it.",
     ),
     "validation_clm": ProtocolText("Validation text, next token", "What choices are made on; no report tells of it."),
     "validation_mlm": ProtocolText("Validation text, masked token", "What choices are made on; no report tells of it."),

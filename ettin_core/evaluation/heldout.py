@@ -9,7 +9,7 @@ ratio estimator), because tokens of one document are not independent.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -34,22 +34,24 @@ def measure_clm(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig
     documents = _readable(model, corpus, held_out(corpus, suite, split))
     counts, losses, _ = _losses(model, documents, masked=False)
     bits = losses / math.log(2)
-    sizes = np.array([len(model.tokenizer.decode(ids).encode()) for ids in documents])
+    sizes = _bytes(model, documents)
     name, tokens = corpus.manifest["name"], int(counts.sum())
     results = [
-        _ratio(name, "loss", losses, counts, tokens, False),
-        _ratio(name, "bits_per_token", bits, counts, tokens, False, entropy_bits(corpus, documents, split)),
-        _ratio(name, "bits_per_byte", bits, sizes, tokens, False),
+        ratio(name, "loss", losses, counts, tokens, False),
+        ratio(name, "bits_per_token", bits, counts, tokens, False, entropy_bits(corpus, documents, split)),
+        ratio(name, "bits_per_byte", bits, sizes, tokens, False),
     ]
-    return results, _items(name, counts, losses)
+    return results, ratio_items(name, counts, losses, _bytes(model, documents))
 
 
 def measure_ahead(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig, split: str = REPORTED) -> Measured:
     """Loss per token of a model that predicts tokens further on, each from those up to so many before it."""
     assert corpus is not None, "held-out text is a corpus's"
-    counts, losses, _ = _losses(model, _readable(model, corpus, held_out(corpus, suite, split)), masked=False)
+    documents = _readable(model, corpus, held_out(corpus, suite, split))
+    counts, losses, _ = _losses(model, documents, masked=False)
     name = corpus.manifest["name"]
-    return [_ratio(name, "loss", losses, counts, int(counts.sum()), False)], _items(name, counts, losses)
+    results = [ratio(name, "loss", losses, counts, int(counts.sum()), False)]
+    return results, ratio_items(name, counts, losses, _bytes(model, documents))
 
 
 def measure_mlm(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig, split: str = REPORTED) -> Measured:
@@ -62,10 +64,10 @@ def measure_mlm(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig
     counts, losses, hits = _losses(model, documents, masked=True)
     name, tokens = corpus.manifest["name"], int(counts.sum())
     results = [
-        _ratio(name, "loss", losses, counts, tokens, False),
-        _ratio(name, "accuracy", hits, counts, tokens, True, _constant_guess(model, documents)),
+        ratio(name, "loss", losses, counts, tokens, False),
+        ratio(name, "accuracy", hits, counts, tokens, True, _constant_guess(model, documents)),
     ]
-    return results, _items(name, counts, losses)
+    return results, ratio_items(name, counts, losses, _bytes(model, documents))
 
 
 def for_choices(measure: Callable[..., Measured]) -> Measure:
@@ -102,6 +104,10 @@ def _readable(model: EvaluatedModel, corpus: Corpus, documents: list[np.ndarray]
     special = model.tokenizer.special
     texts = [corpus.tokenizer.decode(ids.tolist()) for ids in documents]
     return [np.array([special.bos, *ids, special.eos]) for ids in model.tokenizer.encode(texts)]
+
+
+def _bytes(model: EvaluatedModel, documents: list[np.ndarray]) -> np.ndarray:
+    return np.array([len(model.tokenizer.decode(ids).encode()) for ids in documents])
 
 
 def _losses(
@@ -141,7 +147,7 @@ def _pieces(model: EvaluatedModel, ids: np.ndarray, number: int, masked: bool) -
     return readings
 
 
-def _ratio(
+def ratio(
     task: str,
     metric: str,
     sums: np.ndarray,
@@ -176,16 +182,24 @@ def entropy_bits(corpus: Corpus, documents: list[np.ndarray], split: str = REPOR
     return nats / math.log(2) / predicted
 
 
-def _items(task: str, counts: np.ndarray, losses: np.ndarray) -> list[ItemResult]:
-    """Documents as items whose mean is the loss per token and whose spread is its error.
+def ratio_items(
+    task: str, counts: np.ndarray, losses: np.ndarray, sizes: np.ndarray, names: Sequence[int] | None = None
+) -> list[ItemResult]:
+    """Documents as items whose mean is the loss per token and whose spread is its error; their bytes are `sizes`.
 
     A ratio has no items of its own; its linearisation has: ratio + (loss - ratio * tokens) / mean tokens.
     """
     if not counts.sum():
         return []
-    ratio = losses.sum() / counts.sum()
-    values = ratio + (losses - ratio * counts) / counts.mean()
+    mean = losses.sum() / counts.sum()
+    values = mean + (losses - mean * counts) / counts.mean()
+    rows = zip(names or range(len(values)), values, counts, losses, sizes, strict=True)
     return [
-        ItemResult(task, str(number), float(value), {"tokens": int(count), "loss": float(loss / max(1, count))})
-        for number, (value, count, loss) in enumerate(zip(values, counts, losses, strict=True))
+        ItemResult(
+            task,
+            str(name),
+            float(value),
+            {"tokens": int(count), "loss": float(loss / max(1, count)), "bytes": int(size)},
+        )
+        for name, value, count, loss, size in rows
     ]

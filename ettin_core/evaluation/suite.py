@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation import choices, heldout, own, pronouns
+from ettin_core.evaluation import choices, heldout, likelihood, own, pronouns
 from ettin_core.evaluation.bias import agreement, crows_pairs, published, stereoset, winobias
 from ettin_core.evaluation.made_with import FILE, changes, made_with
 from ettin_core.evaluation.model import EvaluatedModel, load_weights
@@ -34,6 +34,9 @@ PROTOCOLS = (
     Protocol("heldout_clm", 2, ("causal",), heldout.measure_clm),
     Protocol("heldout_mlm", 2, ("masked",), heldout.measure_mlm),
     Protocol("heldout_ahead", 2, ("ahead",), heldout.measure_ahead),
+    Protocol("heldout_likelihood.left_to_right", 1, ("causal", "masked"), likelihood.in_order("left_to_right")),
+    Protocol("heldout_likelihood.most_confident_first", 1, ("masked",), likelihood.in_order("most_confident_first")),
+    Protocol("heldout_likelihood.any_order", 1, ("masked",), likelihood.measure_any_order),
     Protocol("validation_clm", 1, ("causal",), heldout.for_choices(heldout.measure_clm)),
     Protocol("validation_mlm", 1, ("masked",), heldout.for_choices(heldout.measure_mlm)),
     Protocol("validation_ahead", 1, ("ahead",), heldout.for_choices(heldout.measure_ahead)),

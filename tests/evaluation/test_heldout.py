@@ -186,7 +186,7 @@ def test_no_model_beats_the_generator(corpus: Corpus) -> None:
 
 
 def test_ratio_and_its_error_by_hand() -> None:
-    result = heldout._ratio("t", "m", np.array([2.0, 6.0]), np.array([1.0, 2.0]), 3, False)
+    result = heldout.ratio("t", "m", np.array([2.0, 6.0]), np.array([1.0, 2.0]), 3, False)
     assert result.value == pytest.approx(8 / 3)
     assert result.standard_error == pytest.approx(4 / 9)  # residuals -2/3 and 2/3: sqrt(2 * 8/9) / 3
 
@@ -197,18 +197,18 @@ def test_ratio_error_agrees_with_the_bootstrap() -> None:
     sums = weights * generator.normal(3, 0.5, 400) + generator.normal(0, 2, 400)
     drawn = generator.integers(0, 400, (4000, 400))
     spread = (sums[drawn].sum(1) / weights[drawn].sum(1)).std()
-    assert heldout._ratio("t", "m", sums, weights, 1, False).standard_error == pytest.approx(spread, rel=0.05)
+    assert heldout.ratio("t", "m", sums, weights, 1, False).standard_error == pytest.approx(spread, rel=0.05)
 
 
 def test_one_document_has_no_error_and_none_no_value() -> None:
-    assert heldout._ratio("t", "m", np.array([2.0]), np.array([4.0]), 4, False).standard_error is None
-    nothing = heldout._ratio("t", "m", np.array([0.0, 0.0]), np.array([0.0, 0.0]), 0, False)
+    assert heldout.ratio("t", "m", np.array([2.0]), np.array([4.0]), 4, False).standard_error is None
+    nothing = heldout.ratio("t", "m", np.array([0.0, 0.0]), np.array([0.0, 0.0]), 0, False)
     assert nothing.value is None and nothing.standard_error is None
-    assert heldout._items("t", np.zeros(2), np.zeros(2)) == []
+    assert heldout.ratio_items("t", np.zeros(2), np.zeros(2), np.ones(2)) == []
 
 
 def test_items_of_a_ratio_by_hand() -> None:
-    items = heldout._items("t", np.array([1.0, 2.0, 0.0]), np.array([2.0, 6.0, 0.0]))
+    items = heldout.ratio_items("t", np.array([1.0, 2.0, 0.0]), np.array([2.0, 6.0, 0.0]), np.ones(3))
     assert [item.value for item in items] == pytest.approx([8 / 3 - 2 / 3, 8 / 3 + 2 / 3, 8 / 3])
     assert [item.details["loss"] for item in items] == [2, 3, 0]
 

@@ -25,6 +25,7 @@ from ettin_core.training.run import RunConfig
 from tests.evaluation.small_sets import crows_rows, stereoset_rows, write_rows, write_sets
 from tests.runs import MEMBERS, tiny_run, train_tiny
 
+VERSIONS = {protocol.name: protocol.version for protocol in PROTOCOLS}
 SUITE = SuiteConfig(1000, 6, 1, None, 4096)
 FILES = {"items.jsonl", "made_with.json", "measurements.jsonl", "settings.json", "records.json"}
 Trained = dict[str, tuple[RunConfig, RunFolder]]
@@ -88,7 +89,7 @@ def test_every_protocol_that_applies_is_written(member: str, evaluated: Trained)
     written = {
         path.name: {file.name for file in path.iterdir()} for path in (folder.path / "evaluations").glob("[!.]*")
     }
-    assert written == {f"{name}@{2 if 'heldout' in name else 1}": FILES for name in names_for(member)}
+    assert written == {f"{name}@{VERSIONS[name]}": FILES for name in names_for(member)}
 
 
 def test_shared_protocols_ask_every_member_the_same(evaluated: Trained) -> None:
@@ -210,7 +211,7 @@ def test_an_interrupted_protocol_leaves_no_trace(
         with pytest.raises(KeyboardInterrupt):
             evaluate(run, folder, corpus, SUITE)
     after = hashes(folder.path)
-    done = [f"{name}@{2 if 'heldout' in name else 1}" for name in names_for("encoder")[:2]]
+    done = [f"{name}@{VERSIONS[name]}" for name in names_for("encoder")[:2]]
     assert sorted(path.name for path in (folder.path / "evaluations").glob("[!.]*")) == sorted(done)
     assert {name: value for name, value in after.items() if not name.startswith("evaluations")} == before
     assert any(name.startswith("checkpoints") for name in before)
@@ -317,7 +318,7 @@ def test_a_kill_leaves_checkpoints_alone_and_the_rest_is_measured_later(
     after = hashes(folder.path)
     assert {name: value for name, value in after.items() if name in before} == before
     assert sorted({name.split("/")[1] for name in after if name.endswith("measurements.jsonl")}) == sorted(
-        f"{name}@{2 if 'heldout' in name else 1}" for name in names_for(member)[:2]
+        f"{name}@{VERSIONS[name]}" for name in names_for(member)[:2]
     )
     evaluate(run, folder, corpus, SUITE)
     assert hashes(folder.path / "evaluations") == hashes(evaluated[member][1].path / "evaluations")
@@ -344,7 +345,7 @@ def test_every_record_tells_where_it_comes_from(corpus: Corpus, copied: Callable
         assert (origin["settings"]["eval_data"] or {}) == expected
         assert origin["uneven_rows"] == {name: int("crows" in name) for name in read[row.protocol]}
         assert {"python", "torch", "numpy", "tokenizers"} <= set(origin["libraries"])
-        assert row.version == (2 if "heldout" in row.protocol else 1) and row.n > 0
+        assert row.version == VERSIONS[row.protocol] and row.n > 0
         assert row.standard_error is not None or row.n < 4 or row.value is None
 
 
