@@ -14,11 +14,10 @@ from tqdm import tqdm
 
 from ettin_core.checkpoints import native
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation.exports import facts_of
+from ettin_core.evaluation.exports import facts_of, tensors_of
 from ettin_core.evaluation.suite import open_model
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.folders import locked
-from ettin_core.foundation.storage import canonical_json, hash_text, read_json
 from ettin_core.interop.card import how_it_is_read
 from ettin_core.interop.embedding import check_pooling
 from ettin_core.interop.huggingface import export
@@ -176,7 +175,7 @@ def _add(
 ) -> str:
     """The commit of a revision, which is written unless it is there."""
     commit = repository.commit(name)
-    if commit is not None and not overwrite and repository.metadata(name)["tensors"] == _tensors(folder, name):
+    if commit is not None and not overwrite and repository.metadata(name)["tensors"] == tensors_of(folder, name):
         return commit
     return repository.add(name, lambda out: _export(folder, run, corpus, name, out, pooling=pooling))
 
@@ -192,14 +191,8 @@ def _export(
 ) -> Path:
     """Write the transformers folder of a checkpoint (None: the last), with its origin in ettin.json."""
     model, name, weights = open_model(run, folder, corpus, checkpoint, "cpu")
-    metadata = facts_of(run, folder, corpus, name, weights) | {"tensors": _tensors(folder, name)}
+    metadata = facts_of(run, folder, corpus, name, weights)
     return export(model.model, model.view, corpus.tokenizer.folder, out, model.context, metadata, overwrite, pooling)
-
-
-def _tensors(folder: RunFolder, checkpoint: str) -> str:
-    """A hash of a checkpoint's files, without reading them; its state is left out, which counts seconds."""
-    files = read_json(folder.checkpoints / checkpoint / "index.json")["files"]
-    return hash_text(canonical_json({name: value for name, value in files.items() if name != "state.json"}))
 
 
 if __name__ == "__main__":

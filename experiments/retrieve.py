@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ettin_core.evaluation.exports import own_export
 from ettin_core.evaluation.lines import need
 from ettin_core.evaluation.retrieval.checkpoints import Checkpoint, open_checkpoint
 from ettin_core.evaluation.retrieval.embedder import POOLINGS
@@ -28,8 +29,7 @@ from ettin_core.foundation.storage import canonical_json, content_name, hash_tex
 from ettin_core.interop.huggingface import LAYOUT_OF
 from ettin_core.records.folders import RunFolder
 from experiments.door import entry
-from experiments.export import export_run
-from experiments.requests import open_run
+from experiments.requests import open_corpus, open_run
 
 TRIPLETS = "retrieval/train_triplets.jsonl.gz"
 
@@ -121,7 +121,7 @@ def retrieve(request: RetrieveRequest) -> list[Line]:
 
 
 def _subject(name: str, request: RetrieveRequest) -> Subject:
-    """A name as a checkpoint: a run is exported beside the trials, once; folders and hub ids are taken as they are."""
+    """A name as a checkpoint: a run is exported once; folders and hub ids are taken as they are."""
     root = Path(request.retrieval_dir)
     if not (Path(name) / "config.yaml").is_file():
         checkpoint = open_checkpoint(name)
@@ -133,9 +133,7 @@ def _subject(name: str, request: RetrieveRequest) -> Subject:
         raise invalid("models", name, f"is {run.readout[0]}, which no transformers class is", remedy)
     final = folder.summary()["final_checkpoint"] if folder.complete else None
     chosen = request.checkpoint or folder.summary()["final_checkpoint"]
-    out = root / "exports" / f"{folder.name}-{chosen}"
-    if not out.exists():
-        export_run(folder.path, out, Path(request.corpora_dir), chosen)
+    out = own_export(run, folder, open_corpus(run, Path(request.corpora_dir)), chosen)
     return Subject(open_checkpoint(str(out)), folder, None if chosen == final else chosen)
 
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ettin_core.data.corpus import Corpus
+from ettin_core.evaluation.exports import own_export
 from ettin_core.evaluation.protocol import CHOICES, Protocol, SuiteConfig
 from ettin_core.evaluation.suite import applicable, evaluate
 from ettin_core.training.run import PlacementConfig, RunConfig
 from ettin_core.training.step import NonFiniteError
 from experiments.door import RunStopped
 from experiments.evaluate import evaluate_run
-from experiments.export import export_run
+from experiments.requests import open_corpus, open_run
 from experiments.train import train_run
 
 
@@ -31,10 +32,8 @@ def evaluate_stage(
 
 def export_stage(path: Path, corpora: Path) -> str:
     """Write the transformers folder of a complete run, once."""
-    target = path / "hf"
-    if not (target / "config.json").exists():
-        export_run(path, target, corpora)
-    return str(target)
+    folder, run = open_run(str(path))
+    return str(own_export(run, folder, open_corpus(run, corpora)))
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,53 @@
-"""What an exported checkpoint says of itself: ettin.json, from the run's own records. It names no path, host or user."""
+"""A run's own exports, and what an exported checkpoint says of itself: ettin.json, from the run's records.
+
+It names no path, host or user.
+"""
 
 import re
 from pathlib import Path
 from typing import Any
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.foundation.storage import read_mapping
+from ettin_core.evaluation.suite import open_model
+from ettin_core.foundation.storage import canonical_json, hash_text, read_mapping
+from ettin_core.interop.huggingface import METADATA_FILE, export
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import name_of
 from ettin_core.training.run import RunConfig
 
 LICENCE_OF_WORLD = "MIT"  # its text is written by this package
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def own_export(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str | None = None) -> Path:
+    """The transformers folder in a run's folder of a checkpoint (None: the last), written unless it holds it already.
+
+    Raises ValueError for an unknown or damaged checkpoint, or a run that no class of transformers holds.
+    """
+    last = folder.summary()["final_checkpoint"] if checkpoint is None or folder.complete else None
+    name = checkpoint or last
+    out = folder.export_folder(None if name == last else name)
+    if not _holds(out, folder, name):
+        model, _, weights = open_model(run, folder, corpus, name, "cpu")
+        facts = facts_of(run, folder, corpus, name, weights)
+        earlier = tuple(
+            path.name for path in folder.checkpoints.glob("[!.]*")
+        )  # they once lay in the last one's folder
+        tokenizer = corpus.tokenizer.folder
+        export(model.model, model.view, tokenizer, out, model.context, facts, overwrite=True, alongside=earlier)
+    return out
+
+
+def _holds(out: Path, folder: RunFolder, checkpoint: str) -> bool:
+    """Whether a folder is the export of a checkpoint as it is now."""
+    present = (out / METADATA_FILE).is_file() and (folder.checkpoints / checkpoint / "index.json").is_file()
+    return present and read_mapping(out / METADATA_FILE).get("tensors") == tensors_of(folder, checkpoint)
+
+
+def tensors_of(folder: RunFolder, checkpoint: str) -> str:
+    """A hash of a checkpoint's files, without reading them; its state is left out, which counts seconds."""
+    files = read_mapping(folder.checkpoints / checkpoint / "index.json")["files"]
+    return hash_text(canonical_json({name: value for name, value in files.items() if name != "state.json"}))
 
 
 def facts_of(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str, weights: str) -> dict[str, Any]:
@@ -29,6 +65,7 @@ def facts_of(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str,
         "checkpoint": checkpoint,
         "phase": _phase(run, checkpoint),
         "weights": weights,
+        "tensors": tensors_of(folder, checkpoint),
         "objective": run.readout[1],
         "readout": name_of(run.read_as),
         "corpus": corpus.name,

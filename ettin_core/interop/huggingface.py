@@ -62,12 +62,14 @@ def export(
     metadata: dict[str, Any],
     overwrite: bool = False,
     pooling: str = "mean",
+    alongside: tuple[str, ...] = (),
 ) -> Path:
     """Write `out`, a folder that `AutoModelForMaskedLM` or `AutoModelForCausalLM` loads; returns its absolute path.
 
     The weights keep their precision. `max_positions` is the longest row the model is meant for; `metadata` (JSON-able)
     goes to ettin.json and, in words, to the card; Sentence Transformers loads the folder with `pooling` of its states. The
-    folder appears whole or not at all. Dropout is a matter of training and is not exported.
+    folder appears whole or not at all; what it holds of the names in `alongside` stays. Dropout is a matter of training
+    and is not exported.
     Raises ValueError for a prefix model, if `out` exists and is not an earlier export that `overwrite` may replace, or
     if the tokenizer does not fit the model.
     """
@@ -84,7 +86,7 @@ def export(
     state = to_huggingface(model.state_dict(), LAYOUT_OF[view.direction], model.config.num_layers)
     state = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
     dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
-    with folder_under_construction(out, MAKER) as building:
+    with folder_under_construction(out, MAKER, alongside) as building:
         config = _config_values(model.config, view, tokenizer.special, max_positions, dtype)
         write_json(building / "config.json", config)
         save_file(state, building / WEIGHTS_FILE, metadata={"format": "pt"})

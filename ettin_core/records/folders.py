@@ -80,6 +80,10 @@ class RunFolder:
         """Folder of checkpoints."""
         return self.path / "checkpoints"
 
+    def export_folder(self, checkpoint: str | None = None) -> Path:
+        """The run's own transformers folder; of an earlier checkpoint than the last, a folder of its own beside it."""
+        return self.path / ("hf" if checkpoint is None else f"hf@{checkpoint}")
+
     @property
     def certificate_file(self) -> Path:
         """The certificate of the comparison this run is the second side of."""

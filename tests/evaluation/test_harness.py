@@ -17,8 +17,10 @@ from transformers import AutoModelForMaskedLM
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation import harness
 from ettin_core.evaluation.pretrained import open_pretrained
+from ettin_core.foundation.storage import read_json, write_json
 from ettin_core.interop.huggingface import export
 from ettin_core.records.folders import RunFolder
+from experiments.stages import export_stage
 from tests.evaluation.test_estimators import tiny
 from tests.evaluation.test_pretrained import naive
 from tests.runs import tiny_run, train_tiny
@@ -470,13 +472,34 @@ def run(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
 
 def test_a_run_of_ours_is_exported_once(run: RunFolder, corpora_dir: Path) -> None:
     model = model_of(run.path, corpora_dir=str(corpora_dir))
-    (out,) = (run.path / "hf").iterdir()
+    out = run.path / "hf"
     stamp = (out / "config.json").stat().st_mtime_ns
-    assert model.facts["run"] == run.name and model.facts["checkpoint"] == out.name == run.summary()["final_checkpoint"]
+    assert model.facts["run"] == run.name and model.facts["checkpoint"] == run.summary()["final_checkpoint"]
     model_of(run.path, corpora_dir=str(corpora_dir))
+    assert export_stage(run.path, corpora_dir) == str(out), "a study finds what the harness wrote"
     assert (out / "config.json").stat().st_mtime_ns == stamp
     with pytest.raises(ValueError, match="corpora_dir='nowhere' does not hold the run's corpus"):
         model_of(run.path, corpora_dir="nowhere")
+
+
+def test_exports_of_a_run_do_not_stand_in_each_others_way(run: RunFolder, corpora_dir: Path) -> None:
+    """An earlier checkpoint has a folder of its own; what earlier versions wrote below hf/ stays there."""
+    shutil.rmtree(run.path / "hf", ignore_errors=True)
+    (run.path / "hf" / "step12").mkdir(parents=True)
+    (run.path / "hf" / "step12" / "config.json").write_text("{}")
+    assert model_of(run.path, revision="step12", corpora_dir=str(corpora_dir)).facts["checkpoint"] == "step12"
+    export_stage(run.path, corpora_dir)
+    found = {path.name: read_json(path / "ettin.json")["checkpoint"] for path in run.path.glob("hf*")}
+    assert found == {"hf": run.summary()["final_checkpoint"], "hf@step12": "step12"}
+    assert (run.path / "hf" / "step12" / "config.json").read_text() == "{}"
+
+
+def test_an_export_of_other_weights_is_written_again(run: RunFolder, corpora_dir: Path) -> None:
+    export_stage(run.path, corpora_dir)
+    facts = read_json(run.path / "hf" / "ettin.json")
+    write_json(run.path / "hf" / "ettin.json", facts | {"tensors": "another"})
+    export_stage(run.path, corpora_dir)
+    assert read_json(run.path / "hf" / "ettin.json") == facts
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from transformers import AutoModelForMaskedLM
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation.exports import facts_of
+from ettin_core.evaluation.exports import own_export
 from ettin_core.evaluation.harness import NAME
 from ettin_core.evaluation.harness.texts import LettersLM
 from ettin_core.evaluation.model import EvaluatedModel
@@ -32,11 +32,10 @@ from ettin_core.evaluation.scoring import (
     segment,
     split_pair,
 )
-from ettin_core.evaluation.suite import open_model
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import read_json
 from ettin_core.foundation.structures import build
-from ettin_core.interop.huggingface import METADATA_FILE, export, fetch
+from ettin_core.interop.huggingface import METADATA_FILE, fetch
 from ettin_core.interop.reading import loads_as_causal, readout_of
 from ettin_core.records.folders import RunFolder, parse_name
 from ettin_core.records.readout import NEXT_TOKEN
@@ -244,7 +243,7 @@ class _Writer:
 
 
 def transformers_folder(source: str, revision: str | None, corpora_dir: str) -> Path:
-    """The transformers folder of a folder, a hub id, or a run; a run's checkpoint is exported once, into `<run>/hf/`."""
+    """The transformers folder of a folder, a hub id, or a run; a run's checkpoint is exported once, into the run."""
     folder = RunFolder(Path(source))
     if not folder.config_file.is_file():
         return fetch(source, revision)
@@ -253,12 +252,7 @@ def transformers_folder(source: str, revision: str | None, corpora_dir: str) -> 
         remedy = "give the folder of prepared corpora: --model_args corpora_dir=<folder>"
         raise invalid("corpora_dir", corpora_dir, f"does not hold the run's corpus {run.corpus}", remedy)
     corpus = Corpus(Path(corpora_dir) / run.corpus)
-    model, name, weights = open_model(run, folder, corpus, revision, "cpu")
-    out = folder.path / "hf" / name
-    facts = facts_of(run, folder, corpus, name, weights)
-    if not out.is_dir() or read_json(out / METADATA_FILE).get("weights") != weights:
-        export(model.model, model.view, corpus.tokenizer.folder, out, model.context, facts, overwrite=True)
-    return out
+    return own_export(run, folder, corpus, revision)
 
 
 def _facts(source: str, revision: str | None, folder: Path, readout: str) -> dict[str, Any]:
