@@ -21,21 +21,30 @@ from experiments.study import Study
 ALIVE = timedelta(seconds=6 * HEARTBEAT_SECONDS)  # the last sign of life of a run that is well is younger
 REASON_WIDTH = 90  # characters of why a cell failed
 WAITS = "waits for its parent"
+UNPREPARED = "missing: its corpus is not prepared"
 
 
 @entry("status", StudyRequest)
 def main(request: StudyRequest) -> None:
     """Print one line per cell, and how many stand where."""
-    study = Study(request, list(HydraConfig.get().overrides.task))
-    states = {name: state(study.folder(name)) if name in study.ready else WAITS for name in study.cells}
+    study = Study(request, list(HydraConfig.get().overrides.task), prepares=False)
+    print("\n".join(table(study)))
+
+
+def table(study: Study) -> list[str]:
+    """A line per cell, and how many stand where."""
+    named = [name for name in study.ready if study.has_corpus(name)]
+    states = {name: UNPREPARED if name in study.ready else WAITS for name in study.cells}
+    states |= {name: state(study.folder(name)) for name in named}
     wide = max(len("cell"), *map(len, study.cells))
     room = max(len("state"), *(len(item) for item in states.values()))
-    print(f"{'cell':<{wide}}  {'state':<{room}}  protocols  run")
+    lines = [f"{'cell':<{wide}}  {'state':<{room}}  protocols  run"]
     for name in study.cells:
         line = f"{name:<{wide}}  {states[name]:<{room}}"
-        print(f"{line}  {measured(study, name):<9}  {study.folder(name).path}" if name in study.ready else line)
+        known = f"  {measured(study, name):<9}  {study.folder(name).path}" if name in named else ""
+        lines.append((line + known).rstrip())
     kinds = Counter(item.partition(":")[0].partition(" at ")[0] for item in states.values())
-    print(", ".join(f"{count} {kind}" for kind, count in kinds.items()))
+    return [*lines, ", ".join(f"{count} {kind}" for kind, count in kinds.items())]
 
 
 def measured(study: Study, name: str) -> str:

@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
+from ettin_core.data.prepare import prepared_before
 from ettin_core.evaluation.suite import settings_of
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.errors import invalid
@@ -37,14 +38,15 @@ class Study:
     """A study on its prepared corpora: which runs there are, and what follows when one is done.
 
     `runs` are by cell; a conversion's has its starting weights, and so its name, once its parent is complete (`ready`).
+    Without `prepares` it only looks: a corpus that is not there is not prepared.
     """
 
-    def __init__(self, request: StudyRequest, overrides: list[str]) -> None:
-        self.request = request
+    def __init__(self, request: StudyRequest, overrides: list[str], prepares: bool = True) -> None:
+        self.request, self._prepares = request, prepares
         self.runs_dir = Path(request.runs_dir)
         self.cells = cells_of("study", StudyRequest, request, overrides)
-        self._corpora: dict[str, Corpus] = {}
-        self.runs = plan_runs(self.cells, self.corpus)
+        self._corpora: dict[str, Corpus | None] = {}
+        self.runs = plan_runs(self.cells, self._corpus)
         self._planned = sorted(run.name for run in self.runs.values())
         self.ready = [name for name, cell in self.cells.items() if cell.parent is None]
         for name, cell in self.cells.items():
@@ -52,11 +54,21 @@ class Study:
                 self.make_ready(name)
 
     def corpus(self, data: DataConfig) -> Corpus:
-        """The prepared corpus of a cell; prepares it when it is not there."""
+        """The prepared corpus of a cell."""
+        corpus = self._corpus(data)
+        assert corpus is not None, "a study that only looks asks for nothing that needs a corpus"
+        return corpus
+
+    def _corpus(self, data: DataConfig) -> Corpus | None:
         key = canonical_json(plain(data))
         if key not in self._corpora:
-            self._corpora[key] = prepared(data, self.request.corpora_dir)
+            folder = self.request.corpora_dir
+            self._corpora[key] = prepared(data, folder) if self._prepares else prepared_before(data, Path(folder))
         return self._corpora[key]
+
+    def has_corpus(self, name: str) -> bool:
+        """Whether the corpus of a cell is there, without which its run has no name."""
+        return self._corpus(self.cells[name].request.data) is not None
 
     def check(self) -> None:
         """Refuse (ValueError), before anything is trained, cells that are not matched or do not fit."""

@@ -58,6 +58,12 @@ def prepare(config: DataConfig, root: Path, workers: int | None = None, progress
     return Corpus(folder)
 
 
+def prepared_before(config: DataConfig, root: Path) -> Corpus | None:
+    """The prepared corpus under `root`, or None where it is not there; nothing is written."""
+    folder = root / make_plan(config).corpus_name
+    return Corpus(folder) if (folder / "manifest.json").exists() else None
+
+
 def _build(plan: Plan, folder: Path, workers: int, progress: Progress) -> None:
     building = folder.with_name(f".{folder.name}.building")
     with disk_errors(folder):

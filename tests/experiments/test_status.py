@@ -5,12 +5,16 @@ import time
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_dir
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.storage import write_json
 from ettin_core.records.folders import RunFolder
-from experiments.status import state
+from experiments.cells import StudyRequest
+from experiments.door import CONFIGURATIONS, composed
+from experiments.status import UNPREPARED, state, table
+from experiments.study import Study
 from tests.runs import tiny_run, train_tiny
 
 
@@ -44,3 +48,31 @@ def test_a_run_on_another_machine_is_known_by_its_signs(stopped: RunFolder) -> N
     assert state(stopped).startswith("running: 30%")
     sign(stopped, time=time.time() - 90)
     assert state(stopped) == "stopped at 30%, last sign 0:01:30 ago"
+
+
+def looked_at(corpora: Path, runs: Path) -> Study:
+    """The smoke study as the command looks at it."""
+    overrides = ["study=smoke", "data.documents=1500", "data.tokenizer_sample_mb=32"]
+    overrides += [f"corpora_dir={corpora}", f"runs_dir={runs}"]
+    with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"):
+        return Study(composed("study", StudyRequest, overrides), overrides, prepares=False)
+
+
+def test_looking_prepares_no_corpus(tmp_path: Path) -> None:
+    study = looked_at(tmp_path / "corpora", tmp_path / "runs")
+    lines = table(study)
+    assert sum(UNPREPARED in line for line in lines) == len(study.ready) == 2
+    assert lines[-1] == "2 missing, 2 waits for its parent"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_protocols_of_the_study_are_counted(corpus: Corpus, corpora_dir: Path, tmp_path: Path) -> None:
+    study = looked_at(corpora_dir, tmp_path)
+    name = study.ready[0]
+    assert study.runs[name].corpus == corpus.name
+    for protocol, version in (("facts.left_to_right", 1), ("retrieval.pairs", 1), ("facts.pseudo_likelihood", 99)):
+        place = study.folder(name).evaluation_folder(protocol, version)
+        place.mkdir(parents=True)
+        (place / "measurements.jsonl").write_text("")
+    line = next(line for line in table(study) if line.startswith(name))
+    assert "  1/7  " in line and line.endswith(str(study.folder(name).path))
