@@ -18,6 +18,7 @@ from ettin_core.data.loader import Batch, lay_out
 from ettin_core.data.tokenizer import SpecialTokens
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.fields import check_threads
 from ettin_core.foundation.randomness import below, uniform
 from ettin_core.model.config import View
 from ettin_core.model.transformer import Transformer
@@ -54,6 +55,7 @@ class BenchmarkRequest:
     precision: str
 
     def __post_init__(self) -> None:
+        check_threads("placement.threads", self.placement.threads)
         for name in ("context", "rows", "vocab_size", "document_length", "rounds"):
             if getattr(self, name) < 1:
                 raise invalid(name, getattr(self, name), "is not positive", "give a positive number")

@@ -17,6 +17,7 @@ from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.pretrained import load_model, open_pretrained
 from ettin_core.evaluation.scoring import TRAILING_MASKS, Segmented, score, split_pair
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.fields import check_threads
 from experiments.door import entry
 
 HELLASWAG = "mc/hellaswag.jsonl.gz"
@@ -34,6 +35,7 @@ class BenchmarkScoringRequest:
     threads: int
 
     def __post_init__(self) -> None:
+        check_threads("threads", self.threads)
         need(Path(self.eval_data), HELLASWAG)
         if min(self.items, self.block, self.threads) < 1:
             raise invalid("items", self.items, "block or threads are not positive", "give positive numbers")

@@ -17,6 +17,7 @@ from ettin_core.checkpoints import native
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.fields import check_threads
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.objectives.targets import Vocabulary
@@ -42,6 +43,7 @@ class BoundariesRequest:
     corpora_dir: str
 
     def __post_init__(self) -> None:
+        check_threads("placement.threads", self.placement.threads)
         if self.tokens < 1:
             raise invalid("tokens", self.tokens, "is not positive", "use 65536")
 

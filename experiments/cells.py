@@ -16,10 +16,12 @@ from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.fields import check_name
 from ettin_core.model.adapter import AdapterConfig
 from ettin_core.optim.build import OptimizerConfig
 from ettin_core.pairs.audit import Certificate, audit
 from ettin_core.pairs.contract import Contract
+from ettin_core.records.analyses import ANALYSES
 from ettin_core.records.predictions import Prediction
 from ettin_core.training.phases import RecipeConfig
 from ettin_core.training.run import PlacementConfig, RunConfig, Seeds
@@ -84,6 +86,11 @@ class StudyRequest:
 
     def __post_init__(self) -> None:
         check_choice(self.stale, REMEASURE, RETRAIN)
+        check_name("name", self.name)
+        if self.analysis.get("kind") not in ANALYSES:
+            kind = self.analysis.get("kind")
+            raise invalid("analysis.kind", kind, "is no kind of analysis", f"use one of {', '.join(ANALYSES)}")
+        Ruler(self.match_on, self.rates)
         if not self.axes:
             raise invalid("axes", {}, "is an empty study", "give axes, e.g. '+axes={member:[encoder,decoder]}'")
         named = {"axes": self.axes} | {f"conversions.{name}.axes": item.axes for name, item in self.conversions.items()}

@@ -28,6 +28,7 @@ from ettin_core.evaluation.suite import (
 )
 from ettin_core.foundation.bars import own_line
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.fields import check_threads
 from ettin_core.foundation.storage import NAME_HASH_LENGTH
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import Readout
@@ -57,6 +58,7 @@ class EvaluateRequest:
     stale: str = KEEP
 
     def __post_init__(self) -> None:
+        check_threads("threads", self.threads)
         check_choice(self.stale, REMEASURE)
         if (self.run is None) == (self.model is None):
             remedy = "give run=runs/<run>, or model=<transformers folder or hub id>"

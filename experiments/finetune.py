@@ -17,6 +17,7 @@ from ettin_core.evaluation.finetuning.tasks import STARTED, STARTS, Task, all_ta
 from ettin_core.evaluation.finetuning.ways import ways_of
 from ettin_core.foundation.bars import own_line
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.fields import check_threads
 from experiments.door import entry
 from experiments.requests import open_corpus, open_run
 
@@ -39,6 +40,7 @@ class FinetuneRequest:
     corpora_dir: str
 
     def __post_init__(self) -> None:
+        check_threads("threads", self.threads)
         if not names("run", self.run) and not names("model", self.model):
             raise invalid("run", None, "is missing", "give run=runs/<run>, or model=<transformers folder or hub id>")
         if self.start is not None and self.start not in STARTS:

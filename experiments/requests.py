@@ -11,6 +11,7 @@ from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.prepare import prepare
 from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.fields import check_name
 from ettin_core.foundation.structures import build
 from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.optim.build import OptimizerConfig
@@ -29,6 +30,9 @@ class MemberConfig:
     name: str
     direction: str
     objective: ObjectiveConfig
+
+    def __post_init__(self) -> None:
+        check_name("member.name", self.name)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from ettin_core.evaluation.retrieval.trials import Report, Training, Trial
 from ettin_core.evaluation.retrieval.triplets import read_triplets
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.fields import check_threads
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.storage import canonical_json, content_name, hash_text
 from ettin_core.interop.huggingface import LAYOUT_OF
@@ -54,6 +55,7 @@ class RetrieveRequest:
     corpora_dir: str
 
     def __post_init__(self) -> None:
+        check_threads("threads", self.threads)
         for name in ("models", "poolings", "tasks"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):

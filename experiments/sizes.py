@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.fields import check_name
 from ettin_core.foundation.structures import build, plain
 from ettin_core.model.config import ModelConfig
 from ettin_core.training.phases import PhaseRecipe, RecipeConfig
@@ -45,6 +46,10 @@ class SizeConfig:
     global_every: int = ModelConfig.global_every
     norm_epsilon: float = ModelConfig.norm_epsilon
     departures: tuple[Departure, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_name("size.name", self.name)
+        self.model(VOCABULARY_MULTIPLE)  # a shape that cannot be is refused before a corpus is prepared
 
     def model(self, tokenizer_size: int) -> ModelConfig:
         """The model's shape for a tokenizer."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from analysis.load import Evidence
 from analysis.studies import cells, curve, effects, frontier, pair, rulers
 from analysis.studies.design import Findings, refusal
+from ettin_core.records.analyses import ANALYSES
 
 KINDS: dict[str, Callable[[Evidence], Findings]] = {
     "pair": pair.analyse,
@@ -14,6 +15,7 @@ KINDS: dict[str, Callable[[Evidence], Findings]] = {
     "rulers": rulers.analyse,
     "cells": cells.analyse,
 }
+assert tuple(KINDS) == ANALYSES
 
 
 def analyse(evidence: Evidence) -> Findings:

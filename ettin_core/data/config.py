@@ -7,9 +7,11 @@ from typing import Any
 
 from ettin_core.data.curation.config import CurationConfig
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.fields import check_name, check_within
 from ettin_core.foundation.structures import build, plain
 
 KINDS = ("world", "text", "huggingface", "mds")
+MOST_VOCABULARY = 10_000_000
 ON_BAD = ("error", "skip")
 
 
@@ -92,6 +94,10 @@ class DataConfig(SourceConfig):
             raise invalid(
                 "data.vocab_size", self.vocab_size, "leaves no room beside 256 bytes and 5 special tokens", "use 2048"
             )
+        check_within("data.vocab_size", self.vocab_size, 300, MOST_VOCABULARY)
+        check_name("data.name", self.name)
+        for name in self.sources:
+            check_name("data.sources", name)
         for name, source in self.source_configs().items():
             source.check_complete(name)
         for phase, mixture in self.mixtures.items():

@@ -24,9 +24,9 @@ def own_export(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: st
 
     Raises ValueError for an unknown or damaged checkpoint, or a run that no class of transformers holds.
     """
-    last = folder.summary()["final_checkpoint"] if checkpoint is None or folder.complete else None
-    name = checkpoint or last
-    out = folder.export_folder(None if name == last else name)
+    name: str = folder.summary()["final_checkpoint"] if checkpoint is None else checkpoint
+    is_last = folder.complete and name == folder.summary()["final_checkpoint"]
+    out = folder.export_folder(None if is_last else name)
     if not _holds(out, folder, name):
         model, _, weights = open_model(run, folder, corpus, name, "cpu")
         facts = facts_of(run, folder, corpus, name, weights)

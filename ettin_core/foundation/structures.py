@@ -15,6 +15,7 @@ How fields enter and leave, so that what was made before keeps its name and can 
 import dataclasses
 import difflib
 import importlib
+import math
 import pkgutil
 import types
 from collections.abc import Iterable, Mapping
@@ -30,7 +31,8 @@ ORDERED = {"ordered": True}  # metadata of a field: the order of this mapping me
 def build(kind: type[Structure], values: Mapping[str, Any], path: str = "") -> Structure:
     """Build the frozen dataclass `kind` from `values`. A retired field is read at its default and left out.
 
-    Raises ValueError naming the path of an unknown key, a missing key, a value of the wrong type, or a retired field that
+    Raises ValueError naming the path of an unknown key, a missing key, a value of the wrong type, a number that is
+    not finite, or a retired field that
     has another value.
     """
     hints = get_type_hints(kind)
@@ -145,14 +147,27 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         inner = get_args(hint)[1]
         return {str(key): _convert(inner, item, _join(path, key)) for key, item in value.items()}
     elif hint is Any:
-        return value
+        return _finite(value, path)
     elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        return _finite(float(value), path)
     elif hint is int and isinstance(value, float) and value.is_integer():
         return int(value)  # 3e6 is how people write token counts
     elif hint in (int, str, bool) and type(value) is hint:
         return value
     raise invalid(path, value, f"has type {type(value).__name__}", f"give a value of type {_spell(hint)}")
+
+
+def _finite(value: Any, path: str) -> Any:
+    """The value itself. Raises ValueError for NaN and infinity, which pass comparisons that other numbers do not."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise invalid(path, value, "is no finite number", "give a finite number")
+    for key, item in value.items() if isinstance(value, Mapping) else enumerate(value) if _is_list(value) else ():
+        _finite(item, _join(path, key))
+    return value
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
 
 
 def _spell(hint: Any) -> str:

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.fields import check_within
 
+MOST = {"vocab_size": 10_000_000, "hidden_size": 1_000_000, "num_layers": 10_000}  # beyond any model: a slip of the pen
 DIRECTIONS = ("bidirectional", "causal", "prefix")
 
 
@@ -30,6 +32,8 @@ class ModelConfig:
         for field in (*counts, "local_window", "global_every"):
             if getattr(self, field) < 1:
                 raise invalid(f"model.{field}", getattr(self, field), "is not positive", "give a positive integer")
+        for field, most in MOST.items():
+            check_within(f"model.{field}", getattr(self, field), 1, most)
         if self.hidden_size % self.num_heads or self.head_size % 2:
             near = max(1, self.hidden_size // 64)
             raise invalid(

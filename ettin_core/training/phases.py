@@ -9,6 +9,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Loader
 from ettin_core.data.rows import PACKINGS
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.fields import check_name
 from ettin_core.foundation.structures import ORDERED
 from ettin_core.model.config import View
 from ettin_core.optim.schedules import Schedule
@@ -63,6 +64,7 @@ class RecipeConfig:
         if not self.phases:
             raise invalid("recipe.phases", {}, "names no phase", "give one or more, in the order they are trained")
         for name, phase in self.phases.items():
+            check_name("recipe.phases", name)
             _check(f"recipe.phases.{name}", phase)
         if self.on_nonfinite not in ON_NONFINITE:
             raise invalid("recipe.on_nonfinite", self.on_nonfinite, "is no choice", f"use {' or '.join(ON_NONFINITE)}")
@@ -96,6 +98,7 @@ def _check(path: str, phase: PhaseRecipe) -> None:
         raise invalid(f"{path}.packing", phase.packing, "is no packing", f"use one of {', '.join(PACKINGS)}")
     if not (phase.prefix.isascii() and phase.prefix.isalpha()):
         raise invalid(f"{path}.prefix", phase.prefix, "is not a word", "use letters only, e.g. step")
+    check_name(f"{path}.prefix", phase.prefix)
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,11 @@ class RunConfig:
                 "qk_clip work on whole matrices, which an adapter leaves as they are",
                 "use adapter=none, or a parent trained with stable_adamw or adamw and no qk_clip",
             )
+        if self.adapter is not None and self.adapter.rank > self.model.hidden_size:
+            problem = (
+                f"is above the model's width of {self.model.hidden_size}: it would train more than the whole matrix"
+            )
+            raise invalid("adapter.rank", self.adapter.rank, problem, "use 16, or adapter=none to train all weights")
         prefixes = [phase.prefix for phase in self.phases]
         if len(set(prefixes)) < len(prefixes):
             raise invalid("recipe.phases.*.prefix", prefixes, "is not distinct", "give each phase its own prefix")

@@ -14,6 +14,7 @@ from ettin_core.checkpoints.retention import prune
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.fields import check_threads
 from ettin_core.foundation.provenance import provenance
 from ettin_core.foundation.storage import sync_file, write_json, write_text
 from ettin_core.foundation.structures import build
@@ -76,6 +77,7 @@ def check_fit(run: RunConfig, corpus: Corpus, placement: PlacementConfig, group:
         check_installed()
         if placement.parallel == "fsdp":
             raise invalid("placement.parallel", "fsdp", "does not divide adapters", "use placement.parallel=ddp")
+    check_threads("placement.threads", placement.threads)
     _check_enough_text(run, corpus)
     for phase in run.phases:
         for rows in phase.batches.sizes:
