@@ -13,6 +13,7 @@ from ettin_core.foundation.errors import invalid
 COMMANDS = {
     "study": "a whole study: runs, conversions, measurements, certificates, report",
     "status": "where each cell of a study is",
+    "runs": "the runs there are: what differs, state, loss, disk; shows and removes them",
     "train": "one run; dry_run=true prints everything and trains nothing",
     "convert": "a run that starts from another's weights",
     "evaluate": "measure a run, or a transformers folder or hub id",

@@ -15,7 +15,7 @@ from ettin_core.foundation.fields import check_name
 from ettin_core.foundation.structures import build
 from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.optim.build import OptimizerConfig
-from ettin_core.records.folders import RunFolder
+from ettin_core.records.folders import RunFolder, find_run
 from ettin_core.training.phases import RecipeConfig
 from ettin_core.training.run import PlacementConfig, RunConfig, Seeds
 from experiments.forecast import Machine
@@ -138,10 +138,8 @@ class PreparationBar:
 
 
 def open_run(path: str) -> tuple[RunFolder, RunConfig]:
-    """A run folder and its configuration. Raises ValueError for a folder that is not a run."""
-    folder = RunFolder(Path(path))
-    if not folder.config_file.is_file():
-        raise invalid("run", path, "is not a run folder", "give a folder that experiments.train wrote (runs/<name>)")
+    """A run folder, by path, beginning of its name or `latest`, and its configuration. Raises ValueError where there is none."""
+    folder = find_run(path)
     try:
         return folder, build(RunConfig, folder.config())
     except UserError as error:

@@ -16,7 +16,7 @@ from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.objectives.directions import DIRECTIONS
 from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.objectives.targets import Vocabulary, mask_key
-from ettin_core.records.folders import RunFolder
+from ettin_core.records.folders import RunFolder, find_run
 from ettin_core.training.books import roll
 from ettin_core.training.phases import Phase
 from ettin_core.training.run import RunConfig
@@ -106,7 +106,7 @@ def describe(view: View, request: ViewRequest) -> str:
             raise invalid("row", request.row, f"is not in the batch of step {view.step}", f"use {first} to {last}")
         chosen = range(request.row - first, request.row - first + 1)
     text = RowText(view.batch, view.corpus.tokenizer, request.targets, request.row is not None)
-    lines = [*_header(view, seen, Path(request.run).name), "", *_sources(view)]
+    lines = [*_header(view, seen, find_run(request.run).name), "", *_sources(view)]
     for number in chosen:
         lines += ["", _row(view, number), *text.stored(number), *text.through(seen, number)]
     return "\n".join(lines)

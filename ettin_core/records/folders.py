@@ -13,6 +13,9 @@ from ettin_core.records.schema import Item, Measurement, TimingRecord, TrainingR
 
 __all__ = ["RunFolder", "RunName", "append", "parse_name", "run_folders"]
 
+LATEST = "latest"  # the run that last wrote, where a run is asked for
+SHOWN = 8  # candidates that a message lists
+
 
 ANEW = "start the run's command again, which continues from its last checkpoint and writes it anew"
 SUMMARY: dict[str, type | tuple[type, ...]] = dict.fromkeys(("run", "member", "size", "objective", "corpus"), str)
@@ -187,3 +190,30 @@ def run_folders(root: Path) -> list[RunFolder]:
     if not root.is_dir():
         raise invalid("runs", str(root), "is not a folder", "train something first, or give the folder of runs")
     return [RunFolder(path.parent) for path in sorted(root.glob("[!.]*/config.yaml"))]
+
+
+def find_run(text: str, root: Path = Path("runs")) -> RunFolder:
+    """The run of a path, or of what begins its name; `latest` is the one that last wrote. A bare name is looked for in `root`.
+
+    Raises ValueError, with the candidates, for one that is not there or not the only one.
+    """
+    path = Path(text)
+    if (path / "config.yaml").is_file():
+        return RunFolder(path)
+    home = root if path.parent == Path(".") else path.parent
+    every = run_folders(home) if home.is_dir() else []
+    if path.name == LATEST and every:
+        return max(every, key=_last_written)
+    found = [run for run in every if run.path.name.startswith(path.name)] if path.name else []
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(run.path.name for run in found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
+        raise invalid("run", text, f"begins the names of {len(found)} runs", f"give more of one: {names}")
+    remedy = "give a folder that experiments.train wrote (runs/<name>), the beginning of its name, or latest"
+    raise invalid("run", text, "is not a run folder", remedy)
+
+
+def _last_written(run: RunFolder) -> float:
+    """When a run last changed, in seconds: its last row, or its beginning."""
+    return max(file.stat().st_mtime for file in (run.config_file, run.metrics_file) if file.exists())

@@ -64,15 +64,3 @@ def test_looking_prepares_no_corpus(tmp_path: Path) -> None:
     assert sum(UNPREPARED in line for line in lines) == len(study.ready) == 2
     assert lines[-1] == "2 missing, 2 waits for its parent"
     assert list(tmp_path.iterdir()) == []
-
-
-def test_only_the_protocols_of_the_study_are_counted(corpus: Corpus, corpora_dir: Path, tmp_path: Path) -> None:
-    study = looked_at(corpora_dir, tmp_path)
-    name = study.ready[0]
-    assert study.runs[name].corpus == corpus.name
-    for protocol, version in (("facts.left_to_right", 1), ("retrieval.pairs", 1), ("facts.pseudo_likelihood", 99)):
-        place = study.folder(name).evaluation_folder(protocol, version)
-        place.mkdir(parents=True)
-        (place / "measurements.jsonl").write_text("")
-    line = next(line for line in table(study) if line.startswith(name))
-    assert "  1/7  " in line and line.endswith(str(study.folder(name).path))
