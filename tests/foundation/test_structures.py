@@ -136,9 +136,9 @@ def test_plain_is_the_inverse_of_build() -> None:
 values = st.builds(
     Outer,
     name=st.text(),
-    inner=st.builds(Inner, rate=st.floats(allow_nan=False), steps=st.integers()),
+    inner=st.builds(Inner, rate=st.floats(allow_nan=False, allow_infinity=False), steps=st.integers()),
     limit=st.none() | st.integers(),
-    betas=st.lists(st.floats(allow_nan=False)).map(tuple),
+    betas=st.lists(st.floats(allow_nan=False, allow_infinity=False)).map(tuple),
     stages=st.lists(st.builds(Inner, rate=st.floats(0, 1), steps=st.integers())).map(tuple),
     mixture=st.none() | st.dictionaries(st.text(), st.floats(0, 1)),
     phases=st.dictionaries(st.text(), st.builds(Inner, rate=st.floats(0, 1), steps=st.integers())),
