@@ -101,7 +101,7 @@ def test_records_of_other_code_are_named_and_measured_again_on_request(
     assert all(after[name] > before[name] for name in before) and record_changes(run, folder, SUITE) == {}
     libraries = folder.evaluation_folder("pronouns", 1) / FILE
     write_json(libraries, read_json(libraries) | {"libraries": {"torch": "1.0"}})
-    (folder.evaluation_folder("heldout_mlm", 1) / FILE).unlink()
+    (folder.evaluation_folder("heldout_mlm", 2) / FILE).unlink()
     found = record_changes(run, folder, SUITE)
     assert found["heldout_mlm"] is None and str(found["pronouns"]).startswith("['torch 1.0 (now ")
     assert measured(remeasure=True).keys() == before.keys() and record_changes(run, folder, SUITE) == {}

@@ -18,7 +18,7 @@ from experiments.requests import open_run
 from experiments.status import state
 from tests.runs import tiny_run, train_tiny
 
-SUITE = SuiteConfig(300, 4, 1, None, 4096, protocols=("heldout_clm", "facts.left_to_right"))
+SUITE = SuiteConfig(300, 4, 1, None, 4096, protocols=("heldout_clm", "agreement"))
 Damage = Callable[[Path], None]
 
 
@@ -185,8 +185,8 @@ SUMMARY = DOCUMENT | {
 FILES: dict[str, dict[str, Damage]] = {
     "metrics.jsonl": TRAINING,
     "timing.jsonl": TIMING,
-    "evaluations/heldout_clm@1/measurements.jsonl": MEASURED,
-    "evaluations/heldout_clm@1/items.jsonl": ITEMS,
+    "evaluations/agreement@1/measurements.jsonl": MEASURED,
+    "evaluations/agreement@1/items.jsonl": ITEMS,
     "study.json": STUDY,
     "COMPLETE": SUMMARY,
     "config.yaml": CONFIG,
@@ -241,8 +241,8 @@ def test_what_a_study_measured_and_is_gone_is_named(whole: Path, tmp_path: Path)
     keys = settings_of(SUITE, open_run(str(folder.path))[1].read_as)
     document(setting(suite={folder.name: keys}))(root / "study.json")
     assert load(root / "runs", root / "study.json").missing == []
-    shutil.rmtree(folder.path / "evaluations" / "facts.left_to_right@1")
-    assert load(root / "runs", root / "study.json").missing == [f"{folder.name}: facts.left_to_right@1"]
+    shutil.rmtree(folder.path / "evaluations" / "agreement@1")
+    assert load(root / "runs", root / "study.json").missing == [f"{folder.name}: agreement@1"]
     shutil.rmtree(folder.path / "evaluations")
     assert load(root / "runs").missing == [f"{folder.name}: any measurement"]
 
