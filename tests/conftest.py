@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from ettin_core.data.prepare import prepare
 from ettin_core.foundation import source
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("ETTIN_CACHE", str(Path(tempfile.gettempdir()) / f"ettin-tests-{os.getuid()}"))
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 ):  # as in the background of a script, and so would processes begun here

@@ -4,7 +4,6 @@ Layout: manifest.json, tokenizer/, and for every source, split and part of the i
 the places where documents begin in `.starts` beside it (shards.py).
 """
 
-import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,15 +14,21 @@ import numpy as np
 from ettin_core.data.shards import START, TokenStream, token_dtype
 from ettin_core.data.tokenizer import POLICY, Tokenizer, policy_hash
 from ettin_core.foundation.errors import invalid
-from ettin_core.foundation.storage import canonical_json, hash_file, hash_text, read_json, read_mapping, write_json
+from ettin_core.foundation.hashes import hash_files
+from ettin_core.foundation.storage import canonical_json, hash_text, read_mapping
 
 FORMAT = 2
 
 
 class Corpus:
-    """A prepared corpus. Opening checks the manifest and sizes; `verify` reads every byte."""
+    """A prepared corpus."""
 
     def __init__(self, folder: Path) -> None:
+        """Open a corpus and verify it, so that nobody trains or measures on a damaged one.
+
+        Every byte is read once on each machine, and again when a file has changed (foundation/hashes.py). Raises ValueError
+        for a folder that is no corpus, and for one that is damaged.
+        """
         file = folder / "manifest.json"
         if not file.is_file():
             raise invalid("corpus", str(folder), "has no manifest.json", "prepare it: python -m experiments.prepare")
@@ -50,6 +55,9 @@ class Corpus:
         for source, splits in self.manifest["sources"].items():
             for split in splits:
                 self.stream(source, split)
+        if fingerprint(self.manifest) != self.fingerprint:
+            raise invalid("corpus", str(folder), "has an altered manifest", "delete it and prepare again")
+        self.verify(again=False)
 
     @property
     def fingerprint(self) -> str:
@@ -115,15 +123,6 @@ class Corpus:
             return self.whole_documents(source, split)
         return itertools.islice(self.whole_documents(source, "validation"), int(split == "validation"), None, 2)
 
-    def verify_once(self) -> None:
-        """Verify unless that was done for exactly these files: reading terabytes at each start would be too slow."""
-        marks = {name: [(stat := (self.folder / name).stat()).st_size, stat.st_mtime_ns] for name in self._hashes}
-        record = self.folder / "verified.json"
-        if not record.exists() or read_json(record) != marks:
-            self.verify()
-            with contextlib.suppress(OSError):  # shared storage may be read-only
-                write_json(record, marks)
-
     @property
     def _hashes(self) -> dict[str, str]:
         """sha256 of every file of tokens and starts."""
@@ -134,15 +133,16 @@ class Corpus:
                 hashes[str(Path(shard["file"]).with_suffix(".starts"))] = shard["starts_sha256"]
         return hashes
 
-    def verify(self) -> None:
-        """Read every shard and compare with the manifest. Raises ValueError naming the damaged file."""
-        for name, expected in self._hashes.items():
-            if hash_file(self.folder / name) != expected:
-                raise invalid(
-                    "shard", str(self.folder / name), "is damaged", "delete the corpus folder and prepare again"
-                )
-        if fingerprint(self.manifest) != self.fingerprint:
-            raise invalid("corpus", str(self.folder), "has an altered manifest", "delete it and prepare again")
+    def verify(self, again: bool = True) -> None:
+        """Read every shard and compare with the manifest; without `again`, those that this machine has not read as they are.
+
+        Raises ValueError naming the damaged file.
+        """
+        expected = {self.folder / name: value for name, value in self._hashes.items()}
+        found = hash_files(self.folder, list(expected), f"corpus {self.name}", again)
+        for file, value in expected.items():
+            if found[file] != value:
+                raise invalid("shard", str(file), "is damaged", "delete the corpus folder and prepare again")
 
 
 def _check_size(file: Path, wanted: int) -> None:

@@ -28,9 +28,11 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.shards import TokenStream
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.folders import folder_under_construction, locked
+from ettin_core.foundation.storage import hash_file, write_text
 
 PACKINGS = ("stream", "best_fit", "off")
 BLOCK = 256
+EDGES, EDGES_HASH = "edges.npy", "edges.sha256"
 _KEPT_BLOCKS = 512
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 _PARSING = Lock()  # two threads of an early CPython 3.11 cannot parse the headers of two .npy at once (gh-106905)
@@ -134,17 +136,25 @@ def packed_rows(corpus: Corpus, source: str, split: str, packing: str, context: 
 def _edges(corpus: Path, stream: TokenStream, name: str, packing: str, context: int) -> np.ndarray:
     folder = corpus / "rows" / f"{name}.{packing}-{context}.{BLOCK}"
     try:
-        if not folder.exists():
+        if not _is_whole(folder):
             with locked(corpus / "rows" / ".locks" / folder.name, wait=True):
-                if not folder.exists():
+                if not _is_whole(folder):
                     with folder_under_construction(folder) as building:
-                        np.save(building / "edges.npy", count_rows(stream, packing, context))
+                        np.save(building / EDGES, count_rows(stream, packing, context))
+                        write_text(building / EDGES_HASH, hash_file(building / EDGES))
     except OSError as error:
         if error.errno not in _READ_ONLY:
             raise
         return count_rows(stream, packing, context)  # shared storage may be read-only
     with _PARSING:
-        return np.load(folder / "edges.npy", mmap_mode="r").view(np.ndarray)
+        return np.load(folder / EDGES, mmap_mode="r").view(np.ndarray)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether an index is there, and as it was written."""
+    if not (folder / EDGES_HASH).is_file():
+        return False
+    return hash_file(folder / EDGES) == (folder / EDGES_HASH).read_text()
 
 
 def count_rows(stream: TokenStream, packing: str, context: int) -> np.ndarray:

@@ -49,8 +49,6 @@ def train(
         return folder.summary()
     check_fit(run, corpus, placement, group)
     check_memory(run, placement, group.world_size, device_memory(choose_device(placement.device, group), group))
-    if group.is_main:
-        corpus.verify_once()
     with locked(folder.path) if group.is_main else contextlib.nullcontext():
         session = open_session(run, folder, corpus, placement, group, parent_weights)
         progress = resume(session)

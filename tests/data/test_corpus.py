@@ -1,6 +1,5 @@
 """A prepared corpus: what it holds is what was given, and damage is found before a token is used."""
 
-import errno
 import json
 import os
 import shutil
@@ -10,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ettin_core.data import corpus as corpus_module
 from ettin_core.data import shards
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus, fingerprint
@@ -18,15 +16,14 @@ from ettin_core.data.documents import SPLITS, Document
 from ettin_core.data.importers.registry import find_sources, read
 from ettin_core.data.prepare import prepare
 from ettin_core.data.tokenizer import train
+from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.storage import hash_file
 
 
 @pytest.fixture
 def copy(corpus: Corpus, tmp_path: Path) -> Path:
     """A copy of the small world that a test may damage."""
-    return shutil.copytree(
-        corpus.folder, tmp_path / corpus.name, ignore=shutil.ignore_patterns("verified.json", "rows")
-    )
+    return shutil.copytree(corpus.folder, tmp_path / corpus.name, ignore=shutil.ignore_patterns("rows"))
 
 
 def shard(folder: Path) -> Path:
@@ -220,42 +217,15 @@ def test_a_corpus_without_test_split_and_with_a_source_without_validation(tmp_pa
     assert made.documents("test") == []
 
 
-def test_verifying_once_reads_again_only_what_changed(corpus: Corpus, tmp_path: Path) -> None:
-    shutil.copytree(corpus.folder, tmp_path / "copy")
-    copy = Corpus(tmp_path / "copy")
-    copy.verify_once()
-    flip(starts(copy.folder), 100)
-    with pytest.raises(ValueError, match="world.train-00000-000.starts.* is damaged"):
-        copy.verify_once()
-
-
-def test_verifying_once_reads_nothing_twice(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read_files: list[str] = []
-
-    def noted(file: Path) -> str:
-        read_files.append(file.name)
-        return hash_file(file)
-
-    monkeypatch.setattr(corpus_module, "hash_file", noted)
-    Corpus(copy).verify_once()
-    first = len(read_files)
-    assert first == 6 and len(set(read_files)) == 6
-    Corpus(copy).verify_once()
-    assert len(read_files) == first
-    os.utime(shard(copy))
-    Corpus(copy).verify_once()
-    assert len(read_files) == 2 * first
-
-
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
-def test_verifying_once_works_where_nothing_can_be_written(
-    copy: Path, number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(file: Path, value: object) -> None:
-        raise OSError(number, "no")
-
-    monkeypatch.setattr(corpus_module, "write_json", refuse)
-    Corpus(copy).verify_once()
-    flip(shard(copy), 7)
-    with pytest.raises(ValueError, match="is damaged"):
-        Corpus(copy).verify_once()
+def test_an_opened_corpus_is_verified(copy: Path) -> None:
+    """A shard changed in its place, with its size and even its time of change kept."""
+    Corpus(copy)
+    for file in (shard(copy), starts(copy)):
+        before = file.stat()
+        flip(file, 7)
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with pytest.raises(UserError, match=f"{file.name}' is damaged; delete the corpus folder and prepare again"):
+            Corpus(copy)
+        flip(file, 7)
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        Corpus(copy)

@@ -75,9 +75,9 @@ def test_text_comes_back_and_is_verified(gaps: Path, corpus: Corpus) -> None:
     assert told.compared == told.exact == 400
 
 
-def rewritten(corpus: Corpus, to: Path, dtype: str) -> Path:
+def rewritten(folder: Path, to: Path, dtype: str) -> Path:
     """A copy of a corpus with its ids stored in another type, as a writer would that does not look, hashes and all."""
-    shutil.copytree(corpus.folder, to)
+    shutil.copytree(folder, to)
     manifest = read_json(to / "manifest.json")
     for entry in manifest["sources"]["gaps"].values():
         for shard in entry["shards"]:
@@ -91,19 +91,19 @@ def rewritten(corpus: Corpus, to: Path, dtype: str) -> Path:
 
 def test_a_corpus_whose_ids_wrapped_is_refused(corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="ids up to 66349 stored as uint16.*delete the corpus folder and prepare again"):
-        Corpus(rewritten(corpus, tmp_path / "wrapped", "<u2"))
+        Corpus(rewritten(corpus.folder, tmp_path / "wrapped", "<u2"))
 
 
 def test_verifying_compares_text(gaps: Path, corpus: Corpus, tmp_path: Path) -> None:
     """Other words under right hashes: what a wrapped id leaves."""
-    copy = rewritten(corpus, tmp_path / "same", "<u4")
+    copy = rewritten(corpus.folder, tmp_path / "same", "<u4")
     assert read_back(make_plan(config(gaps)), Corpus(copy)).exact == 400
     file = copy / corpus.manifest["sources"]["gaps"]["validation"]["shards"][0]["file"]
     ids = np.fromfile(file, dtype="<u4")
     place = int(np.flatnonzero(ids >= 2**16)[0])
     ids[place] -= 2**16
     ids.tofile(file)
-    copy = rewritten(Corpus(copy), tmp_path / "wrapped", "<u4")
+    copy = rewritten(copy, tmp_path / "wrapped", "<u4")
     Corpus(copy).verify()
     with pytest.raises(UserError, match="does not hold the text of source 'gaps': .*stored is"):
         read_back(make_plan(config(gaps)), Corpus(copy))

@@ -301,6 +301,19 @@ def test_the_identity_is_the_contents(tmp_path: Path) -> None:
     assert identity(path) != identity(FIXTURES / "text_raw")
 
 
+def test_a_byte_within_a_large_shard_without_hash_changes_the_identity(tmp_path: Path) -> None:
+    path = copied("text_raw", tmp_path / "a")
+    index = json.loads((path / "index.json").read_text())
+    index["shards"][1]["raw_data"]["bytes"] = 2**26
+    (path / "index.json").write_text(json.dumps(index))
+    content = bytearray(2**26)
+    shard(path).write_bytes(content)
+    before = sources(path)["mine"].identity
+    content[11_210_630] = 1
+    shard(path).write_bytes(content)
+    assert sources(path)["mine"].identity != before
+
+
 @pytest.mark.parametrize("name", TEXT)
 def test_an_absent_shard_is_named_or_counted(name: str, tmp_path: Path) -> None:
     path = copied(name, tmp_path / "a")

@@ -279,6 +279,18 @@ def test_the_index_is_made_once_and_again_when_it_is_gone(copy: Corpus, packing:
     copy.verify()
 
 
+@pytest.mark.parametrize("name", ["edges.npy", "edges.sha256"])
+def test_a_damaged_index_is_made_again(copy: Corpus, name: str, counted: Counted) -> None:
+    before = np.array(packed_rows(copy, "world", "train", "best_fit", 48).edges)  # type: ignore[union-attr]
+    (file,) = (copy.folder / "rows").rglob(name)
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    after = [packed_rows(copy, "world", "train", "best_fit", 48) for _ in range(2)]
+    assert counted.calls == 2
+    assert all(np.array_equal(rows.edges, before) for rows in after)  # type: ignore[union-attr]
+
+
 def test_splits_contexts_packings_and_block_sizes_have_indexes_of_their_own(
     copy: Corpus, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:

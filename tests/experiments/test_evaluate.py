@@ -1,5 +1,8 @@
 """Measuring every kept checkpoint of a run, and models of transformers beside runs."""
 
+import os
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,10 +10,12 @@ import pytest
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.protocol import SuiteConfig
+from ettin_core.foundation.errors import UserError
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.schema import Measurement
 from experiments.evaluate import EvaluateRequest, evaluate_pretrained, evaluate_run, table
 from experiments.export import export_run
+from experiments.requests import open_corpus, open_run
 from tests.evaluation.small_sets import write_sets
 from tests.runs import tiny_run, train_tiny
 
@@ -50,6 +55,28 @@ def test_every_kept_checkpoint_is_measured_once(
     assert evaluate_run(folder.path, corpora_dir, chosen, "cpu", 1, "all") == rows
     assert {path: path.stat().st_mtime_ns for path in times} == times and len(times) == 2 * len(kept)
     assert table(rows).count("\ncheckpoint ") == len(kept)
+
+
+def test_whoever_opens_a_damaged_corpus_is_stopped(
+    runs: dict[str, RunFolder], suite: SuiteConfig, corpus: Corpus, tmp_path: Path
+) -> None:
+    """A shard that changed in its place, size and time of change kept, after it was verified and trained on."""
+    copy = Path(shutil.copytree(corpus.folder, tmp_path / "corpora" / corpus.name))
+    path = str(runs["encoder"].path)
+    readers: dict[str, Callable[[], object]] = {
+        "evaluate": lambda: evaluate_run(Path(path), tmp_path / "corpora", suite, "cpu", 1),
+        "view_batch": lambda: open_corpus(open_run(path)[1], tmp_path / "corpora"),
+        "train": lambda: train_tiny(tiny_run(corpus), tmp_path, Corpus(copy)),
+    }
+    open_corpus(open_run(path)[1], tmp_path / "corpora")
+    file = next(copy.glob("*.validation-*.bin"))
+    content, before = bytearray(file.read_bytes()), file.stat()
+    content[100] ^= 3
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    for read in readers.values():
+        with pytest.raises(UserError, match=rf"shard='.*{file.name}' is damaged; delete the corpus folder"):
+            read()
 
 
 def by_name(rows: list[Measurement]) -> dict[tuple[str, str, str], float | None]:

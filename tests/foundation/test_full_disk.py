@@ -103,5 +103,4 @@ def test_a_corpus_on_a_read_only_disk_is_opened(small_disk: Path) -> None:
     made = prepare(config, small_disk, 1)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     again = prepare(config, small_disk)
-    again.verify_once()
     assert again.fingerprint == made.fingerprint

@@ -1,7 +1,6 @@
-"""Bytes of plain, gzip and zstd files, and what identifies a file's content."""
+"""Bytes of plain, gzip and zstd files."""
 
 import gzip
-import hashlib
 import io
 import zlib
 from collections.abc import Iterator
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
-_SAMPLES, _SAMPLE = 64, 2**18
 
 
 def open_bytes(path: Path) -> BinaryIO:
@@ -24,21 +22,6 @@ def open_bytes(path: Path) -> BinaryIO:
 def is_compressed(path: Path) -> bool:
     """Whether a file has to be read from its beginning."""
     return path.suffix.lower() in (".gz", ".zst")
-
-
-def file_identity(path: Path, whole: int = 2**29) -> str:
-    """sha256 over a file's size and content: all of it up to `whole` bytes, beyond that 64 evenly spread pieces of 256 KiB."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        if size <= whole:
-            while block := file.read(2**20):
-                digest.update(block)
-        else:
-            for number in range(_SAMPLES):
-                file.seek((size - _SAMPLE) * number // (_SAMPLES - 1))
-                digest.update(file.read(_SAMPLE))
-    return digest.hexdigest()
 
 
 class _ZstdFile(io.RawIOBase):

@@ -8,9 +8,9 @@ from types import ModuleType
 from ettin_core.data.config import SourceConfig
 from ettin_core.data.documents import Document, NotRead, Piece, Skipped, Source, bad, place_of
 from ettin_core.data.importers import json_lines, parquet, pdf, plain_text
-from ettin_core.data.importers.compression import file_identity
 from ettin_core.data.importers.folders import Listing, listed, refuse_leaving, stated
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.hashes import hash_files
 from ettin_core.foundation.storage import canonical_json, hash_text
 
 FORMATS: dict[str, ModuleType] = {
@@ -39,7 +39,8 @@ def find(name: str, config: SourceConfig) -> list[Source]:
     grouped: dict[str, list[tuple[str | None, Path]]] = {}
     for path, (source, split) in named.items():
         grouped.setdefault(source or name, []).append((split, path))
-    return [_source(source, config, parts, not_read) for source, parts in sorted(grouped.items())]
+    hashes = hash_files(root if root.is_dir() else root.parent, files, str(root))
+    return [_source(source, config, parts, hashes, not_read) for source, parts in sorted(grouped.items())]
 
 
 def _chosen(root: Path, config: SourceConfig) -> tuple[list[Path], dict[str, NotRead]]:
@@ -91,15 +92,17 @@ def _format(path: Path) -> ModuleType | None:
 
 
 def _source(
-    name: str, config: SourceConfig, parts: list[tuple[str | None, Path]], not_read: dict[str, NotRead]
+    name: str,
+    config: SourceConfig,
+    parts: list[tuple[str | None, Path]],
+    hashes: dict[Path, str],
+    not_read: dict[str, NotRead],
 ) -> Source:
     pieces: list[Piece] = []
     for split, path in parts:
         cut: Callable[[Path, str | None], list[Piece]] = _format(path).pieces  # type: ignore[union-attr]
         pieces += cut(path, split)
-    identity = hash_text(
-        canonical_json([[split, place_of(path, config), file_identity(path)] for split, path in parts])
-    )
+    identity = hash_text(canonical_json([[split, place_of(path, config), hashes[path]] for split, path in parts]))
     return Source(name, config, identity, tuple(pieces), not_read)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from ettin_core.data.config import SourceConfig
 from ettin_core.data.documents import SPLIT_NAMES, Document, Piece, Skipped, Source, bad, from_row
-from ettin_core.data.importers.compression import file_identity
 from ettin_core.foundation.errors import invalid, with_extra
+from ettin_core.foundation.hashes import hash_files
 from ettin_core.foundation.storage import canonical_json, hash_text
 
 _ROWS = 20_000
@@ -46,7 +46,8 @@ def find(name: str, config: SourceConfig) -> list[Source]:
             for split, stated in splits.items()
             for number in range(shards[split])
         ]
-    content = commit or [[file.relative_to(path).as_posix(), file_identity(file)] for file in files]
+    hashes = {} if commit else hash_files(path, files, str(path))
+    content = commit or [[file.relative_to(path).as_posix(), hashes[file]] for file in files]
     identity = hash_text(canonical_json([list(splits), content, config.subset, config.files]))
     return [Source(name, config, identity, tuple(pieces))]
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from ettin_core.data.config import SourceConfig
 from ettin_core.data.documents import SPLIT_NAMES, Document, Piece, Skipped, Source, bad, from_row, place_of
-from ettin_core.data.importers.compression import file_identity
 from ettin_core.data.importers.folders import Listing, listed, refuse_leaving
 from ettin_core.data.importers.mds_shards import (
     Damaged,
@@ -26,10 +25,10 @@ from ettin_core.data.importers.mds_shards import (
     shard_file,
 )
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.hashes import hash_files
 from ettin_core.foundation.storage import canonical_json, hash_text, read_json
 
 INDEX = "index.json"
-SAMPLED = 2**23  # a shard that states no hash is identified by samples of it: there may be terabytes of them
 
 
 def find(name: str, config: SourceConfig) -> list[Source]:
@@ -46,13 +45,15 @@ def find(name: str, config: SourceConfig) -> list[Source]:
     root = Path(config.path)
     listing = Listing(root)
     refuse_leaving(config, listing, [link for link in listing.leaving if link.is_dir() or link.name == INDEX])
-    for index, number, shard, folder in _listed(root, listing, config.files):
+    shards = list(_listed(root, listing, config.files))
+    contents = _contents(root, [(index.parent, shard) for index, _, shard, _ in shards])
+    for (index, number, shard, folder), content in zip(shards, contents, strict=True):
         split, source = _names(folder, index.parent.relative_to(root))
         stated.setdefault(split is not None, folder)
         _check_columns(config, index, shard)
         piece = Piece(str(index), split, shard["raw_data"]["bytes"], number, number + 1)
         place = (index.parent / shard["raw_data"]["basename"]).relative_to(root).as_posix()
-        found = [split, place, _content(index.parent, shard)]
+        found = [split, place, content]
         grouped.setdefault(source if source and not config.files else name, []).append((piece, found))
     if len(stated) == 2:
         odd = str(root / stated[False])
@@ -150,13 +151,19 @@ def _wanted(config: SourceConfig, shard: Shard) -> list[str]:
     return [name for name in shard["column_names"] if name in names]
 
 
-def _content(folder: Path, shard: Shard) -> Any:
-    """What identifies a shard's content: the hashes its index states, which are checked when it is read, or its bytes."""
-    known = known_hashes(shard["raw_data"])
-    try:
-        return known or file_identity(shard_file(folder, shard)[0], SAMPLED)
-    except Damaged:
-        return None  # reading says so, or counts it
+def _contents(root: Path, shards: list[tuple[Path, Shard]]) -> list[Any]:
+    """What identifies each shard's content: the hashes its index states, which are checked when it is read, or its own."""
+    files: list[Path | None] = []
+    for folder, shard in shards:
+        try:
+            files.append(None if known_hashes(shard["raw_data"]) else shard_file(folder, shard)[0])
+        except Damaged:
+            files.append(None)  # reading says so, or counts it
+    hashes = hash_files(root, [file for file in files if file is not None], str(root))
+    return [
+        known_hashes(shard["raw_data"]) if file is None else hashes[file]
+        for (_, shard), file in zip(shards, files, strict=True)
+    ]
 
 
 def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
