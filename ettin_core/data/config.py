@@ -30,6 +30,7 @@ class SourceConfig:
         documents: training documents of `world`, or a limit by source and split (None: all).
         subset, revision: of a dataset on the hub.
         world_seed: which world.
+        max_document_mb: the largest line or text file without a separator, in MiB as it is in memory: what is larger is bad.
         on_bad: `error` stops at the first document that cannot be read, `skip` counts it and keeps a sample.
         licence: stated in the manifest.
         curation: rules, language and duplicates; all are off unless named.
@@ -47,6 +48,7 @@ class SourceConfig:
     subset: str | None = None
     revision: str | None = None
     world_seed: int = 0
+    max_document_mb: float = 1024.0
     on_bad: str = "error"
     licence: str | None = None
     curation: CurationConfig = field(default_factory=CurationConfig)
@@ -60,6 +62,14 @@ class SourceConfig:
             raise invalid(
                 "data.documents", self.documents, "is not positive", "give a positive number, or null for all"
             )
+
+        if not 0 < self.max_document_mb < float("inf"):
+            raise invalid("data.max_document_mb", self.max_document_mb, "is not a positive size", "use 1024")
+
+    @property
+    def max_document(self) -> int:
+        """The largest document in characters or bytes."""
+        return int(self.max_document_mb * 2**20)
 
     def check_complete(self, name: str) -> None:
         """Raise ValueError when what the importer needs is missing."""

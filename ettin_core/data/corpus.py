@@ -90,6 +90,7 @@ class Corpus:
         files = []
         for shard in entry["shards"]:
             file = self.folder / shard["file"]
+            _check_inside(file, self.folder)
             _check_size(file, shard["tokens"] * dtype.itemsize)
             _check_size(file.with_suffix(".starts"), shard["documents"] * START.itemsize)
             files.append(file)
@@ -143,6 +144,13 @@ class Corpus:
         for file, value in expected.items():
             if found[file] != value:
                 raise invalid("shard", str(file), "is damaged", "delete the corpus folder and prepare again")
+
+
+def _check_inside(file: Path, folder: Path) -> None:
+    """Raise ValueError for a name or a link that leads out of the folder: a corpus may be a stranger's."""
+    for part in (file, file.with_suffix(".starts")):
+        if part.resolve().parent != folder.resolve():
+            raise invalid("shard", str(part), "is outside of the corpus folder", "put the file itself into the folder")
 
 
 def _check_size(file: Path, wanted: int) -> None:

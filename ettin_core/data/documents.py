@@ -98,6 +98,13 @@ def bad(config: SourceConfig, identity: str, error: UserError, reason: str, samp
     raise UserError(f"{str(error).removesuffix('.')}, or set data.on_bad=skip to count and leave out such documents.")
 
 
+def too_large(config: SourceConfig, where: str, identity: str, remedy: str, sample: str) -> Skipped:
+    """A document beyond `config.max_document_mb`: a file of kilobytes may hold gigabytes when it is compressed."""
+    problem = f"holds a document of more than {config.max_document_mb:g} MiB"
+    error = invalid("data.path", where, problem, f"{remedy}, or raise data.max_document_mb")
+    return bad(config, identity, error, "too_large", sample)
+
+
 def from_row(row: Any, config: SourceConfig, where: str, default_id: str) -> Document | Skipped:
     """The document of a row with named columns.
 

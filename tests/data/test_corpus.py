@@ -229,3 +229,22 @@ def test_an_opened_corpus_is_verified(copy: Path) -> None:
         flip(file, 7)
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
         Corpus(copy)
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".starts"])
+def test_a_shard_outside_of_the_folder_is_refused(suffix: str, corpus: Corpus, tmp_path: Path) -> None:
+    folder = shutil.copytree(corpus.folder, tmp_path / "copy")
+    file = sorted(folder.glob(f"*{suffix}"))[0]
+    link = shutil.move(file, tmp_path / f"elsewhere{suffix}")
+    file.symlink_to(link)
+    with pytest.raises(UserError, match="is outside of the corpus folder; put the file itself into the folder"):
+        Corpus(folder)
+    file.unlink()
+    shutil.move(link, file)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["sources"]["world"]["train"]["shards"][0]["file"] = "../elsewhere.bin"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"copy/../elsewhere.bin' is outside of the corpus folder"):
+        Corpus(folder)
+    (tmp_path / "link").symlink_to(corpus.folder)
+    assert Corpus(tmp_path / "link").fingerprint == corpus.fingerprint

@@ -5,6 +5,8 @@ import json
 import os
 import random
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,6 +25,7 @@ from ettin_core.data.parts import Tally, cut
 from ettin_core.data.parts import documents as kept_documents
 from ettin_core.foundation.errors import UserError
 
+ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["First document.", "Zweites Dokument: ü, 北京.", "Third\nwith a line\u2028break"]
 WAY_OUT = ", or set data.on_bad=skip to count and leave out such documents."
 
@@ -593,11 +596,58 @@ def test_garbage_behind_a_compressed_file_is_refused(tmp_path: Path) -> None:
 def test_a_text_file_beyond_the_limit_is_told_about_separators(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("one--" + "x" * 3000 + "--three")
-    with patch.object(plain_text, "LARGEST", 2000):
-        message = refusal(file, separator="--")
-        assert message.startswith(f"data.path={str(file)!r} holds a document of more than 1 GiB; set data.separator")
-        assert kept(file, separator="--") == ["one"]
-        assert skipped(file, separator="--") == [("too_large", "x" * 300)]
+    limited: dict[str, Any] = {"separator": "--", "max_document_mb": 2000 / 2**20}
+    assert refusal(file, **limited).startswith(
+        f"data.path={str(file)!r} holds a document of more than 0.00190735 MiB; set data.separator to cut it, or raise data.m"
+    )
+    assert kept(file, **limited) == ["one"]
+    assert skipped(file, **limited) == [("too_large", "x" * 300)]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst"])
+def test_a_line_beyond_the_limit_costs_that_line_only(suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"a{suffix}"
+    lines = [json.dumps({"text": text}) for text in ("one", "x" * 2**20, "y" * (1000 - len('{"text": ""}')), "three")]
+    file.write_bytes(compressed(suffix, "\n".join(lines).encode()))
+    limited: dict[str, Any] = {"max_document_mb": 1000 / 2**20}
+    assert f"{file}:2' holds a document of more than " in refusal(file, **limited)
+    assert [len(text) for text in kept(file, **limited)] == [3, 988, 5]
+    assert [reason for reason, _ in skipped(file, **limited)] == ["too_large"]
+    with patch.object(json_lines_module, "_RANGE", 2**19):
+        assert [len(text) for text in kept(file, **limited)] == [3, 988, 5]
+
+
+BOMB = """
+import resource, sys
+from pathlib import Path
+from ettin_core.data.config import DataConfig
+from ettin_core.data.importers.registry import find_sources, read
+from ettin_core.foundation.errors import UserError
+for file in Path(sys.argv[1]).iterdir():
+    try:
+        config = DataConfig(kind="text", name="x", path=str(file), max_document_mb=16)
+        for source in find_sources(config):
+            print([next(read(config, piece)) for piece in source.pieces])
+    except UserError as error:
+        print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_a_bomb_is_refused_in_little_memory(tmp_path: Path) -> None:
+    size = 2**30
+    for name in ("a.jsonl.zst", "a.txt.zst"):
+        packer = zstandard.ZstdCompressor().compressobj(size=size)
+        blocks = [packer.compress(b"x" * 2**24) for _ in range(size // 2**24)]
+        (tmp_path / name).write_bytes(b"".join([*blocks, packer.flush()]))
+    packed = gzip.compress(b"x" * 2**24)
+    for name in ("a.jsonl.gz", "a.txt.gz"):
+        (tmp_path / name).write_bytes(packed * (size // 2**24))
+    done = subprocess.run([sys.executable, "-c", BOMB, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    *lines, memory = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert len(lines) == 4 and all("holds a document of more than 16 MiB; " in line for line in lines), done.stdout
+    assert int(memory) < 1024
 
 
 @pytest.mark.parametrize(
@@ -607,6 +657,7 @@ def test_a_text_file_beyond_the_limit_is_told_about_separators(tmp_path: Path) -
         ({"kind": "text", "name": "x"}, "data.path=None is missing"),
         ({"kind": "world", "name": "x"}, "data.documents=None is missing"),
         ({"kind": "text", "name": "x", "path": "p", "documents": -1}, "data.documents=-1 is not positive"),
+        ({"kind": "text", "name": "x", "path": "p", "max_document_mb": 0}, "data.max_document_mb=0 is not a positive"),
         ({"kind": "text", "name": "x", "path": "p", "documents": 0}, "data.documents=0 is not positive"),
         ({"kind": "text", "name": "x", "path": "p", "vocab_size": 256}, "data.vocab_size=256 leaves no room"),
         ({"kind": "text", "name": "x", "path": "p", "on_bad": "ignore"}, "data.on_bad='ignore' is no choice; use one"),
@@ -653,7 +704,7 @@ def test_a_source_name_unfit_for_a_file_is_refused(name: str, tmp_path: Path) ->
     (tmp_path / "a.jsonl").write_bytes(json_lines([{"text": "x"}]))
     with pytest.raises(UserError) as caught:
         find_sources(config(tmp_path, sources={name: {}}))
-    assert str(caught.value).startswith(f"data.sources={name!r} is no name for files; use letters, digits")
+    assert str(caught.value).startswith(f"data.sources={name!r} ") and "; use letters" in str(caught.value)
 
 
 # --- the world

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.documents import SPLITS, Document, Source
@@ -15,6 +16,9 @@ from ettin_core.data.importers.folders import stated
 from ettin_core.data.importers.registry import find_sources, read
 from ettin_core.data.parts import Tally, cut, documents
 from ettin_core.foundation.errors import UserError
+from ettin_core.foundation.structures import build
+from experiments.cells import StudyRequest, cells_of
+from experiments.door import CONFIGURATIONS, to_plain
 
 
 def write(file: Path, count: int = 1) -> Path:
@@ -225,7 +229,8 @@ def test_a_snapshot_of_the_hubs_cache_is_read(tmp_path: Path) -> None:
         (r"\x1e", b"one\x1etwo", ["one", "two"]),
         (r"\u2029", "one\u2029two".encode(), ["one", "two"]),
         (r"\U0001F4D6", "one\U0001f4d6two".encode(), ["one", "two"]),
-        (r"\\n", rb"one\ntwo", ["one", "two"]),
+        (r"\\n\\n", b"one\n\ntwo\nlines", ["one", "two\nlines"]),
+        (r"\x5cn", rb"one\ntwo", ["one", "two"]),
         (r"\section", rb"one\section two", ["one", "two"]),
         ("<|end|>", b"one<|end|>two", ["one", "two"]),
     ],
@@ -245,3 +250,15 @@ def test_a_separator_that_never_occurs_is_refused(files: int, tmp_path: Path) ->
         found(tmp_path, separator=r"\f")
     (tmp_path / "2.txt").write_text("x" * (2**20 - 1) + "--")  # across the edge of a block
     assert found(tmp_path, separator="--")
+
+
+def test_a_study_may_vary_the_separator_with_none_at_all(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one None two\n\nthree")
+    axes = r'+axes={member:[encoder],data.separator:[null,"\\n\\n"]}'
+    overrides = ["study=grid", "data=text", f"data.path={tmp_path}", axes]
+    with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"):
+        request = build(StudyRequest, to_plain(compose("study", overrides)))
+        cells = cells_of("study", StudyRequest, request, overrides)
+    separators = [cell.request.data.separator for cell in cells.values()]
+    texts = [[document.text for document in items(tmp_path, separator=separator)] for separator in separators]
+    assert separators[0] is None and texts == [["one None two\n\nthree"], ["one None two", "three"]]

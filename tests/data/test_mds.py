@@ -1,7 +1,10 @@
 """MDS: shards that the real writer wrote (see fixtures/mds/write.py) hold what was given to it, in every layout."""
 
+import bz2
+import gzip
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -404,6 +407,61 @@ def test_an_index_of_another_kind_is_named(change: dict[str, Any], tmp_path: Pat
     path = copied("text_raw", tmp_path / "a")
     edit(path, lambda entry: entry.update(change))
     assert f"data.path={str(path / 'index.json')!r} is no index of MDS version 2" in refusal(path, on_bad="skip")
+
+
+@pytest.mark.parametrize("basename", ["../other/shard.00000.mds", "/etc/passwd", "0/../../shard.mds"])
+@pytest.mark.parametrize("entry", ["raw_data", "zip_data"])
+def test_a_shard_outside_of_the_folder_is_refused(basename: str, entry: str, tmp_path: Path) -> None:
+    path = copied("text_zstd", tmp_path / "a")
+    edit(path, lambda shard: shard[entry].update(basename=basename))
+    message = refusal(path, on_bad="skip")
+    assert f"index.json' is no index of MDS version 2 (the shard {basename!r} is outside of its folder)" in message
+
+
+def test_a_shard_larger_than_offsets_can_tell_is_refused(tmp_path: Path) -> None:
+    path = copied("text_gz", tmp_path / "a")
+    for size in (2**32, -1):
+        edit(path, lambda shard, size=size: shard["raw_data"].update(bytes=size))
+        assert "(a shard has a size that no shard can have)" in refusal(path, on_bad="skip")
+
+
+def test_a_shard_that_is_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    path = copied("text_raw", tmp_path / "a")
+    file = shard(path)
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    assert f"data.path={str(file)!r} is a link that leaves the folder; " in refusal(path)
+    (source,) = sources(path, on_bad="skip").values()
+    assert source.not_read["link that leaves the folder"].examples == (file.name,)
+    assert 0 < len(pairs(path, on_bad="skip")) < len(PAIRS)
+
+
+@pytest.mark.parametrize("packing", ["zstd", "gz", "bz2"])
+def test_a_bomb_takes_no_more_memory_than_its_index_states(packing: str, tmp_path: Path) -> None:
+    path = copied(f"text_{packing}", tmp_path / "a")
+    block = b"x" * 2**24
+    pack = {"zstd": zstandard.ZstdCompressor().compress, "gz": gzip.compress, "bz2": bz2.compress}[packing]
+    shard(path).write_bytes(pack(block))  # zstd: its head states the size
+    edit(path, lambda entry: entry["zip_data"].update(bytes=shard(path).stat().st_size, hashes={}))
+    tracemalloc.start()
+    names_a_bad_shard(path, "decompresses to more bytes, its index says")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(block) / 2
+
+
+def test_hidden_folders_are_not_read(tmp_path: Path) -> None:
+    path = copied("text_raw", tmp_path / "a")
+    copied("text_raw", path / ".ipynb_checkpoints")
+    (source,) = sources(path).values()
+    assert pairs(path) == pairs(FIXTURES / "text_raw") and source.not_read["hidden"].count == 1
+
+
+def test_ids_of_shards_of_one_name_differ(tmp_path: Path) -> None:
+    for name in ("one/0", "one/1"):
+        copied("text_raw", tmp_path / name)
+    ids = [item.id for item in items(tmp_path, id_field="none")]
+    assert len(set(ids)) == len(ids) and ids[0] == "one/0/shard.00000.mds#1"
 
 
 def test_a_folder_without_an_index_is_named(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
+_INPUT = 2**14  # bytes of zstd at once: they may be 2**29 of text
 
 
 def open_bytes(path: Path) -> BinaryIO:
@@ -51,7 +52,7 @@ def _decompress(path: Path) -> Iterator[bytes]:
 
     frame = None
     with path.open("rb") as file:
-        while data := file.read(2**17):
+        while data := file.read(_INPUT):
             while data:
                 frame = frame or zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj()
                 try:

@@ -3,9 +3,10 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from ettin_core.data.config import SourceConfig
-from ettin_core.data.documents import ONE_A_LINE, Document, Piece, Skipped, bad, from_row, place_of
+from ettin_core.data.documents import ONE_A_LINE, Document, Piece, Skipped, bad, from_row, place_of, too_large
 from ettin_core.data.importers.compression import DAMAGE, is_compressed, open_bytes
 from ettin_core.foundation.errors import invalid
 
@@ -35,20 +36,35 @@ def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
             offset = piece.begin
             if offset:
                 stream.seek(offset - 1)
-                offset += len(stream.readline()) - 1
+                offset += _skip_line(stream) - 1
             number = 0
             while piece.end is None or offset < piece.end:
-                line = stream.readline()
+                line = stream.readline(config.max_document + 1)
                 if not line:
                     break
                 number += 1
-                if line.strip():
-                    where = f"{path}, byte {offset}" if piece.begin else f"{path}:{number}"
-                    yield _document(config, where, f"{place}@{offset}", line)
+                where = f"{path}, byte {offset}" if piece.begin else f"{path}:{number}"
+                identity = f"{place}@{offset}"
                 offset += len(line)
+                if len(line) > config.max_document and not line.endswith(b"\n"):
+                    sample = line[:300].decode(errors="replace")
+                    yield too_large(config, where, identity, "write a document a line", sample)
+                    offset += _skip_line(stream)
+                elif line.strip():
+                    yield _document(config, where, identity, line)
     except DAMAGE as error:
         problem = invalid("data.path", str(path), f"is cut short or damaged ({error})", "fetch the file again")
         yield bad(config, place, problem, "damaged_file")
+
+
+def _skip_line(stream: BinaryIO) -> int:
+    """Go on to the next line; returns the bytes on the way."""
+    size = 0
+    while part := stream.readline(2**20):
+        size += len(part)
+        if part.endswith(b"\n"):
+            break
+    return size
 
 
 def _document(config: SourceConfig, where: str, default_id: str, line: bytes) -> Document | Skipped:

@@ -5,10 +5,10 @@ columns of variable size, then the columns' bytes. A shard may lie there raw, co
 large either is. Folders may state split and source: `train/<source>/<any>/index.json`, `validation/index.json`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ettin_core.data.config import SourceConfig
@@ -45,7 +45,7 @@ def find(name: str, config: SourceConfig) -> list[Source]:
     root = Path(config.path)
     listing = Listing(root)
     refuse_leaving(config, listing, [link for link in listing.leaving if link.is_dir() or link.name == INDEX])
-    shards = list(_listed(root, listing, config.files))
+    shards = list(_within(config, listing, _listed(root, listing, config.files)))
     contents = _contents(root, [(index.parent, shard) for index, _, shard, _ in shards])
     for (index, number, shard, folder), content in zip(shards, contents, strict=True):
         split, source = _names(folder, index.parent.relative_to(root))
@@ -68,6 +68,19 @@ def find(name: str, config: SourceConfig) -> list[Source]:
         )
         for source, parts in sorted(grouped.items())
     ]
+
+
+def _within(
+    config: SourceConfig, listing: Listing, shards: Iterable[tuple[Path, int, Shard, Path]]
+) -> Iterator[tuple[Path, int, Shard, Path]]:
+    """The shards without those that a link places outside of the folder, which are refused or counted."""
+    leaving = set(listing.leaving)
+    for index, number, shard, folder in shards:
+        files = (shard["raw_data"], shard["zip_data"])
+        outside = leaving & {index.parent / file["basename"] for file in files if file}
+        refuse_leaving(config, listing, outside)
+        if not outside:
+            yield index, number, shard, folder
 
 
 def _listed(root: Path, listing: Listing, pattern: str | None) -> Iterator[tuple[Path, int, Shard, Path]]:
@@ -123,7 +136,12 @@ def _oddity(shard: Shard) -> str | None:
     files = [file for file in (shard["raw_data"], shard["zip_data"]) if file]
     numbers = [shard["samples"], *(file["bytes"] for file in files)]
     whole = all(isinstance(number, int) for number in numbers) and all(isinstance(f["basename"], str) for f in files)
-    return None if whole and shard["raw_data"] else "a shard's entry is incomplete"
+    if not whole or not shard["raw_data"]:
+        return "a shard's entry is incomplete"
+    if not all(0 <= number < 2**32 for number in numbers):  # offsets have 32 bits
+        return "a shard has a size that no shard can have"
+    outside = next((f["basename"] for f in files if {"..", "/"} & set(PurePosixPath(f["basename"]).parts)), None)
+    return None if outside is None else f"the shard {outside!r} is outside of its folder"
 
 
 def _read_index(index: Path) -> list[Shard]:

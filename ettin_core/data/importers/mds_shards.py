@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import hashlib
+import io
 import json
 import zlib
 from collections.abc import Callable, Iterator
@@ -46,13 +47,21 @@ def shard_bytes(folder: Path, shard: Shard) -> np.ndarray:
     _check_hashes(content, entry)
     if entry is shard["raw_data"]:
         return content
-    expand = _expander(str(shard["compression"]), path, shard["raw_data"]["bytes"])
+    size, compression = shard["raw_data"]["bytes"], str(shard["compression"])
+    if compression.split(":")[0] not in _READS:
+        raise invalid(
+            "data.path", str(path), f"is compressed with {compression!r}", "decompress it, or use zstd, gz or bz2"
+        )
     try:
-        raw = np.frombuffer(expand(content.tobytes()), dtype=np.uint8)
+        expanded = _READS[compression.split(":")[0]](
+            io.BytesIO(content.data), size + 1
+        )  # a byte more tells of too much
     except (EOFError, OSError, ValueError, zlib.error) as error:
         raise Damaged(str(error)) from error
-    if len(raw) != shard["raw_data"]["bytes"]:
-        raise Damaged(f"it decompresses to {len(raw)} bytes, its index says {shard['raw_data']['bytes']}")
+    raw = np.frombuffer(expanded, dtype=np.uint8)
+    if len(raw) != size:
+        more = "more" if len(raw) > size else str(len(raw))
+        raise Damaged(f"it decompresses to {more} bytes, its index says {size}")
     _check_hashes(raw, shard["raw_data"])
     return raw
 
@@ -63,24 +72,30 @@ def _check_hashes(content: np.ndarray, entry: dict[str, Any]) -> None:
             raise Damaged(f"its {name} is not the one its index states")
 
 
-def _expander(compression: str, path: Path, size: int) -> Callable[[bytes], bytes]:
-    family = compression.split(":")[0]
-    if family == "zstd":
-        return lambda data: _expand_zstd(data, size)
-    if family in ("gz", "bz2"):
-        return gzip.decompress if family == "gz" else bz2.decompress
-    raise invalid(
-        "data.path", str(path), f"is compressed with {compression!r}", "decompress it, or use zstd, gz or bz2"
-    )
-
-
-def _expand_zstd(data: bytes, size: int) -> bytes:
+def _read_zstd(data: io.BytesIO, most: int) -> bytes:
     import zstandard
 
     try:
-        return zstandard.ZstdDecompressor().decompress(data, max_output_size=size)
+        return zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(data).read(most)
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from error
+
+
+def _read_gz(data: io.BytesIO, most: int) -> bytes:
+    with gzip.open(data) as stream:
+        return stream.read(most)
+
+
+def _read_bz2(data: io.BytesIO, most: int) -> bytes:
+    with bz2.open(data) as stream:
+        return stream.read(most)
+
+
+_READS = {
+    "zstd": _read_zstd,
+    "gz": _read_gz,
+    "bz2": _read_bz2,
+}  # kilobytes may hold gigabytes: no more than `most` bytes
 
 
 def samples_of(content: np.ndarray, samples: int) -> Iterator[bytes]:

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ettin_core.data.config import SourceConfig
-from ettin_core.data.documents import Document, Piece, Skipped, bad, place_of
+from ettin_core.data.documents import Document, Piece, Skipped, bad, place_of, too_large
 from ettin_core.data.importers.compression import DAMAGE, open_bytes
 from ettin_core.foundation.errors import invalid
 
-LARGEST = 2**30
-_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U(00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4})|([nrtfv0\\]))")
-_LETTERS = dict(zip("nrtfv0\\", "\n\r\t\f\v\0\\", strict=True))
+_ESCAPE = re.compile(r"\\+(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U(00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4})|([nrtfv0]))")
+_LETTERS = dict(zip("nrtfv0", "\n\r\t\f\v\0", strict=True))
 
 
 def pieces(path: Path, split: str | None) -> list[Piece]:
@@ -23,7 +22,7 @@ def pieces(path: Path, split: str | None) -> list[Piece]:
 def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
     """The documents of a file, white space at their ends removed. Ids are the file's place in the folder and a number.
 
-    Raises ValueError for a file that is not UTF-8, damaged, or larger than 1 GiB without a separator in it, unless
+    Raises ValueError for a file that is not UTF-8, damaged, or larger than allowed without a separator in it, unless
     `on_bad` is skip; what stands before the place that cannot be read is kept only where a separator ends it.
     """
     path = Path(piece.place)
@@ -31,12 +30,9 @@ def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
     separator = separator_of(config)
     try:
         with _opened(path, separator) as stream:
-            for number, part in enumerate(_parts(stream, separator), start=1):
-                if len(part) > LARGEST:
-                    problem = invalid(
-                        "data.path", str(path), "holds a document of more than 1 GiB", "set data.separator to cut it"
-                    )
-                    yield bad(config, place, problem, "too_large", part[:300])
+            for number, part in enumerate(_parts(stream, separator, config.max_document), start=1):
+                if len(part) > config.max_document:
+                    yield too_large(config, str(path), place, "set data.separator to cut it", part[:300])
                     return
                 identity = f"{place}#{number}" if separator else place
                 if "\0" in part:  # as in UTF-16 without its mark, or a file that was not written to its end
@@ -53,8 +49,9 @@ def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
 
 
 def separator_of(config: SourceConfig) -> str | None:
-    """The separator with its escapes resolved (\\n \\r \\t \\f \\v \\0 \\xHH \\uHHHH \\UHHHHHHHH \\\\): a command line cannot
-    hold all characters. \\r\\n is a line end like any other; a \\r alone is itself.
+    """The separator with its escapes resolved (\\n \\r \\t \\f \\v \\0 \\xHH \\uHHHH \\UHHHHHHHH): a command line cannot hold all
+    characters. Quotes within quotes double backslashes, so several count as one; before these letters one itself is \\x5c.
+    \\r\\n is a line end like any other; a \\r alone is itself.
     """
     if not config.separator:
         return None
@@ -69,7 +66,7 @@ def _resolved(escape: re.Match[str]) -> str:
 def check_separator(config: SourceConfig, files: list[Path]) -> None:
     """Raise ValueError when there is a separator and none of the files holds it."""
     separator = separator_of(config)
-    if separator and files and not any(_holds(path, separator) for path in files):
+    if separator and files and not any(_holds(path, separator, config.max_document) for path in files):
         where = f"{files[0]}" if len(files) == 1 else f"{len(files)} files such as {files[0]}"
         problem = f"occurs nowhere in {where}"
         raise invalid(
@@ -77,16 +74,18 @@ def check_separator(config: SourceConfig, files: list[Path]) -> None:
         )
 
 
-def _holds(path: Path, separator: str) -> bool:
-    tail = ""
+def _holds(path: Path, separator: str, largest: int) -> bool:
+    """Whether a file holds a separator, or something that is only for reading to judge."""
+    tail, size = "", 0
     try:
         with _opened(path, separator) as stream:
             while block := stream.read(2**20):
-                if separator in (tail := tail + block):
+                size += len(block)
+                if separator in (tail := tail + block) or size > largest:
                     return True
                 tail = tail[len(tail) - len(separator) + 1 :]
     except (UnicodeDecodeError, *DAMAGE):
-        return True  # reading says what is wrong, or counts it
+        return True
     return False
 
 
@@ -100,8 +99,8 @@ def _line_ends(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _parts(stream: io.TextIOWrapper, separator: str | None) -> Iterator[str]:
-    """Texts between separators; reads a megabyte at a time and stops beyond LARGEST."""
+def _parts(stream: io.TextIOWrapper, separator: str | None, largest: int) -> Iterator[str]:
+    """Texts between separators; reads a megabyte at a time and stops beyond the largest."""
     blocks: list[str] = []
     held = 0
     while block := stream.read(2**20):
@@ -113,6 +112,6 @@ def _parts(stream: io.TextIOWrapper, separator: str | None) -> Iterator[str]:
         else:
             blocks.append(block)
             held += len(block)
-        if held > LARGEST:
+        if held > largest:
             break
     yield "".join(blocks)
