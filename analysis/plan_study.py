@@ -1,0 +1,206 @@
+"""How large a study must be: `python -m analysis.plan_study runs=<folder> effect=0.01 power=0.8`.
+
+From runs that there are (two seeds or more of two members) it takes, for each question, how far a difference deviates between
+seeds and between items: variance = run / S + (item + rest / S) / N for S seeds and N items. Studies with these deviations are
+drawn and tested as the report tests them (`inference`). Printed are the fewest seeds that find the effect with the wanted power,
+at the items that were asked and at more of them, and the minutes of training that so many seeds took here.
+
+Not every task can show something. At floor: every member's interval holds chance. Signal to noise: the distance of the members'
+means over the deviation between seeds (Heineman et al. 2025). At floor, or below a ratio of one: not for the main table.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig
+
+from analysis import estimates, families, inference
+from analysis.command import command
+from analysis.inference import Parts, judged
+from analysis.items import aligned, item_values
+from analysis.load import MEASURE, Evidence, load
+from analysis.render import csv, text
+from analysis.tables import HOLE, Table, number
+from analysis.ways import with_own_ways
+from ettin_core.foundation.storage import write_text
+
+DRAWS = 2000
+MOST_SEEDS = 40
+TIMES_ITEMS = (1, 4, 16)
+LEAST_SIGNAL = 1.0
+
+
+@dataclass(frozen=True)
+class Deviations:
+    """Variances of a difference: between runs, between items (as if one item), what is left of an item of one run.
+
+    `left` and `right` are the variances of each side's run means, and `n` the items they were estimated from.
+    """
+
+    run: float
+    item: float
+    rest: float
+    left: float
+    right: float
+    n: int
+
+
+def deviations(left: np.ndarray, right: np.ndarray, clusters: np.ndarray | None) -> Deviations:
+    """The deviations of left - right, both (runs, items)."""
+    found = inference.parts(left - right, clusters)
+    runs, n = left.shape
+    rest = float(found.residual) * runs * n
+    run = max(0.0, float(found.runs - found.residual)) * runs
+    item = max(0.0, float(found.items) * n - rest / runs)
+    sides = [float(side.mean(-1).var(ddof=1)) for side in (left, right)]
+    return Deviations(run, item, rest, sides[0], sides[1], n)
+
+
+def power_of(known: Deviations, effect: float, seeds: int, items: int, draws: int = DRAWS) -> float:
+    """The share of drawn studies that find an effect, tested as the report tests."""
+    generator = np.random.default_rng([seeds, items])
+    within = known.run + known.rest / items
+    common = known.item / items
+    sides = [max(known.left, within / 4), max(known.right, within / 4)]
+    shared = (sides[0] + sides[1] - within) / 2  # covariance, so that the difference deviates as it did
+    shared = float(np.clip(shared, -0.999 * math.sqrt(sides[0] * sides[1]), 0.999 * math.sqrt(sides[0] * sides[1])))
+    matrix = np.array([[sides[0], shared], [shared, sides[1]]])
+    pairs = generator.multivariate_normal([effect, 0.0], matrix, size=(draws, seeds))
+    offset = generator.normal(0.0, math.sqrt(common), draws)
+    means = pairs[..., 0] - pairs[..., 1] + offset[:, None]
+    spread = means.var(-1, ddof=1) / seeds
+    residual = np.full(draws, known.rest / items / seeds)
+    noise = np.full(draws, common) + residual
+    drawn = Parts(means.mean(-1), spread, residual, noise, seeds - 1, max(1.0, items - 1.0))
+    bounds = judged(drawn, (pairs[..., 0] + offset[:, None], pairs[..., 1]), 1.0)
+    found = (bounds.p < 1 - inference.LEVEL) & ((bounds.low > 0) | (bounds.high < 0)) & (bounds.value * effect > 0)
+    return float(found.mean())
+
+
+def seeds_for(known: Deviations, effect: float, power: float, items: int) -> int | None:
+    """The fewest seeds (two or more) that find the effect with that power; None where not even the most do."""
+    low, high = 2, MOST_SEEDS
+    if power_of(known, effect, high, items) < power:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power_of(known, effect, middle, items) >= power else (middle + 1, high)
+    return low
+
+
+def plan(evidence: Evidence, left: str, right: str, effect: float, power: float) -> pd.DataFrame:
+    """A row for each question: members' values, deviations, flags, and the seeds that a study needs.
+
+    Raises ValueError for an effect or a power that cannot be, or members of which there are no two common seeds.
+    """
+    if not effect > 0 or not 0.05 < power < 1:
+        raise ValueError(f"effect={effect!r}, power={power!r}: give an effect above 0 and a power between 0.05 and 1.")
+    rows = []
+    for block in evidence.blocks:
+        runs = evidence.runs[(evidence.runs["block"] == block) & evidence.runs["member"].isin([left, right])]
+        measured = with_own_ways(
+            evidence.measurements[evidence.measurements["run"].isin(runs.index)][estimates.RECORD], runs
+        )
+        each = runs.groupby("member")["seconds"].mean().sum() / 60
+        for key, records in estimates.by_measure(measured[families.family(measured, None) != ""]):
+            row = _row(evidence, records, left, right, effect, power)
+            if row is not None:
+                minutes = math.nan if row["seeds"] is None else row["seeds"] * each
+                rows.append({"block": block, **dict(zip(MEASURE, key, strict=True)), **row, "minutes": minutes})
+    if not rows:
+        raise ValueError(
+            f"left={left!r}, right={right!r} have no question with items and two common seeds; train two seeds of both first."
+        )
+    return pd.DataFrame(rows)
+
+
+def _row(
+    evidence: Evidence, records: pd.DataFrame, left: str, right: str, effect: float, power: float
+) -> dict[str, Any] | None:
+    sides = [
+        records[(records["member"] == name) & records["value"].notna()].drop_duplicates("seed").set_index("seed")
+        for name in (left, right)
+    ]
+    seeds = sorted(set(sides[0].index) & set(sides[1].index))
+    if len(seeds) < 2:
+        return None
+    chosen = [record for side in sides for record in side.loc[seeds].to_dict("records")]
+    found = aligned([item_values(evidence.items, record) for record in chosen])
+    if found is None:
+        return None
+    values, clusters = found
+    ours, theirs = values[: len(seeds)], values[len(seeds) :]
+    known = deviations(ours, theirs, clusters)
+    needed = {f"seeds_{times}": seeds_for(known, effect, power, known.n * times) for times in TIMES_ITEMS}
+    noise = math.sqrt((known.left + known.right) / 2)
+    signal = abs(float(ours.mean() - theirs.mean()))
+    floor = _at_floor(evidence, records, [left, right])
+    ratio = signal / noise if noise > 0 else math.nan
+    return {
+        "left": float(ours.mean()),
+        "right": float(theirs.mean()),
+        "between_seeds": math.sqrt(known.run),
+        "between_items": math.sqrt(known.item + known.rest),
+        "n": known.n,
+        "at_floor": floor,
+        "signal_to_noise": ratio,
+        "main_table": not floor and not ratio < LEAST_SIGNAL,
+        "seeds": needed["seeds_1"],
+        **needed,
+    }
+
+
+def _at_floor(evidence: Evidence, records: pd.DataFrame, members: list[str]) -> bool:
+    """Whether every member's interval holds what a guess would score."""
+    references = records["reference"].dropna()
+    if references.empty or str(records["metric"].iloc[0]) not in ("accuracy", "acc"):
+        return False
+    cells = [estimates.estimate(evidence.items, records[records["member"] == name]) for name in members]
+    chance = float(references.iloc[0])
+    return all(cell is not None and cell["low"] <= chance for cell in cells)
+
+
+def table(planned: pd.DataFrame, left: str, right: str, effect: float, power: float) -> Table:
+    """The plan for readers."""
+    rows = [_cells(row) for row in planned.to_dict("records")]
+    outside = planned[~planned["main_table"]]
+    notes = [
+        f"Seeds of {left} and {right} each that find a difference of {effect:g} with power {power:g} at 5%, at the items that "
+        f"were asked and at {' and '.join(map(str, TIMES_ITEMS[1:]))} times as many ({HOLE}: not even {MOST_SEEDS} do). "
+        "Minutes: training of so many seeds of both, at the speed that was recorded. Deviations between seeds come from as many "
+        "seeds as there are: few seeds tell them roughly.",
+        f"Not for the main table: {len(outside)} of {len(planned)} (at floor: every member's interval holds chance; or members "
+        f"differ by less than the deviation between seeds).",
+    ]
+    header = ["Question", "Values", "Between seeds", "Between items", "n", "Signal/noise", "Seeds"]
+    header += [*(f"at {times}n" for times in TIMES_ITEMS[1:]), "Minutes", "Main table"]
+    return Table("plan_study", "The size of a study", header, [("", rows)], notes)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    found = [row[f"seeds_{times}"] for times in TIMES_ITEMS]
+    needed = [HOLE if seeds is None or math.isnan(seeds) else str(int(seeds)) for seeds in found]
+    minutes = HOLE if math.isnan(row["minutes"]) else f"{row['minutes']:,.1f}"
+    ratio = HOLE if math.isnan(row["signal_to_noise"]) else f"{row['signal_to_noise']:.1f}"
+    entry = "yes" if row["main_table"] else "no: at floor" if row["at_floor"] else "no: noise"
+    named = [f"{row['protocol']}: {row['task']}, {row['metric']}", f"{number(row['left'])} / {number(row['right'])}"]
+    spreads = [f"{row['between_seeds']:.4f}", f"{row['between_items']:.4f}", f"{row['n']:,}", ratio]
+    return [*named, *spreads, *needed, minutes, entry]
+
+
+@command("plan_study")
+def main(config: DictConfig) -> None:
+    """The command line."""
+    evidence = load(Path(config.runs), Path(config.record) if config.record else None)
+    planned = plan(evidence, config.left, config.right, config.effect, config.power)
+    print(text(table(planned, config.left, config.right, config.effect, config.power)))
+    if config.out is not None:
+        write_text(Path(config.out) / "plan_study.csv", csv(planned))
+
+
+if __name__ == "__main__":
+    main()
