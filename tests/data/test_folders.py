@@ -1,5 +1,6 @@
 """Folders as people keep them: what their names state, what is read once, and what is not read is counted and told."""
 
+import gzip
 import json
 import os
 import tempfile
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from hydra import compose, initialize_config_dir
 
 from ettin_core.data.config import DataConfig
@@ -209,6 +211,25 @@ def test_a_snapshot_of_the_hubs_cache_is_read(tmp_path: Path) -> None:
     snapshot.mkdir(parents=True)
     (snapshot / "a.jsonl").symlink_to(blob)
     assert [document.id for document in items(snapshot)] == ["a.jsonl@0"]
+
+
+def test_a_compressed_copy_beside_its_file_is_not_read(tmp_path: Path) -> None:
+    content = write(tmp_path / "a.jsonl", 9).read_bytes()
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(content))
+    for name in ("a.jsonl.zst", "b.jsonl.zst"):
+        (tmp_path / name).write_bytes(zstandard.ZstdCompressor().compress(content))
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(content + content))
+    names = [document.id.split("@")[0] for document in items(tmp_path)]
+    assert {name: names.count(name) for name in names} == {"a.jsonl": 9, "b.jsonl.gz": 18, "b.jsonl.zst": 9}
+    assert not_read(tmp_path) == {"compressed copy of what is read": (2, ("a.jsonl.gz", "a.jsonl.zst"))}
+
+
+def test_a_file_of_another_suffix_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("words")
+    with pytest.raises(
+        UserError, match=r"a.md' is no text by its suffix; give a folder, or a file that ends in .jsonl"
+    ):
+        found(tmp_path / "a.md")
 
 
 # --- separators

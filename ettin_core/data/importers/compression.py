@@ -3,7 +3,7 @@
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +23,28 @@ def open_bytes(path: Path) -> BinaryIO:
 def is_compressed(path: Path) -> bool:
     """Whether a file has to be read from its beginning."""
     return path.suffix.lower() in (".gz", ".zst")
+
+
+def copies(files: Iterable[Path]) -> list[Path]:
+    """The compressed files that hold the bytes of another file of their name, as `gzip -k` and `zstd` leave it beside them."""
+    firsts: dict[Path, Path] = {}
+    found = []
+    for path in sorted(files, key=lambda path: (is_compressed(path), path)):
+        first = firsts.setdefault(path.with_suffix("") if is_compressed(path) else path, path)
+        if first != path and _hold_the_same(first, path):
+            found.append(path)
+    return found
+
+
+def _hold_the_same(first: Path, other: Path) -> bool:
+    try:
+        with open_bytes(first) as one, open_bytes(other) as two:
+            while (block := one.read(2**20)) == two.read(2**20):
+                if not block:
+                    return True
+    except DAMAGE:  # reading says so, or counts it
+        return False
+    return False
 
 
 class _ZstdFile(io.RawIOBase):

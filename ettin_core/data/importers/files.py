@@ -8,7 +8,8 @@ from types import ModuleType
 from ettin_core.data.config import SourceConfig
 from ettin_core.data.documents import Document, NotRead, Piece, Skipped, Source, bad, place_of
 from ettin_core.data.importers import json_lines, parquet, pdf, plain_text
-from ettin_core.data.importers.folders import Listing, listed, refuse_leaving, stated
+from ettin_core.data.importers.compression import copies
+from ettin_core.data.importers.folders import COMPRESSED, Listing, listed, refuse_leaving, stated
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.hashes import hash_files
 from ettin_core.foundation.storage import canonical_json, hash_text
@@ -29,7 +30,7 @@ def find(name: str, config: SourceConfig) -> list[Source]:
     """The sources of a file or folder. Raises ValueError for paths without text, or names that only partly state splits."""
     assert config.path is not None
     root = Path(config.path)
-    files, not_read = ([root], {}) if root.is_file() else _chosen(root, config)
+    files, not_read = (_alone(root), {}) if root.is_file() else _chosen(root, config)
     named = {path: stated(Path(place_of(path, config))) for path in files}
     unstated = [path for path, (_, split) in named.items() if split is None]
     if unstated and len(unstated) < len(files):
@@ -41,6 +42,14 @@ def find(name: str, config: SourceConfig) -> list[Source]:
         grouped.setdefault(source or name, []).append((split, path))
     hashes = hash_files(root if root.is_dir() else root.parent, files, str(root))
     return [_source(source, config, parts, hashes, not_read) for source, parts in sorted(grouped.items())]
+
+
+def _alone(file: Path) -> list[Path]:
+    """A file that is given itself. Raises ValueError for one of another suffix."""
+    if _format(file) is None:
+        problem = "is no text by its suffix"
+        raise invalid("data.path", str(file), problem, f"give a folder, or a file that ends in {', '.join(FORMATS)}")
+    return [file]
 
 
 def _chosen(root: Path, config: SourceConfig) -> tuple[list[Path], dict[str, NotRead]]:
@@ -55,6 +64,9 @@ def _chosen(root: Path, config: SourceConfig) -> tuple[list[Path], dict[str, Not
             listing.leave_out(path, f"suffix {path.suffix.lower()}" if path.suffix else "no suffix")
         elif not _is_utf8(str(path)):
             raise invalid("data.path", str(path), "has a name that is not UTF-8", "rename it")
+    for path in copies(files):
+        files.remove(path)
+        listing.leave_out(path, COMPRESSED)
     if not files:
         rest = f" (not read: {listed(listing.not_read)})" if listing.not_read else ""
         raise invalid(

@@ -13,6 +13,7 @@ from ettin_core.foundation.errors import invalid
 
 EXAMPLES = 3
 HIDDEN, DANGLING, REPEATED = "hidden", "dangling link", "link to what is read already"
+COMPRESSED = "compressed copy of what is read"
 UNREADABLE, SPECIAL, LEAVES = "unreadable", "no regular file", "link that leaves the folder"
 _NAMES = "|".join(SPLIT_NAMES)
 _SPLIT = re.compile(rf"(?:^|(?<=[-._ ]))(?:{_NAMES})(?=[-._ \d]|$)", re.IGNORECASE)
