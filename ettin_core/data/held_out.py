@@ -6,6 +6,7 @@ a held-out document; of a training document only the beginning is hashed, unless
 
 import hashlib
 import io
+from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -41,8 +42,10 @@ def head_key(text: str) -> int:
 
 def write_table(file: Path, held_out: Iterable[tuple[str, str]]) -> None:
     """Write the keys of (split, text) of a part: (documents, 3) uint64 of head, text and number of the split."""
-    rows = [(head_key(text), text_key(text), SPLITS.index(split)) for split, text in held_out]
-    _save(file, np.array(rows, dtype=np.uint64).reshape(-1, 3))
+    rows = array("Q")
+    for split, text in held_out:
+        rows.extend((head_key(text), text_key(text), SPLITS.index(split)))
+    _save(file, np.frombuffer(rows, dtype=np.uint64).reshape(-1, 3))
 
 
 def _save(file: Path, table: np.ndarray) -> None:
@@ -53,11 +56,15 @@ def _save(file: Path, table: np.ndarray) -> None:
 
 def merge_tables(folder: Path, files: Sequence[Path]) -> dict[str, int]:
     """Join the tables of all parts into one in `folder`; returns how many documents are held out, and texts in two splits."""
-    table = np.concatenate([np.empty((0, 3), np.uint64), *(np.load(file) for file in files)])
     for column, name in enumerate(_NAMES):
-        _save(folder / f"{name}.npy", np.unique(table[:, column]))
-    splits = (table[table[:, 2] == SPLITS.index(split), 1] for split in HELD_OUT_SPLITS)
-    return {"documents": len(table), "texts_in_both": len(np.intersect1d(*splits))}
+        _save(folder / f"{name}.npy", np.unique(_column(files, column)))
+    splits, keys = _column(files, 2), _column(files, 1)
+    by_split = (keys[splits == SPLITS.index(split)] for split in HELD_OUT_SPLITS)
+    return {"documents": len(keys), "texts_in_both": len(np.intersect1d(*by_split))}
+
+
+def _column(files: Sequence[Path], column: int) -> np.ndarray:
+    return np.concatenate([np.empty(0, np.uint64), *(np.load(file)[:, column].copy() for file in files)])
 
 
 class HeldOut:
