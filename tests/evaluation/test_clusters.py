@@ -1,11 +1,14 @@
 """Items that are not independent, ties, and versions of different length: what the records of evaluation say of them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
+from ettin_core.data.prepare import prepare
 from ettin_core.evaluation.bias import agreement, crows_pairs, published, stereoset, winobias
 from ettin_core.evaluation.bias.versions import compared
 from ettin_core.evaluation.choices import Choice, answered, minimal_pairs
@@ -154,3 +157,14 @@ def test_records_count_versions_of_unequal_length(corpus: Corpus, suite: SuiteCo
         len(set(item.details["tokens"])) > 1 for item in items
     )
     assert found(results, "winogender", "probability_neutral_per_token").value == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("objective", ["clm", "mlm"])
+def test_a_blank_with_a_token_of_its_own_counts_as_its_words(objective: str, tmp_path: Path) -> None:
+    """A tokenizer that knows " they" as one token and " she" as a blank and letters."""
+    rows = [json.dumps({"text": f"and they said that they were late {number}"}) for number in range(300)]
+    (tmp_path / "t.jsonl").write_text("\n".join(rows))
+    corpus = prepare(DataConfig(kind="text", name="t", path=str(tmp_path), vocab_size=300), tmp_path / "corpora", 1)
+    shares = compared(rigged(corpus, None, objective), [("and that she said", "and that they said")])
+    assert shares.tokens[0, 0] > shares.tokens[0, 1] and shares.exact[0, 1] > 0.9
+    assert shares.per_token[0].tolist() == pytest.approx([0.5, 0.5])

@@ -12,6 +12,7 @@ per token, scaled to the mean number of such tokens over versions, and of a mask
 of masks at each differing word. Where versions have equal lengths the two readings are one.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -40,9 +41,13 @@ class Shares:
 
 @dataclass(frozen=True)
 class _Version:
-    """A tokenised version, and the tokens of each word in which versions differ."""
+    """A tokenised version: its differing tokens, and those of each differing word with the blank before it.
+
+    A tokenizer may give the blank a token of its own, which belongs to no word and counts in a sum all the same.
+    """
 
     text: Segmented
+    differing: tuple[int, ...]
     words: tuple[tuple[int, ...], ...]
 
     @property
@@ -59,7 +64,7 @@ class _Version:
             end = words[-1][-1] + 1
             ids[end:end] = [mask] * (size - len(word))
             shift += size - len(word)
-        return _Version(replace(self.text, ids=tuple(ids)), tuple(words))
+        return _Version(replace(self.text, ids=tuple(ids)), (), tuple(words))
 
 
 def compared(model: EvaluatedModel, sentences: Sequence[tuple[str, ...]]) -> Shares:
@@ -81,16 +86,20 @@ def compared(model: EvaluatedModel, sentences: Sequence[tuple[str, ...]]) -> Sha
 
 
 def _versions(model: EvaluatedModel, versions: tuple[str, ...]) -> list[_Version]:
-    differing = sorted(differing_words(versions))
-    texts = [segment(model.tokenizer, version) for version in versions]
-    return [_Version(text, tuple(text.tokens_of_words({word}) for word in differing)) for text in texts]
+    differing = differing_words(versions)
+    found = []
+    for version in versions:
+        text, ends = segment(model.tokenizer, version), [0, *(word.end() for word in re.finditer(r"\S+", version))]
+        words = tuple(text.tokens_between(ends[word], ends[word + 1]) for word in sorted(differing))
+        found.append(_Version(text, text.tokens_of_words(differing), words))
+    return found
 
 
 def _exact(model: EvaluatedModel, groups: list[list[_Version]]) -> np.ndarray:
     """log p(words of each version | all others) up to a constant of the sentence."""
     flat = [version for group in groups for version in group]
     texts = [version.text for version in flat]
-    scores = left_to_right(model, texts) if model.is_causal else fill(model, texts, [[item.gap] for item in flat])
+    scores = left_to_right(model, texts) if model.is_causal else fill(model, texts, [[item.differing] for item in flat])
     return np.array(scores).reshape(len(groups), -1)
 
 
