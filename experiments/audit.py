@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.config import DataConfig
+from ettin_core.data.plan import expected_ids
 from ettin_core.foundation.errors import invalid
 from ettin_core.optim.build import OptimizerConfig
 from ettin_core.pairs.audit import NOT_MATCHED, Certificate, audit, certify
@@ -61,7 +62,7 @@ def _from_configuration(request: AuditRequest) -> Certificate:
     )
     members = (request.left_member, request.right_member)
     unknown = "not prepared"
-    runs = [parts.planned(member, request.data.vocab_size, unknown, unknown) for member in members]
+    runs = [parts.planned(member, expected_ids(request.data), unknown, unknown) for member in members]
     return audit(request.pair, runs[0], runs[1])
 
 

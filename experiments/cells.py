@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
+from ettin_core.data.plan import expected_ids
 from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.fields import check_name
@@ -231,7 +232,7 @@ def _trained(cell: Cell, corpus: Corpus | None) -> RunConfig:
     request = cell.request
     if corpus is not None:
         return request.parts.run(request.member, corpus)
-    return request.parts.planned(request.member, request.data.vocab_size, UNKNOWN, UNKNOWN)
+    return request.parts.planned(request.member, expected_ids(request.data), UNKNOWN, UNKNOWN)
 
 
 def compared(cells: dict[str, Cell]) -> list[list[str]]:

@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
+from ettin_core.data.plan import expected_ids
 from ettin_core.evaluation.heldout import CHOSEN, held_out
 from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.foundation.errors import UserError, invalid
@@ -120,7 +121,7 @@ class Search:
 
     def _plan(self, member: str, values: Values) -> tuple[RunConfig, DataConfig]:
         asked = self.at(member, values)
-        return asked.parts.planned(asked.member, asked.data.vocab_size, UNKNOWN, UNKNOWN), asked.data
+        return asked.parts.planned(asked.member, expected_ids(asked.data), UNKNOWN, UNKNOWN), asked.data
 
     @property
     def path(self) -> Path:

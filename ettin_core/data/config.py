@@ -133,8 +133,9 @@ def _completed(common: SourceConfig, name: str, changes: Mapping[str, Any]) -> S
 
 def check_mixture(field_name: str, mixture: dict[str, float] | None, sources: list[str] | None) -> None:
     """Raise ValueError for a weight that is not positive, or a source that there is not (None: not known yet)."""
+    known = None if sources is None else set(sources)
     for name, weight in (mixture or {}).items():
         if not 0 < weight < float("inf"):
             raise invalid(f"{field_name}.{name}", weight, "is not positive", "leave the source out instead")
-        if sources is not None and name not in sources:
-            raise invalid(field_name, name, "is not a source of the corpus", f"it has {', '.join(sorted(sources))}")
+        if known is not None and name not in known:
+            raise invalid(field_name, name, "is not a source of the corpus", f"it has {', '.join(sorted(known))}")

@@ -67,6 +67,11 @@ def _versions(source: Source) -> dict[str, str]:
         raise invalid("data.curation", source.name, f"needs {error.name}", with_extra("curation")) from error
 
 
+def expected_ids(config: DataConfig) -> int:
+    """How many ids the tokenizer of a corpus will have: the largest plus one of a given one, else as many as asked for."""
+    return config.vocab_size if config.tokenizer is None else Tokenizer(Path(config.tokenizer)).vocab_size
+
+
 def make_plan(config: DataConfig) -> Plan:
     """Find the sources of a corpus. Raises ValueError for what cannot be read."""
     return Plan(config, tuple(find_sources(config)))

@@ -1,6 +1,7 @@
 """Forecasts against what then happens, the plan of the published grid, and plans that are refused."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from hydra import compose, initialize_config_dir
 from analysis.plan_figure import schedules, tokens_text
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.corpus import Corpus
+from ettin_core.data.plan import expected_ids
+from ettin_core.data.tokenizer import train
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.structures import build
 from ettin_core.model.accounting import activation_bytes
@@ -161,6 +164,17 @@ def test_a_dry_run_counts_in_the_corpus_that_is_there(corpus: Corpus, corpora_di
     assert "not prepared with these options" in other and "duration    unknown" in other
     with pytest.raises(UserError, match="recipe.tokens=4000000 passes .* more than recipe.max_epochs"):
         dry_run(request(*options, "recipe.tokens=4e6"))
+
+
+def test_a_plan_without_a_corpus_has_a_row_for_every_id_of_a_given_tokenizer(tmp_path: Path) -> None:
+    train(["a few words to train a tokenizer on"], 300, tmp_path)
+    values = json.loads((tmp_path / "tokenizer.json").read_text())
+    names = values["model"]["vocab"]
+    values["model"]["vocab"] = {token: id_ + 70_000 * (id_ == max(names.values())) for token, id_ in names.items()}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    asked = request("recipe=smoke", f"data.tokenizer={tmp_path}", f"corpora_dir={tmp_path / 'none'}")
+    assert expected_ids(asked.data) == 70_000 + max(names.values()) + 1
+    assert "the tokenizer against 70336 ids" in dry_run(asked)
 
 
 def test_passes_are_added_up_over_phases(corpus: Corpus, corpora_dir: Path) -> None:
