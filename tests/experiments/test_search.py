@@ -168,7 +168,7 @@ def test_choices_and_reports_read_different_text(tmp_path: Path) -> None:
     def prepared_with(name: str, **texts: str) -> Corpus:
         for split in ("train", "validation", "test"):
             text = texts.get(split, "The keys near the cabinet are dry.")
-            rows = [json.dumps({"text": f"{text} {text} No {number}."}) for number in range(12)]
+            rows = [json.dumps({"text": f"{text} {text} No {number} of {split}."}) for number in range(12)]
             (tmp_path / name).mkdir(exist_ok=True)
             (tmp_path / name / f"notes.{split}.jsonl").write_text("\n".join(rows))
         tokenizer = str(tmp_path / "tokenizer") if texts else None
@@ -179,7 +179,9 @@ def test_choices_and_reports_read_different_text(tmp_path: Path) -> None:
     shutil.copytree(base.folder / "tokenizer", tmp_path / "tokenizer")
     others = [prepared_with("choice", validation="Zebras jump!"), prepared_with("report", test="Zebras jump!")]
     for member, objective in (("encoder", "mlm"), ("decoder", "clm")):
-        [reported] = [item for item in applicable(tiny_run(base, member).read_as, SUITE) if "heldout" in item.name]
+        [reported] = [
+            item for item in applicable(tiny_run(base, member).read_as, SUITE) if item.name == f"heldout_{objective}"
+        ]
 
         def losses(protocol: Protocol, objective: str = objective) -> list[float | None]:
             measured = [protocol.measure(tiny(corpus, objective), corpus, SUITE)[0] for corpus in (base, *others)]
