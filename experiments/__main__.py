@@ -25,6 +25,7 @@ COMMANDS = {
     "audit": "was the pair matched?",
     "boundaries": "did a phase boundary hurt?",
     "plan": "the published grid on paper",
+    "plan_study": "seeds, items and minutes that a study needs",
     "prepare": "a corpus: tokenizer, shards, manifest",
     "preview": "the first documents as they will be read",
     "data_report": "a page about a corpus",
@@ -34,8 +35,10 @@ COMMANDS = {
     "benchmark_scoring": "scoring against one request at a time",
     "faults": "kill real runs and compare them with undisturbed ones",
     "report": "tables, figures and a page from recorded runs",
+    "compare": "any two models: paired, clustered, with equivalence within a margin",
+    "simulate": "coverage, false alarms and power of the report's intervals",
 }
-ANALYSIS = ("report",)  # commands of `analysis`
+ANALYSIS = ("report", "compare", "simulate")  # commands of `analysis`
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ def test_it_ends_with_verdict_table_and_paths(undisturbed: Path) -> None:
     assert "encoder_decoder: matched except: member, direction, objective.name" in printed
     verdict = "conversion: matched except: member, direction, objective, recipe, seeds, parent"
     assert printed.count(f"{verdict} [") == 2 and f"{verdict} (2 comparisons)" in printed
-    for word in ("encoder", "decoder", "enc-from-dec", "dec-from-enc", "Facts, left to right", "Pronouns"):
+    for word in ("encoder", "decoder", "enc-from-dec", "dec-from-enc", "Facts", "left to right", "Pronouns"):
         assert word in printed
     page = next(line for line in printed.splitlines() if line.startswith("page ")).split()[-1]
     assert Path(page).exists()
