@@ -93,7 +93,7 @@ def test_a_failing_cell_leaves_the_others_and_a_non_zero_status(tmp_path: Path) 
     assert study.wait(timeout=280) == 2
     printed = (tmp_path / "log").read_text()
     for member in ("encoder", "decoder", "enc-from-dec", "dec-from-enc"):
-        assert re.search(rf"  evaluate {member}: UserError: .*is short or damaged", printed)
+        assert re.search(rf"  evaluate {member}: UserError: .*cut short or damaged", printed)
     assert all(run.complete for run in run_folders(tmp_path / "runs"))
     assert len(run_folders(tmp_path / "runs")) == 4
 
