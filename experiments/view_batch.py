@@ -16,7 +16,7 @@ from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.objectives.directions import DIRECTIONS
 from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.objectives.targets import Vocabulary, mask_key
-from ettin_core.records.folders import RunFolder, find_run
+from ettin_core.records.folders import RunFolder
 from ettin_core.training.books import roll
 from ettin_core.training.phases import Phase
 from ettin_core.training.run import RunConfig
@@ -52,7 +52,7 @@ def main(request: ViewRequest) -> None:
     """Print the batch; exit status 1 when the data was to be checked and differs."""
     folder, run = open_run(request.run)
     corpus = open_corpus(run, Path(request.corpora_dir))
-    print(describe(View(run, corpus, request.step), request))
+    print(describe(View(run, corpus, request.step), request, folder.name))
     sentence, differs = check(folder, run, corpus, request.step, request.check)
     print(f"\n{sentence}")
     if differs:
@@ -96,8 +96,11 @@ def phase_of(run: RunConfig, step: int) -> tuple[Phase, int]:
     raise invalid("step", step, f"is not a step of the run, which has {total}", remedy)
 
 
-def describe(view: View, request: ViewRequest) -> str:
-    """The batch as text. Raises ValueError for a row that is not in it, or an unknown objective."""
+def describe(view: View, request: ViewRequest, name: str | None = None) -> str:
+    """The batch as text, of a run of this name (None: that of its configuration).
+
+    Raises ValueError for a row that is not in it, or an unknown objective.
+    """
     seen = [view.through(name) for name in objectives(view.run, request.objective)]
     chosen = range(min(request.rows, len(view.batch.rows)))
     if request.row is not None:
@@ -106,7 +109,7 @@ def describe(view: View, request: ViewRequest) -> str:
             raise invalid("row", request.row, f"is not in the batch of step {view.step}", f"use {first} to {last}")
         chosen = range(request.row - first, request.row - first + 1)
     text = RowText(view.batch, view.corpus.tokenizer, request.targets, request.row is not None)
-    lines = [*_header(view, seen, find_run(request.run).name), "", *_sources(view)]
+    lines = [*_header(view, seen, name or view.run.name), "", *_sources(view)]
     for number in chosen:
         lines += ["", _row(view, number), *text.stored(number), *text.through(seen, number)]
     return "\n".join(lines)

@@ -202,7 +202,7 @@ def under_an_older_name(folder: RunFolder, root: Path) -> RunFolder:
     """A copy of a complete run as it would be if its name had been made by older code."""
     older = RunFolder(root / f"{folder.name.rpartition('-')[0]}-0123456789")
     shutil.copytree(folder.path, older.path)
-    older.finish(folder.summary() | {"run": older.name})
+    older.finish(folder.summary() | {"run": older.path.name})  # by which a complete run is known
     for file in older.checkpoints.glob("*/index.json"):
         index = {key: value for key, value in read_json(file).items() if key != "self"} | {"identity": older.name}
         write_json(file, index | {"self": hash_text(canonical_json(index))})

@@ -241,11 +241,16 @@ def test_the_command_shows_an_unfinished_run_and_fails_when_its_data_changed(
     done = view_batch(*options, "objective=[mlm,clm]", "check=true")
     assert done.returncode == 0, done.stderr
     assert "check        matches" in done.stdout and "objective clm" in done.stdout and "\x1b" not in done.stdout
+    changed = RunFolder(shutil.copytree(unfinished.path, tmp_path / "changed" / unfinished.path.name))
+    rows = re.sub(r'"data_hash": "[^"]*"', f'"data_hash": "{"0" * 64}"', changed.metrics_file.read_text())
+    changed.metrics_file.write_text(rows)
+    done = view_batch(f"run={changed.path}", *options[1:], "check=true")
+    assert done.returncode == 1 and "check        DIFFERS: steps 0 to 8" in done.stdout, done.stderr
     shard = next((tmp_path / corpus.name).glob("world.train-*.bin"))
     tokens = np.fromfile(shard, dtype="<u2")
     tokens[5::50] ^= 1
     tokens.tofile(shard)
     done = view_batch(*options, "check=true")
-    assert done.returncode == 1 and "check        DIFFERS: steps 0 to 8" in done.stdout
+    assert done.returncode == 2 and f"{shard.name}' is damaged" in done.stderr
     done = view_batch(options[0], "step=8", f"corpora_dir={tmp_path / 'nowhere'}")
     assert done.returncode == 2 and f"does not hold the run's corpus {corpus.name}" in done.stderr
