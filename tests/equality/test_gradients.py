@@ -63,7 +63,7 @@ def gradients(case: str, corpus: Corpus, group: ProcessGroup, parallel: str = "d
     run = tiny_run(corpus, member)
     model = Transformer(run.model, 1)
     wrapped = divide(Learner(model), PlacementConfig(device="cpu", parallel=parallel), group, torch.device("cpu"))
-    batch = Loader(corpus, 128, BatchSchedule(ROWS), 1, "test").batch(0, group.rank, group.world_size)
+    batch = Loader(corpus, 128, BatchSchedule(ROWS), 7, "test").batch(0, group.rank, group.world_size)
     vocabulary = Vocabulary.of(corpus.tokenizer)
     targets = scored(batch, targets_of(run.objective.name, batch, vocabulary, Masking(0.95), 7), rest)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
