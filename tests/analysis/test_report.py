@@ -104,6 +104,9 @@ def test_two_runs_of_one_cell_are_refused(synthetic: Any) -> None:
     twin.mkdir()
     for name in ("config.yaml", "COMPLETE", "metrics.jsonl"):
         (twin / name).write_bytes((folder.path / name).read_bytes())
+    with pytest.raises(ValueError, match=rf"runs='{folder.name}' is in .*{twin.name} and "):  # a copy
+        load(synthetic.root)
+    RunFolder(twin).finish(folder.summary() | {"run": twin.name})  # another run
     with pytest.raises(ValueError, match="record="):
         load(synthetic.root)
 
