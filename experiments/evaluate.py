@@ -82,7 +82,7 @@ def main(request: EvaluateRequest) -> None:
         print(table(evaluate_run(folder.path, corpora, request.suite, *places)))
         chosen = applicable(run.read_as, request.suite)
         for checkpoint in _checkpoints(folder, request.checkpoint):
-            last = checkpoint == folder.summary()["final_checkpoint"]
+            last = folder.complete and checkpoint == folder.summary()["final_checkpoint"]
             own = replace(folder, suite=settings_of(request.suite, run.read_as))
             print_stale(own, None if last else checkpoint, chosen)
     else:

@@ -13,7 +13,7 @@ from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.foundation.errors import UserError
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.schema import Measurement
-from experiments.evaluate import EvaluateRequest, evaluate_pretrained, evaluate_run, table
+from experiments.evaluate import EvaluateRequest, evaluate_pretrained, evaluate_run, main, table
 from experiments.export import export_run
 from experiments.requests import open_corpus, open_run
 from tests.evaluation.small_sets import write_sets
@@ -55,6 +55,22 @@ def test_every_kept_checkpoint_is_measured_once(
     assert evaluate_run(folder.path, corpora_dir, chosen, "cpu", 1, "all") == rows
     assert {path: path.stat().st_mtime_ns for path in times} == times and len(times) == 2 * len(kept)
     assert table(rows).count("\ncheckpoint ") == len(kept)
+
+
+def test_a_checkpoint_of_an_unfinished_run_is_measured(
+    runs: dict[str, RunFolder],
+    corpora_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    own = RunFolder(Path(shutil.copytree(runs["decoder"].path, tmp_path / runs["decoder"].path.name)))
+    (own.path / "COMPLETE").unlink()
+    name = sorted(path.name for path in own.checkpoints.glob("[!.]*"))[0]
+    options = [f"run={own.path}", f"checkpoint={name}", "suite=smoke", "suite.protocols=[pronouns]"]
+    monkeypatch.setattr("sys.argv", ["evaluate", *options, f"corpora_dir={corpora_dir}", "device=cpu"])
+    main()
+    assert "pronouns" in capsys.readouterr().out and own.evaluated_checkpoints() == [name]
 
 
 def test_whoever_opens_a_damaged_corpus_is_stopped(
