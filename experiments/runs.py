@@ -66,7 +66,9 @@ def table(runs: list[RunFolder]) -> list[str]:
 
 def _row(run: RunFolder) -> tuple[str, ...]:
     rows = run.training() if run.metrics_file.exists() else []
-    tokens, loss = (f"{rows[-1].tokens:,}", f"{rows[-1].loss:.4f}") if rows else ("0", "-")
+    tokens = f"{rows[-1].tokens:,}" if rows else "0"
+    last = rows[-1].loss if rows else None  # a row whose updates were all left out has none
+    loss = "-" if last is None else f"{last:.4f}"
     how = "complete" if run.complete else _short(state(run))
     told = ", ".join(f"{key}={value}" for key, value in unusual(run).items())
     return run.path.name, how, tokens, loss, mebibytes(run.path), _short(told)

@@ -1,5 +1,6 @@
 """The command that lists, shows and removes runs, and how a run is named wherever one is asked for."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -65,6 +66,10 @@ def test_the_list_says_what_differs(lab: RunsRequest, trained: list[RunFolder]) 
     assert f"  {folders[0].training()[-1].loss:.4f}  " in complete and "  complete  " in complete
     assert "  stopped at " in stopped
     assert "recipe.tokens = 7680" in shown(folders[0]) and not any("corpus" in line for line in shown(folders[0]))
+    *rows, final = folders[1].metrics_file.read_text().splitlines()
+    left_out = json.dumps(json.loads(final) | {"loss": None})
+    folders[1].metrics_file.write_text("\n".join([*rows, left_out]) + "\n")
+    assert "  -  " in table(folders)[2] and "stopped at" in table(folders)[2]
     folders[1].metrics_file.write_text("not a row\n")
     assert "damaged: " in table(folders)[2] and "  complete  " in table(folders)[1]
 
