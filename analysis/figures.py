@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from analysis import style
 from analysis.costs import RULERS
@@ -98,9 +99,10 @@ def loss(evidence: Evidence, cells: pd.DataFrame, block: str) -> Picture:
 
 
 def comparison(cells: pd.DataFrame, block: str) -> Picture:
-    """Every measurement as points with 95% intervals, one panel per protocol and unit; protocols of a family share the scale."""
+    """Main measurements as points with 95% intervals, a panel per protocol and unit; protocols of a family share the scale."""
     shown = cells[(cells["block"] == block) & cells["value"].notna()]
     shown = shown[~redundant(shown) & ~shown["metric"].str.startswith(style.DRAWN_APART)]
+    shown = shown[~shown["metric"].map(style.in_tables_only).astype(bool)]
     panels = list(shown.groupby(["protocol", shown["metric"].map(style.metric_unit)], sort=False))
     members = [name for name in style.members_first(set(shown["member"])) if name in set(shown["member"])]
     counts = [group.groupby(MEASURE, sort=False).ngroups for _, group in panels]
@@ -115,6 +117,7 @@ def comparison(cells: pd.DataFrame, block: str) -> Picture:
                 axis.set_xlabel(str(unit))
                 axis.sharex(scales.setdefault((str(protocol).split(".")[0], str(unit)), axis))
                 _draw_points(axis, group, members)
+                axis.xaxis.set_major_locator(MaxNLocator(6))  # long numbers would touch
         reference = Line2D([], [], color="0.25", marker="|", markersize=11, markeredgewidth=1.8, linestyle="")
         handles: list[Artist] = [member_handle(member, members) for member in members]
         labels = [*members, "reference"]
@@ -123,7 +126,8 @@ def comparison(cells: pd.DataFrame, block: str) -> Picture:
     caption = (
         f"Every measurement with its 95% interval over {' or '.join(bases) or 'items'}. A tick marks the reference: the "
         "known truth, chance or baseline. What is missing or not defined for a member is left out, never drawn at zero. Shares "
-        "of pronouns have a figure of their own; nats are left out where bits say the same."
+        "of pronouns have a figure of their own; nats are left out where bits say the same; tie rates and second readings per "
+        "character or token are in the table."
     )
     return Picture(comparison, "comparison", "The members side by side", caption, figure, shown)
 

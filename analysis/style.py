@@ -318,3 +318,9 @@ def order(protocol: str, task: str, metric: str) -> tuple[int, str, bool, str, i
 
 def _plain(name: str) -> str:
     return name.replace("_", " ").replace(".", ", ")
+
+
+def in_tables_only(metric: str) -> bool:
+    """Whether a metric accompanies another in tables, and would fill a figure with panels that say little of their own."""
+    second = metric.endswith(("_per_character", "_per_token")) and not metric.startswith("bits_")
+    return second or metric == "tie_rate"
