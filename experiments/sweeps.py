@@ -17,7 +17,7 @@ from hydra.types import RunMode
 
 from ettin_core.foundation.bars import take_line
 from ettin_core.foundation.processes import die_with_parent
-from experiments.endings import EXIT_INTERRUPTED, EXIT_REQUEUE, CellEnded, line_of, status_of
+from experiments.endings import EXIT_INTERRUPTED, EXIT_REQUEUE, CellEnded, StopRequested, line_of, status_of
 
 
 def one_line(error: BaseException) -> str:
@@ -39,11 +39,14 @@ def run_cell(function: Callable[[], Any]) -> None:
     launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
     if launcher == "joblib":
         _enter_worker()
+    asked = False
     try:
         function()
     except SystemExit as end:
         status, message = int(end.code or 0), f"ended with status {end.code}"
+        asked = status in (EXIT_REQUEUE, EXIT_INTERRUPTED)
     except Exception as error:
+        asked = isinstance(error, StopRequested)  # a cell that another process trains ends with 75 as well
         status, message = status_of(error), line_of(error) or f"{type(error).__name__}: {one_line(error)}"
         if line_of(error) is None:
             traceback.print_exc()
@@ -53,7 +56,7 @@ def run_cell(function: Callable[[], Any]) -> None:
         return
     line = f"{' '.join(HydraConfig.get().overrides.task)}: {message}"
     print(f"error: {line}", file=sys.stderr, flush=True)
-    if launcher == "basic" and status in (EXIT_REQUEUE, EXIT_INTERRUPTED):
+    if launcher == "basic" and asked:
         sys.exit(status)
     raise CellEnded(status, line)
 

@@ -110,7 +110,7 @@ def test_a_disturbed_sweep_with_failing_cells_ends_like_an_undisturbed_one_by_jo
         status, out, err = ended(start(folder, *cells))
     assert status == EXIT_REQUEUE  # the other process trains it: not a mistake, the same command again finds it done
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 2
+    assert len(errors) == 2, err
     assert sum(f"{broken.name} is being trained by another process" in line for line in errors) == 1
     assert sum("optimizer.learning_rate=1000.0: loss=nan" in line for line in errors) == 1
     assert "sweep: 2 of 4 cells are not done" in err.splitlines()[-1]
