@@ -1,43 +1,39 @@
-"""python -m experiments.benchmark size=nano: training throughput as a ratio to transformers, measured in turns in one run.
+"""python -m experiments.benchmark size=nano: speed and memory of whole training steps, against transformers in the same run.
 
-Both sides get the same packed rows, the same visibility and the same targets, and compute the same loss; only forward, loss
-and backward are timed, because the optimiser is the same for both.
+For every shape, member and number of threads all sides (benchmark_steps.py) take turns, so that they meet the same machine:
+ours and each peer, in every precision. A ratio is that of two sides in one turn; the median of the turns counts. The share
+of the matrix rate is the arithmetic of our step over its time, against the machine's own rate of matrix products in that turn.
 """
 
+import itertools
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
-from ettin_core.data.loader import Batch, lay_out
-from ettin_core.data.tokenizer import SpecialTokens
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.fields import check_threads
-from ettin_core.foundation.randomness import below, uniform
-from ettin_core.model.config import View
-from ettin_core.model.transformer import Transformer
-from ettin_core.model.visibility import row_visibility
-from ettin_core.objectives.config import Part
-from ettin_core.objectives.schedule import of_part
-from ettin_core.objectives.targets import Masking, Targets, Vocabulary
-from ettin_core.training.learner import Learner, tensors
-from ettin_core.training.run import PlacementConfig
-from ettin_core.training.step import autocast
+from ettin_core.foundation.storage import append_json_lines
+from ettin_core.model.attention_backends import BACKENDS
+from ettin_core.training.hardware import measured_flops
+from ettin_core.training.numerics import numerics, vector_instructions
+from ettin_core.training.run import PRECISIONS
+from experiments.benchmark_steps import OURS, PARTS, PEERS, Case, Side, peak_memory
 from experiments.door import entry
 from experiments.requests import SizeConfig
 
-SPECIAL = SpecialTokens(unknown=0, bos=1, eos=2, pad=3, mask=4)
 WARM_UP = 2
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+LOSS_TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}  # nats per token, on the same weights
 HEADER = (
-    f"{'member':<10}{'ours tok/s':>12}{'transformers tok/s':>20}{'ratio':>8}{'10% to 90%':>20}{'loss difference':>17}"
+    f"{'precision':<11}{'peer':<15}{'ours tok/s':>11}{'peer tok/s':>11}{'ratio':>7}{'10% to 90%':>14}"
+    f"{'matrix rate':>13}{'peak':>7}{'peer MiB':>10}"
 )
-Step = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -45,153 +41,161 @@ class BenchmarkRequest:
     """conf/benchmark.yaml."""
 
     size: SizeConfig
-    placement: PlacementConfig
-    context: int
-    rows: int
+    members: tuple[str, ...]
+    contexts: tuple[int, ...]
+    documents: tuple[int | None, ...]
+    tokens: int
     vocab_size: int
-    document_length: int
     mask_rate: float
+    precisions: tuple[str, ...]
+    threads: tuple[int, ...]
     rounds: int
-    precision: str
+    memory: bool
+    device: str
+    attention: str
+    compile: bool
+    out: str | None
 
     def __post_init__(self) -> None:
-        check_threads("placement.threads", self.placement.threads)
-        for name in ("context", "rows", "vocab_size", "document_length", "rounds"):
+        for threads in self.threads:
+            check_threads("threads", threads)
+        for name in ("tokens", "vocab_size", "rounds"):
             if getattr(self, name) < 1:
                 raise invalid(name, getattr(self, name), "is not positive", "give a positive number")
+        for name, known in (("members", PARTS), ("precisions", PRECISIONS)):
+            for value in getattr(self, name):
+                if value not in known:
+                    raise invalid(name, value, "is unknown", f"use {' or '.join(known)}")
+        for name in ("contexts", "documents"):
+            if any(value is not None and value < 2 for value in getattr(self, name)):
+                raise invalid(name, list(getattr(self, name)), "are shorter than two tokens", "give longer ones")
+        for name in ("members", "contexts", "documents", "precisions", "threads"):
+            if not getattr(self, name):
+                raise invalid(name, [], "is empty", "give at least one")
+        if self.attention not in BACKENDS:
+            raise invalid("attention", self.attention, "is not a backend", f"use one of {', '.join(BACKENDS)}")
+
+    def cases(self) -> Iterable[Case]:
+        """Every shape of rows that documents fit into, for every member."""
+        size, device = self.size, str(choose_device(self.device, ProcessGroup()))
+        for context, document, member in itertools.product(self.contexts, self.documents, self.members):
+            if document is None or document < context:
+                rows = max(1, self.tokens // context)
+                yield Case(member, size.model(self.vocab_size), context, rows, document, self.mask_rate, device)
+
+    def sides(self, member: str) -> list[Side]:
+        """Ours and the peers, in every precision."""
+        names = (OURS, *PEERS[member])
+        return [Side(name, one, self.attention, self.compile) for name in names for one in self.precisions]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison. `ratio`, `low` and `high` are how many times the peer's speed ours is: median, 10 % and 90 % of the
+    turns. Speeds are tokens per second, peaks bytes (None: not asked for)."""
+
+    size: str
+    shape: str
+    member: str
+    peer: str
+    precision: str
+    threads: int
+    ratio: float
+    low: float
+    high: float
+    share_of_matrix_rate: float
+    tokens_per_second: float
+    peer_tokens_per_second: float
+    matrix_rate: float
+    peak: int | None
+    peer_peak: int | None
+
+    @property
+    def line(self) -> str:
+        """The row as it is printed."""
+        spread = f"{self.low:.2f} to {self.high:.2f}"
+        peaks = [f"{value / 2**20:,.0f}" if value else "-" for value in (self.peak, self.peer_peak)]
+        return (
+            f"{self.precision:<11}{self.peer:<15}{self.tokens_per_second:>11,.0f}{self.peer_tokens_per_second:>11,.0f}"
+            f"{self.ratio:>7.2f}{spread:>14}{self.share_of_matrix_rate:>13.2f}{peaks[0]:>7}{peaks[1]:>10}"
+        )
 
 
 @entry("benchmark", BenchmarkRequest)
 def main(request: BenchmarkRequest) -> None:
-    """Print tokens per second of both sides and their ratio, for encoder and decoder."""
-    torch.set_num_threads(request.placement.threads)
-    device = choose_device(request.placement.device, ProcessGroup())
-    batch = synthetic_batch(request)
-    place = f"{request.precision}, {device}, {request.placement.threads} thread(s)"
-    print(f"{request.size.name}, {request.rows} rows of {request.context}, {place}, {request.rounds} rounds")
-    print(HEADER)
-    for member, part in (("encoder", Part("mlm", "bidirectional")), ("decoder", Part("clm", "causal"))):
-        print(compare(request, member, part, batch, device), flush=True)
+    """Print, and write, a row for each of our precisions against each peer."""
+    machine = numerics(choose_device(request.device, ProcessGroup())) | {"vector_instructions": vector_instructions()}
+    print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
+    for case, threads in itertools.product(request.cases(), request.threads):
+        print(f"\n{request.size.name} {case.member}, {case.layout}, {threads} thread(s)\n{HEADER}", flush=True)
+        for row in compare(request, case, threads):
+            print(row.line, flush=True)
+            if request.out:
+                append_json_lines(Path(request.out), [asdict(row) | {"machine": machine}])
 
 
-def compare(request: BenchmarkRequest, member: str, part: Part, batch: Batch, device: torch.device) -> str:
-    """One member's line: both speeds (median of the rounds), their ratio, its spread, and how far the losses differ."""
-    vocabulary = Vocabulary(request.size.vocab_size or request.vocab_size, SPECIAL)
-    targets, direction = of_part(part, batch, vocabulary, Masking(request.mask_rate), 0), part.direction
-    model = Transformer(request.size.model(vocabulary.size), attention=request.placement.attention).to(device)
-    sides = [
-        our_step(model, batch, targets, View(direction), request, device),
-        their_step(model, batch, targets, direction, request, device),
-    ]
-    losses, seconds = in_turns(sides, request.rounds, device, member)
-    ratios = sorted(their / our for our, their in zip(*seconds, strict=True))
-    ours, theirs = (batch.tokens.size / statistics.median(side) for side in seconds)
-    spread = f"{ratios[len(ratios) // 10]:.2f} to {ratios[-1 - len(ratios) // 10]:.2f}"
-    difference = abs(losses[0] - losses[1])
-    return f"{member:<10}{ours:>12,.0f}{theirs:>20,.0f}{ours / theirs:>8.2f}{spread:>20}{difference:>17.1e}"
+def compare(request: BenchmarkRequest, case: Case, threads: int) -> list[Row]:
+    """The rows of one case. Raises RuntimeError where the sides do not compute the same loss."""
+    torch.set_num_threads(threads)
+    sides = request.sides(case.member)
+    peaks = {side: peak_memory(case, side, threads) if request.memory else None for side in sides}
+    seconds, rates = in_turns(case, sides, request.rounds)
+    tokens, flops, rows = case.rows * case.context, case.flops(), []
+    ours, peers = ([side for side in sides if (side.name == OURS) == mine] for mine in (True, False))
+    for one, peer in itertools.product(ours, peers):
+        ratios = sorted(their / our for our, their in zip(seconds[one], seconds[peer], strict=True))
+        tenth = len(ratios) // 10
+        turns = zip(seconds[one], rates[one.precision], strict=True)
+        rows.append(
+            Row(
+                size=request.size.name,
+                shape=case.layout,
+                member=case.member,
+                peer=f"{peer.name} {peer.precision}",
+                precision=one.precision,
+                threads=threads,
+                ratio=statistics.median(ratios),
+                low=ratios[tenth],
+                high=ratios[-1 - tenth],
+                share_of_matrix_rate=statistics.median(flops / time / rate for time, rate in turns),
+                tokens_per_second=tokens / statistics.median(seconds[one]),
+                peer_tokens_per_second=tokens / statistics.median(seconds[peer]),
+                matrix_rate=statistics.median(rates[one.precision]),
+                peak=peaks[one],
+                peer_peak=peaks[peer],
+            )
+        )
+    return rows
 
 
-def synthetic_batch(request: BenchmarkRequest) -> Batch:
-    """Rows of random tokens cut into documents at random."""
-    shape = (request.rows, request.context)
-    index = np.arange(shape[0] * shape[1], dtype=np.uint64)
-    tokens = 5 + below(1, index, (request.size.vocab_size or request.vocab_size) - 5).reshape(shape)
-    tokens[uniform(2, index).reshape(shape) < 1 / request.document_length] = SPECIAL.bos
-    documents, positions = lay_out(tokens, SPECIAL.bos, np.full(shape[0], shape[1]))
-    return Batch(tokens, documents, positions, np.arange(shape[0]), np.zeros(shape[0], dtype=np.int64))
-
-
-def our_step(
-    model: Transformer, batch: Batch, targets: Targets, view: View, request: BenchmarkRequest, device: torch.device
-) -> Step:
-    """A step of this project's learner; returns the loss per scored token."""
-    learner = Learner(model, request.placement.compile)
-
-    def step() -> float:
-        learner.zero_grad(set_to_none=True)
-        with autocast(request.precision, device):
-            loss = learner(*tensors(batch, targets, device), view)[0] / len(targets.labels)
-        loss.backward()
-        return float(loss.detach())
-
-    return step
-
-
-def their_step(
-    model: Transformer, batch: Batch, targets: Targets, direction: str, request: BenchmarkRequest, device: torch.device
-) -> Step:
-    """The same step by transformers' class with the same weights, given the same visibility as explicit masks."""
-    peer = transformers_model(model, direction).to(device).train()
-    documents = torch.from_numpy(batch.documents).to(device)
-    window = model.config.local_window
-    masks = {
-        "full_attention": row_visibility(documents, direction, None)[:, None],
-        "sliding_attention": row_visibility(documents, direction, window)[:, None],
-    }
-    inputs, positions = (torch.from_numpy(array).to(device) for array in (targets.inputs, batch.positions))
-    labels = torch.full(inputs.shape, -100, device=device)
-    labels.view(-1)[torch.from_numpy(targets.read).to(device)] = torch.from_numpy(targets.labels).to(device)
-
-    def step() -> float:
-        peer.zero_grad(set_to_none=True)
-        with autocast(request.precision, device):
-            logits = peer(input_ids=inputs, attention_mask=masks, position_ids=positions).logits
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
-        loss.backward()
-        return float(loss.detach())
-
-    return step
-
-
-def transformers_model(model: Transformer, direction: str) -> torch.nn.Module:
-    """transformers' model of the same shape and weights."""
-    from transformers import (
-        ModernBertConfig,
-        ModernBertDecoderConfig,
-        ModernBertDecoderForCausalLM,
-        ModernBertForMaskedLM,
-    )
-
-    from ettin_core.interop.weight_map import to_huggingface
-
-    config = model.config
-    shape: dict[str, Any] = {
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "intermediate_size": config.intermediate_size,
-        "pad_token_id": SPECIAL.pad,
-        "bos_token_id": SPECIAL.bos,
-        "eos_token_id": SPECIAL.eos,
-        "cls_token_id": SPECIAL.bos,
-        "sep_token_id": SPECIAL.eos,
-        "global_rope_theta": View(direction).rope_base_global,
-        "local_rope_theta": View(direction).rope_base_local,
-        "attn_implementation": "sdpa",
-    }
-    encoder = direction == "bidirectional"
-    if encoder:
-        peer: torch.nn.Module = ModernBertForMaskedLM(ModernBertConfig(**shape))
-    else:
-        peer = ModernBertDecoderForCausalLM(ModernBertDecoderConfig(**shape))
-    state = to_huggingface(model.state_dict(), "encoder" if encoder else "decoder", config.num_layers)
-    missing, unexpected = peer.load_state_dict(state, strict=False)
-    assert not unexpected and all("decoder.weight" in name for name in missing), (missing, unexpected)
-    return peer
-
-
-def in_turns(sides: list[Step], rounds: int, device: torch.device, name: str) -> tuple[list[float], list[list[float]]]:
-    """Each side's loss and seconds per step, one step of each in turn so that both meet the same machine."""
-    losses = [0.0 for _ in sides]
-    seconds: list[list[float]] = [[] for _ in sides]
-    for number in tqdm(range(rounds + WARM_UP), desc=f"benchmark {name}", unit="round", leave=False):
-        for place, side in enumerate(sides):
+def in_turns(case: Case, sides: list[Side], rounds: int) -> tuple[dict[Side, list[float]], dict[str, list[float]]]:
+    """Each side's seconds per step, and by precision the FLOP/s of matrix products, turn by turn."""
+    device = torch.device(case.device)
+    steps = {side: side.step(case) for side in sides}
+    seconds: dict[Side, list[float]] = {side: [] for side in sides}
+    rates: dict[str, list[float]] = {side.precision: [] for side in sides}
+    for number in tqdm(range(rounds + WARM_UP), desc=f"benchmark {case.member}", unit="turn", leave=False):
+        losses = {}
+        for side, step in steps.items():
             begin = time.perf_counter()
-            losses[place] = side()  # reading the loss waits for the device
-            if number >= WARM_UP:
-                seconds[place].append(time.perf_counter() - begin)
-    return losses, seconds
+            losses[side] = step()  # reading the loss waits for the device
+            seconds[side].append(time.perf_counter() - begin)
+        if number == 0:
+            _check_losses(losses)
+        for precision, found in rates.items():
+            found.append(measured_flops(device, DTYPES[precision]))
+    timed = slice(WARM_UP, None)
+    return {side: all[timed] for side, all in seconds.items()}, {name: all[timed] for name, all in rates.items()}
+
+
+def _check_losses(losses: dict[Side, float]) -> None:
+    """All sides start from the same weights, so their first losses are the same."""
+    exact = next(iter(losses.values()))
+    for side, loss in losses.items():
+        if abs(loss - exact) > LOSS_TOLERANCE[side.precision]:
+            raise RuntimeError(
+                f"{side.name} in {side.precision} computes a loss of {loss}, not {exact}: nothing is compared"
+            )
 
 
 if __name__ == "__main__":

@@ -19,6 +19,11 @@ def anonymous_memory() -> int:
     return _status("self", "RssAnon:")
 
 
+def most_memory() -> int:
+    """The most bytes this process has held at once since its program began (0 where the system does not tell)."""
+    return _status("self", "VmHWM:")
+
+
 class PeakMemory:
     """The largest sum, while the block runs, of what this process and its descendants hold (shared pages counted once)."""
 

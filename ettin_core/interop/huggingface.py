@@ -87,7 +87,7 @@ def export(
     state = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
     dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
     with folder_under_construction(out, MAKER, alongside) as building:
-        config = _config_values(model.config, view, tokenizer.special, max_positions, dtype)
+        config = config_values(model.config, view, tokenizer.special, max_positions, dtype)
         write_json(building / "config.json", config)
         save_file(state, building / WEIGHTS_FILE, metadata={"format": "pt"})
         # safetensors writes for the owner alone; others may read what the umask lets them read of any other file.
@@ -188,7 +188,7 @@ def _understood(values: dict[str, Any], where: str) -> tuple[ModelConfig, View, 
     return shape, view, config.max_position_embeddings
 
 
-def _config_values(
+def config_values(
     config: ModelConfig, view: View, special: SpecialTokens, max_positions: int, dtype: str
 ) -> dict[str, Any]:
     """config.json. Nothing is left to a default, and the keys of older transformers versions say the same again."""

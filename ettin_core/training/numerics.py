@@ -75,6 +75,17 @@ def _precision(backend: Any, operation: str) -> str:
     return str(getattr(backend, operation).fp32_precision)
 
 
+def vector_instructions(table: Path = Path("/proc/cpuinfo")) -> str:
+    """This machine's instructions for matrices in fp32 and bf16, as the system names them (empty where it does not)."""
+    flags = (
+        next((line for line in table.read_text().splitlines() if line.startswith("flags")), "")
+        if table.exists()
+        else ""
+    )
+    known = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+    return " ".join(name for name in known if name in flags.split())
+
+
 def processor(table: Path = Path("/proc/cpuinfo")) -> str:
     """The model of this machine's processor, with its family and number where the name alone is vague."""
     if not table.exists():
