@@ -11,7 +11,7 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.model.adapter import AdapterConfig
 from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.objectives.kinds import OBJECTIVES
-from ettin_core.records.folders import RunFolder
+from ettin_core.records.folders import RunFolder, folder_of
 from ettin_core.training.phases import Phase, PhaseRecipe, RecipeConfig
 from ettin_core.training.run import Parent, RunConfig
 from experiments.refusals import check_plan
@@ -139,7 +139,8 @@ def parent_weights(run: RunConfig, runs_dir: Path) -> dict[str, torch.Tensor] | 
     """The starting weights of a conversion, checked against the hash its configuration names (None: no parent)."""
     if run.parent is None:
         return None
-    weights = native.load(runs_dir / run.parent.run / "checkpoints" / run.parent.checkpoint, run.parent.run).model
+    checkpoints = folder_of(run.parent.run, runs_dir).checkpoints
+    weights = native.load(checkpoints / run.parent.checkpoint, run.parent.run).model
     if native.hash_tensors(weights) != run.parent.weights:
         raise invalid("parent", run.parent.run, "has other weights than the conversion names", "convert it again")
     return weights

@@ -98,8 +98,9 @@ def main(request: FinetuneRequest) -> None:
 def subjects(request: FinetuneRequest) -> list[OpenSubject]:
     """The runs and models to be fine-tuned."""
     found = []
-    for path in names("run", request.run):
-        folder, run = open_run(str(path))
+    opened = [open_run(str(path)) for path in names("run", request.run)]
+    names("run", [folder.name for folder, _ in opened])
+    for folder, run in opened:
         corpus = open_corpus(run, Path(request.corpora_dir))
         found.append(of_run(run, folder, corpus, request.checkpoint, request.device))
     for source in names("model", request.model):

@@ -18,7 +18,7 @@ from ettin_core.evaluation.retrieval.embedder import POOLINGS
 from ettin_core.evaluation.retrieval.files import need_packages
 from ettin_core.evaluation.retrieval.finetuning import ContrastiveConfig
 from ettin_core.evaluation.retrieval.scoring import VERSION
-from ettin_core.evaluation.retrieval.selection import Line, choose, line, table, write
+from ettin_core.evaluation.retrieval.selection import Line, choose, line, settings_of, table, write
 from ettin_core.evaluation.retrieval.sets import held_out_queries
 from ettin_core.evaluation.retrieval.trials import Report, Training, Trial
 from ettin_core.evaluation.retrieval.triplets import read_triplets
@@ -28,7 +28,7 @@ from ettin_core.foundation.fields import check_threads
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.storage import canonical_json, content_name, hash_text
 from ettin_core.interop.huggingface import LAYOUT_OF
-from ettin_core.records.folders import RunFolder
+from ettin_core.records.folders import RunFolder, find_run_or_none
 from experiments.door import entry
 from experiments.requests import open_corpus, open_run
 
@@ -117,7 +117,8 @@ def retrieve(request: RetrieveRequest) -> list[Line]:
         chosen = choose(grid, dev)
         found = [line(grid, chosen, task, dev) for task in tasks]
         with locked(subject.home.path / "evaluations"):
-            write(subject.home.evaluation_folder(grid[0].protocol, VERSION, subject.earlier), found)
+            place = subject.home.evaluation_folder(grid[0].protocol, VERSION, subject.earlier)
+            write(place, found, settings_of(grid, request.batch, dev))
         lines += found
     return lines
 
@@ -125,7 +126,7 @@ def retrieve(request: RetrieveRequest) -> list[Line]:
 def _subject(name: str, request: RetrieveRequest) -> Subject:
     """A name as a checkpoint: a run is exported once; folders and hub ids are taken as they are."""
     root = Path(request.retrieval_dir)
-    if not (Path(name) / "config.yaml").is_file():
+    if find_run_or_none(name) is None:
         checkpoint = open_checkpoint(name)
         home = root / "records" / content_name(checkpoint.label, checkpoint.content)
         return Subject(checkpoint, RunFolder(home), None)

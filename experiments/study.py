@@ -21,7 +21,7 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import canonical_json, content_name, read_json, write_json
 from ettin_core.foundation.structures import plain
 from ettin_core.pairs.audit import NOT_MATCHED, Certificate, certify
-from ettin_core.records.folders import RunFolder
+from ettin_core.records.folders import RunFolder, folder_of
 from ettin_core.records.predictions import hash_of, stated
 from ettin_core.training.session import check_fit
 from experiments.analysis_room import analyse
@@ -83,7 +83,7 @@ class Study:
 
     def folder(self, name: str) -> RunFolder:
         """The run folder of a cell that is ready."""
-        return RunFolder(self.runs_dir / self.runs[name].name)
+        return folder_of(self.runs[name].name, self.runs_dir)
 
     def make_ready(self, name: str) -> None:
         """Name a conversion's run, which needs its complete parent."""

@@ -1,5 +1,6 @@
 """python -m experiments.train size=nano member=encoder data=world: one run, alone or under torchrun."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ettin_core.data.corpus import Corpus
@@ -8,7 +9,7 @@ from ettin_core.foundation.errors import BusyError
 from ettin_core.foundation.exits import StopRequested
 from ettin_core.foundation.storage import write_json
 from ettin_core.model.leak_test import LeakError
-from ettin_core.records.folders import RunFolder
+from ettin_core.records.folders import RunFolder, folder_of
 from ettin_core.training.loop import train
 from ettin_core.training.run import PlacementConfig, RunConfig
 from ettin_core.training.step import NonFiniteError
@@ -39,11 +40,12 @@ def trained(
     runs_dir: str,
     stale: str = KEEP,
     parents_dir: Path | None = None,
+    begin: Callable[[RunFolder], None] | None = None,
 ) -> str:
     """Train a run as `train_run` does; returns a line about it, and one about other code where it was complete already."""
-    folder = RunFolder(Path(runs_dir) / run.name)
+    folder = folder_of(run.name, Path(runs_dir))
     kept = folder.complete and (stale == KEEP or run_changes(run, folder) == [])
-    train_run(run, corpus, placement, runs_dir, parents_dir, stale)
+    train_run(run, corpus, placement, runs_dir, parents_dir, stale, begin)
     lines = [f"run {folder.path}{' was complete already' if kept else ''}", run_line(run, folder) if kept else None]
     return "\n".join(line for line in lines if line)
 
@@ -55,13 +57,14 @@ def train_run(
     runs_dir: str,
     parents_dir: Path | None = None,
     stale: str = KEEP,
+    begin: Callable[[RunFolder], None] | None = None,
 ) -> RunFolder:
     """Train a run (or continue it, or leave a complete one alone) and return its folder.
 
     `parents_dir` holds the run's parent (None: the same folder of runs). With `stale=retrain` a complete run that other code
-    trained is set aside and trained again.
+    trained is set aside and trained again. `begin` puts a beginning into the folder, once for all processes.
     """
-    folder = RunFolder(Path(runs_dir) / run.name)
+    folder = folder_of(run.name, Path(runs_dir))
     if folder.complete and stale == KEEP:
         return folder
     group = join("gloo" if placement.device == "cpu" else None, placement.stall_seconds)
@@ -69,6 +72,10 @@ def train_run(
         if stale == RETRAIN:
             _make_way(run, folder, group)
         folder.failure_file.unlink(missing_ok=True)
+        if begin is not None:
+            if group.is_main:
+                begin(folder)
+            group.barrier()
         train(run, folder, corpus, placement, group, parent_weights(run, parents_dir or Path(runs_dir)))
     except BusyError as error:
         raise BusyError(f"{run.name} is being trained by another process; wait for it to end, or stop it") from error

@@ -17,19 +17,18 @@ from ettin_core.evaluation.model import EvaluatedModel, load_weights
 from ettin_core.evaluation.protocol import ItemResult, Protocol, Subject, SuiteConfig
 from ettin_core.evaluation.sets import EvaluationSet, check_rows, set_hashes
 from ettin_core.foundation.bars import may_draw_below
-from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.folders import folder_under_construction, locked
 from ettin_core.foundation.provenance import library_versions
-from ettin_core.foundation.storage import read_mapping, write_json
+from ettin_core.foundation.storage import write_json
 from ettin_core.foundation.structures import plain
 from ettin_core.model.transformer import Transformer
-from ettin_core.records.evaluations import by_settings, check, seal, settings_hash
+from ettin_core.records.evaluations import SETTINGS, measured, place_of, seal, settings_hash
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.readout import KINDS, Readout
 from ettin_core.records.schema import Item, Measurement, is_finite
 from ettin_core.training.run import RunConfig
 
-SETTINGS = "settings.json"
 PROTOCOLS = (
     Protocol("heldout_clm", 2, ("causal",), heldout.measure_clm),
     Protocol("heldout_mlm", 2, ("masked",), heldout.measure_mlm),
@@ -149,8 +148,8 @@ def measure_all(
     with locked(folder.path / "evaluations"):
         for protocol in protocols:
             settings = _settings(protocol, subject.weights, suite, model.reading)
-            target = _target(folder.evaluation_folder(protocol.name, protocol.version, checkpoint), settings)
-            if not _measured(target, settings) or (remeasure and changes(target, protocol) != []):
+            target = place_of(folder.evaluation_folder(protocol.name, protocol.version, checkpoint), settings)
+            if not measured(target, settings) or (remeasure and changes(target, protocol) != []):
                 _measure(subject, protocol, model, corpus, suite, target, settings)
             progress(protocol.name)
 
@@ -193,27 +192,8 @@ def settings_of(suite: SuiteConfig, readout: Readout | None) -> dict[str, str]:
     }
 
 
-def _target(usual: Path, settings: dict[str, Any]) -> Path:
-    """Where records of these settings go: beside those of others, which stay."""
-    key = settings_hash(settings)
-    held = by_settings(usual.parent).get(usual.name, {})
-    return held.get(key, usual if usual not in held.values() else usual.with_name(f"{usual.name}+{key}"))
-
-
 def _sets(protocol: Protocol, suite: SuiteConfig) -> tuple[EvaluationSet, ...]:
     return protocol.source.sets if suite.eval_data is not None else ()
-
-
-def _measured(target: Path, settings: dict[str, Any]) -> bool:
-    file = target / SETTINGS
-    try:
-        if not file.exists() or read_mapping(file) != settings:
-            return False
-        check(target)
-    except UserError as error:
-        tqdm.write(f"{error} It is measured again now.", file=sys.stderr)
-        return False
-    return True
 
 
 def _measure(

@@ -2,13 +2,16 @@
 
 evaluations/<protocol>@<version>/ holds measurements.jsonl, items.jsonl and settings.json; what the same protocol measured with
 other settings stands beside it, in <protocol>@<version>+<hash of its settings>/. records.json seals a folder: the rows and
-the sha256 of each file. Folders that are older have none.
+the sha256 of each file, and the trials behind them. Folders that are older have none.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
-from ettin_core.foundation.errors import invalid
+from tqdm import tqdm
+
+from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.storage import (
     NAME_HASH_LENGTH,
     canonical_json,
@@ -19,7 +22,7 @@ from ettin_core.foundation.storage import (
 )
 
 FILES = ("measurements.jsonl", "items.jsonl")
-SEAL = "records.json"
+SEAL, SETTINGS = "records.json", "settings.json"
 OF_THE_MODEL = ("weights", "readout")  # settings that belong to the measured model, not to the suite
 AGAIN = "evaluate the run again, which measures it anew"
 
@@ -30,10 +33,22 @@ def settings_hash(settings: dict[str, Any]) -> str:
     return hash_text(canonical_json(own))[:NAME_HASH_LENGTH]
 
 
-def seal(folder: Path) -> None:
-    """Note the rows and the hash of each file of records."""
+def place_of(usual: Path, settings: dict[str, Any]) -> Path:
+    """Where records of these settings go: beside those of others, which stay."""
+    key = settings_hash(settings)
+    held = by_settings(usual.parent).get(usual.name, {})
+    return held.get(key, usual if usual not in held.values() else beside(usual, settings))
+
+
+def beside(usual: Path, settings: dict[str, Any]) -> Path:
+    """The folder beside the usual one that is named by its settings."""
+    return usual.with_name(f"{usual.name}+{settings_hash(settings)}")
+
+
+def seal(folder: Path, trials: int = 1) -> None:
+    """Note the rows and the hash of each file of records, and the number of trials that they sum up."""
     found = {name: {"rows": _rows(folder / name), "sha256": hash_file(folder / name)} for name in FILES}
-    write_json(folder / SEAL, found)
+    write_json(folder / SEAL, found | {"trials": trials})
 
 
 def check(folder: Path) -> None:
@@ -43,8 +58,9 @@ def check(folder: Path) -> None:
         if not file.is_file() or not file.read_bytes().endswith(b"\n"):
             raise invalid("records", str(file), "is missing, empty or cut short", AGAIN)
         return
-    for name, known in read_mapping(folder / SEAL, AGAIN, **dict.fromkeys(FILES, dict)).items():
-        file = folder / name
+    sealed = read_mapping(folder / SEAL, AGAIN, **dict.fromkeys(FILES, dict))
+    for name in FILES:
+        file, known = folder / name, sealed[name]
         if not file.is_file():
             raise invalid("records", str(file), f"is missing ({known.get('rows')} rows)", AGAIN)
         if hash_file(file) != known.get("sha256"):
@@ -52,12 +68,25 @@ def check(folder: Path) -> None:
             raise invalid("records", str(file), problem, AGAIN)
 
 
+def measured(folder: Path, settings: dict[str, Any]) -> bool:
+    """Whether a folder holds whole records of these settings; of damaged ones it says that they are made anew."""
+    file = folder / SETTINGS
+    try:
+        if not file.exists() or read_mapping(file) != settings:
+            return False
+        check(folder)
+    except UserError as error:
+        tqdm.write(f"{error} It is measured again now.", file=sys.stderr)
+        return False
+    return True
+
+
 def by_settings(place: Path) -> dict[str, dict[str, Path]]:
     """The folders of records in a place, by <protocol>@<version> and by the hash of their settings."""
     found: dict[str, dict[str, Path]] = {}
-    marks = {file.parent for name in (*FILES, "settings.json") for file in place.glob(f"[!.]*@*/{name}")}
+    marks = {file.parent for name in (*FILES, SETTINGS) for file in place.glob(f"[!.]*@*/{name}")}
     for folder in sorted(marks):
-        file = folder / "settings.json"
+        file = folder / SETTINGS
         if not file.exists() and not (folder / FILES[0]).exists():
             continue
         key = settings_hash(read_mapping(file, AGAIN)) if file.exists() else ""
@@ -73,8 +102,16 @@ def chosen(place: Path, suite: dict[str, str] | None) -> dict[str, Path]:
             if suite[name] in folders:
                 found[name] = folders[suite[name]]
         else:
-            found[name] = max(folders.values(), key=lambda folder: _rows(folder / "items.jsonl"))
+            found[name] = max(folders.values(), key=_asked)
     return found
+
+
+def _asked(folder: Path) -> tuple[int, int]:
+    """How much was asked: the items, and of as many the trials; by the seal, which damage to the rows does not change."""
+    if not (folder / SEAL).exists():
+        return _rows(folder / "items.jsonl"), 0
+    sealed = read_mapping(folder / SEAL, AGAIN, **{"items.jsonl": dict})
+    return sealed["items.jsonl"].get("rows", 0), sealed.get("trials", 1)
 
 
 def _rows(file: Path) -> int:

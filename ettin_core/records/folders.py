@@ -88,6 +88,11 @@ class RunFolder:
         return self.path / ("hf" if checkpoint is None else f"hf@{checkpoint}")
 
     @property
+    def beginning_file(self) -> Path:
+        """Of a run that begins as a shorter one did: that run, its checkpoint and the hash of its weights."""
+        return self.path / "beginning.json"
+
+    @property
     def certificate_file(self) -> Path:
         """The certificate of the comparison this run is the second side of."""
         return self.path / "certificate.json"
@@ -197,21 +202,36 @@ def find_run(text: str, root: Path = Path("runs")) -> RunFolder:
 
     Raises ValueError, with the candidates, for one that is not there or not the only one.
     """
+    run = find_run_or_none(text, root)
+    if run is None:
+        remedy = "give a folder that experiments.train wrote (runs/<name>), the beginning of its name, or latest"
+        raise invalid("run", text, "is not a run folder", remedy)
+    return run
+
+
+def find_run_or_none(text: str, root: Path = Path("runs")) -> RunFolder | None:
+    """As `find_run`, where a text may also name another model: None for a folder of something else, and for no run's name."""
     path = Path(text)
     if (path / "config.yaml").is_file():
         return RunFolder(path)
     home = root if path.parent == Path(".") else path.parent
-    every = run_folders(home) if home.is_dir() else []
+    every = run_folders(home) if home.is_dir() and not path.is_dir() else []
     if path.name == LATEST and every:
         return max(every, key=_last_written)
     found = [run for run in every if run.path.name.startswith(path.name)] if path.name else []
-    if len(found) == 1:
-        return found[0]
-    if found:
+    if len(found) > 1:
         names = ", ".join(run.path.name for run in found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
         raise invalid("run", text, f"begins the names of {len(found)} runs", f"give more of one: {names}")
-    remedy = "give a folder that experiments.train wrote (runs/<name>), the beginning of its name, or latest"
-    raise invalid("run", text, "is not a run folder", remedy)
+    return found[0] if found else None
+
+
+def folder_of(name: str, root: Path) -> RunFolder:
+    """The folder of a run's name: the one called so, else a complete run that states it, as a renamed folder does."""
+    usual = RunFolder(root / name)
+    if usual.path.exists():
+        return usual
+    stating = [file for file in sorted(root.glob("[!.]*/COMPLETE")) if name.encode() in file.read_bytes()]
+    return next((run for run in (RunFolder(file.parent) for file in stating) if run.name == name), usual)
 
 
 def _last_written(run: RunFolder) -> float:

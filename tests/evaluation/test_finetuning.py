@@ -251,6 +251,18 @@ def test_another_setting_is_another_trial_and_more_of_the_grid_keeps_what_is_the
         found = cell(subject, sets, "sst2", "bidirectional", **changes).run(lambda trial, old: told.append(old))
         assert found[0].provenance["grid"]["seeds"] == list(changes["seeds"])  # type: ignore[call-overload]
     assert told == [False, True, False, False, True]
+    kept = subject.folder.measurements()
+    assert {row.provenance["trials"] for row in kept} == {2}  # the largest grid, whatever was tried after it
+    larger = cell(subject, sets, "sst2", "bidirectional", seeds=(0, 1))
+    (items,) = [file for file in larger.folder.parent.glob("*/items.jsonl") if '"trials":2' in _seal(file)]
+    items.write_bytes(items.read_bytes()[:-40])
+    with pytest.raises(UserError, match=r"items.jsonl.* has 39 rows of 40"):
+        subject.folder.measurements()
+    assert larger.run() == kept == subject.folder.measurements()
+
+
+def _seal(file: Path) -> str:
+    return "".join((file.parent / "records.json").read_text().split())
 
 
 def test_a_record_answers_everything(corpus: Corpus, sets: Path, trained: Trained) -> None:
@@ -460,4 +472,5 @@ def test_the_command_is_killed_and_continues(corpus: Corpus, sets: Path, trained
     assert all((trials / name).stat().st_mtime_ns == written for name, written in before.items())
     assert len(list(trials.glob("*.json"))) == 6
     assert done.stdout.splitlines()[1].split()[1:3] == ["ewt_upos", "bidirectional"]
-    json.loads((trials.parent / "measurements.jsonl").read_text().splitlines()[0])
+    (records,) = trials.parent.parent.glob(f"{trials.parent.name}+*/measurements.jsonl")
+    json.loads(records.read_text().splitlines()[0])

@@ -212,6 +212,20 @@ def test_repeated_nothing_is_done_and_what_is_missing_is(
     assert retrained.read_bytes() == weights  # the same trial, bit by bit
 
 
+def test_what_was_measured_with_other_settings_or_tasks_stays(
+    place: Path, lines: list[Any], request_of: RetrieveRequest
+) -> None:
+    folder = RunFolder((place / "encoder").resolve())
+    before = folder.measurements()
+    smaller = replace(request_of, models=request_of.models[:1], contrastive=replace(CONFIG, seeds=(1,)))
+    assert {line.trials for line in retrieve(smaller)} == {2}
+    assert folder.measurements() == before and {len(row.provenance["trials"]) for row in before} == {4}
+    root, name = str(Path(smaller.models[0]).parent / "tiny-enc"), "mteb.untrained.mean"
+    for task in ("pairs", "places"):
+        retrieve(replace(smaller, models=(root,), train=False, tasks=(task,)))
+    assert [row.task for row in folder.measurements() if row.protocol == name] == ["pairs", "places"]
+
+
 def test_a_crash_in_a_task_keeps_what_was_finished(
     place: Path, request_of: RetrieveRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,14 @@ from hydra import initialize_config_dir
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.errors import UserError
-from ettin_core.records.folders import RunFolder, find_run
+from ettin_core.records.folders import RunFolder, find_run, find_run_or_none, folder_of
+from ettin_core.training.run import Parent
+from experiments.conversions import parent_weights
 from experiments.door import CONFIGURATIONS, composed
 from experiments.requests import open_run
 from experiments.runs import RunsRequest, doomed, remove, shown, table
-from tests.runs import tiny_run, train_tiny
+from experiments.train import trained as train_line
+from tests.runs import PLACEMENT, tiny_run, train_tiny
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +61,31 @@ def test_a_run_is_named_by_what_begins_its_name(trained: list[RunFolder]) -> Non
     for name in ("", "tiny-x", "nowhere/latest"):
         with pytest.raises(UserError, match="is not a run folder"):
             find_run(name, root)
+
+
+def test_a_renamed_run_is_found_by_the_name_that_it_states(
+    trained: list[RunFolder], corpus: Corpus, tmp_path: Path
+) -> None:
+    shutil.copytree(trained[0].path, tmp_path / "favourite")
+    run = tiny_run(corpus, "encoder")
+    assert folder_of(run.name, tmp_path).path == tmp_path / "favourite"
+    assert train_line(run, corpus, PLACEMENT, str(tmp_path)) == f"run {tmp_path / 'favourite'} was complete already"
+    conversion = replace(tiny_run(corpus, "mntp"), parent=Parent(run.name, *_last(trained[0])))
+    assert parent_weights(conversion, tmp_path) is not None
+    (tmp_path / "favourite/COMPLETE").write_text("{}")
+    assert folder_of(run.name, tmp_path).path == tmp_path / run.name
+
+
+def _last(folder: RunFolder) -> tuple[str, str]:
+    return folder.summary()["final_checkpoint"], folder.summary()["final_weights"]
+
+
+def test_where_another_model_may_be_named_a_run_is_one_all_the_same(trained: list[RunFolder]) -> None:
+    root, (encoder, _) = trained[0].path.parent, trained
+    assert find_run_or_none(str(root / "tiny-e")) == find_run_or_none("tiny-e", root) == encoder
+    assert find_run_or_none(str(encoder.checkpoints)) is None and find_run_or_none("someone/tiny-e", root) is None
+    with pytest.raises(UserError, match="begins the names of 2 runs"):
+        find_run_or_none("tiny", root)
 
 
 def test_the_list_says_what_differs(lab: RunsRequest, trained: list[RunFolder]) -> None:

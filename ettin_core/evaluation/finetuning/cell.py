@@ -1,7 +1,8 @@
 """A cell: one subject, one task, one way, and a whole grid of trials. Each trial is an atomic record and is done once.
 
-evaluations/finetune.<task>.<way>@1/ holds trials/<trial>.json, and when the grid is done measurements.jsonl, items.jsonl and
-settings.json, as every protocol does. Where another task starts from it, weights/<trial>/ holds the best trial's weights.
+evaluations/finetune.<task>.<way>@1/ holds trials/<trial>.json, which all grids share; where another task starts from it,
+weights/<trial>/ holds the best trial's weights. When a grid is done its measurements.jsonl, items.jsonl and settings.json stand
+in evaluations/finetune.<task>.<way>@1+<hash of the grid and what it is tried on>/, so that no grid replaces another.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,8 +28,9 @@ from ettin_core.foundation.folders import folder_under_construction, locked
 from ettin_core.foundation.provenance import library_versions
 from ettin_core.foundation.storage import canonical_json, read_json, read_mapping, write_json, write_text
 from ettin_core.foundation.structures import plain
-from ettin_core.records.files import read_measurements
-from ettin_core.records.schema import Item, Measurement, to_row
+from ettin_core.records.evaluations import SETTINGS, beside, measured, seal
+from ettin_core.records.files import append, read_measurements
+from ettin_core.records.schema import Item, Measurement
 
 VERSION = 1
 LIBRARIES = ("scikit-learn", "scipy", "datasets")
@@ -80,19 +82,17 @@ class Cell:
             parents, weights = self._begin(progress)
             identity = self._identity(parents)
             settings = identity | {"grid": self.config.grid}
-            done = self.folder / "settings.json"
-            if not (done.exists() and read_mapping(done) == settings):
+            target = beside(self.folder, settings)
+            if measured(target, settings):
+                for trial in self.config.trials:
+                    progress(trial.name(identity), True)
+            else:
                 trials = [self._trial(trial, identity, parents, weights, progress) for trial in self.config.trials]
                 guess = reference(
                     self.data.task, [item.gold for item in self.data.train], [item.gold for item in self.data.test]
                 )
-                done.unlink(missing_ok=True)
-                self._record(summarise(self.data.task.name, trials, guess), trials, settings)
-                write_json(done, settings)
-            else:
-                for trial in self.config.trials:
-                    progress(trial.name(identity), True)
-            return read_measurements(self.folder / "measurements.jsonl")
+                self._record(target, summarise(self.data.task.name, trials, guess), trials, settings)
+            return read_measurements(target / "measurements.jsonl")
 
     def best(self, progress: Progress) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """The link of the chain of parents for the trial with the highest dev score (the first of equal ones), and its
@@ -179,7 +179,7 @@ class Cell:
         model = FineTuned(subject.model, view, self.way.pooling, self.data.task, trial.seed, config.dropout)
         return run_trial(model.to(subject.device), self.prepared, trial, config, subject.device)
 
-    def _record(self, summary: Summary, trials: Sequence[TrialRecord], settings: dict[str, Any]) -> None:
+    def _record(self, target: Path, summary: Summary, trials: Sequence[TrialRecord], settings: dict[str, Any]) -> None:
         subject = self.subject
         origin = {
             "weights": settings["weights"],
@@ -194,16 +194,17 @@ class Cell:
             "way": self.way.name,
             "start": None if self.start is None else self.start.data.task.name,
         }
-        rows: list[Measurement | Item] = [
-            subject.measurement(self.protocol, VERSION, result, origin) for result in summary.results
-        ]
-        for name, records in (("measurements", rows), ("items", self._items(summary))):
-            text = "".join(canonical_json(to_row(record)) + "\n" for record in records)
-            write_text(self.folder / f"{name}.jsonl", text)
+        rows = [subject.measurement(self.protocol, VERSION, result, origin) for result in summary.results]
+        with folder_under_construction(target) as building:
+            append(building / "measurements.jsonl", rows)
+            append(building / "items.jsonl", self._items(summary))
+            write_json(building / SETTINGS, settings)
+            seal(building, len(trials))
 
-    def _items(self, summary: Summary) -> list[Measurement | Item]:
+    def _items(self, summary: Summary) -> list[Item]:
         """Of each test row the mean over the best point's seeds: whether it was right, its share of right tags, its score."""
-        task, found = self.data.task, []
+        task = self.data.task
+        found: list[Item] = []
         for place, example in enumerate(self.data.test):
             answers = [record["predictions"][place] for record in summary.trials]
             if task.kind == "tagging":
@@ -215,4 +216,4 @@ class Cell:
             details: dict[str, Any] = {} if task.kind == "tagging" else {"gold": example.gold, "predicted": answers}
             details |= {} if example.cluster is None else {"cluster": example.cluster}
             found.append(Item(self.subject.run, self.protocol, task.name, example.id, float(np.mean(values)), details))
-        return list(found)
+        return found

@@ -37,7 +37,7 @@ from ettin_core.foundation.storage import read_json
 from ettin_core.foundation.structures import build
 from ettin_core.interop.huggingface import METADATA_FILE, fetch
 from ettin_core.interop.reading import loads_as_causal, readout_of
-from ettin_core.records.folders import RunFolder, parse_name
+from ettin_core.records.folders import find_run_or_none, parse_name
 from ettin_core.records.readout import NEXT_TOKEN
 from ettin_core.training.run import RunConfig
 
@@ -244,8 +244,8 @@ class _Writer:
 
 def transformers_folder(source: str, revision: str | None, corpora_dir: str) -> Path:
     """The transformers folder of a folder, a hub id, or a run; a run's checkpoint is exported once, into the run."""
-    folder = RunFolder(Path(source))
-    if not folder.config_file.is_file():
+    folder = find_run_or_none(source)
+    if folder is None:
         return fetch(source, revision)
     run = build(RunConfig, folder.config())
     if not (Path(corpora_dir) / run.corpus / "manifest.json").is_file():

@@ -15,11 +15,13 @@ import numpy as np
 from ettin_core.evaluation.protocol import Result, standard_error
 from ettin_core.evaluation.retrieval.finetuning import Setting
 from ettin_core.evaluation.retrieval.scoring import VERSION, versions
+from ettin_core.evaluation.retrieval.scoring import settings_of as task_settings
 from ettin_core.evaluation.retrieval.trials import Trial
 from ettin_core.foundation.folders import folder_under_construction
 from ettin_core.foundation.storage import write_json
 from ettin_core.foundation.structures import plain
-from ettin_core.records.folders import append
+from ettin_core.records.evaluations import SETTINGS, measured, place_of, seal
+from ettin_core.records.files import append, read_items, read_measurements
 from ettin_core.records.schema import Item, Measurement
 
 
@@ -85,14 +87,35 @@ def line(trials: list[Trial], chosen: list[Trial], task: Any, dev: Any) -> Line:
     )
 
 
-def write(folder: Path, lines: list[Line]) -> None:
-    """Records of the chosen settings where reports look for measurements: `evaluations/<protocol>@<version>` of a run."""
-    with folder_under_construction(folder) as building:
-        append(building / "measurements.jsonl", [found.measurement for found in lines])
-        append(building / "items.jsonl", [item for found in lines for item in found.items])
-        write_json(
-            building / "settings.json", {found.measurement.task: found.measurement.provenance for found in lines}
-        )
+def settings_of(trials: list[Trial], batch: int, dev: Any) -> dict[str, Any]:
+    """What decides a line beside its task: the checkpoint, the whole grid, and what the setting is chosen by."""
+    training, example = [trial.training for trial in trials if trial.training], trials[0]
+    return {
+        "weights": example.checkpoint.weights,
+        "max_length": example.max_length,
+        "batch": batch,
+        "recipe": training[0].config.recipe if training else None,
+        "data": training[0].data if training else None,
+        "grid": [plain(found.setting) | {"seed": found.seed} for found in training],
+        "selected_by": None if dev is None else task_settings(dev, batch),
+    }
+
+
+def write(usual: Path, lines: list[Line], settings: dict[str, Any]) -> None:
+    """Records of the chosen settings where reports look for measurements: `evaluations/<protocol>@<version>` of a run.
+
+    Tasks that were measured before with the same settings stay beside these; what has other settings stays in its own place.
+    """
+    target, now = place_of(usual, settings), {found.measurement.task for found in lines}
+    rows, items = [found.measurement for found in lines], [item for found in lines for item in found.items]
+    if measured(target, settings):
+        rows += [row for row in read_measurements(target / "measurements.jsonl") if row.task not in now]
+        items += [item for item in read_items(target / "items.jsonl") if item.task not in now]
+    with folder_under_construction(target) as building:
+        append(building / "measurements.jsonl", sorted(rows, key=lambda row: row.task))
+        append(building / "items.jsonl", sorted(items, key=lambda item: item.task))
+        write_json(building / SETTINGS, settings)
+        seal(building, lines[0].trials)
 
 
 def table(lines: list[Line]) -> str:
