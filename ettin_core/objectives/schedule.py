@@ -60,10 +60,17 @@ def rows_by_part(
         limits = np.cumsum([part.weight for part in parts])
         draws = uniform(row_keys(batch, derive(key, "parts"))[:, 0], np.zeros(len(batch.rows), np.uint64))
         return np.minimum(np.searchsorted(limits, draws * limits[-1], side="right"), len(parts) - 1)
+    return np.full(len(batch.rows), part_at(config, parts, moment))
+
+
+def part_at(config: ObjectiveConfig, parts: tuple[Part, ...], moment: Moment) -> int:
+    """The number of the part of a moment, where a schedule goes by time; of a mixture, which does not, the first."""
+    if config.name == "mixture":
+        return 0
     # Weights are the decimal numbers that were written: as binary fractions 29 % of a run would end a step late.
     edges = list(itertools.accumulate(Fraction(str(part.weight)) for part in parts))
     place = moment.step % edges[-1] if config.name == "alternation" else moment.done * edges[-1]
-    return np.full(len(batch.rows), min(bisect_right(edges, place), len(parts) - 1))
+    return min(bisect_right(edges, place), len(parts) - 1)
 
 
 def of_part(part: Part, batch: Batch, vocabulary: Vocabulary, masking: Masking, key: int) -> Targets:

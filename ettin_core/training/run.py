@@ -214,6 +214,14 @@ class RunConfig:
             raise invalid("objective", self.readout[1], problem, remedy)
         return readout
 
+    def lasts(self, checkpoint: str) -> bool:
+        """Whether a checkpoint, by its name, is kept for good: step 0, a phase's end, or what the rule names."""
+        for phase in self.phases:
+            step = checkpoint.removeprefix(phase.prefix)
+            if step != checkpoint and step.isdigit():
+                return step == "0" or self.checkpoint.lasts(int(step), phase.steps, phase.consumed)
+        return True
+
     @property
     def plain(self) -> dict[str, Any]:
         """The resolved configuration as plain data: what config.yaml holds."""

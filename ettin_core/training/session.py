@@ -16,7 +16,7 @@ from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.fields import check_threads
 from ettin_core.foundation.provenance import provenance
-from ettin_core.foundation.storage import sync_file, write_json, write_text
+from ettin_core.foundation.storage import read_mapping, sync_file, write_json, write_text
 from ettin_core.foundation.structures import build
 from ettin_core.model.accounting import built_shape
 from ettin_core.model.adapter import add_adapter, check_installed, trained, weights
@@ -116,6 +116,8 @@ def open_session(
     if group.is_main:
         write_text(folder.config_file, yaml.safe_dump(run.plain, sort_keys=False))
         origin = provenance() | {"placement": asdict(placement), "environment": read(environment)}
+        if folder.beginning_file.exists():
+            origin["began_as"] = read_mapping(folder.beginning_file)
         write_json(folder.path / "provenance.json", origin)
     model = Transformer(run.model, run.seeds.initialisation, placement.attention)
     model.recompute = placement.recompute
@@ -194,7 +196,7 @@ def _resume(session: Session) -> Progress:
     if session.group.is_main:
         truncate_rows(folder.metrics_file, progress.metric_rows)
         _report(f"{folder.name}: continuing from {checkpoint.name} ({progress.tokens:,} tokens)")
-    session.passing = [path for path in native.ordered(folder.checkpoints) if not _lasts(run, path.name)]
+    session.passing = [path for path in native.ordered(folder.checkpoints) if not run.lasts(path.name)]
     if progress.step == run.phases[progress.phase].steps and progress.phase + 1 < len(run.phases):
         return replace(progress, phase=progress.phase + 1, step=0)
     return progress
@@ -215,7 +217,7 @@ def save(session: Session, phase: Phase, progress: Progress) -> None:
         session.group,
     )
     if session.group.is_main:
-        if not _lasts(session.run, name):
+        if not session.run.lasts(name):
             session.passing.append(path)
         session.passing = prune(session.passing, session.run.checkpoint.keep_last)
     session.group.barrier()
@@ -226,15 +228,6 @@ def _adapter_values(session: Session) -> dict[str, torch.Tensor]:
     if session.run.adapter is None:
         return {}
     return {f"{name}/{native.VALUE}": parameter for name, parameter in trained(session.model).items()}
-
-
-def _lasts(run: RunConfig, name: str) -> bool:
-    """Whether a checkpoint is kept for good: step 0, a phase's end, or what the rule names."""
-    for phase in run.phases:
-        step = name.removeprefix(phase.prefix)
-        if step != name and step.isdigit():
-            return step == "0" or run.checkpoint.lasts(int(step), phase.steps, phase.consumed)
-    return True
 
 
 def finish(session: Session, progress: Progress) -> dict[str, Any]:

@@ -1,0 +1,67 @@
+"""python -m experiments.extend run=runs/<run> tokens=6.4e6: a longer run, which begins where a finished one can go on."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ettin_core.foundation.errors import invalid
+from ettin_core.training.extension import begin, longer, shared_checkpoint, with_phase
+from ettin_core.training.run import PlacementConfig, RunConfig
+from experiments.door import entry
+from experiments.dry_run import describe
+from experiments.forecast import Machine, forecast
+from experiments.refusals import check_plan
+from experiments.requests import open_corpus, open_run
+from experiments.stale import RETRAIN, check_choice
+from experiments.train import trained
+
+
+@dataclass(frozen=True)
+class ExtendRequest:
+    """conf/extend.yaml."""
+
+    run: str
+    tokens: int
+    further: dict[str, Any] | None
+    placement: PlacementConfig
+    stale: str
+    dry_run: bool
+    machine: Machine
+    runs_dir: str
+    corpora_dir: str
+
+    def __post_init__(self) -> None:
+        check_choice(self.stale, RETRAIN)
+        if self.further is not None and not isinstance(self.further.get("name"), str):
+            remedy = "give e.g. 'further={name: cool, shape: one_minus_sqrt, final_factor: 0.0}'"
+            raise invalid("further.name", self.further.get("name"), "is no name of a phase", remedy)
+
+    def of(self, run: RunConfig) -> RunConfig:
+        """The longer run. Raises ValueError for one that is not longer."""
+        if self.tokens <= run.tokens:
+            problem = f"is not more than the {run.tokens:,} of {run.name}"
+            raise invalid("tokens", self.tokens, problem, "give the tokens of the longer run in all")
+        if self.further is None:
+            return check_plan(longer(run, self.tokens))
+        changes = {key: value for key, value in self.further.items() if key != "name"}
+        return check_plan(with_phase(run, self.tokens, self.further["name"], changes))
+
+
+@entry("extend", ExtendRequest)
+def main(request: ExtendRequest) -> None:
+    """Extend a run."""
+    parent, old = open_run(request.run)
+    run = request.of(old)
+    corpus = open_corpus(old, Path(request.corpora_dir))
+    checkpoint = shared_checkpoint(parent, old, run)
+    if request.dry_run:
+        print(f"goes on     from {checkpoint.name} of {parent.name}")
+        print(describe(forecast(run, request.placement, corpus, request.machine)))
+        return
+    start = partial(begin, run=run, parent=parent, checkpoint=checkpoint)
+    print(trained(run, corpus, request.placement, request.runs_dir, request.stale, parent.path.parent, start))
+
+
+if __name__ == "__main__":
+    main()
