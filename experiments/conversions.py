@@ -28,8 +28,8 @@ class Conversion:
     """How a parent is converted: the member it becomes, for which share of its tokens, from where, what is trained.
 
     `start` is the end of the parent's last phase (after_decay) or of the phase before it (before_decay). A `budget` of 0
-    exchanges the mask and trains nothing. With an `adapter` only that is trained. `seed` is that of the order and the masks;
-    the initialisation is the parent's, so that seed stays: it names the lineage.
+    exchanges the mask and trains nothing; `tokens` is a budget as a number. With an `adapter` only that is trained. `seed` is
+    that of the order and the masks; the initialisation is the parent's, so that seed stays: it names the lineage.
     """
 
     member: MemberConfig
@@ -39,22 +39,31 @@ class Conversion:
     checkpoint: CheckpointConfig
     start: str = "after_decay"
     adapter: AdapterConfig | None = None
+    tokens: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.budget < float("inf"):
             raise invalid("budget", self.budget, "is no share of the parent's tokens", "use e.g. 0.1, or 0 for none")
         if self.start not in STARTS:
             raise invalid("start", self.start, "is no start of a conversion", f"use {' or '.join(STARTS)}")
-        if self.budget == 0 and self.adapter is not None:
+        if self.tokens is not None and self.tokens < 1:
+            raise invalid("tokens", self.tokens, "is not positive", "give a number, or budget=0 to train nothing")
+        if not self.trains and self.adapter is not None:
             raise invalid("adapter", "lora", "has no step to be trained in with budget=0", "use adapter=none")
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is a step."""
+        return self.tokens is not None or self.budget > 0
 
     def plan(self, parent: RunConfig) -> RunConfig:
         """The conversion's run without its starting weights: enough to check it before the parent is trained.
 
         Raises ValueError for a parent that already is such a member, has no phase to start before, or was never trained.
         """
-        if self.budget and not parent.tokens:
-            raise invalid("parent", parent.name, "was not trained, so no share of it is a budget", "convert its parent")
+        if self.trains and self.tokens is None and not parent.tokens:
+            problem = "was not trained here, so no share of it is a budget"
+            raise invalid("parent", parent.name, problem, "give tokens=<number>, or convert its own parent")
         phases = self._phases(parent)
         if self._changes_nothing(parent, phases):
             raise invalid("member", self.member.name, f"is what {parent.name} already is", "convert to another member")
@@ -90,7 +99,7 @@ class Conversion:
     def _changes_nothing(self, parent: RunConfig, phases: dict[str, PhaseRecipe]) -> bool:
         """Whether the parent was last trained as this would train it; without a step, rates and shares change nothing."""
         member, before = self.member, self._before(parent)
-        if not self.budget:
+        if not self.trains:
             same = (parent.direction, parent.objective.name, parent.objective.parts)
             return same == (member.direction, member.objective.name, member.objective.parts)
         last = before.mask_rate if before.mask_rate_end is None else before.mask_rate_end
@@ -107,17 +116,26 @@ class Conversion:
         return parent.phases[-STARTS[self.start]]
 
     def _phases(self, parent: RunConfig) -> dict[str, PhaseRecipe]:
-        """The recipe's phases on the parent's last mixture; without a step there is one, and it looks as the parent did."""
+        """The recipe's phases on the parent's last mixture; without a step there is one, and it looks as the parent did.
+
+        A parent without a step of its own keeps its rotary bases, which no recipe of ours gave it.
+        """
         before, mixture = self._before(parent), parent.phases[-1].mixture
         phases = {name: replace(phase, mixture=phase.mixture or mixture) for name, phase in self.recipe.phases.items()}
-        if self.budget:
+        if not self.trains or not parent.tokens:
+            phases = {
+                name: replace(phase, rope_base_global=before.rope_base_global, rope_base_local=before.rope_base_local)
+                for name, phase in phases.items()
+            }
+        if self.trains:
             return phases
         name, phase = phases.popitem()
-        seen = replace(phase, rope_base_global=before.rope_base_global, rope_base_local=before.rope_base_local)
-        return {name: replace(seen, share=1.0, context=before.context)}
+        return {name: replace(phase, share=1.0, context=before.context)}
 
     def _tokens(self, parent: RunConfig, phases: dict[str, PhaseRecipe]) -> int:
         """Tokens of the budget. Raises ValueError for a budget that is not a step of every phase."""
+        if self.tokens is not None:
+            return self.tokens
         tokens = round(self.budget * parent.tokens)
         for phase in phases.values():
             least = phase.batch_rows * phase.context / phase.share

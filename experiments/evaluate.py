@@ -34,7 +34,7 @@ from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import Readout
 from ettin_core.records.schema import Measurement
 from experiments.door import entry
-from experiments.requests import open_corpus, open_run
+from experiments.requests import open_corpus, open_run, prepared_corpus
 from experiments.stale import KEEP, REMEASURE, check_choice, record_lines
 
 ALL = "all"
@@ -137,7 +137,7 @@ def evaluate_pretrained(request: EvaluateRequest, corpora: Path) -> RunFolder:
     """
     assert request.model is not None
     suite = request.suite
-    corpus = None if request.corpus is None else _corpus(corpora / request.corpus)
+    corpus = None if request.corpus is None else prepared_corpus(corpora / request.corpus)
     model = open_pretrained(request.model, request.readout, request.revision, request.device, suite.batch_tokens)
     chosen = _chosen(model.reading, suite, corpus)
     check_items(chosen, suite)
@@ -162,12 +162,6 @@ def _chosen(readout: Readout, suite: SuiteConfig, corpus: Corpus | None) -> list
         remedy = "give suite.eval_data=<folder of evaluation sets> or corpus=<name of a prepared corpus>"
         raise invalid("suite.protocols", suite.protocols, f"has nothing to ask a model of {readout.name}", remedy)
     return chosen
-
-
-def _corpus(path: Path) -> Corpus:
-    if not (path / "manifest.json").is_file():
-        raise invalid("corpus", path.name, f"is not a prepared corpus in {path.parent}", "prepare it, or leave it null")
-    return Corpus(path)
 
 
 class _Bar(tqdm):

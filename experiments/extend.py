@@ -8,6 +8,7 @@ from typing import Any
 from ettin_core.foundation.errors import invalid
 from ettin_core.training.extension import begin, longer, shared_checkpoint, with_phase
 from ettin_core.training.run import PlacementConfig, RunConfig
+from experiments.conversions import parent_weights
 from experiments.door import entry
 from experiments.dry_run import describe
 from experiments.forecast import Machine, forecast
@@ -59,8 +60,9 @@ def main(request: ExtendRequest) -> None:
         print(f"goes on     from {checkpoint.name} of {parent.name}")
         print(describe(forecast(run, request.placement, corpus, request.machine)))
         return
-    start = partial(begin, run=run, parent=parent, checkpoint=checkpoint)
-    print(trained(run, corpus, request.placement, request.runs_dir, request.stale, parent.path.parent, start))
+    start = partial(parent_weights, run, parent.path.parent)
+    beginning = partial(begin, run=run, parent=parent, checkpoint=checkpoint)
+    print(trained(run, corpus, request.placement, request.runs_dir, request.stale, start, beginning))
 
 
 if __name__ == "__main__":

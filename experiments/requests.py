@@ -148,6 +148,15 @@ def open_run(path: str) -> tuple[RunFolder, RunConfig]:
         raise UserError(f"file={str(folder.config_file)!r}: {error}") from error
 
 
+def prepared_corpus(folder: Path) -> Corpus:
+    """A corpus named by the user. Raises ValueError where it is not there."""
+    if not (folder / "manifest.json").is_file():
+        raise invalid(
+            "corpus", folder.name, f"is not a prepared corpus in {folder.parent}", "prepare it, or name another"
+        )
+    return Corpus(folder)
+
+
 def open_corpus(run: RunConfig, corpora: Path) -> Corpus:
     """The corpus of a run. Raises ValueError when it is not there or is another one."""
     if not (corpora / run.corpus / "manifest.json").is_file():

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import ProcessGroup, join, leave
 from ettin_core.foundation.errors import BusyError
@@ -19,6 +21,8 @@ from experiments.dry_run import dry_run
 from experiments.endings import USER_ERRORS
 from experiments.requests import TrainRequest, prepared
 from experiments.stale import KEEP, RETRAIN, check_choice, run_changes, run_line, set_aside
+
+Weights = Callable[[], dict[str, torch.Tensor] | None]
 
 
 @entry("train", TrainRequest)
@@ -39,13 +43,13 @@ def trained(
     placement: PlacementConfig,
     runs_dir: str,
     stale: str = KEEP,
-    parents_dir: Path | None = None,
+    start: Weights | None = None,
     begin: Callable[[RunFolder], None] | None = None,
 ) -> str:
     """Train a run as `train_run` does; returns a line about it, and one about other code where it was complete already."""
     folder = folder_of(run.name, Path(runs_dir))
     kept = folder.complete and (stale == KEEP or run_changes(run, folder) == [])
-    train_run(run, corpus, placement, runs_dir, parents_dir, stale, begin)
+    train_run(run, corpus, placement, runs_dir, start, stale, begin)
     lines = [f"run {folder.path}{' was complete already' if kept else ''}", run_line(run, folder) if kept else None]
     return "\n".join(line for line in lines if line)
 
@@ -55,14 +59,15 @@ def train_run(
     corpus: Corpus,
     placement: PlacementConfig,
     runs_dir: str,
-    parents_dir: Path | None = None,
+    start: Weights | None = None,
     stale: str = KEEP,
     begin: Callable[[RunFolder], None] | None = None,
 ) -> RunFolder:
     """Train a run (or continue it, or leave a complete one alone) and return its folder.
 
-    `parents_dir` holds the run's parent (None: the same folder of runs). With `stale=retrain` a complete run that other code
-    trained is set aside and trained again. `begin` puts a beginning into the folder, once for all processes.
+    `start` gives its starting weights (None: those of its parent, where it has one in this folder of runs). With
+    `stale=retrain` a complete run that other code trained is set aside and trained again. `begin` puts a beginning into the
+    folder, once for all processes.
     """
     folder = folder_of(run.name, Path(runs_dir))
     if folder.complete and stale == KEEP:
@@ -76,7 +81,7 @@ def train_run(
             if group.is_main:
                 begin(folder)
             group.barrier()
-        train(run, folder, corpus, placement, group, parent_weights(run, parents_dir or Path(runs_dir)))
+        train(run, folder, corpus, placement, group, start() if start else parent_weights(run, Path(runs_dir)))
     except BusyError as error:
         raise BusyError(f"{run.name} is being trained by another process; wait for it to end, or stop it") from error
     except (LeakError, NonFiniteError) as error:

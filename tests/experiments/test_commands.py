@@ -108,7 +108,11 @@ BAD_INPUTS = {
     "a path that does not exist": ("prepare", ["data=text", "data.path=nowhere"], "data.path='nowhere' does not exist"),
     "text without a path": ("prepare", ["data=text"], "data.path=None is missing"),
     "more tokens than there are": ("train", [*SMOKE, "recipe.tokens=4e6"], "more than recipe.max_epochs=4.0"),
-    "an unfinished parent": ("convert", ["parent=nowhere", "member=dec-from-enc"], "run='nowhere' is not a run folder"),
+    "an unfinished parent": (
+        "convert",
+        ["parent=nowhere", "member=dec-from-enc"],
+        "parent='nowhere' is not a run folder",
+    ),
     "a missing mandatory value": ("convert", ["member=decoder"], "parent=None is missing"),
     "a conversion to nothing": ("convert", ["parent=nowhere"], "member=None is missing"),
     "a leaking objective": ("train", ["member.direction=bidirectional", "member.objective.name=clm"], "leaks under"),

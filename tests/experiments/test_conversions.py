@@ -326,7 +326,7 @@ def test_parents_that_cannot_serve_are_refused(lab: Trained, tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"start='before_decay' needs a phase before the last, and tiny-dec-from-enc"):
         conversion("enc-from-dec", start="before_decay").plan(child)
     flip = lab.named(conversion(budget=0))
-    with pytest.raises(ValueError, match="was not trained, so no share of it is a budget; convert its parent"):
+    with pytest.raises(ValueError, match="was not trained here, so no share of it is a budget; give tokens="):
         conversion("enc-from-dec").plan(flip)
     run = lab.parents["encoder"]
     unfinished = train_tiny(run, tmp_path, lab.corpus, stop_after=13)
