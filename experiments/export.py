@@ -2,7 +2,7 @@
 
 One checkpoint becomes one folder. With revisions=all, or revisions=[step0,step100], checkpoints become the revisions of one
 model in a Hugging Face cache, as the checkpoints of Pythia and Ettin are on the hub; a run that still trains may be
-exported again and again, which adds what is new.
+exported again and again, which adds what is new. push=<user>/<name> uploads what was written.
 """
 
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.folders import locked
 from ettin_core.interop.card import how_it_is_read
 from ettin_core.interop.embedding import check_pooling
+from ettin_core.interop.hub import check_login, push
 from ettin_core.interop.huggingface import export
 from ettin_core.interop.revisions import MAIN, Repository
 from ettin_core.records.folders import RunFolder
@@ -42,6 +43,8 @@ class ExportRequest:
     checkpoint: str | None
     revisions: Any
     repo_id: str | None
+    push: str | None
+    private: bool
     overwrite: bool
     pooling: str
     corpora_dir: str
@@ -59,19 +62,30 @@ class ExportRequest:
 def main(request: ExportRequest) -> None:
     """Export a run's checkpoint, or several as revisions."""
     out, corpora = Path(request.out), Path(request.corpora_dir)
+    if request.push is not None:
+        check_login(request.push)
     if request.revisions is None:
         path = export_run(Path(request.run), out, corpora, request.checkpoint, request.overwrite, request.pooling)
         print(f"transformers folder {path}")
-        _warn(open_run(request.run)[1])
+        folder, run = open_run(request.run)
+        _push(request, {MAIN: path}, folder.name)
+        _warn(run)
         return
     folder, run = open_run(request.run)
-    repository = Repository(out.resolve(), request.repo_id or f"{NAMESPACE}/{folder.name}")
+    repository = Repository(out.resolve(), request.repo_id or request.push or f"{NAMESPACE}/{folder.name}")
     corpus = open_corpus(run, corpora)
     refused = export_revisions(folder, run, corpus, repository, request.revisions, request.overwrite, request.pooling)
     print("\n".join(describe(repository, run.readout[0])))
+    commits = {name: repository.commit(name) for name in repository.revisions()}
+    _push(request, {name: repository.snapshot(commit) for name, commit in commits.items() if commit}, folder.name)
     _warn(run)
     if refused:
         raise UserError(" ".join(refused))
+
+
+def _push(request: ExportRequest, folders: dict[str, Path], what: str) -> None:
+    if request.push is not None:
+        print(f"pushed to {push(request.push, folders, request.private, what)}")
 
 
 def _warn(run: RunConfig) -> None:
