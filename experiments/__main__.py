@@ -16,6 +16,7 @@ COMMANDS = {
     "runs": "the runs there are: what differs, state, loss, disk; shows and removes them",
     "train": "one run; dry_run=true prints everything and trains nothing",
     "extend": "a longer run that goes on where a finished one ended",
+    "make_eval_sets": "small evaluation sets for the commands that read some, offline",
     "convert": "a run that starts from another's weights",
     "evaluate": "measure a run, or a transformers folder or hub id",
     "finetune": "fine-tune on classification, regression and tagging tasks, with equal trials",

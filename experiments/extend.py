@@ -40,6 +40,8 @@ class ExtendRequest:
 
     def of(self, run: RunConfig) -> RunConfig:
         """The longer run. Raises ValueError for one that is not longer."""
+        if not run.tokens:
+            raise invalid("run", run.name, "has no step to go on from", "train it, or convert it with tokens=<number>")
         if self.tokens <= run.tokens:
             problem = f"is not more than the {run.tokens:,} of {run.name}"
             raise invalid("tokens", self.tokens, problem, "give the tokens of the longer run in all")

@@ -15,6 +15,7 @@ from ettin_core.evaluation.finetuning.subject import OpenSubject, of_huggingface
 from ettin_core.evaluation.finetuning.summary import table
 from ettin_core.evaluation.finetuning.tasks import STARTED, STARTS, Task, all_tasks, task_of
 from ettin_core.evaluation.finetuning.ways import ways_of
+from ettin_core.evaluation.lines import FOLDER
 from ettin_core.foundation.bars import own_line
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.fields import check_threads
@@ -56,7 +57,7 @@ class FinetuneRequest:
         if wanted == ["all"]:
             have = [task for task in all_tasks(self.eval_data) if self.start is None or task.name in STARTED]
             if not have:
-                raise invalid("task", "all", f"finds none in eval_data={self.eval_data}", "name one, or another folder")
+                raise invalid("task", "all", f"finds none in eval_data={self.eval_data}", f"name one, or {FOLDER}")
             return have
         return [task_of(name, self.eval_data) for name in wanted]
 

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from ettin_core.evaluation.exports import own_export
-from ettin_core.evaluation.lines import need
+from ettin_core.evaluation.lines import FOLDER, need
 from ettin_core.evaluation.retrieval.checkpoints import Checkpoint, open_checkpoint
 from ettin_core.evaluation.retrieval.embedder import POOLINGS
 from ettin_core.evaluation.retrieval.files import need_packages
@@ -68,7 +68,7 @@ class RetrieveRequest:
         if self.max_length is not None and self.max_length < 4:
             raise invalid("max_length", self.max_length, "leaves no room for a text between its ends", "use 4 or more")
         if self.train and self.eval_data is None:
-            raise invalid("eval_data", None, "is needed to train and to select", "give the folder of evaluation sets")
+            raise invalid("eval_data", None, "is needed to train and to select", FOLDER)
 
 
 @dataclass(frozen=True)

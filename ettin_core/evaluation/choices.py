@@ -28,7 +28,7 @@ from ettin_core.evaluation.protocol import (
     tie_rate,
 )
 from ettin_core.evaluation.scoring import Segmented, fill, left_to_right, pseudo_likelihood, segment
-from ettin_core.evaluation.sets import BLIMP, corpus_world
+from ettin_core.evaluation.sets import BLIMP, corpus_world, pair_number
 
 PER_CHARACTER = "accuracy_per_character"
 
@@ -160,7 +160,7 @@ def _pairs(corpus: Corpus | None, suite: SuiteConfig) -> Iterator[Choice]:
             )
     if suite.eval_data is not None:
         for row in BLIMP.rows(suite.folder):
-            if int(row["pairID"]) < suite.blimp_per_paradigm:
+            if pair_number(row) < suite.blimp_per_paradigm:
                 name = f"{row['UID']}#{row['pairID']}"
                 field = row["field"].replace("/", "_")  # one paradigm spells syntax_semantics with a slash
                 also = (f"phenomenon/{row['term']}", f"paradigm/{row['UID']}")

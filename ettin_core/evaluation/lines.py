@@ -17,6 +17,7 @@ from ettin_core.foundation.errors import UserError, invalid
 SUFFIXES = (".jsonl.gz", ".jsonl", ".jsonl.zst")
 Kind = type | tuple[type, ...]
 NUMBER = (int, float)
+FOLDER = "give the folder of evaluation sets; python -m experiments.make_eval_sets out=<folder> makes a small one"
 
 
 def find(folder: Path, name: str) -> Path | None:
@@ -34,10 +35,12 @@ def find(folder: Path, name: str) -> Path | None:
 def need(folder: Path, name: str, field: str = "eval_data") -> Path:
     """The file of a set. Raises ValueError where the folder is none or lacks it."""
     if not folder.is_dir():
-        raise invalid(field, str(folder), "is not a folder", "give the folder of evaluation sets")
+        raise invalid(field, str(folder), "is not a folder", FOLDER)
     path = find(folder, name)
     if path is None:
-        raise invalid(field, str(folder), f"lacks {name}", "add the file (.jsonl, .jsonl.gz or .jsonl.zst)")
+        raise invalid(
+            field, str(folder), f"lacks {name}", f"add the file (.jsonl, .jsonl.gz or .jsonl.zst), or {FOLDER}"
+        )
     return path
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ettin_core.data.corpus import Corpus
+from ettin_core.evaluation.lines import FOLDER
 from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.sets import (
     BLIMP,
@@ -94,7 +95,7 @@ class SuiteConfig:
                 if name not in SOURCES:
                     raise invalid("suite.protocols", name, "is not a protocol", f"use some of {', '.join(SOURCES)}")
                 if self.eval_data is None and not SOURCES[name].corpus:
-                    remedy = f"give suite.eval_data, the folder that holds {SOURCES[name].sets[0].file}"
+                    remedy = f"give suite.eval_data with {SOURCES[name].sets[0].file}: {FOLDER}"
                     raise invalid("suite.protocols", name, "reads an evaluation set", remedy)
         if self.eval_data is not None:
             check_folder(self.eval_data, self.sets)
@@ -104,7 +105,7 @@ class SuiteConfig:
         taken = {name.partition(".")[0] for name in SOURCES}
         for name in self.tasks or ():
             if self.eval_data is None:
-                raise invalid("suite.tasks", name, "is read from a folder", "give suite.eval_data=<folder of sets>")
+                raise invalid("suite.tasks", name, "is read from a folder", f"give suite.eval_data: {FOLDER}")
             if self.tasks and self.tasks.count(name) > 1:
                 raise invalid("suite.tasks", name, "is named twice", "name it once")
             if name in taken:

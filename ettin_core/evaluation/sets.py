@@ -9,7 +9,7 @@ from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.importers.world import world_of
 from ettin_core.data.world import World
-from ettin_core.evaluation.lines import NUMBER, Kind, checked_rows, find, need
+from ettin_core.evaluation.lines import FOLDER, NUMBER, Kind, checked_rows, find, need
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import hash_file
 from ettin_core.foundation.structures import build
@@ -121,6 +121,15 @@ STEREOSET = EvaluationSet(
 )
 
 
+def pair_number(row: dict[str, Any]) -> int:
+    """The number of a minimal pair within its paradigm. Raises ValueError for what is no number."""
+    try:
+        return int(row["pairID"])
+    except ValueError as error:
+        told = f"{row['pairID']} of {row['UID']}"
+        raise invalid("pairID", told, f"in {BLIMP.file} is no number", "number the pairs of a paradigm") from error
+
+
 def corpus_world(corpus: Corpus | None) -> World | None:
     """The world a corpus was written by, if there is one and it was."""
     if corpus is None or corpus.manifest["kind"] != "world":
@@ -131,10 +140,10 @@ def corpus_world(corpus: Corpus | None) -> World | None:
 def check_folder(folder: str, sets: Sequence[EvaluationSet]) -> None:
     """Refuse (ValueError) a folder that lacks one of the sets."""
     if not Path(folder).is_dir():
-        raise invalid("suite.eval_data", folder, "is not a folder", "give the folder of evaluation sets")
+        raise invalid("suite.eval_data", folder, "is not a folder", FOLDER)
     for item in sets:
         if find(Path(folder), item.file) is None:
-            remedy = "add it, choose suite.protocols that do without it, or leave eval_data null"
+            remedy = f"choose suite.protocols that do without it, leave eval_data null, or {FOLDER}"
             raise invalid("suite.eval_data", folder, f"lacks {item.file}", remedy)
 
 

@@ -22,7 +22,7 @@ from ettin_core.evaluation.protocol import (
     preferred,
     tie_rate,
 )
-from ettin_core.evaluation.sets import BLIMP, corpus_world
+from ettin_core.evaluation.sets import BLIMP, corpus_world, pair_number
 
 PARADIGMS = ("anaphor_gender_agreement", "anaphor_number_agreement")
 
@@ -56,5 +56,5 @@ def _pairs(corpus: Corpus | None, suite: SuiteConfig) -> Iterator[tuple[str, str
             yield "world", pair.phenomenon, str(number), (pair.good, pair.bad)
     if suite.eval_data is not None:
         for row in BLIMP.rows(suite.folder):
-            if row["UID"] in PARADIGMS and int(row["pairID"]) < suite.blimp_per_paradigm:
+            if row["UID"] in PARADIGMS and pair_number(row) < suite.blimp_per_paradigm:
                 yield "blimp", row["UID"], f"{row['UID']}#{row['pairID']}", (row["good"], row["bad"])

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ettin_core.evaluation.finetuning.tasks import GLUE, Task
+from ettin_core.evaluation.lines import FOLDER
 from ettin_core.evaluation.tasks import find
 from ettin_core.evaluation.tasks.rows import Row, label_number, task_rows
 from ettin_core.foundation.errors import invalid, with_extra
@@ -87,7 +88,7 @@ def check_available(task: Task, eval_data: str | None) -> None:
         _source(task, eval_data).files()
         return
     if task.hub is None:
-        raise invalid("task", task.name, "is not in GLUE", "give eval_data=<folder of evaluation sets>")
+        raise invalid("task", task.name, "is not in GLUE", f"give eval_data: {FOLDER}")
     try:
         import datasets  # noqa: F401
     except ImportError as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 import datasets
 
-from ettin_core.evaluation.lines import need, rows_of
+from ettin_core.evaluation.lines import FOLDER, need, rows_of
 from ettin_core.evaluation.tasks.find import find_task
 from ettin_core.foundation.errors import invalid
 
@@ -43,9 +43,7 @@ def own_rows(task: str, eval_data: str | None = None, **_: Any) -> dict[str, dat
 def set_file(eval_data: str | None, file: str) -> Path:
     """Where a set lies. Raises ValueError where it does not."""
     if eval_data is None or not Path(eval_data).is_dir():
-        raise invalid(
-            "eval_data", eval_data, "is not a folder", "give the folder of sets: --metadata eval_data=<folder>"
-        )
+        raise invalid("eval_data", eval_data, "is not a folder", f"use --metadata eval_data=<folder>: {FOLDER}")
     return need(Path(eval_data), file)
 
 

@@ -14,7 +14,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ettin_core.evaluation.lines import NUMBER, SUFFIXES, Kind, check_field, checked_rows, find, need, rows_of, stem_of
+from ettin_core.evaluation.lines import (
+    FOLDER,
+    NUMBER,
+    SUFFIXES,
+    Kind,
+    check_field,
+    checked_rows,
+    find,
+    need,
+    rows_of,
+    stem_of,
+)
 from ettin_core.evaluation.retrieval.files import judgements
 from ettin_core.evaluation.tasks.config import read_task_file
 from ettin_core.evaluation.tasks.find import Task, own_files
@@ -88,7 +99,7 @@ class LocalSet:
 def local_sets(folder: Path) -> dict[str, LocalSet]:
     """The sets of a folder by name. Raises ValueError when it is no folder."""
     if not folder.is_dir():
-        raise invalid("eval_data", str(folder), "is not a folder", "give the folder of evaluation sets")
+        raise invalid("eval_data", str(folder), "is not a folder", FOLDER)
     own = [_of_task(name, folder, path) for name, path in own_files(folder).items()]
     found = [LocalSet(path.name, "Retrieval", path) for path in _beir(folder)]
     found += [LocalSet(stem_of(path.name), "STS", path) for path in _files(folder / "sts")]

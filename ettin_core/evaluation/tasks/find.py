@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ettin_core.evaluation.lines import SUFFIXES, find, rows_of, stem_of
+from ettin_core.evaluation.lines import FOLDER, SUFFIXES, find, rows_of, stem_of
 from ettin_core.evaluation.tasks.config import KINDS, PARTS, TaskFile, read_task_file
 from ettin_core.foundation.errors import UserError, invalid
 
@@ -40,7 +40,7 @@ class Task:
         """Its files by part; one file for all parts under None. Raises ValueError where there are none."""
         assert self.folder is not None, f"{self.name} comes from the hub"
         if not self.folder.is_dir():
-            raise invalid("eval_data", str(self.folder), "is not a folder", "give the folder of evaluation sets")
+            raise invalid("eval_data", str(self.folder), "is not a folder", FOLDER)
         if (path := find(self.folder, self.stem)) is not None:
             return {None: path}
         inside = self.folder / self.stem
