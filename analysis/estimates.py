@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import families, inference, style
-from analysis.inference import Bounds
+from analysis.inference import Bounds, Parts
 from analysis.items import Items, aligned, item_values, items_of, kind_of, ties
 from analysis.load import MEASURE, OWN_SCORING, PSEUDO_LIKELIHOOD, Evidence, rows_of
 from analysis.uncertainty import Interval
@@ -27,7 +27,7 @@ SIGNIFICANCE = 0.05
 RECORD = ["run", "member", "seed", *MEASURE, "scored_as", "version", "value", "n", "standard_error"]
 RECORD += ["higher_is_better", "reference"]  # the columns of measurements that estimates need
 COLUMNS = ["block", *MEASURE, "version", "reference", "higher_is_better"]  # of `cells`
-COLUMNS += ["member", "value", "low", "high", "n", "over", "lacking", "ties", "hole"]
+COLUMNS += ["member", "value", "low", "high", "deviation", "n", "over", "lacking", "ties", "hole"]
 
 
 def cells(evidence: Evidence) -> pd.DataFrame:
@@ -35,8 +35,7 @@ def cells(evidence: Evidence) -> pd.DataFrame:
     rows = []
     for block in evidence.blocks:
         runs = evidence.runs[evidence.runs["block"] == block]
-        measured = with_own_ways(evidence.measurements[evidence.measurements["block"] == block][RECORD], runs)
-        for key, records in by_measure(measured):
+        for key, records in by_measure(measured(evidence, runs)):
             for member in style.members_first(set(runs["member"])):
                 of_member = records[records["member"] == member]
                 cell = estimate(evidence.items, of_member) or {"hole": hole(key[0], member, runs, of_member)}
@@ -45,6 +44,12 @@ def cells(evidence: Evidence) -> pd.DataFrame:
                 named = {"block": block, "member": member, **dict(zip(MEASURE, key, strict=True))}
                 rows.append({**named, **shared(records), **cell})
     return pd.DataFrame(rows, columns=COLUMNS).astype({"reference": float})
+
+
+def measured(evidence: Evidence, runs: pd.DataFrame) -> pd.DataFrame:
+    """The records of some runs, with the ways of their own where these differ."""
+    records = evidence.measurements[evidence.measurements["run"].isin(runs.index)]
+    return with_own_ways(records[RECORD], runs)
 
 
 def differences(evidence: Evidence) -> pd.DataFrame:
@@ -95,6 +100,7 @@ def estimate(items: Items, records: pd.DataFrame) -> dict[str, Any] | None:
         "n": int(rows[0]["n"]),
         "low": float(bounds.low),
         "high": float(bounds.high),
+        "deviation": float(np.std([row["value"] for row in rows], ddof=1)) if len(rows) > 1 else float("nan"),
         "over": "none" if np.isnan(bounds.low) else over,
         "ties": _ties(items, rows),
     }
@@ -185,16 +191,15 @@ def comparisons(runs: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _compare(evidence: Evidence, runs: pd.DataFrame, left: str, right: str) -> list[dict[str, Any]]:
-    measured = evidence.measurements[evidence.measurements["run"].isin(runs.index)]
-    measured = with_own_ways(measured[RECORD], runs)
+    found = measured(evidence, runs)
     rows = []
-    for key, records in by_measure(measured[~families.is_part(measured)]):
+    for key, records in by_measure(found[~families.is_part(found)]):
         if str(key[0]).endswith(OWN_SCORING) and records["scored_as"].nunique() == 1:
             continue  # the one way that suits both: a row of its own already
-        found = paired(evidence.items, *(records[records["member"] == member] for member in (left, right)))
-        if found is not None:
+        difference = paired(evidence.items, *(records[records["member"] == member] for member in (left, right)))
+        if difference is not None:
             named = {"left": left, "right": right, **dict(zip(MEASURE, key, strict=True))}
-            rows.append({**named, "higher_is_better": bool(records["higher_is_better"].iloc[0]), **found})
+            rows.append({**named, "higher_is_better": bool(records["higher_is_better"].iloc[0]), **difference})
     return rows
 
 
@@ -246,6 +251,25 @@ def _paired_bounds(items: Items, left: pd.DataFrame, right: pd.DataFrame) -> tup
     if np.isnan(errors).any():
         return inference.difference_of_runs(ours, theirs), n, ""
     return inference.difference_of_runs(ours, theirs, errors), n, "unpaired items"
+
+
+def components(items: Items, left: pd.DataFrame, right: pd.DataFrame | None = None) -> Parts:
+    """The variance components of a mean over runs, or of the difference to another whose runs are its pairs, in order."""
+    sides = [side.to_dict("records") for side in (left, right) if side is not None]
+    found = aligned([item_values(items, record) for side in sides for record in side])
+    if found is not None:
+        values, clusters = found
+        if right is None:
+            return inference.parts(values, clusters)
+        choices = kind_of(sides[0][0]["metric"]) == "share" and bool(np.isin(values, (0.0, 0.5, 1.0)).all())
+        return inference.difference_parts(values[: len(left)], values[len(left) :], clusters, choices)
+    values, errors = (
+        [np.array([record[name] for record in side], dtype=float) for side in sides]
+        for name in ("value", "standard_error")
+    )
+    variances = sum(error**2 for error in errors)
+    steps = values[0] if right is None else values[0] - values[1]
+    return inference.parts_of_runs(steps, None if np.isnan(variances).any() else variances)
 
 
 def words(row: Any) -> str:

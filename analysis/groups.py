@@ -1,69 +1,137 @@
-"""Means of groups of tasks as they are published: GLUE, the ten generative tasks, MTEB by type."""
+"""Means of groups of tasks as they are published: GLUE, the ten generative tasks, MTEB by type.
 
+Intervals are over runs and items together: a run moves all tasks of a group, their items are each task's own and stay within
+their clusters. Members are compared over the tasks that both have, paired by seed and by item.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import pandas as pd
 
-from analysis import style
-from analysis.tables import HOLE, Table, grouped, number
-from analysis.ways import split, way_name
+from analysis import estimates, inference, style
+from analysis.load import Evidence
+from analysis.tables import HOLE, Table, grouped, number, signed
+from analysis.ways import MTEB, split, way_name
 
 GLUE = {"cola": "mcc", "sst2": "accuracy", "mrpc": "accuracy", "stsb": "spearman", "qqp": "accuracy"}
 GLUE |= {"mnli": "accuracy", "qnli": "accuracy", "rte": "accuracy"}  # eight tasks, as published: without WNLI
 GENERATIVE = {"arc_challenge": "acc_norm", "hellaswag": "acc_norm", "lambada_openai": "acc", "openbookqa": "acc_norm"}
 GENERATIVE |= {"piqa": "acc_norm", "sciq": "acc_norm", "siqa": "acc", "triviaqa": "exact_match", "winogrande": "acc"}
 GENERATIVE |= {"wsc273": "acc"}
+WANTED = {"GLUE": GLUE, "Generative tasks": GENERATIVE}
 ALIASES = {"social_iqa": "siqa", "exact_match,remove_whitespace": "exact_match"}
-MTEB_TYPES = {"accuracy": "Classification", "v_measure": "Clustering", "max_ap": "PairClassification"}
-MTEB_TYPES |= {"map": "Reranking", "map_at_1000": "Reranking", "ndcg_at_10": "Retrieval", "cosine_spearman": "STS"}
-SUMMARIES = ("SummEval", "SummEvalSummarization.v2")
+NO_TYPE = "type not recorded"
+COLUMNS = ["block", "group", "way", "member", "value", "low", "high", "p", "over", "tasks", "of", "lacking"]
+Tasks = dict[str, pd.DataFrame]  # the records of one member by task, indexed by seed
 
 
-def group_means(cells: pd.DataFrame) -> pd.DataFrame:
-    """A row per block, member and group with the mean of its tasks' scores, how many there are, and which are lacking."""
-    rows = []
-    named = cells[cells["value"].notna()]
-    keys = zip(named["protocol"], named["task"], named["metric"], strict=True)
-    named = named.assign(group=[_group(*key) for key in keys], way=[_way(name) for name in named["protocol"]])
-    named = named[named["group"] != ""]
-    for (block, group, way), own in named.groupby(["block", "group", "way"], sort=False):
-        for member, scores in own.groupby("member", sort=False):
-            tasks = {_task(task): value for task, value in zip(scores["task"], scores["value"], strict=True)}
-            wanted = {"GLUE": GLUE, "Generative tasks": GENERATIVE}.get(str(group), tasks)
-            rows.append(
-                {
-                    "block": block,
-                    "group": group,
-                    "way": way,
-                    "member": member,
-                    "value": sum(tasks.values()) / len(tasks),
-                    "tasks": len(tasks),
-                    "of": len(wanted),
-                    "lacking": ", ".join(sorted(set(wanted) - set(tasks))),
-                }
-            )
-    frame = pd.DataFrame(rows, columns=["block", "group", "way", "member", "value", "tasks", "of", "lacking"])
-    return pd.concat([frame, _over_types(frame)], ignore_index=True)
+@dataclass(frozen=True)
+class Group:
+    """A group and way of asking: the tasks of every member, and by task the weight in the mean."""
+
+    block: str
+    name: str
+    way: str
+    members: dict[str, Tasks]
+    types: dict[str, str]
+
+    def weights(self, tasks: Sequence[str]) -> list[float]:
+        """What a task weighs in the mean: all the same, or all types the same and within a type all its tasks."""
+        each = [self.types.get(task, "") for task in tasks]
+        return [1 / len(set(each)) / each.count(name) for name in each]
 
 
-def _over_types(frame: pd.DataFrame) -> pd.DataFrame:
-    """The mean over types of MTEB, as its benchmark is told."""
-    types = frame[frame["group"].str.startswith("MTEB")]
-    rows = [
-        {
-            "block": block,
-            "group": "MTEB, mean over types",
-            "way": way,
-            "member": member,
-            "value": own["value"].mean(),
-            "tasks": own["tasks"].sum(),
-            "of": own["of"].sum(),
-            "lacking": "",
-        }  # fmt: skip
-        for (block, way, member), own in types.groupby(["block", "way", "member"], sort=False)
+def group_means(evidence: Evidence) -> pd.DataFrame:
+    """A row per block, group, way and member with the mean of its tasks, its interval, and the tasks that are lacking.
+
+    `member` may be a difference ("encoder − decoder"), with its p against none.
+    """
+    rows: list[dict[str, Any]] = []
+    for block in evidence.blocks:
+        runs = evidence.runs[evidence.runs["block"] == block]
+        pairs = estimates.comparisons(runs)
+        for group in _groups(evidence, runs, block):
+            rows += [_row(evidence, group, member) for member in group.members]
+            rows += [_row(evidence, group, *pair) for pair in pairs if set(pair) <= set(group.members)]
+    return pd.DataFrame([row for row in rows if row], columns=COLUMNS)
+
+
+def _groups(evidence: Evidence, runs: pd.DataFrame, block: str) -> list[Group]:
+    """The groups of a block, that of all types of MTEB last."""
+    records = estimates.measured(evidence, runs)
+    records = records[records["value"].notna()]
+    if records.empty:
+        return []
+    types = _types(evidence.measurements)
+    keys = zip(records["protocol"], records["scored_as"], records["task"], records["metric"], strict=True)
+    groups = [
+        _group(protocol, task, metric, types.get((scored, task), NO_TYPE)) for protocol, scored, task, metric in keys
     ]
-    return pd.DataFrame(rows, columns=frame.columns)
+    records = records.assign(group=groups, way=[_way(name) for name in records["protocol"]])
+    found, embedded = [], records[records["group"].str.startswith("MTEB")]
+    for (name, way), own in records[records["group"] != ""].groupby(["group", "way"], sort=False):
+        found.append(Group(block, str(name), str(way), _by_member(own), {}))
+    for way, own in embedded.groupby("way", sort=False):
+        of_task = dict(zip(own["task"].map(_task), own["group"], strict=True))
+        found.append(Group(block, "MTEB, mean over types", str(way), _by_member(own), of_task))
+    return found
 
 
-def _group(protocol: str, task: str, metric: str) -> str:
+def _by_member(records: pd.DataFrame) -> dict[str, Tasks]:
+    return {
+        member: {
+            _task(str(task)): rows.drop_duplicates("seed", keep="last").set_index("seed", drop=False)
+            for task, rows in own.groupby("task", sort=False)
+        }
+        for member, own in ((str(name), rows) for name, rows in records.groupby("member", sort=False))
+    }
+
+
+def _row(evidence: Evidence, group: Group, left: str, right: str | None = None) -> dict[str, Any] | None:
+    """The mean of a member, or its difference to another over the tasks and seeds that both have; None without any."""
+    sides = [group.members[name] for name in (left, right) if name is not None]
+    tasks = [task for task in sides[0] if all(task in side for side in sides)]
+    seeds = sorted(set.intersection(*({*side[task].index} for side in sides for task in tasks)) if tasks else ())
+    if not seeds:
+        return None
+    weights = group.weights(tasks)
+    chosen = [[side[task].loc[seeds] for task in tasks] for side in sides]
+    values = [np.array([rows["value"].to_numpy(dtype=float) for rows in side]) for side in chosen]
+    found = [estimates.components(evidence.items, *rows) for rows in zip(*chosen, strict=True)]
+    bounds = inference.weighted(found, weights, values[0] if right is None else values[0] - values[1])
+    wanted = WANTED.get(group.name, tasks)
+    items = "items" if not np.isnan([float(part.items) for part in found]).any() else ""
+    runs = f"{len(seeds)} seeds" if len(seeds) > 1 else ""
+    return {
+        "block": group.block,
+        "group": group.name,
+        "way": group.way,
+        "member": left if right is None else f"{left} − {right}",
+        "value": float(bounds.value),
+        "low": float(bounds.low),
+        "high": float(bounds.high),
+        "p": float("nan") if right is None else float(bounds.p),
+        "over": "none" if np.isnan(bounds.low) else " and ".join(filter(None, [runs, items])),
+        "tasks": len(tasks),
+        "of": len(wanted),
+        "lacking": ", ".join(sorted(set(wanted) - set(tasks))),
+    }
+
+
+def _types(measurements: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """The type of every task of MTEB by protocol and task, as its record says (MTEB's metadata)."""
+    found = measurements[measurements["protocol"].str.startswith(f"{MTEB}.")]
+    return {
+        (protocol, task): origin["task_type"]
+        for protocol, task, origin in zip(found["protocol"], found["task"], found["provenance"], strict=True)
+        if origin.get("task_type")
+    }
+
+
+def _group(protocol: str, task: str, metric: str, kind: str) -> str:
     """The group that a score belongs to; empty for none."""
     question, _ = split(protocol)
     name, metric = _task(task), ALIASES.get(metric, metric)
@@ -71,8 +139,8 @@ def _group(protocol: str, task: str, metric: str) -> str:
         return "GLUE"
     if question == "lm_eval" and GENERATIVE.get(name) == metric:
         return "Generative tasks"
-    if question.startswith("mteb") and metric in MTEB_TYPES:
-        return f"MTEB, {'Summarization' if task in SUMMARIES else MTEB_TYPES[metric]}"
+    if question.startswith(f"{MTEB}.") and not metric.endswith("_dev"):
+        return f"MTEB, {kind}"
     return ""
 
 
@@ -89,19 +157,31 @@ def _way(protocol: str) -> str:
 
 
 def groups_table(found: pd.DataFrame) -> Table:
-    """Rows are groups and ways, columns are members; a mean of fewer tasks than published says of how many."""
-    members = [name for name in style.members_first(set(found["member"])) if name in set(found["member"])]
+    """Rows are groups and ways, columns are members and differences; a mean of fewer tasks than published says so."""
+    single = [name for name in dict.fromkeys(found["member"]) if " − " not in name]
+    columns = [name for name in style.members_first(set(single)) if name in single]
+    columns += [name for name in dict.fromkeys(found["member"]) if " − " in name]
     rows = []
     for (block, group, way), own in found.groupby(["block", "group", "way"], sort=False):
         by_member = own.set_index("member")
-        shown = [_shown(by_member.loc[name]) if name in by_member.index else HOLE for name in members]
+        shown = [_shown(by_member.loc[name]) if name in by_member.index else HOLE for name in columns]
         rows.append((str(block), [f"{group} ({way})", *shown]))
-    lacking = [f"{row.group}, {row.member}, lacks {row.lacking}." for row in found.itertuples() if row.lacking]
-    note = "Plain means of the tasks' scores, without an interval; with fewer tasks than published they are not comparable to it."
-    return Table(
-        "groups", "Means of groups of tasks", ["Group", *members], grouped(rows), [note, *dict.fromkeys(lacking)]
+    lacking = [
+        f"{row.group}, {row.member}, lacks {row.lacking}."
+        for row in found.itertuples()
+        if row.lacking and row.member in single
+    ]
+    note = (
+        "Plain means of the tasks' scores; with fewer tasks than published they are not comparable to it. Brackets: 95% interval "
+        "over runs and items, items within their clusters; differences are paired, over the tasks that both have, and carry no "
+        "verdict of their own: they repeat what the tasks say. Without brackets: some task keeps no items and no error."
     )
+    header = ["Group", *columns]
+    return Table("groups", "Means of groups of tasks", header, grouped(rows), [note, *dict.fromkeys(lacking)])
 
 
 def _shown(row: pd.Series) -> str:
-    return number(row["value"]) + ("" if row["tasks"] == row["of"] else f" ({row['tasks']} of {row['of']} tasks)")
+    spell = signed if " − " in str(row.name) else number
+    interval = "" if np.isnan(row["low"]) else f" [{spell(row['low'])}, {spell(row['high'])}]"
+    few = "" if row["tasks"] == row["of"] else f" ({row['tasks']} of {row['of']} tasks)"
+    return spell(row["value"]) + interval + few

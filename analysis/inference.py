@@ -4,15 +4,16 @@ The model has a run effect a_s (seed x member), a cluster effect c, and what is 
 So the variance of the mean is  runs + items, where `items` is cluster-robust (CR2: Bell and McCaffrey 2002) over the
 items' means of all runs, and `runs` is the variance of the runs' means less the share of it that items explain.
 
-An interval is the wider of two: Student's over runs and items together, and Student's over the runs alone (for a difference
-the narrower of paired and Welch's unpaired). So the error never falls below the items' noise, and a small spread between two
-runs, which is a matter of luck, does not make it narrow. The degrees of freedom of the sum are weighted by the parts of the
-variance, not by their squares (Satterthwaite): with two to five runs that errs on the safe side, and his does not.
-`analysis.simulate` shows coverage and error.
+An interval is the wider of two: Student's over runs and items together, and Student's over the runs alone. A difference is
+paired by run: the seed, and so the order of the data, is the same on both sides. So the error never falls below the items'
+noise, and a small spread between two runs, which is a matter of luck, does not make it narrow. The degrees of freedom of the
+sum are weighted by the parts of the variance, not by their squares (Satterthwaite): with two to five runs that errs on the
+safe side, and his does not. `analysis.simulate` shows coverage and error.
 
 Every function takes leading axes: arrays of (..., runs, items) give arrays of (...), so that studies are simulated in bulk.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ class Parts:
     residual: np.ndarray
     items: np.ndarray
     run_freedom: int
-    item_freedom: float
+    item_freedom: float | np.ndarray
 
 
 def in_clusters(values: np.ndarray, clusters: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -92,11 +93,18 @@ def difference(left: np.ndarray, right: np.ndarray, clusters: np.ndarray | None 
     For shares of 0/1 items the items' noise is that with one more item of either sign (Bonett and Price 2012), so that a
     handful of items that agree claims nothing.
     """
+    return judged(difference_parts(left, right, clusters, share), _largest(left) + _largest(right))
+
+
+def difference_parts(
+    left: np.ndarray, right: np.ndarray, clusters: np.ndarray | None = None, share: bool = False
+) -> Parts:
+    """The variance components of `difference`."""
     left, right = np.asarray(left, dtype=float), np.asarray(right, dtype=float)
     found = parts(left - right, clusters)
     if share:
         found = replace(found, items=found.items + 2 / left.shape[-2] / left.shape[-1] ** 2)
-    return judged(found, (left.mean(-1), right.mean(-1)), scale=_largest(left) + _largest(right))
+    return found
 
 
 def difference_of_runs(
@@ -104,17 +112,18 @@ def difference_of_runs(
 ) -> Bounds:
     """The mean of left - right, both (..., runs), where no items are known, paired by run.
 
-    `errors` are the standard errors over items of both, (..., runs); the items' noise is then that of unpaired items.
+    `errors` are the standard errors over items of both, (..., runs); the items' noise is then that of unpaired items, which
+    is the most that it can be where both sides answered the same ones.
     """
     left, right = np.asarray(left, dtype=float), np.asarray(right, dtype=float)
-    found = _of_runs(left - right, None if errors is None else errors[0] ** 2 + errors[1] ** 2)
-    return judged(found, (left, right), scale=_largest(left) + _largest(right))
+    found = parts_of_runs(left - right, None if errors is None else errors[0] ** 2 + errors[1] ** 2)
+    return judged(found, scale=_largest(left) + _largest(right))
 
 
 def mean_of_runs(values: np.ndarray, errors: np.ndarray | None = None) -> Bounds:
     """The mean of (..., runs) where no items are known; `errors` are their standard errors over items."""
     values = np.asarray(values, dtype=float)
-    return judged(_of_runs(values, None if errors is None else errors**2), None, _largest(values))
+    return judged(parts_of_runs(values, None if errors is None else errors**2), _largest(values))
 
 
 def correlation(values: np.ndarray, n: int, errors: np.ndarray | None = None) -> Bounds:
@@ -157,19 +166,37 @@ def contrasts(
         item_freedom = max(1.0, 1 / float((share**2).sum()) - 1) if errors is None else 1e7
         if freedom:
             components = Parts(value, between, residual, items, freedom, item_freedom)
-            found.append(judged(components, None, _largest(values) * cells))
+            found.append(judged(components, _largest(values) * cells))
         else:
             found.append(Bounds(value, *([np.full(value.shape, np.nan)] * 3)))
     return found
 
 
-def _of_runs(values: np.ndarray, variances: np.ndarray | None) -> Parts:
+def parts_of_runs(values: np.ndarray, variances: np.ndarray | None) -> Parts:
     """Components where only runs are known: their common items' noise is the mean of the runs', and none of their spread."""
     runs = values.shape[-1]
     unknown = np.full(values.shape[:-1], np.nan)
     spread = values.var(-1, ddof=1) / runs if runs > 1 else unknown
     items = unknown if variances is None else np.broadcast_to(variances, values.shape).mean(-1)
     return Parts(values.mean(-1), spread, np.zeros(values.shape[:-1]), items, runs - 1, 1e7)
+
+
+def weighted(found: Sequence[Parts], weights: Sequence[float], values: np.ndarray) -> Bounds:
+    """The weighted sum of means over tasks, which share runs and no items; `values` are the means, (..., tasks, runs).
+
+    A run moves all its tasks, so the spread between runs is that of the sums; the items' noise of tasks adds up, with the
+    degrees of freedom of a sum (Welch 1947). A task whose items' noise is not known leaves the runs' spread alone.
+    """
+    squares = np.asarray(weights, dtype=float) ** 2
+    sums = np.einsum("...tr,t->...r", np.asarray(values, dtype=float), np.asarray(weights, dtype=float))
+    each = np.stack([part.items for part in found], axis=-1) * squares
+    items = each.sum(-1)
+    freedoms = np.stack(np.broadcast_arrays(*(part.item_freedom for part in found)), axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        freedom = np.nan_to_num(items**2 / (each**2 / freedoms).sum(-1), nan=1.0, posinf=1e7)
+    residual = sum(square * np.nan_to_num(part.residual) for square, part in zip(squares, found, strict=True))
+    whole = replace(parts_of_runs(sums, None), items=items, residual=np.asarray(residual), item_freedom=freedom)
+    return judged(whole, _largest(values) * float(np.abs(weights).sum()))
 
 
 def _largest(values: np.ndarray) -> float:
@@ -180,7 +207,7 @@ def mean(values: np.ndarray, clusters: np.ndarray | None = None, share: bool = F
     """The mean of (..., runs, items). A `share` lies within 0 and 1, and so does its interval (Wilson's, clustered)."""
     values = np.asarray(values, dtype=float)
     found = parts(values, clusters)
-    bounds = judged(found, None, _largest(values))
+    bounds = judged(found, _largest(values))
     if not share:
         return bounds
     runs, n = values.shape[-2:]
@@ -192,8 +219,8 @@ def mean(values: np.ndarray, clusters: np.ndarray | None = None, share: bool = F
     return wilson(bounds, n, groups, choices=bool(np.isin(values, (0.0, 0.5, 1.0)).all()))
 
 
-def judged(found: Parts, sides: tuple[np.ndarray, np.ndarray] | None, scale: float) -> Bounds:
-    """Interval and p-value of variance components. `sides` are the run means of both members of a difference, (..., runs)."""
+def judged(found: Parts, scale: float) -> Bounds:
+    """Interval and p-value of variance components. What lies below rounding at that `scale` of values is no variance."""
     floor = TINY * max(scale, 1e-30) ** 2
     items = np.where(found.items > floor, found.items, 0.0)
     unknown = np.isnan(found.items)
@@ -206,27 +233,12 @@ def judged(found: Parts, sides: tuple[np.ndarray, np.ndarray] | None, scale: flo
         with np.errstate(divide="ignore", invalid="ignore"):
             freedom = total / (extra / found.run_freedom + items / found.item_freedom)
         reach, p = student(found.value, total, freedom)
-        alone, p_alone = between_runs(found, runs, sides, floor)
+        alone, p_alone = student(found.value, runs, np.full(found.value.shape, float(found.run_freedom)))
         reach, p = np.maximum(reach, alone), np.maximum(p, p_alone)
         unknown = unknown & (runs == 0)
     told = (reach > 0) & ~unknown
     reach, p = np.where(told, reach, np.nan), np.where(told, p, np.nan)
     return Bounds(found.value, found.value - reach, found.value + reach, p)
-
-
-def between_runs(
-    found: Parts, runs: np.ndarray, sides: tuple[np.ndarray, np.ndarray] | None, floor: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Student's reach and p over the runs alone; of a difference the narrower of paired and unpaired (Welch)."""
-    reach, p = student(found.value, runs, np.full(found.value.shape, float(found.run_freedom)))
-    if sides is None:
-        return reach, p
-    each = [np.var(side, axis=-1, ddof=1) / side.shape[-1] for side in sides]
-    total = each[0] + each[1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        freedom = np.where(total > floor, found.run_freedom * total**2 / (each[0] ** 2 + each[1] ** 2), 1.0)
-    unpaired, p_unpaired = student(found.value, np.where(total > floor, total, 0.0), freedom)
-    return np.minimum(reach, unpaired), np.where(unpaired < reach, p_unpaired, p)
 
 
 def student(value: np.ndarray, variance: np.ndarray, freedom: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,8 +5,7 @@ seeds and between items: variance = run / S + (item + rest / S) / N for S seeds 
 drawn and tested as the report tests them (`inference`). Printed are the fewest seeds that find the effect with the wanted power,
 at the items that were asked and at more of them, and the minutes of training that so many seeds took here.
 
-Not every task can show something. At floor: every member's interval holds chance. Signal to noise: the distance of the members'
-means over the deviation between seeds (Heineman et al. 2025). At floor, or below a ratio of one: not for the main table.
+Not every task can show something: the flags are those that decide what enters a report's main table (`flags`).
 """
 
 import math
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from analysis import estimates, families, inference
+from analysis import estimates, families, flags, inference
 from analysis.command import command
 from analysis.inference import Parts, judged
 from analysis.items import aligned, item_values
@@ -31,21 +30,18 @@ from ettin_core.foundation.storage import write_text
 DRAWS = 2000
 MOST_SEEDS = 40
 TIMES_ITEMS = (1, 4, 16)
-LEAST_SIGNAL = 1.0
 
 
 @dataclass(frozen=True)
 class Deviations:
     """Variances of a difference: between runs, between items (as if one item), what is left of an item of one run.
 
-    `left` and `right` are the variances of each side's run means, and `n` the items they were estimated from.
+    `n` are the items they were estimated from.
     """
 
     run: float
     item: float
     rest: float
-    left: float
-    right: float
     n: int
 
 
@@ -56,27 +52,18 @@ def deviations(left: np.ndarray, right: np.ndarray, clusters: np.ndarray | None)
     rest = float(found.residual) * runs * n
     run = max(0.0, float(found.runs - found.residual)) * runs
     item = max(0.0, float(found.items) * n - rest / runs)
-    sides = [float(side.mean(-1).var(ddof=1)) for side in (left, right)]
-    return Deviations(run, item, rest, sides[0], sides[1], n)
+    return Deviations(run, item, rest, n)
 
 
 def power_of(known: Deviations, effect: float, seeds: int, items: int, draws: int = DRAWS) -> float:
     """The share of drawn studies that find an effect, tested as the report tests."""
     generator = np.random.default_rng([seeds, items])
-    within = known.run + known.rest / items
     common = known.item / items
-    sides = [max(known.left, within / 4), max(known.right, within / 4)]
-    shared = (sides[0] + sides[1] - within) / 2  # covariance, so that the difference deviates as it did
-    shared = float(np.clip(shared, -0.999 * math.sqrt(sides[0] * sides[1]), 0.999 * math.sqrt(sides[0] * sides[1])))
-    matrix = np.array([[sides[0], shared], [shared, sides[1]]])
-    pairs = generator.multivariate_normal([effect, 0.0], matrix, size=(draws, seeds))
-    offset = generator.normal(0.0, math.sqrt(common), draws)
-    means = pairs[..., 0] - pairs[..., 1] + offset[:, None]
-    spread = means.var(-1, ddof=1) / seeds
+    steps = generator.normal(effect, math.sqrt(known.run + known.rest / items), (draws, seeds))
+    value = steps.mean(-1) + generator.normal(0.0, math.sqrt(common), draws)
     residual = np.full(draws, known.rest / items / seeds)
-    noise = np.full(draws, common) + residual
-    drawn = Parts(means.mean(-1), spread, residual, noise, seeds - 1, max(1.0, items - 1.0))
-    bounds = judged(drawn, (pairs[..., 0] + offset[:, None], pairs[..., 1]), 1.0)
+    drawn = Parts(value, steps.var(-1, ddof=1) / seeds, residual, common + residual, seeds - 1, max(1.0, items - 1.0))
+    bounds = judged(drawn, 1.0)
     found = (bounds.p < 1 - inference.LEVEL) & ((bounds.low > 0) | (bounds.high < 0)) & (bounds.value * effect > 0)
     return float(found.mean())
 
@@ -136,10 +123,9 @@ def _row(
     ours, theirs = values[: len(seeds)], values[len(seeds) :]
     known = deviations(ours, theirs, clusters)
     needed = {f"seeds_{times}": seeds_for(known, effect, power, known.n * times) for times in TIMES_ITEMS}
-    noise = math.sqrt((known.left + known.right) / 2)
-    signal = abs(float(ours.mean() - theirs.mean()))
     floor = _at_floor(evidence, records, [left, right])
-    ratio = signal / noise if noise > 0 else math.nan
+    deviations_between = [float(side.mean(-1).std(ddof=1)) for side in (ours, theirs)]
+    ratio = flags.signal_to_noise([float(ours.mean()), float(theirs.mean())], deviations_between)
     return {
         "left": float(ours.mean()),
         "right": float(theirs.mean()),
@@ -148,20 +134,18 @@ def _row(
         "n": known.n,
         "at_floor": floor,
         "signal_to_noise": ratio,
-        "main_table": not floor and not ratio < LEAST_SIGNAL,
+        "main_table": flags.reason(floor, ratio) == "",
         "seeds": needed["seeds_1"],
         **needed,
     }
 
 
 def _at_floor(evidence: Evidence, records: pd.DataFrame, members: list[str]) -> bool:
-    """Whether every member's interval holds what a guess would score."""
+    """Whether no member's interval lies above what a guess would score."""
     references = records["reference"].dropna()
-    if references.empty or str(records["metric"].iloc[0]) not in ("accuracy", "acc"):
-        return False
     cells = [estimates.estimate(evidence.items, records[records["member"] == name]) for name in members]
-    chance = float(references.iloc[0])
-    return all(cell is not None and cell["low"] <= chance for cell in cells)
+    chance = float("nan") if references.empty else float(references.iloc[0])
+    return flags.at_floor(str(records["metric"].iloc[0]), chance, [cell["low"] for cell in cells if cell is not None])
 
 
 def table(planned: pd.DataFrame, left: str, right: str, effect: float, power: float) -> Table:

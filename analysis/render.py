@@ -3,7 +3,9 @@
 import pandas as pd
 from tabulate import tabulate
 
+from analysis.families import is_part
 from analysis.figures import Picture
+from analysis.flags import with_flags
 from analysis.load import MEASURE, rows_of
 from analysis.tables import Table
 
@@ -100,7 +102,13 @@ def text(table: Table) -> str:
 
 
 def comparison_data(cells: pd.DataFrame) -> pd.DataFrame:
-    """A row per measurement; per member its value, interval and items; an empty field is a hole, named in `holes`."""
+    """A row per measurement; per member its value, interval and items; an empty field is a hole, named in `holes`.
+
+    `left_out` is why the main table does not have it.
+    """
+    parts = is_part(cells)
+    whole = with_flags(cells[~parts])
+    cells = pd.concat([whole, cells[parts].assign(signal_to_noise=float("nan"), left_out="a part")]).sort_index()
     shared = ["block", *MEASURE, "version", "higher_is_better", "reference"]
     rows = []
     for _, group in cells.groupby(["block", *MEASURE], sort=False):
@@ -108,6 +116,7 @@ def comparison_data(cells: pd.DataFrame) -> pd.DataFrame:
         for cell in rows_of(group):
             row |= {f"{cell.member}": cell.value, f"{cell.member}_low": cell.low, f"{cell.member}_high": cell.high}
             row |= {f"{cell.member}_n": "" if pd.isna(cell.n) else int(cell.n)}
+        row |= {"signal_to_noise": group["signal_to_noise"].iloc[0], "left_out": group["left_out"].iloc[0]}
         holes = group[group["hole"].notna()]
         row["holes"] = "; ".join(
             f"{member}: {hole}" for member, hole in zip(holes["member"], holes["hole"], strict=True)

@@ -2,7 +2,8 @@
 
 A study has run, cluster and item effects of known size. `coverage` is how often the 95% interval holds the planted value,
 `error` how often a null study has at least one verdict in a family of tests (Holm), `power` how often a planted effect of
-that size is found. Two to five runs; shares in the middle and near 0 and 1; losses; correlations; contrasts of a grid.
+that size is found. Two to five runs; shares in the middle and near 0 and 1; losses; correlations; contrasts of a grid; means
+of groups of tasks. Shares of studies have a Monte Carlo error of their own, which is printed, and which a verdict allows for.
 """
 
 import sys
@@ -24,6 +25,9 @@ FAMILY = 6  # tests of a question, as many as a suite's largest usual family
 BATCH = 400  # studies drawn at a time
 EFFECT = 3.0  # planted, in standard deviations of the estimates of null studies
 SHARES = (0.05, 0.5, 0.95)
+LEAST, MOST = 0.93, 0.97  # coverage of an interval of 95%
+DIFFERENCES = ("loss_difference", "share_difference", "without_items", "grid_contrast", "group_difference")
+SURE = 2.0  # Monte Carlo errors beyond a limit that make a verdict
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ NOISES = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an estimator did on one kind of study, in shares of the studies."""
+    """What an estimator did on one kind of study, in shares of `studies` studies without an effect and as many with one."""
 
     section: str
     study: str
@@ -54,6 +58,21 @@ class Outcome:
     coverage: float
     error: float
     power: float
+    studies: int
+
+    @property
+    def doubt(self) -> tuple[float, float]:
+        """The Monte Carlo errors of coverage and of the family-wise error, as standard errors."""
+        shares = (self.coverage, 2 * self.studies), (self.error, self.studies // FAMILY)
+        return tuple((share * (1 - share) / n) ** 0.5 for share, n in shares)  # type: ignore[return-value]
+
+    @property
+    def verdict(self) -> str:
+        """Whether the interval keeps its level and the tests theirs, beyond Monte Carlo error."""
+        of_coverage, of_error = (SURE * doubt for doubt in self.doubt)
+        if self.coverage < LEAST - of_coverage or self.error > 1 - inference.LEVEL + of_error:
+            return "too narrow"
+        return "conservative" if self.coverage > MOST + of_coverage else "holds"
 
 
 def outcomes(studies: int, seed: int = 0) -> list[Outcome]:
@@ -61,7 +80,7 @@ def outcomes(studies: int, seed: int = 0) -> list[Outcome]:
     generator = np.random.default_rng(seed)
     found = []
     for section, study, runs, draw in kinds():
-        found.append(Outcome(section, study, runs, *_measured(draw, studies, generator)))
+        found.append(Outcome(section, study, runs, *_measured(draw, studies, generator), studies))
     return found
 
 
@@ -90,6 +109,8 @@ def kinds() -> Iterator[tuple[str, str, int, Draw]]:
         yield "Difference without items", "runs alone", runs, without_items(runs, 0.0)
         yield "Difference without items", "runs and errors", runs, without_items(runs, 0.2)
         yield "Contrast of a 2 x 2 grid", NOISES[1].name, runs, grid_contrast(NOISES[1], runs)
+    for runs in (1, *RUNS):
+        yield "Difference of means of 8 tasks", NOISES[1].name, runs, group_difference(NOISES[1], runs)
     for runs in (3, 5):
         yield "Crossing of a frontier", "at 0.1", runs, frontier_crossing(runs)
 
@@ -215,6 +236,25 @@ def grid_contrast(noise: Noise, blocks: int) -> Draw:
     return draw
 
 
+def group_difference(noise: Noise, runs: int) -> Draw:
+    """The mean of eight tasks of unlike sizes, with and without clusters; half of a run's effect is common to its tasks."""
+    sizes, weights = (20, 40, 40, 80, 80, 120, 160, 200), np.full(8, 1 / 8)
+    between = noise.runs * (runs > 1)
+
+    def draw(generator: np.random.Generator, studies: int, truth: float) -> tuple[Bounds, float]:
+        common, found, means = generator.normal(0, 1, (studies, runs, 1)), [], []
+        for place, size in enumerate(sizes):
+            labels = np.arange(size) // (1 + 3 * (place % 2))
+            step = truth + between * (common + generator.normal(0, 1, (studies, runs, 1))) / 2**0.5
+            step = step + noise.clusters * generator.normal(0, 1, (studies, 1, size))[..., labels]
+            values = step + noise.items * generator.standard_t(5, (studies, runs, size)) * 0.6**0.5
+            found.append(inference.parts(values, labels))
+            means.append(values.mean(-1))
+        return inference.weighted(found, weights, np.stack(means, axis=-2)), truth
+
+    return draw
+
+
 def frontier_crossing(runs: int) -> Draw:
     """Where the gap of conversions closes, a line for every run."""
     budgets = np.array([0.01, 0.03, 0.1, 0.3, 0.5])
@@ -250,27 +290,31 @@ def _drawn(draw: Draw, studies: int, generator: np.random.Generator, effect: flo
 
 def _has_null(draw: Draw) -> bool:
     """Whether a kind of study has an effect that may be nothing: a difference or a contrast."""
-    return draw.__qualname__.split(".")[0] in ("loss_difference", "share_difference", "without_items", "grid_contrast")
+    return draw.__qualname__.split(".")[0] in DIFFERENCES
 
 
 def table(found: list[Outcome]) -> Table:
     """Rows are kinds of studies within each estimator."""
     sections: dict[str, list[list[str]]] = {}
     for row in found:
-        shown = [_percent(value) for value in (row.coverage, row.error, row.power)]
+        shares = zip((row.coverage, row.error), row.doubt, strict=True)
+        shown = [*(_percent(*share) for share in shares), _percent(row.power), row.verdict]
         sections.setdefault(row.section, []).append([row.study, str(row.runs), *shown])
     notes = [
-        f"Coverage of 95% intervals, over studies with and without an effect. Error: a verdict in a family of {FAMILY} null "
-        f"tests after Holm. Power: one test finds an effect of {EFFECT:g} standard deviations of the estimate. One run is its "
-        "own target: what another run would give is not in its interval."
+        f"Coverage of 95% intervals, over {found[0].studies:,} studies without and as many with an effect. Error: a verdict in a "
+        f"family of {FAMILY} null tests after Holm. ±: Monte Carlo standard error. Power: one test finds an effect of "
+        f"{EFFECT:g} standard deviations of the estimate. Conservative: coverage above {MOST:.0%}; too narrow: below "
+        f"{LEAST:.0%}, or an error above {1 - inference.LEVEL:.0%}; each by more than {SURE:g} Monte Carlo errors. One run is "
+        "its own target: what another run would give is not in its interval."
     ]
-    return Table(
-        "simulation", "Planted studies", ["Study", "Runs", "Coverage", "Error", "Power"], [*sections.items()], notes
-    )
+    header = ["Study", "Runs", "Coverage", "Error", "Power", "Verdict"]
+    return Table("simulation", "Planted studies", header, [*sections.items()], notes)
 
 
-def _percent(value: float) -> str:
-    return "" if np.isnan(value) else f"{100 * value:.1f}%"
+def _percent(value: float, doubt: float | None = None) -> str:
+    if np.isnan(value):
+        return ""
+    return f"{100 * value:.1f}%" + ("" if doubt is None else f" ± {100 * doubt:.1f}")
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="simulate")

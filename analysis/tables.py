@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis import style
 from analysis.families import described, is_part, redundant
+from analysis.flags import said, with_flags
 from analysis.load import Evidence, rows_of
 from analysis.stale import stale_lines
 from analysis.ways import OWN, split, way_name
@@ -52,9 +53,22 @@ class Footnotes:
 
 
 def comparison_table(cells: pd.DataFrame) -> Table:
-    """Rows are measurements, columns are members; sub-tasks have a table of their own."""
+    """Rows are measurements that can carry a comparison (`flags`), columns are members; sub-tasks have a table of their own."""
     members = style.members_first(set(cells["member"]))
-    return members_table("comparison", "The members side by side", cells[~is_part(cells)], members)
+    flagged = with_flags(cells[~is_part(cells)])
+    table = members_table("comparison", "The members side by side", flagged[flagged["left_out"] == ""], members)
+    left_out = said(flagged)
+    return replace(table, notes=[*table.notes, left_out]) if left_out else table
+
+
+def left_out_table(cells: pd.DataFrame) -> Table | None:
+    """The measurements that the main table leaves out, with the reason; None where it has all."""
+    flagged = with_flags(cells[~is_part(cells)])
+    without = flagged[flagged["left_out"] != ""]
+    if without.empty:
+        return None
+    members = style.members_first(set(cells["member"]))
+    return members_table("left_out", "Left out of the main table", without, members)
 
 
 def subtasks_table(cells: pd.DataFrame) -> Table:
@@ -69,6 +83,7 @@ def members_table(name: str, title: str, cells: pd.DataFrame, members: list[str]
     cells = cells.assign(question=[split(protocol)[0] for protocol in cells["protocol"]])
     cells = cells.assign(way=[split(protocol)[1] for protocol in cells["protocol"]])
     ways, tied = bool((cells["way"] != "").any()), bool((cells["ties"] > 0).any())
+    told = "left_out" in cells and bool((cells["left_out"] != "").any())
 
     def row(group: pd.DataFrame) -> list[str]:
         by_member = group.set_index("member")
@@ -79,7 +94,8 @@ def members_table(name: str, title: str, cells: pd.DataFrame, members: list[str]
         first = group.iloc[0]
         asked = [way_name(first["way"])] if ways else []
         rates = [_rates(group["ties"])] if tied else []
-        return [measure(first), *asked, *shown, _or_blank(first["reference"], number), _counts(group["n"]), *rates]
+        beside = [*rates, *([first["left_out"]] if told else [])]
+        return [measure(first), *asked, *shown, _or_blank(first["reference"], number), _counts(group["n"]), *beside]
 
     rows = []
     for _, question in cells.groupby(["block", "question"], sort=False):
@@ -93,7 +109,8 @@ def members_table(name: str, title: str, cells: pd.DataFrame, members: list[str]
     legend = "↑ higher is better, ↓ lower is better. Reference: the known truth, chance or baseline."
     legend += " Ties: share of choices that were ties, each counted as a guess." if tied else ""
     notes = [*footnotes.notes(), f"{basis}{caveat}. {legend}"]
-    header = ["Measurement", *(["Way"] if ways else []), *members, "Reference", "n", *(["Ties"] if tied else [])]
+    header = ["Measurement", *(["Way"] if ways else []), *members, "Reference", "n"]
+    header += [*(["Ties"] if tied else []), *(["Why"] if told else [])]
     return Table(name, title, header, grouped(rows), notes)
 
 

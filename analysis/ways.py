@@ -48,26 +48,34 @@ def harness_own(measurements: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_by_dev(measurements: pd.DataFrame) -> pd.DataFrame:
-    """Fine-tuned scores of each run, task and start by the way with the highest dev score, where there are several ways."""
-    rows = measurements[measurements["protocol"].str.startswith(f"{FINETUNE}.")]
+    """The scores of each run by the way with the highest dev score, where there are several ways.
+
+    Of a fine-tuned run each task and start has its choice; of embeddings each run has one among its poolings.
+    """
+    tuned = measurements["protocol"].str.startswith(f"{FINETUNE}.")
+    rows = measurements[tuned | measurements["protocol"].str.startswith(f"{MTEB}.")]
     if rows.empty:
         return rows
     questions = [split(name)[0] for name in rows["protocol"]]
-    dev = rows[rows["metric"].str.endswith("_dev") & rows["value"].notna()].assign(
-        question=[
-            question
-            for question, metric, value in zip(questions, rows["metric"], rows["value"], strict=True)
-            if str(metric).endswith("_dev") and value is not None and value == value
-        ]
-    )
-    best = dev.sort_values("value", ascending=False, kind="stable").drop_duplicates(["run", "task", "question"])
+    asked = [str(task) if name.startswith(FINETUNE) else "" for name, task in zip(questions, rows["task"], strict=True)]
+    rows = rows.assign(question=questions, asked=asked)
+    dev = rows[rows["metric"].str.endswith("_dev") & rows["value"].notna()]
+    ways = dev.groupby("question")["protocol"].nunique()
+    several = [question.startswith(FINETUNE) or ways[question] > 1 for question in dev["question"]]
+    dev = dev[pd.Series(several, index=dev.index, dtype=bool)]
+    best = dev.sort_values("value", ascending=False, kind="stable").drop_duplicates(["run", "asked", "question"])
     chosen = set(zip(best["run"], best["protocol"], strict=True))
     own = rows[[pair in chosen for pair in zip(rows["run"], rows["protocol"], strict=True)]]
     names = [
-        ".".join([FINETUNE, str(task), BEST_BY_DEV, *split(name)[0].split(".")[1:]])
-        for task, name in zip(own["task"], own["protocol"], strict=True)
+        _with_way(question, task, BEST_BY_DEV) for question, task in zip(own["question"], own["asked"], strict=True)
     ]
-    return own.assign(protocol=names)
+    return own.assign(protocol=names).drop(columns=["question", "asked"])
+
+
+def _with_way(question: str, task: str, way: str) -> str:
+    """The protocol that asks a question of a task (empty: of any) in a way: what `split` takes apart."""
+    first, *start = question.split(".")
+    return ".".join([first, task, way, *start]) if task else f"{question}.{way}"
 
 
 def way_name(way: str) -> str:

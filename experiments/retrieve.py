@@ -18,7 +18,7 @@ from ettin_core.evaluation.retrieval.embedder import POOLINGS
 from ettin_core.evaluation.retrieval.files import need_packages
 from ettin_core.evaluation.retrieval.finetuning import ContrastiveConfig
 from ettin_core.evaluation.retrieval.scoring import VERSION
-from ettin_core.evaluation.retrieval.selection import Line, choose, line, settings_of, table, write
+from ettin_core.evaluation.retrieval.selection import Line, choose, dev_line, line, settings_of, table, write
 from ettin_core.evaluation.retrieval.sets import held_out_queries
 from ettin_core.evaluation.retrieval.trials import Report, Training, Trial
 from ettin_core.evaluation.retrieval.triplets import read_triplets
@@ -116,9 +116,10 @@ def retrieve(request: RetrieveRequest) -> list[Line]:
     for subject, grid in grids:
         chosen = choose(grid, dev)
         found = [line(grid, chosen, task, dev) for task in tasks]
+        records = found if dev is None else [*found, dev_line(grid, chosen, dev)]
         with locked(subject.home.path / "evaluations"):
             place = subject.home.evaluation_folder(grid[0].protocol, VERSION, subject.earlier)
-            write(place, found, settings_of(grid, request.batch, dev))
+            write(place, records, settings_of(grid, request.batch, dev))
         lines += found
     return lines
 

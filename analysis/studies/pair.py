@@ -37,7 +37,10 @@ def analyse(evidence: Evidence) -> Findings:
         Exhibit(winners_table(won), winners_table, won),
         Exhibit(tables.subtasks_table(cells), tables.subtasks_table),
     ]
-    groups = group_means(cells)
+    left_out = tables.left_out_table(cells)
+    if left_out is not None:
+        exhibits.insert(2, Exhibit(left_out, tables.left_out_table))
+    groups = group_means(evidence)
     if len(groups):
         exhibits.append(Exhibit(groups_table(groups), groups_table, groups))
     return Findings(cells, exhibits, _pictures(evidence, cells), numbers.of_pair(evidence, cells, differences))

@@ -184,7 +184,7 @@ def test_every_bias_set_has_a_paired_difference_and_gotcha_is_a_task(synthetic: 
 def test_a_seed_without_a_value_is_named(synthetic: Any) -> None:
     for seed, value in ((0, 0.5), (1, None), (2, 0.9)):
         for kind in ("encoder", "decoder"):
-            write(bare(synthetic, kind, seed), "tasks", {("t", "accuracy"): value if kind == "encoder" else 0.5})
+            write(bare(synthetic, kind, seed), "tasks", {("t", "accuracy"): value if kind == "encoder" else 0.3})
     evidence = load(synthetic.root)
     cells = estimates.cells(evidence)
     assert cells[cells["member"] == "encoder"]["lacking"].item() == "without seed 1 (could not be measured)"
@@ -305,7 +305,7 @@ def test_harness_records_are_read_as_they_are_and_the_newest_counts(synthetic: A
     found = pd.read_csv(tmp_path / "out" / "comparison.csv")
     assert found["decoder"].tolist() == [0.6] and found["task"].tolist() == ["offline_piqa"]
     groups = (tmp_path / "out" / "groups.md").read_text()
-    assert "0.600 (1 of 10 tasks)" in groups and "lacks arc_challenge" in groups
+    assert "0.600 [" in groups and "(1 of 10 tasks)" in groups and "lacks arc_challenge" in groups
 
 
 def test_groups_are_means_as_published(synthetic: Any) -> None:
@@ -315,9 +315,12 @@ def test_groups_are_means_as_published(synthetic: Any) -> None:
     write(
         folder,
         "mteb.untrained.mean",
-        {("scifact", "ndcg_at_10"): 0.2, ("stsb", "cosine_spearman"): 0.4, ("nfcorpus", "ndcg_at_10"): 0.4},
+        {("scifact", "ndcg_at_10"): 0.2, ("nfcorpus", "ndcg_at_10"): 0.4},
+        provenance={"task_type": "Retrieval"},
     )
-    found = group_means(estimates.cells(load(synthetic.root))).set_index(["group", "way"])["value"]
+    row = {("stsb", "cosine_spearman"): 0.4}
+    write(folder, "mteb.untrained.mean", row, provenance={"task_type": "STS"})
+    found = group_means(load(synthetic.root)).set_index(["group", "way"])["value"]
     assert found[("GLUE", "best of each by dev")] == pytest.approx(0.35)
     assert found[("MTEB, Retrieval", "mean, untrained")] == pytest.approx(0.3)
     assert found[("MTEB, mean over types", "mean, untrained")] == pytest.approx(0.35)
@@ -374,3 +377,65 @@ def test_titles_and_ticks_of_occupations_stand_apart(synthetic: Any) -> None:
     ]
     boxes = [text.get_window_extent() for text in texts if text.get_text() and text.get_visible()]
     assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
+
+
+def test_tasks_that_cannot_carry_a_comparison_are_beside_the_main_table(
+    synthetic: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = {"clear": (0.9, 0.7), "guessed": (0.5, 0.51), "alike": (0.8, 0.803)}
+    for seed in (0, 1):
+        for place, kind in enumerate(("encoder", "decoder")):
+            folder = bare(synthetic, kind, seed)
+            for task, values in scores.items():
+                row = {("t", "accuracy"): values[place] + 0.01 * seed * (task == "alike") + 0.001 * seed}
+                write(folder, f"agreement.{task}", row, reference=0.5)
+    build(synthetic.root, tmp_path / "out")
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Left out of the main table")]
+    assert len(said) == 1 and "2 of 3 rows" in said[0] and "1 at floor" in said[0] and "1 below the noise" in said[0]
+    found = pd.read_csv(tmp_path / "out" / "comparison.csv").set_index("protocol")["left_out"].fillna("")
+    reasons = {"agreement.clear": "", "agreement.guessed": "at floor", "agreement.alike": "below the noise"}
+    assert found.to_dict() == reasons
+    main, beside = ((tmp_path / "out" / f"{name}.md").read_text() for name in ("comparison", "left_out"))
+    assert said[0] in main and "clear" in main and "guessed" not in main
+    assert "at floor" in beside and "below the noise" in beside and "clear" not in beside
+
+
+def test_the_mean_of_a_group_has_the_noise_of_runs_and_items(synthetic: Any) -> None:
+    generator = np.random.default_rng(4)
+    hits = generator.integers(0, 2, (2, 2, 2, 60)).astype(float)  # seeds, members, tasks, items
+    for seed in (0, 1):
+        for place, kind in enumerate(("encoder", "decoder")):
+            folder = bare(synthetic, kind, seed)
+            for task, name in enumerate(("sst2", "rte")):
+                protocol, values = f"finetune.{name}.mean", hits[seed, place, task]
+                items = scored(folder, protocol, name, values, np.arange(60) // 3)
+                write(folder, protocol, {(name, "accuracy"): float(values.mean())}, items)
+    found = group_means(load(synthetic.root)).set_index("member")
+    assert set(found["over"]) == {"2 seeds and items"}
+    difference = found.loc["encoder − decoder"]
+    assert difference["value"] == pytest.approx(hits[:, 0].mean() - hits[:, 1].mean())
+    assert difference["value"] == pytest.approx(found.loc["encoder", "value"] - found.loc["decoder", "value"])
+    steps = (hits[:, 0] - hits[:, 1]).mean((1, 2))  # by seed
+    alone = abs(steps[0] - steps[1]) / 2 * 12.706
+    each = (hits[:, 0] - hits[:, 1]).mean(0)  # tasks, items
+    sums = each.reshape(2, 20, 3).mean(2)
+    least = 1.96 * ((sums.var(1, ddof=1) / 20).sum() / 4) ** 0.5
+    assert difference["high"] - difference["value"] >= max(alone, least) * 0.999
+    assert 0 < difference["p"] < 1 and found["low"].notna().all()
+
+
+def test_embeddings_have_the_pooling_that_dev_prefers(synthetic: Any) -> None:
+    scores = {"mean": (0.3, 0.6), "lasttoken": (0.4, 0.5)}  # test, dev
+    for kind in ("encoder", "decoder"):
+        folder = bare(synthetic, kind)
+        for pooling, (test, dev) in scores.items():
+            shift = 0.3 * (kind == "decoder" and pooling == "lasttoken")
+            rows = {("stsb", "cosine_spearman"): test, ("docs.dev", "ndcg_at_10_dev"): dev + shift}
+            write(folder, f"mteb.contrastive.{pooling}", rows, provenance={"task_type": "STS"})
+    cells = estimates.cells(load(synthetic.root))
+    own = cells[(cells["protocol"] == "mteb.contrastive.best_by_dev") & (cells["task"] == "stsb")].dropna(
+        subset=["value"]
+    )
+    assert own.set_index("member")["value"].to_dict() == {"encoder": 0.3, "decoder": 0.4}
+    groups = group_means(load(synthetic.root))
+    assert "best of each by dev, contrastive" in set(groups["way"]) and "MTEB, STS" in set(groups["group"])

@@ -28,7 +28,7 @@ def drawn(generator: np.random.Generator, studies: int, seeds: int, items: int, 
 
 @pytest.mark.parametrize(("seeds", "items", "effect"), [(3, 400, 0.05), (5, 1600, 0.04), (8, 400, 0.06)])
 def test_power_is_that_of_studies_drawn_item_by_item(seeds: int, items: int, effect: float) -> None:
-    known = Deviations(RUN**2, ITEM**2, REST**2, *[RUN**2 / 2 + REST**2 / 2 / items] * 2, items)
+    known = Deviations(RUN**2, ITEM**2, REST**2, items)
     bounds = inference.difference(*drawn(np.random.default_rng(0), 400, seeds, items, effect))
     simulated = float(((bounds.p < 0.05) & (bounds.low > 0)).mean())
     assert 0.3 < simulated < 0.98
@@ -45,7 +45,7 @@ def test_deviations_are_recovered() -> None:
 
 def test_fewest_seeds_are_right_within_a_fifth() -> None:
     """The planned number has the power, and four fifths of it do not."""
-    known = Deviations(RUN**2, 0.05**2, REST**2, *[RUN**2 / 2 + REST**2 / 2 / 400] * 2, 400)
+    known = Deviations(RUN**2, 0.05**2, REST**2, 400)
     needed = seeds_for(known, 0.02, 0.8, 400)
     assert needed is not None and needed > 8
     assert power_of(known, 0.02, needed, 400) >= 0.8 > power_of(known, 0.02, math.floor(0.8 * needed), 400)

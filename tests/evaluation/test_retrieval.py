@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from sklearn.metrics import matthews_corrcoef
 
 from ettin_core.evaluation.retrieval.checkpoints import open_checkpoint
 from ettin_core.evaluation.retrieval.files import need_packages
 from ettin_core.evaluation.retrieval.finetuning import ContrastiveConfig, Setting
-from ettin_core.evaluation.retrieval.scoring import query_ndcg, spearman_values
+from ettin_core.evaluation.retrieval.scoring import matthews_values, query_clusters, query_ndcg, spearman_values
 from ettin_core.evaluation.retrieval.sets import local_sets, read_retrieval, read_rows
 from ettin_core.evaluation.retrieval.triplets import read_triplets
 from ettin_core.foundation.errors import UserError
@@ -156,3 +157,20 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     refused(need_packages, "sentence_transformers", "[embedding]")
+
+
+def test_the_questions_about_one_passage_are_one_cluster() -> None:
+    relevant = {"a": {"p": 1, "x": 0}, "b": {"p": 2}, "c": {"p": 1, "q": 1}, "d": {"r": 1}}
+    found = query_clusters(relevant)
+    assert set(found) == {"a", "b"} and found["a"] == found["b"]
+
+
+def test_values_of_matthews_correlation_have_its_mean_and_the_jackknifes_error() -> None:
+    gold = np.array([0, 1, 1, 0, 2, 2, 1, 0, 1, 2])
+    predicted = np.array([0, 1, 0, 0, 2, 1, 1, 0, 1, 0])
+    values = matthews_values(gold, predicted)
+    kept = [np.arange(10) != place for place in range(10)]
+    left = np.array([matthews_corrcoef(gold[own], predicted[own]) for own in kept])
+    assert values.mean() == pytest.approx(matthews_corrcoef(gold, predicted))
+    error = (0.9 * ((left - left.mean()) ** 2).sum()) ** 0.5
+    assert values.std(ddof=1) / 10**0.5 == pytest.approx(error)

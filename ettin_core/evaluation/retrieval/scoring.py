@@ -1,12 +1,14 @@
 """A task's score, which is MTEB's own, and the items behind it, from which its standard error comes.
 
-Items are the nDCG of each query, the share of probes that label a text rightly, and for a rank correlation the centred
-jackknife pseudo-values of each pair (Efron 1982): in every case values whose mean is the score.
+Items are the nDCG of each query, the share of probes that label a text rightly, and for a rank or Matthews correlation the
+centred jackknife pseudo-values (Efron 1982): in every case values whose mean is the score. Queries that the same documents
+answer (the questions about one passage) are one cluster.
 """
 
 import json
 import math
 import tempfile
+from collections import Counter
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from ettin_core.evaluation.protocol import Result, Subject, standard_error
 from ettin_core.evaluation.retrieval.embedder import quiet
 from ettin_core.foundation.folders import folder_under_construction
 from ettin_core.foundation.provenance import library_versions
-from ettin_core.foundation.storage import read_mapping, write_json
+from ettin_core.foundation.storage import canonical_json, hash_text, read_mapping, write_json
 from ettin_core.records.folders import append
 from ettin_core.records.schema import Item, Measurement
 
@@ -27,12 +29,14 @@ ROUNDING = 1e-5  # MTEB rounds the scores of retrieval to five digits
 
 def settings_of(task: Any, batch: int) -> dict[str, Any]:
     """What decides a score beside the model; equal settings are not measured twice."""
+    score = task.metadata.main_score
     return {
         "task": task.metadata.name,
         "splits": list(task.eval_splits),
         "revision": task.metadata.dataset["revision"],
         "mteb": metadata.version("mteb"),
         "batch": batch,
+        **({"metric": score} if score == "mcc" else {}),  # not MTEB's own
     }
 
 
@@ -70,17 +74,20 @@ def score(
         result.to_disk(building / "mteb.json")
         write_json(building / "model_meta.json", _meta(model))
         settings = settings_of(task, batch)
-        error = standard_error(list(values.values()))
+        clusters = item_clusters(task) if values else {}
+        error = standard_error(list(values.values()), [clusters.get(name, name) for name in values])
         found = value if math.isfinite(value) else None
         outcome = Result(task.metadata.name, metric, found, len(values) or _size(task), error)
         origin = origin | {
+            "task_type": str(task.metadata.type),
             "embedder_weights": model.model_card_data.base_model_revision,
             "libraries": versions(),
             "settings": settings,
         }
         measurement = subject.measurement(protocol, VERSION, outcome, origin)
         append(building / "measurements.jsonl", [measurement])
-        append(building / "items.jsonl", [_item(measurement, name, number) for name, number in values.items()])
+        items = [_item(measurement, name, number, clusters.get(name)) for name, number in values.items()]
+        append(building / "items.jsonl", items)
         write_json(building / "settings.json", settings)
     if not loaded:
         task.unload_data()
@@ -111,7 +118,32 @@ def item_values(task: Any, predictions: dict[str, Any], metric: str) -> dict[str
     if isinstance(task, AbsTaskClassification) and metric == "accuracy" and not task.is_cross_validation:
         right = np.array(predicted) == np.array(data[task.label_column_name])
         return {str(number): float(value) for number, value in enumerate(right.mean(0))}
+    if isinstance(task, AbsTaskClassification) and metric == "mcc":
+        gold = np.array(data[task.label_column_name])
+        probes = np.mean([matthews_values(gold, np.array(probe)) for probe in predicted], axis=0)
+        return {str(number): float(value) for number, value in enumerate(probes)}
     return {}
+
+
+def item_clusters(task: Any) -> dict[str, str]:
+    """The cluster of each query of a retrieval task's only split that has one; none of other tasks."""
+    from mteb.abstasks import AbsTaskRetrieval
+
+    if not isinstance(task, AbsTaskRetrieval):
+        return {}
+    [split] = task.eval_splits
+    data = task.dataset.get("default", task.dataset)[split]
+    return query_clusters(data["relevant_docs"])
+
+
+def query_clusters(relevant: dict[str, dict[str, int]]) -> dict[str, str]:
+    """The cluster of each query that shares all the documents that answer it with another query: a hash of their names."""
+    answers = {
+        query: hash_text(canonical_json(sorted(name for name, score in judged.items() if score > 0)))[:16]
+        for query, judged in relevant.items()
+    }
+    count = Counter(answers.values())
+    return {query: name for query, name in answers.items() if count[name] > 1}
 
 
 def query_ndcg(
@@ -140,6 +172,19 @@ def spearman_values(gold: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return whole + pseudo - pseudo.mean()
 
 
+def matthews_values(gold: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Values whose mean is Matthews' correlation and whose standard error is the jackknife's, one of each text."""
+    from sklearn.metrics import matthews_corrcoef
+
+    pairs, cell, counts = np.unique(np.stack([gold, predicted]), axis=1, return_inverse=True, return_counts=True)
+    left = np.empty(len(counts))  # texts of a cell are alike, so that one is left out for all
+    for place in range(len(counts)):
+        rest = counts - (np.arange(len(counts)) == place)
+        left[place] = matthews_corrcoef(pairs[0], pairs[1], sample_weight=rest)
+    pseudo = -(len(gold) - 1) * left[np.ravel(cell)]
+    return matthews_corrcoef(gold, predicted) + pseudo - pseudo.mean()
+
+
 def _correlation(left: np.ndarray, right: np.ndarray) -> float:
     return float(np.corrcoef(left, right)[0, 1])
 
@@ -164,5 +209,6 @@ def _meta(model: Any) -> dict[str, Any]:
     return json.loads(json.dumps(described.to_dict(), default=str))
 
 
-def _item(measurement: Measurement, name: str, value: float) -> Item:
-    return Item(measurement.run, measurement.protocol, measurement.task, name, value)
+def _item(measurement: Measurement, name: str, value: float, cluster: str | None) -> Item:
+    details = {} if cluster is None else {"cluster": cluster}
+    return Item(measurement.run, measurement.protocol, measurement.task, name, value, details)

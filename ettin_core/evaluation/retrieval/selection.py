@@ -6,7 +6,7 @@ test split. The standard error is over items (each the mean of the seeds), the s
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,11 @@ def line(trials: list[Trial], chosen: list[Trial], task: Any, dev: Any) -> Line:
         task.metadata.main_score,
         _mean(per_seed) if own and len(per_seed) == len(own) else None,
         fields.n if fields else 0,
-        standard_error([item.value for item in items]),
+        standard_error([item.value for item in items], [item.details.get("cluster", item.item) for item in items]),
     )
     origin = {
         "weights": example.checkpoint.weights,
+        "task_type": str(task.metadata.type),
         "setting": plain(setting),
         "selected_by": None if dev is None else f"{dev.metadata.name}.{'-'.join(dev.eval_splits)}",
         "trials": {trial.name: _value(trial, task) for trial in trials},
@@ -85,6 +86,14 @@ def line(trials: list[Trial], chosen: list[Trial], task: Any, dev: Any) -> Line:
         min(values) if len(values) == len(trials) else None,
         len(trials),
     )
+
+
+def dev_line(trials: list[Trial], chosen: list[Trial], dev: Any) -> Line:
+    """The chosen setting's score on dev, by which poolings are chosen among: a record of its own, without items."""
+    found = line(trials, chosen, dev, dev)
+    task = f"{dev.metadata.name}.{'-'.join(dev.eval_splits)}"
+    record = replace(found.measurement, task=task, metric=f"{found.measurement.metric}_dev")
+    return replace(found, measurement=record, items=[])
 
 
 def settings_of(trials: list[Trial], batch: int, dev: Any) -> dict[str, Any]:
@@ -170,7 +179,4 @@ def _mean_items(groups: list[list[Item]]) -> list[Item]:
     if not groups:
         return []
     by_name = [{item.item: item.value for item in group} for group in groups]
-    return [
-        Item(item.run, item.protocol, item.task, item.item, float(np.mean([values[item.item] for values in by_name])))
-        for item in groups[0]
-    ]
+    return [replace(item, value=float(np.mean([values[item.item] for values in by_name]))) for item in groups[0]]

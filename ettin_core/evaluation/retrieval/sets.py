@@ -59,7 +59,7 @@ class LocalSet:
     def metric(self) -> str:
         """MTEB's name of the score."""
         own = self.task.spec.metric[:1] if self.task is not None else ()
-        return SCORES.get(own[0], own[0]) if own and own[0] != "mcc" else SCORES[self.kind]
+        return SCORES.get(own[0], own[0]) if own else SCORES[self.kind]
 
     def files(self, split: str) -> list[Path]:
         """The files that a split is read from. Raises ValueError when the set has no such split."""

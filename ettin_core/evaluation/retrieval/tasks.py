@@ -144,5 +144,11 @@ class LocalClassification(_Local, AbsTaskClassification):
             found[split] = Dataset.from_dict({name: [row[name] for row in rows] for name in ("text", "label")})
         return DatasetDict(found)
 
+    def _calculate_scores(self, y_test: Any, y_pred: Any) -> Any:
+        """MTEB's scores of one probe, and Matthews' correlation, which a task file may name."""
+        from sklearn.metrics import matthews_corrcoef
+
+        return {**super()._calculate_scores(y_test, y_pred), "mcc": float(matthews_corrcoef(y_test, y_pred))}
+
 
 TASKS: dict[str, Any] = {"Retrieval": LocalRetrieval, "STS": LocalSTS, "Classification": LocalClassification}
