@@ -263,12 +263,12 @@ def components(items: Items, left: pd.DataFrame, right: pd.DataFrame | None = No
             return inference.parts(values, clusters)
         choices = kind_of(sides[0][0]["metric"]) == "share" and bool(np.isin(values, (0.0, 0.5, 1.0)).all())
         return inference.difference_parts(values[: len(left)], values[len(left) :], clusters, choices)
-    values, errors = (
-        [np.array([record[name] for record in side], dtype=float) for side in sides]
+    means, errors = (
+        np.array([[record[name] for record in side] for side in sides], dtype=float)
         for name in ("value", "standard_error")
     )
-    variances = sum(error**2 for error in errors)
-    steps = values[0] if right is None else values[0] - values[1]
+    variances = (errors**2).sum(0)
+    steps = means[0] if right is None else means[0] - means[1]
     return inference.parts_of_runs(steps, None if np.isnan(variances).any() else variances)
 
 

@@ -49,7 +49,7 @@ def group_means(evidence: Evidence) -> pd.DataFrame:
 
     `member` may be a difference ("encoder − decoder"), with its p against none.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, Any] | None] = []
     for block in evidence.blocks:
         runs = evidence.runs[evidence.runs["block"] == block]
         pairs = estimates.comparisons(runs)

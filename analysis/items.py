@@ -29,6 +29,7 @@ SHARES = {
     *("preference_pro", "gotcha_rate", "minority_share", "stereotype", "stereotype_score", "language_model_score"),
 }
 SHARE_PREFIXES = ("probability_", "predicted_", "ndcg_at_", "accuracy_", "acc,", "exact_match,")
+BY_METRIC = "by_metric"  # of an item's details: its values of several metrics, where lm-eval's samples have them
 AGREEMENT = 1e-4  # a measurement may be stored rounded
 
 Items = dict[tuple[str, str, str], pd.DataFrame]  # by run, protocol and task; indexed by item
@@ -115,6 +116,8 @@ def _belongs(part: str, item: str, details: dict[str, Any]) -> bool:
 def _values(own: pd.DataFrame, metric: str) -> pd.Series | None:
     """The values of a metric, by item, by target term (StereoSet) or by occupation (correlations)."""
     details = list(own["details"])
+    if BY_METRIC in details[0]:
+        return _each(own, details, lambda item: item[BY_METRIC].get(metric))
     if metric.startswith("probability_") and metric.removeprefix("probability_") in details[0]:
         return _each(own, details, lambda item: item.get(metric.removeprefix("probability_")))
     if metric.startswith("predicted_") and ("predicted" in details[0] or _has_forms(details)):

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.costs import RULERS, checkpoints, seconds_at, trained_on
+from analysis.harness import harness_files, harness_items, harness_measurements
 from analysis.items import Items
 from ettin_core.foundation.storage import read_mapping
-from ettin_core.records.files import read_measurements
 from ettin_core.records.folders import RunFolder, run_folders
 from ettin_core.records.readout import fills_masks
 from ettin_core.records.schema import CHOICE, Item, Measurement, TrainingRecord
@@ -96,7 +96,7 @@ def load(runs: Path, study: Path | None = None, ruler: str = "tokens", records: 
         name=plan.get("name", runs.resolve().name),
         runs=summaries,
         measurements=_unique(measurements, ["run", *MEASURE]).assign(scored_as=lambda frame: frame["protocol"]),
-        items=_items(complete, sorted(measurements["protocol"].unique())),
+        items=_items(complete, sorted(measurements["protocol"].unique())) | harness_items(complete, records),
         training=training,
         certificates=certificates,
         missing=_missing(wanted, folders, plan),
@@ -193,18 +193,6 @@ def _summaries(folders: list[RunFolder]) -> pd.DataFrame:
     shapes = [folder.config().get("model") or {} for folder in folders]
     frame["embedding"] = [shape.get("vocab_size", np.nan) * shape.get("hidden_size", np.nan) for shape in shapes]
     return frame
-
-
-def harness_measurements(folders: list[RunFolder], records: Path | None) -> list[Measurement]:
-    """What lm-eval's command wrote of the runs, in their folders or in another: of a score measured twice the newest."""
-    places = [folder.path for folder in folders] + ([records] if records else [])
-    files = {file for place in places for file in place.rglob("measurements_*.jsonl")}
-    names, newest = {folder.name for folder in folders}, {}
-    for file in sorted(files, key=lambda file: (file.name, str(file))):
-        for row in read_measurements(file):
-            if row.run in names:
-                newest[row.run, row.protocol, row.task, row.metric] = row
-    return list(newest.values())
 
 
 def _by_cells(summaries: pd.DataFrame, cells: dict[str, dict[str, Any]], labels: dict[str, str]) -> pd.DataFrame:
@@ -329,8 +317,7 @@ def _fingerprint(folders: list[RunFolder], study: Path | None, records: Path | N
                 digest.update(
                     f"{folder.name}/{file.relative_to(folder.path).as_posix()}\0".encode() + file.read_bytes()
                 )
-    places = [folder.path for folder in folders] + ([records] if records else [])
-    for file in sorted({file for place in places for file in place.rglob("measurements_*.jsonl")}):
+    for file in (file for kind in ("measurements", "samples") for file in harness_files(folders, records, kind)):
         digest.update(f"{file.name}\0".encode() + file.read_bytes())
     if study:
         digest.update(study.read_bytes())

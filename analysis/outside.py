@@ -6,9 +6,10 @@ or the row of the data set names.
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -124,7 +125,7 @@ def _lm_eval(path: Path, cluster: str | None) -> dict[Key, Scored]:
         better |= content.get("higher_is_better", {})
         found |= _totals(content)
     for task, file in newest.items():
-        for metric, scored in _samples(task, file, cluster, better.get(task, {})):
+        for metric, scored in samples(task, file, cluster, better.get(task, {})):
             found[task, metric] = scored
     return found
 
@@ -151,7 +152,9 @@ def _totals(content: dict[str, Any]) -> dict[Key, Scored]:
     return found
 
 
-def _samples(task: str, file: Path, cluster: str | None, better: dict[str, bool]) -> Iterator[tuple[str, Scored]]:
+def samples(
+    task: str, file: Path, cluster: str | None = None, better: Mapping[str, bool] = MappingProxyType({})
+) -> Iterator[tuple[str, Scored]]:
     """The metrics of a task whose items are numbers, filter by filter."""
     tables: dict[str, list[dict[str, Any]]] = {}
     for number, row in enumerate(_lines(file), start=1):

@@ -63,8 +63,9 @@ class Outcome:
     @property
     def doubt(self) -> tuple[float, float]:
         """The Monte Carlo errors of coverage and of the family-wise error, as standard errors."""
-        shares = (self.coverage, 2 * self.studies), (self.error, self.studies // FAMILY)
-        return tuple((share * (1 - share) / n) ** 0.5 for share, n in shares)  # type: ignore[return-value]
+        families = self.studies // FAMILY
+        of_coverage = self.coverage * (1 - self.coverage) / (2 * self.studies)
+        return of_coverage**0.5, (self.error * (1 - self.error) / families) ** 0.5
 
     @property
     def verdict(self) -> str:
@@ -238,7 +239,7 @@ def grid_contrast(noise: Noise, blocks: int) -> Draw:
 
 def group_difference(noise: Noise, runs: int) -> Draw:
     """The mean of eight tasks of unlike sizes, with and without clusters; half of a run's effect is common to its tasks."""
-    sizes, weights = (20, 40, 40, 80, 80, 120, 160, 200), np.full(8, 1 / 8)
+    sizes, weights = (20, 40, 40, 80, 80, 120, 160, 200), [1 / 8] * 8
     between = noise.runs * (runs > 1)
 
     def draw(generator: np.random.Generator, studies: int, truth: float) -> tuple[Bounds, float]:

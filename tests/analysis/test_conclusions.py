@@ -439,3 +439,26 @@ def test_embeddings_have_the_pooling_that_dev_prefers(synthetic: Any) -> None:
     assert own.set_index("member")["value"].to_dict() == {"encoder": 0.3, "decoder": 0.4}
     groups = group_means(load(synthetic.root))
     assert "best of each by dev, contrastive" in set(groups["way"]) and "MTEB, STS" in set(groups["group"])
+
+
+def test_samples_beside_harness_records_are_paired_and_clustered(synthetic: Any) -> None:
+    generator = np.random.default_rng(5)
+    hits = np.repeat(generator.integers(0, 2, (2, 10)), 4, axis=1)  # ten passages of four questions
+    for place, kind in enumerate(("decoder", "dec-from-enc")):
+        folder = bare(synthetic, kind)
+        value = float(hits[place].mean())
+        write(folder, "x", {("t", "acc"): 0.5})
+        row = Measurement(
+            folder.name, kind, "nano", 0, "lm_eval.conditional", 1, "boolq", "acc", value, 40, 0.01, "last", True
+        )
+        append(folder.path / "measurements_2026-01-01.jsonl", [row])
+        rows = [
+            {"doc_id": i, "doc": {"passage": f"p{i // 4}"}, "filter": "none", "metrics": ["acc"], "acc": float(hit)}
+            for i, hit in enumerate(hits[place])
+        ]
+        file = folder.path / "samples_boolq_2026-01-01.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    evidence = load(synthetic.root)
+    found = estimates.differences(evidence).set_index("protocol").loc["lm_eval.conditional"]
+    steps = (hits[1] - hits[0]).reshape(10, 4).mean(1)
+    assert found["over"] == "items" and found["high"] - found["value"] > 2.2 * steps.std(ddof=1) / 10**0.5
