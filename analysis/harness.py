@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import outside
-from analysis.items import BY_METRIC, Items
+from analysis.items import BY_METRIC, Key
 from ettin_core.records.files import read_measurements
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.schema import Measurement
@@ -32,7 +32,7 @@ def harness_measurements(folders: list[RunFolder], records: Path | None) -> list
     return list(newest.values())
 
 
-def harness_items(folders: list[RunFolder], records: Path | None) -> Items:
+def harness_items(folders: list[RunFolder], records: Path | None) -> dict[Key, pd.DataFrame]:
     """The items of every task whose samples are kept, with the value of each metric; of a task measured twice the newest."""
     names, found = {folder.name for folder in folders}, {}
     for file in harness_files(folders, records):

@@ -32,7 +32,29 @@ SHARE_PREFIXES = ("probability_", "predicted_", "ndcg_at_", "accuracy_", "acc,",
 BY_METRIC = "by_metric"  # of an item's details: its values of several metrics, where lm-eval's samples have them
 AGREEMENT = 1e-4  # a measurement may be stored rounded
 
-Items = dict[tuple[str, str, str], pd.DataFrame]  # by run, protocol and task; indexed by item
+Key = tuple[str, str, str]  # run, protocol and task
+
+
+class Items(dict[Key, pd.DataFrame]):
+    """Item scores by run, protocol and task, indexed by item; it remembers where the parts of a task lie."""
+
+    def __init__(self, *known: dict[Key, pd.DataFrame]) -> None:
+        super().__init__({key: frame for each in known for key, frame in each.items()})
+        self._places: dict[Key, dict[str, list[int]]] = {}
+
+    def part(self, key: Key, name: str) -> pd.DataFrame | None:
+        """The items of a part of a task, found in one pass over the task's items for all its parts; None without any."""
+        own = self.get(key)
+        if own is None:
+            return None
+        if key not in self._places:
+            places: dict[str, list[int]] = {}
+            for place, (item, details) in enumerate(zip(own.index, own["details"], strict=True)):
+                for part in _parts(str(item), details):
+                    places.setdefault(part, []).append(place)
+            self._places[key] = places
+        found = self._places[key].get(name)
+        return own.iloc[found] if found else None
 
 
 def kind_of(metric: str) -> str:
@@ -86,11 +108,7 @@ def items_of(items: Items, run: str, protocol: str, task: str) -> pd.DataFrame |
             if (of_run, of_protocol) == (run, protocol) and name.startswith(f"{task}/")
         ]
         return pd.concat(parts) if parts else None
-    own = items.get((run, protocol, whole))
-    if own is None:
-        return None
-    inside = [_belongs(part, str(item), details) for item, details in zip(own.index, own["details"], strict=True)]
-    return own[inside] if any(inside) else None
+    return items.part((run, protocol, whole), part)
 
 
 def ties(own: pd.DataFrame) -> float | None:
@@ -101,16 +119,12 @@ def ties(own: pd.DataFrame) -> float | None:
     return float(1 - chosen.mean()) if (chosen | guesses).all() and chosen.any() else None
 
 
-def _belongs(part: str, item: str, details: dict[str, Any]) -> bool:
-    """Whether an item is of a part: its group, gotcha's gender, direction or paradigm, or any gotcha."""
-    kind, _, name = part.partition("/")
-    if part == "gotcha":
-        return "gotcha" in details
-    if kind in ("direction", "phenomenon") and name:
-        return details.get(kind) == name
-    if kind == "paradigm":
-        return item.startswith(f"{name}#")
-    return part in (details.get("group"), details.get("gotcha"))
+def _parts(item: str, details: dict[str, Any]) -> set[str]:
+    """The parts that an item is of: its group, gotcha's gender, any gotcha, direction, phenomenon and paradigm."""
+    found = {str(details[name]) for name in ("group", "gotcha") if details.get(name) is not None}
+    found |= {f"{kind}/{details[kind]}" for kind in ("direction", "phenomenon") if details.get(kind) is not None}
+    paradigm, mark, _ = item.partition("#")
+    return found | ({f"paradigm/{paradigm}"} if mark else set()) | ({"gotcha"} if "gotcha" in details else set())
 
 
 def _values(own: pd.DataFrame, metric: str) -> pd.Series | None:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.costs import RULERS, checkpoints, seconds_at, trained_on
 from analysis.harness import harness_files, harness_items, harness_measurements
-from analysis.items import Items
+from analysis.items import Items, Key
 from ettin_core.foundation.storage import read_mapping
 from ettin_core.records.folders import RunFolder, run_folders
 from ettin_core.records.readout import fills_masks
@@ -96,7 +96,7 @@ def load(runs: Path, study: Path | None = None, ruler: str = "tokens", records: 
         name=plan.get("name", runs.resolve().name),
         runs=summaries,
         measurements=_unique(measurements, ["run", *MEASURE]).assign(scored_as=lambda frame: frame["protocol"]),
-        items=_items(complete, sorted(measurements["protocol"].unique())) | harness_items(complete, records),
+        items=Items(_items(complete, sorted(measurements["protocol"].unique())), harness_items(complete, records)),
         training=training,
         certificates=certificates,
         missing=_missing(wanted, folders, plan),
@@ -219,7 +219,7 @@ def _refuse_twins(summaries: pd.DataFrame) -> None:
             )
 
 
-def _items(folders: list[RunFolder], protocols: list[str]) -> Items:
+def _items(folders: list[RunFolder], protocols: list[str]) -> dict[Key, pd.DataFrame]:
     records = [record for folder in folders for protocol in protocols for record in folder.items(protocol)]
     frame = _unique(_frame(Item, records), ["run", "protocol", "task", "item"])
     items = {

@@ -100,12 +100,14 @@ def _rows(file: Path, kind: type) -> list[Any]:
 def _items(files: list[Path]) -> Items:
     rows = [vars(item) for file in files if file.exists() for item in _rows(file, Item)]
     if not rows:
-        return {}
+        return Items()
     frame = pd.DataFrame(rows)
-    return {
-        (str(run), str(protocol), str(task)): group.set_index("item").sort_index()
-        for (run, protocol, task), group in frame.groupby(["run", "protocol", "task"])
-    }
+    return Items(
+        {
+            (str(run), str(protocol), str(task)): group.set_index("item").sort_index()
+            for (run, protocol, task), group in frame.groupby(["run", "protocol", "task"])
+        }
+    )
 
 
 def _lm_eval(path: Path, cluster: str | None) -> dict[Key, Scored]:
