@@ -174,7 +174,10 @@ def test_mteb_by_hand_gives_the_same_number(place: Path, lines: list[Any]) -> No
 
 def test_records_say_where_a_number_comes_from(place: Path, lines: list[Any]) -> None:
     folder = RunFolder((place / "decoder").resolve())
-    stored = [row for row in folder.measurements() if row.protocol == "mteb.contrastive.mean"]
+    measured = [row for row in folder.measurements() if row.protocol == "mteb.contrastive.mean"]
+    dev, *stored = sorted(measured, key=lambda row: not row.metric.endswith("_dev"))
+    assert (dev.task, dev.metric, dev.n) == ("animals.dev", "ndcg_at_10_dev", 10)
+    assert {row.provenance["task_type"] for row in stored} == {"Retrieval", "STS", "Classification"}
     assert {row.task: row.n for row in stored} == {"animals": 10, "pairs": 40, "places": 20}
     metrics = {"animals": "ndcg_at_10", "pairs": "cosine_spearman", "places": "accuracy"}
     weights = read_json(place / "hf-decoder/ettin.json")["weights"]
