@@ -2,7 +2,6 @@
 
 import math
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,7 +10,8 @@ from analysis import style
 from analysis.costs import RULERS
 from analysis.estimates import stored_bounds
 from analysis.families import is_part
-from analysis.figures import Picture, legend_columns, member_handle, new_figure
+from analysis.figures import Picture, add_legend, member_handle, new_figure
+from analysis.labels import fitting, label
 from analysis.load import Evidence, rows_of
 
 # What a curve is drawn of: competence, bias beside it, and what says how much of either is there.
@@ -27,6 +27,7 @@ METRICS = (
     "language_model_score",
 )
 COLUMNS = 3
+PLOT, TITLE = 1.9, 7.0  # inches of a panel without its numbers at the left; points of its title
 
 
 def along_checkpoints(evidence: Evidence, block: str) -> Picture | None:
@@ -39,21 +40,19 @@ def along_checkpoints(evidence: Evidence, block: str) -> Picture | None:
         return None
     panels = list(points.groupby(["protocol", "task", "metric"], sort=True))
     members = style.members_first(set(points["member"]))
-    with matplotlib.rc_context(style.SETTINGS):
+    with style.applied():
         rows = math.ceil(len(panels) / COLUMNS)
         figure = new_figure(7.0, 1.9 * rows + 0.5)
         grid = figure.subplots(rows, COLUMNS, squeeze=False)
         for panel, ((protocol, task, metric), group) in zip(grid.flat, panels, strict=False):
-            panel.set_title(
-                f"{style.protocol_name(str(protocol))}\n{task}, {style.metric_name(str(metric))}", fontsize=7
-            )
+            lines = [style.protocol_name(str(protocol)), f"{task}, {style.metric_name(str(metric))}"]
+            panel.set_title("\n".join(label(line, fitting(PLOT, TITLE)) for line in lines), fontsize=TITLE)
             _draw(panel, group, evidence.ruler, members)
         for panel in grid.flat[len(panels) :]:
             panel.set_visible(False)
         figure.supxlabel(RULERS[evidence.ruler], fontsize=9)
         shown = [member for member in members if member in set(points["member"])]
-        handles = [member_handle(member, members) for member in shown]
-        figure.legend(handles, shown, loc="outside upper center", ncols=legend_columns(figure, shown))
+        add_legend(figure, [member_handle(member, members) for member in shown], shown)
     caption = (
         "Every measured checkpoint with its 95% interval over items where its error is known; a dotted line is the "
         "reference (chance, truth or no preference). Bias means little where competence has not left chance."

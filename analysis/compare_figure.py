@@ -1,18 +1,18 @@
 """The figure of a comparison of two models: each question's difference with its interval, and the margin."""
 
-import matplotlib
 import numpy as np
 import pandas as pd
 
 from analysis import style
 from analysis.figures import Picture, new_figure
+from analysis.labels import label, labels
 
 
 def differences(frame: pd.DataFrame, margin: float | None) -> Picture:
     """A panel for each metric; questions from top to bottom as they stand in the table."""
     metrics = list(frame["metric"].drop_duplicates())
     counts = [int((frame["metric"] == metric).sum()) for metric in metrics]
-    with matplotlib.rc_context(style.SETTINGS):
+    with style.applied():
         figure = new_figure(7.0, 0.7 * len(metrics) + 0.28 * sum(counts) + 0.4)
         panels = figure.subplots(len(metrics), 1, squeeze=False, height_ratios=[count + 2 for count in counts])[:, 0]
         for panel, metric in zip(panels, metrics, strict=True):
@@ -23,9 +23,9 @@ def differences(frame: pd.DataFrame, margin: float | None) -> Picture:
             if margin is not None:
                 panel.axvspan(-margin, margin, color="0.92", zorder=0)
             panel.errorbar(rows["value"], places, xerr=np.nan_to_num(reach), fmt="o", color="#0072B2", markersize=4)
-            panel.set_yticks(places, [str(name) for name in rows["question"]])
+            panel.set_yticks(places, labels(rows["question"], 40))
             panel.set_ylim(-len(rows) + 0.4, 0.6)
-            panel.set_xlabel(f"{style.metric_name(metric)}: left less right")
+            panel.set_xlabel(f"{label(style.metric_name(metric), 40)}: left less right")
     caption = "Left less right on each question that both models were asked, with 95% intervals over paired items."
     caption += "" if margin is None else f" Grey: differences within {margin:g}."
     return Picture(differences, "compare", "Left less right", caption, figure, frame)

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,7 +12,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFo
 
 from analysis import style
 from analysis.data_tables import DOCUMENT, LINE, DataRecord, percent
-from analysis.figures import WIDTH, Picture, new_figure
+from analysis.figures import WIDTH, Picture, add_legend, new_figure
+from analysis.labels import fitting, label, labels
 from analysis.load import rows_of
 
 ROW_HEIGHT, FRAME_HEIGHT = 0.24, 1.0  # inches of a source's row, and of a figure without rows
@@ -29,7 +29,7 @@ def mixture(record: DataRecord) -> Picture:
     draws = record.draws
     tokens = record.sources[record.sources["split"] == "train"].set_index("source")["tokens"]
     phases = list(draws["phase"].unique())
-    with matplotlib.rc_context(style.SETTINGS):
+    with style.applied():
         figure = new_figure(WIDTH, FRAME_HEIGHT + ROW_HEIGHT * len(names))
         axes = figure.subplots(1, 1 + len(phases), sharey=True, squeeze=False)[0]
         axes[0].plot(tokens[names], range(len(names)), "o", color=BLUE, markersize=5)
@@ -42,7 +42,7 @@ def mixture(record: DataRecord) -> Picture:
             heights = [names.index(name) for name in rows["source"]]
             axis.barh(heights, rows["share_drawn"], height=0.62, color=BAR)
             axis.plot(rows["share_asked"], heights, "|", color=INK, markersize=9, markeredgewidth=1.8)
-            axis.set_title(phase)
+            axis.set_title(label(phase, fitting(0.8 * WIDTH / (2 + len(phases)), 10)))
             axis.set_xlim(0, max(rows["share_drawn"].max(), rows["share_asked"].max()) * 1.08)
             axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0 if axis.get_xlim()[1] > 0.05 else 1))
             axis.xaxis.set_major_locator(MaxNLocator(3))
@@ -69,19 +69,20 @@ def lengths(record: DataRecord) -> Picture:
     columns = min(COLUMNS, len(names))
     rows = math.ceil(len(names) / columns)
     low, high = _length_range(record, contexts)
-    with matplotlib.rc_context(style.SETTINGS):
+    with style.applied():
         width = WIDTH if columns == COLUMNS else max(3.6, PANEL_WIDTH * 1.5 * columns)
         figure = new_figure(width, 0.9 + (PANEL_HEIGHT if rows > 1 else 2.2) * rows)
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
         curves = {name: _curve(record, name) for name in names}
-        for axis, name in zip(axes, names, strict=False):
+        titles = labels(names, fitting((width - 0.6) / columns - 0.2, 9))
+        for axis, name, title in zip(axes, names, titles, strict=False):
+            axis.set_title(title, fontsize=9)
             for other in curves.values():
                 axis.plot(other["at_most"], other["share"], color="0.82", linewidth=0.8, zorder=1)
             own = curves[name]
             axis.plot(own["at_most"], own["share"], color=BLUE, linewidth=1.8, marker="o", markersize=2.5)
             for (context, _), line in zip(contexts.items(), _LINES, strict=False):
                 axis.axvline(context, color=VERMILION, linestyle=line, linewidth=1.1)
-            axis.set_title(name, fontsize=9)
             axis.set(xscale="log", xlim=(low, high), ylim=(-0.03, 1.03))
             axis.yaxis.set_major_formatter(PercentFormatter(1))
             axis.set_yticks([0, 0.5, 1])
@@ -92,11 +93,8 @@ def lengths(record: DataRecord) -> Picture:
             axis.tick_params(labelbottom=True)
         figure.supxlabel("tokens of a document (log)", fontsize=9)
         figure.supylabel("documents with at most so many", fontsize=9)
-        handles = [
-            Line2D([], [], color=VERMILION, linestyle=line, label=f"context {context:,} ({', '.join(phases)})")
-            for (context, phases), line in zip(contexts.items(), _LINES, strict=False)
-        ]
-        figure.legend(handles=handles, loc="outside upper center", ncols=1 if columns == 1 else min(3, len(handles)))
+        handles = [Line2D([], [], color=VERMILION, linestyle=line) for _, line in zip(contexts, _LINES, strict=False)]
+        add_legend(figure, handles, [f"context {length:,} ({', '.join(names)})" for length, names in contexts.items()])
     caption = (
         "The share of training documents with at most so many tokens, marks at both ends included; grey: the other sources. "
         "It is known at powers of two (dots). Documents right of a context do not fit into one of its rows."
@@ -114,7 +112,7 @@ def passes(record: DataRecord) -> Picture:
     lines = [Line2D([], [], color=INK, linestyle=line, linewidth=1.2, label=text) for _, text, line in marks]
     figure = _rows_figure(record, draws, "passes", lines)
     axis = figure.axes[0]
-    with matplotlib.rc_context(style.SETTINGS):
+    with style.applied():
         for place, _, line in marks:
             axis.axvline(place, color=INK, linestyle=line, linewidth=1.2, zorder=1)
         axis.set_xscale("log")
@@ -148,7 +146,7 @@ def left_out(record: DataRecord) -> Picture:
     data = read.groupby(["what", "reason"], as_index=False)["number"].sum()
     groups = [data[data["what"] == kind].sort_values(["number", "reason"], ascending=[False, True]) for kind in kinds]
     sizes = [len(group) + 1 for group in groups]
-    with matplotlib.rc_context(style.SETTINGS):
+    with style.applied():
         figure = new_figure(WIDTH, 0.5 * len(kinds) + ROW_HEIGHT * sum(sizes) + 0.2)
         axes = figure.subplots(len(kinds), 1, squeeze=False, gridspec_kw={"height_ratios": sizes})[:, 0]
         for axis, kind, group in zip(axes, kinds, groups, strict=True):
@@ -174,7 +172,7 @@ def _rows_figure(record: DataRecord, draws: pd.DataFrame, column: str, lines: li
     names = [name for name in _by_size(record) if name in set(draws["source"])]
     apart = len(phases) > 1 and draws["source"].duplicated().any()  # else each source has one mark
     spacing = 0.5 / (len(phases) - 1) if apart else 0.0
-    with matplotlib.rc_context(style.SETTINGS):
+    with style.applied():
         figure = new_figure(
             WIDTH, FRAME_HEIGHT + 0.2 + max(ROW_HEIGHT, 0.11 * len(phases) if apart else 0.0) * len(names)
         )
@@ -186,11 +184,11 @@ def _rows_figure(record: DataRecord, draws: pd.DataFrame, column: str, lines: li
             offset = spacing * number - 0.25 if apart else 0.0
             heights = [names.index(name) + offset for name in rows["source"]]
             axis.plot(rows[column], heights, marker, color=colour, markersize=5, linestyle="")
-            handles.append(Line2D([], [], color=colour, marker=marker, markersize=5, linestyle="", label=phase))
+            handles.append(Line2D([], [], color=colour, marker=marker, markersize=5, linestyle=""))
         _name_rows(axis, names)
         for line in range(1, len(names)):
             axis.axhline(line - 0.5, color="0.92", linewidth=0.8, zorder=0)
-        figure.legend(handles=[*handles, *lines], loc="outside lower center", ncols=min(5, len(handles) + len(lines)))
+        add_legend(figure, [*handles, *lines], [*phases, *(str(line.get_label()) for line in lines)], "lower")
     return figure
 
 
@@ -228,7 +226,7 @@ def _counted(record: DataRecord, row: Any) -> str:
 
 
 def _name_rows(axis: Axes, names: list[str]) -> None:
-    axis.set_yticks(range(len(names)), names)
+    axis.set_yticks(range(len(names)), labels(names))
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.grid(axis="y", visible=False)
     axis.tick_params(axis="y", length=0)

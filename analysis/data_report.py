@@ -72,6 +72,8 @@ def _announce(record: DataRecord, file: Path, out: Path, pictures: list[Picture]
     print(f"record   {file}\npage     {out / 'index.html'}")
     for picture in pictures:
         print(f"figure   {out / f'{picture.name}.png'}")
+    for note in sorted({picture.note for picture in pictures} - {""}):
+        print(note)
 
 
 @command("report_data")

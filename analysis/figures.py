@@ -3,12 +3,11 @@
 import io
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
@@ -21,12 +20,18 @@ from matplotlib.ticker import MaxNLocator
 from analysis import style
 from analysis.costs import RULERS
 from analysis.families import redundant
+from analysis.labels import label, labels, lacks_letters, width
 from analysis.load import MEASURE, Evidence, rows_of
-from ettin_core.foundation.storage import write_bytes
+from ettin_core.foundation.storage import hash_text, write_bytes
 
 ROLLING_SHARE = 20  # the smooth line is the centred mean over a twentieth of a run's logged steps
 POINT_HEIGHT, PANEL_HEIGHT, WIDTH = 0.09, 0.78, 8.0  # inches
 LEGEND_HANDLE, LEGEND_LETTER = 0.55, 0.08  # inches of an entry's mark and of a letter
+LEGEND_LETTERS, ROW_LETTERS, TITLE_LETTERS = 40, 48, 70
+CODES = (
+    "Letters that no installed font has are shown by their codes, as [U+4E2D]; the numbers have them. A font such as Noto "
+    "Sans CJK, once installed, shows them."
+)
 _AT_LEFT: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 8}
 
 
@@ -41,20 +46,29 @@ class Picture:
     figure: Figure
     data: pd.DataFrame
 
+    @property
+    def note(self) -> str:
+        """What readers must know of names in the figure, if anything."""
+        return CODES if lacks_letters(self.data) else ""
+
     def of_block(self, suffix: str) -> "Picture":
         """The same picture, its name and title saying which block it shows."""
         slug = re.sub(r"[^a-z0-9]+", "-", suffix.lower()).rstrip("-")
+        if re.search(r"[^a-z0-9 ()_.-]", suffix):  # another block's may read the same
+            slug += f"-{hash_text(suffix)[:6]}"
         return replace(self, name=self.name + slug, title=self.title + suffix)
 
     def encoded(self, kind: str) -> bytes:
         """The file's bytes ("pdf" or "png"), the same for the same records: no creation date."""
         buffer = io.BytesIO()
-        with matplotlib.rc_context(style.SETTINGS):
+        with style.applied():
             self.figure.savefig(buffer, format=kind, metadata={"CreationDate": None} if kind == "pdf" else {})
         return buffer.getvalue()
 
     def save(self, folder: Path) -> None:
         """Write the figure as PNG and PDF, and print where."""
+        if self.note:
+            print(self.note)
         for kind in ("png", "pdf"):
             file = folder / f"{self.name}.{kind}"
             write_bytes(file, self.encoded(kind))
@@ -75,7 +89,7 @@ def loss(evidence: Evidence, cells: pd.DataFrame, block: str) -> Picture:
     rows = rows.assign(member=rows["run"].map(evidence.runs["drawn_as"]))
     objectives = sorted(set(rows["objective"]), key=lambda name: (name not in ("mlm", "clm"), name != "mlm", name))
     others = sorted(set(rows["member"]))
-    with matplotlib.rc_context(style.SETTINGS):
+    with style.applied():
         figure = new_figure(4.2 * max(1, len(objectives)), 3.7)
         panels = figure.subplots(1, max(1, len(objectives)), squeeze=False)[0]
         for panel, objective in zip(panels, objectives, strict=False):
@@ -88,8 +102,7 @@ def loss(evidence: Evidence, cells: pd.DataFrame, block: str) -> Picture:
                     panel.axhline(floor, color="0.25", linestyle=":", linewidth=1.4)
                     panel.annotate("entropy of the text", (0, floor), (3, 3), **_AT_LEFT)
         present = [member for member in style.members_first(set(others)) if member in others]
-        handles = [member_handle(member, others, marked=False) for member in present]
-        figure.legend(handles=handles, loc="outside upper center", ncols=legend_columns(figure, present))
+        add_legend(figure, [member_handle(member, others, marked=False) for member in present], present)
     caption = (
         f"Training loss against {cost}. Thin: logged steps; thick: rolling mean. Each objective has its own panel and axis: "
         "their losses are different quantities. A conversion starts from its parent's weights at zero."
@@ -106,22 +119,21 @@ def comparison(cells: pd.DataFrame, block: str) -> Picture:
     panels = list(shown.groupby(["protocol", shown["metric"].map(style.metric_unit)], sort=False))
     members = [name for name in style.members_first(set(shown["member"])) if name in set(shown["member"])]
     counts = [group.groupby(MEASURE, sort=False).ngroups for _, group in panels]
-    with matplotlib.rc_context(style.SETTINGS):
+    with style.applied():
         figure = new_figure(WIDTH, 0.5 + POINT_HEIGHT * len(members) * sum(counts) + PANEL_HEIGHT * max(1, len(counts)))
         if panels:
             heights = [count + 0.4 for count in counts]
             axes = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
             scales: dict[tuple[str, str], Axes] = {}
             for axis, ((protocol, unit), group) in zip(axes, panels, strict=True):
-                axis.set_title(style.protocol_name(str(protocol)))
-                axis.set_xlabel(str(unit))
+                axis.set_title(label(style.protocol_name(str(protocol)), TITLE_LETTERS))
+                axis.set_xlabel(label(unit, TITLE_LETTERS))
                 axis.sharex(scales.setdefault((str(protocol).split(".")[0], str(unit)), axis))
                 _draw_points(axis, group, members)
                 axis.xaxis.set_major_locator(MaxNLocator(6))  # long numbers would touch
         reference = Line2D([], [], color="0.25", marker="|", markersize=11, markeredgewidth=1.8, linestyle="")
         handles: list[Artist] = [member_handle(member, members) for member in members]
-        labels = [*members, "reference"]
-        figure.legend([*handles, reference], labels, loc="outside upper center", ncols=legend_columns(figure, labels))
+        add_legend(figure, [*handles, reference], [*members, "reference"])
     bases = sorted(set(shown["over"].dropna()) - {"none"})
     caption = (
         f"Every measurement with its 95% interval over {' or '.join(bases) or 'items'}. A tick marks the reference: the "
@@ -137,15 +149,18 @@ def member_handle(member: str, others: list[str], marked: bool = True) -> Line2D
     look = style.look(member, others)
     face = look.colour if look.filled else "white"
     marker = look.marker if marked else ""
-    return Line2D(
-        [], [], color=look.colour, linestyle=look.line, marker=marker, markerfacecolor=face, label=member, markersize=6
-    )
+    return Line2D([], [], color=look.colour, linestyle=look.line, marker=marker, markerfacecolor=face, markersize=6)
 
 
-def legend_columns(figure: Figure, names: list[str]) -> int:
-    """How many entries of a legend fit side by side."""
-    entry = LEGEND_HANDLE + LEGEND_LETTER * max(map(len, names), default=0)
-    return max(1, min(len(names), int(figure.get_figwidth() / entry)))
+def add_legend(figure: Figure, handles: Sequence[Artist], names: Sequence[str], place: str = "upper") -> None:
+    """A legend outside of the panels ("upper" or "lower"), with as many entries side by side as fit."""
+    if not names:
+        return
+    room = int((figure.get_figwidth() - LEGEND_HANDLE) / LEGEND_LETTER)
+    shown = labels(names, min(LEGEND_LETTERS, room))
+    entry = LEGEND_HANDLE + LEGEND_LETTER * max(map(width, shown))
+    columns = max(1, min(len(names), int(figure.get_figwidth() / entry)))
+    figure.legend(list(handles), shown, loc=f"outside {place} center", ncols=columns)
 
 
 def _entropy(cells: pd.DataFrame, block: str) -> list[float]:
@@ -171,21 +186,21 @@ def smoothed(values: np.ndarray) -> np.ndarray:
 
 def _draw_points(axis: Axes, group: pd.DataFrame, members: list[str]) -> None:
     """One line per measurement, its members side by side within the line."""
-    labels = []
+    firsts = []
     spacing = 0.68 / max(1, len(members) - 1)
     for line, (_, cells) in enumerate(group.groupby(MEASURE, sort=False)):
         first = cells.iloc[0]
-        labels.append(_row_label(first))
+        firsts.append(described(first))
         if not math.isnan(first["reference"]):
             axis.vlines(first["reference"], line - 0.42, line + 0.42, color="0.25", linewidth=1.8, zorder=1)
         for cell in rows_of(cells):
             height = line + spacing * members.index(str(cell.member)) - 0.34
             _draw_point(axis, cell, height, members)
-    axis.set_yticks(range(len(labels)), labels)
-    axis.set_ylim(len(labels) - 0.5, -0.5)
+    axis.set_yticks(range(len(firsts)), labels(firsts, ROW_LETTERS))
+    axis.set_ylim(len(firsts) - 0.5, -0.5)
     axis.grid(axis="y", visible=False)
     axis.margins(x=0.06)
-    _separate(axis, range(1, len(labels)))
+    _separate(axis, range(1, len(firsts)))
 
 
 def _draw_point(axis: Axes, cell: Any, height: float, members: list[str]) -> None:
@@ -208,5 +223,6 @@ def _separate(axis: Axes, lines: Iterable[int]) -> None:
         axis.axhline(line - 0.5, color="0.92", linewidth=0.8, zorder=0)
 
 
-def _row_label(row: pd.Series) -> str:
+def described(row: Any) -> str:
+    """A measurement's task, metric and which way is better."""
     return f"{row['task']}, {style.metric_name(row['metric'])}{style.arrow(row['metric'], row['higher_is_better'])}"

@@ -104,7 +104,7 @@ def embedded(pictures: list[Picture], images: dict[str, bytes]) -> list[dict[str
         {
             "name": picture.name,
             "title": picture.title,
-            "caption": picture.caption,
+            "caption": f"{picture.caption} {picture.note}".rstrip(),
             "image": base64.b64encode(images[picture.name]).decode(),
         }
         for picture in pictures

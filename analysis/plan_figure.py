@@ -12,11 +12,13 @@ from omegaconf import DictConfig
 
 from analysis import style
 from analysis.command import command
-from analysis.figures import Picture, new_figure
+from analysis.figures import Picture, add_legend, new_figure
+from analysis.labels import fitting, label
 
 COLUMNS = ("size", "member", "phase", "tokens", "rate")
 TITLES = {"pretrain": "Pre-training", "extension": "Extension", "decay": "Decay", "conversion": "Conversion"}
 WIDTHS = (1.3, 3.4, 6.2, 9.0)  # points: of sizes with the same peak the largest is the narrowest, so that each is seen
+WIDTH = 10.0  # inches
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -27,17 +29,18 @@ def schedules(record: Path) -> Picture:
         raise ValueError(f"{record} is no plan's schedules: it has columns {', '.join(points.columns)}")
     sizes, phases = list(points["size"].unique()), list(points["phase"].unique())
     first = points[points["phase"] == phases[0]]
-    with matplotlib.rc_context(style.SETTINGS):
-        figure = new_figure(10.0, 3.6)
+    with style.applied():
+        figure = new_figure(WIDTH, 3.6)
         panels = figure.subplots(1, 1 + len(phases), sharey=True)
         _draw(panels[0], first, sizes, "Warm-up", _rise(first))
         for panel, phase in zip(panels[1:], phases, strict=True):
-            _draw(panel, points[points["phase"] == phase], sizes, TITLES.get(phase, phase), None)
+            title = label(TITLES.get(phase, phase), fitting(0.9 * WIDTH / (1 + len(phases)), 10))
+            _draw(panel, points[points["phase"] == phase], sizes, title, None)
         panels[0].set(yscale="log", ylabel="learning rate")
         panels[0].set_ylim(bottom=points.loc[points["rate"] > 0, "rate"].min() / 1.6)
         figure.supxlabel("tokens since the phase began", fontsize=9)
         handles = [Line2D([], [], color=_colour(number, sizes), linewidth=3) for number in range(len(sizes))]
-        figure.legend(handles, sizes, loc="outside upper center", ncols=len(sizes))
+        add_legend(figure, handles, sizes)
     caption = (
         "Learning rate against tokens, each phase from its own start; the first panel is the beginning of pre-training. "
         "Where sizes have the same rates their lines lie on each other, the largest size the narrowest. Both members of a "

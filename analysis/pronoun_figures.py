@@ -1,16 +1,17 @@
 """What each member makes of pronouns: their shares beside the truth, and occupation by occupation."""
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from analysis import style
 from analysis.figures import Picture, new_figure
+from analysis.labels import fitting, label, labels
 from analysis.load import ALL, Evidence, rows_of
 
 PROTOCOL = "pronouns"
 SHARES = {f"probability_{gender}": gender for gender in style.GENDERS}
+TASK, PLOT = 70, 1.9  # letters of a task above its bars; inches of a panel of occupations
 LEGIBLE = 0.045  # a share below this is too narrow for its number
 
 
@@ -22,14 +23,14 @@ def pronouns(cells: pd.DataFrame, block: str) -> Picture | None:
         return None
     tasks = list(dict.fromkeys(shares["task"]))
     bars = {task: _bars(shares[shares["task"] == task]) for task in tasks}
-    with matplotlib.rc_context(style.SETTINGS):
+    with style.applied():
         height = sum(0.36 * len(table) + 0.65 for table in bars.values()) + 0.4
         figure = new_figure(7.0, height)
         ratios = [len(table) + 0.6 for table in bars.values()]
         panels = figure.subplots(len(tasks), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": ratios})[:, 0]
         for panel, (task, table) in zip(panels, bars.items(), strict=True):
             _draw_bars(panel, table)
-            panel.set_title(task)
+            panel.set_title(label(task, TASK))
         panels[-1].set_xlabel("mean probability of the pronoun")
         handles = [Patch(facecolor=colour, label=gender) for gender, colour in style.GENDERS.items()]
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
@@ -50,7 +51,7 @@ def occupations(evidence: Evidence, block: str) -> Picture | None:
         return None
     tasks = sorted(set(points["task"]))
     members = [member for member in style.members_first(set(points["member"])) if member in set(points["member"])]
-    with matplotlib.rc_context(style.SETTINGS):
+    with style.applied():
         figure = new_figure(2.3 * len(members) + 0.7, 2.6 * len(tasks) + 0.5)
         grid = figure.subplots(len(tasks), len(members), squeeze=False, sharex=True, sharey=True)
         for row, task in zip(grid, tasks, strict=True):
@@ -58,9 +59,9 @@ def occupations(evidence: Evidence, block: str) -> Picture | None:
                 chosen = points[(points["member"] == member) & (points["task"] == task)]
                 _draw_occupations(panel, chosen, member, members)
                 panel.set_xlabel(_statistic(task), fontsize=7.5)
-            row[0].set_ylabel(f"{task.replace('_', ' ')}\np(she) of she and he", fontsize=8)
-        for panel, member in zip(grid[0], members, strict=True):
-            panel.set_title(member)
+            row[0].set_ylabel(f"{label(task.replace('_', ' '))}\np(she) of she and he", fontsize=8)
+        for panel, title in zip(grid[0], labels(members, fitting(PLOT, 10)), strict=True):
+            panel.set_title(title)
     caption = (
         "Each point is an occupation: the model's probability of she among she and he against the share of she in the "
         "generated text (world) or of women in the occupation by labour statistics (Winogender). Only in world does the "
@@ -85,15 +86,16 @@ def _bars(shares: pd.DataFrame) -> pd.DataFrame:
 
 def _draw_bars(panel: Axes, table: pd.DataFrame) -> None:
     names = [str(name) for name in table.index]
-    left = [0.0] * len(names)
+    places, left = range(len(names)), [0.0] * len(names)
     for gender, colour in style.GENDERS.items():
         widths = [float(width) for width in table[gender]]
-        drawn = panel.barh(names, widths, left=left, color=colour, height=0.72, edgecolor="white", linewidth=0.8)
-        labels = [f"{width:.2f}" if width >= LEGIBLE else "" for width in widths]
+        drawn = panel.barh(places, widths, left=left, color=colour, height=0.72, edgecolor="white", linewidth=0.8)
+        numbers = [f"{width:.2f}" if width >= LEGIBLE else "" for width in widths]
         panel.bar_label(
-            drawn, labels, label_type="center", color="black" if gender == "neutral" else "white", fontsize=8
+            drawn, numbers, label_type="center", color="black" if gender == "neutral" else "white", fontsize=8
         )
         left = [start + width for start, width in zip(left, widths, strict=True)]
+    panel.set_yticks(places, labels(names))
     if "truth" in names:
         panel.axhline(len(names) - 1.5, color="0.4", linewidth=0.8)
     panel.invert_yaxis()

@@ -1,5 +1,7 @@
 """A table in the four dresses it is read in: Markdown, LaTeX, terminal text; and its numbers as CSV."""
 
+import unicodedata
+
 import pandas as pd
 from tabulate import tabulate
 
@@ -8,9 +10,18 @@ from analysis.figures import Picture
 from analysis.flags import with_flags
 from analysis.load import MEASURE, rows_of
 from analysis.tables import Table
+from ettin_core.foundation.spreadsheet import csv_text
 
 LATEX_ROWS = 45  # about one page; a longer table continues in a second tabular
 
+_ACCENTS = dict(
+    zip("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327\u0328", "`'^~=u.\"rHvck", strict=True)
+)
+_GREEK_CAPITALS = ("GAMMA", "DELTA", "THETA", "LAMBDA", "XI", "PI", "SIGMA", "UPSILON", "PHI", "PSI", "OMEGA")
+_GREEK = (
+    *_GREEK_CAPITALS,
+    *("ALPHA", "BETA", "EPSILON", "ZETA", "ETA", "IOTA", "KAPPA", "MU", "NU", "RHO", "TAU", "CHI"),
+)  # as Unicode calls them, and LaTeX too
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -36,13 +47,53 @@ _LATEX = {
     "↓": r"$\downarrow$",
     "·": r"$\cdot$",
     "⁻": r"\textsuperscript{$-$}",
+    "…": r"\dots{}",
+    "‘": "`",
+    "’": "'",
+    "“": "``",
+    "”": "''",
+    "€": r"\texteuro{}",
+    "Ł": r"\L{}",
+    "ł": r"\l{}",
+    "ı": r"\i{}",
     **{mark: rf"\textsuperscript{{{digit}}}" for digit, mark in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
 }
 
 
+_OTHER_LETTER = "otherletter"  # the macro of a letter that pdfLaTeX's fonts lack
+_DEFINITION = (
+    rf"\ifdefined\{_OTHER_LETTER}\else\DeclareRobustCommand\{_OTHER_LETTER}[1]"
+    '{\\ifdefined\\Uchar\\iffontchar\\font"#1 \\Uchar"#1 \\else U+#1\\fi\\else U+#1\\fi}\\fi\n'
+)
+
+
 def escape(text: str) -> str:
-    """Text that LaTeX prints as it is."""
-    return "".join(_LATEX.get(character, character) for character in text)
+    """Text that LaTeX prints as it is; what the fonts of an engine lack as U+XXXX."""
+    whole = unicodedata.normalize("NFC", text)
+    return "".join(_LATEX.get(character) or _in_latex(character) for character in whole)
+
+
+def _in_latex(character: str) -> str:
+    """A character that is not special to LaTeX: ASCII and western letters as they are, Greek as mathematics, else a macro."""
+    code = ord(character)
+    if not character.isprintable():
+        return f"U+{code:04X}"
+    if code < 127 or 0xC0 <= code <= 0xFF:
+        return character
+    base, *marks = unicodedata.normalize("NFD", character)
+    if len(marks) == 1 and base.isascii() and marks[0] in _ACCENTS:
+        return rf"\{_ACCENTS[marks[0]]}{{{base}}}"
+    kind, _, name = unicodedata.name(character, "").replace("LAMDA", "LAMBDA").rpartition(" LETTER ")
+    if kind == "GREEK SMALL" and name in _GREEK:
+        return rf"\ensuremath{{\{name.lower()}}}"
+    if kind == "GREEK CAPITAL" and name in _GREEK_CAPITALS:
+        return rf"\ensuremath{{\{name.capitalize()}}}"
+    return rf"\{_OTHER_LETTER}{{{code:04X}}}"
+
+
+def with_letters(source: str) -> str:
+    """LaTeX with the macro that it may need for letters of other scripts."""
+    return (_DEFINITION if rf"\{_OTHER_LETTER}{{" in source else "") + source
 
 
 def latex(table: Table) -> str:
@@ -56,23 +107,28 @@ def latex(table: Table) -> str:
     parts = [lines[start : start + LATEX_ROWS] for start in range(0, len(lines), LATEX_ROWS)] or [[]]
     bodies = "\n\n\\medskip\n\n".join(_tabular(table.header, part) for part in parts)
     notes = "".join(f"\n\n\\smallskip\\noindent{{\\footnotesize {escape(note)}\\par}}" for note in table.notes)
-    return f"{bodies}{notes}\n"
+    return with_letters(f"{bodies}{notes}\n")
 
 
 def latex_figures(pictures: list[Picture]) -> str:
     """A figure environment per picture, so that the paper shows exactly the figures that exist."""
-    return "\n".join(
-        f"\\begin{{figure}}[htbp]\n\\centering\n\\includegraphics[width=\\linewidth,height=0.85\\textheight,keepaspectratio]{{generated/{picture.name}.pdf}}\n"
-        f"\\caption{{{escape(f'{picture.title}. {picture.caption}')}}}\n\\label{{fig:{picture.name}}}\n\\end{{figure}}\n"
-        for picture in pictures
+    captions = [f"{picture.title}. {picture.caption} {picture.note}".rstrip() for picture in pictures]
+    return with_letters(
+        "\n".join(
+            f"\\begin{{figure}}[htbp]\n\\centering\n\\includegraphics[width=\\linewidth,height=0.85\\textheight,keepaspectratio]{{generated/{picture.name}.pdf}}\n"
+            f"\\caption{{{escape(caption)}}}\n\\label{{fig:{picture.name}}}\n\\end{{figure}}\n"
+            for picture, caption in zip(pictures, captions, strict=True)
+        )
     )
 
 
 def latex_tables(tables: list[Table]) -> str:
     """A titled paragraph per table, so that the paper shows exactly the tables that exist."""
-    return "\n".join(
-        f"\\subsection*{{{escape(table.title)}}}\\label{{tab:{table.name}}}\n\\input{{generated/{table.name}}}\n"
-        for table in tables
+    return with_letters(
+        "\n".join(
+            f"\\subsection*{{{escape(table.title)}}}\\label{{tab:{table.name}}}\n\\input{{generated/{table.name}}}\n"
+            for table in tables
+        )
     )
 
 
@@ -127,7 +183,7 @@ def comparison_data(cells: pd.DataFrame) -> pd.DataFrame:
 
 def csv(frame: pd.DataFrame) -> str:
     """Comma-separated values with full precision."""
-    return frame.to_csv(index=False, lineterminator="\n")
+    return csv_text(list(frame.columns), frame.to_dict("split", index=False)["data"])
 
 
 def _tabular(header: list[str], lines: list[str]) -> str:

@@ -88,6 +88,8 @@ def _announce(evidence: Evidence, exhibits: list[Exhibit], out: Path, pictures: 
     print(f"page     {out / 'index.html'}")
     for picture in pictures:
         print(f"figure   {out / f'{picture.name}.png'}")
+    for note in sorted({picture.note for picture in pictures} - {""}):
+        print(note)
 
 
 @command("report")

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from omegaconf import DictConfig
@@ -10,7 +9,9 @@ from omegaconf import DictConfig
 from analysis import style
 from analysis.command import command
 from analysis.figures import Picture, new_figure
+from analysis.labels import fitting, label, name_columns
 
+WIDTH, PLOT = 4.2, 3.4  # inches of a panel, with and without its numbers at the left
 COLUMNS = ("member", "protocol", "trial", "key", "value", "log", "loss", "standard_error", "run")
 
 
@@ -20,13 +21,13 @@ def losses(record: Path) -> Picture:
     if tuple(trials.columns) != COLUMNS:
         raise ValueError(f"{record} is no search's trials: it has columns {', '.join(trials.columns)}")
     members, keys = list(trials["member"].unique()), list(trials["key"].unique())
-    with matplotlib.rc_context(style.SETTINGS):
-        figure = new_figure(4.2 * len(members), 3.4 * len(keys))
+    with style.applied():
+        figure = new_figure(WIDTH * len(members), 3.4 * len(keys))
         panels = figure.subplots(len(keys), len(members), squeeze=False)
         for row, key in zip(panels, keys, strict=True):
             for panel, member in zip(row, members, strict=True):
                 _draw(panel, trials[(trials["key"] == key) & (trials["member"] == member)], member, members)
-                panel.set_xlabel(key)
+                panel.set_xlabel(label(key, fitting(PLOT, 9)))
     caption = (
         "Validation loss of each member's own objective against what was searched, with 95% intervals over documents. Each "
         "member has its own axis: losses of two objectives cannot be compared. A cross at the top marks a trial that "
@@ -41,6 +42,10 @@ def _draw(panel: Axes, trials: pd.DataFrame, member: str, members: list[str]) ->
     values = pd.to_numeric(trials["value"], errors="coerce")
     if values.notna().all():
         trials = trials.assign(value=values).sort_values("value")
+    else:
+        places, names = pd.factorize(trials["value"].fillna("null"))
+        trials = trials.assign(value=places)
+        name_columns(panel, names, PLOT)
     ended, diverged = trials[trials["loss"].notna()], trials[trials["loss"].isna()]
     line = look.line if values.notna().all() else ""
     spread = 1.96 * ended["standard_error"].fillna(0.0)
@@ -53,8 +58,8 @@ def _draw(panel: Axes, trials: pd.DataFrame, member: str, members: list[str]) ->
     panel.plot(diverged["value"], [0.97] * len(diverged), "x", color="0.25", transform=panel.get_xaxis_transform())
     if bool(trials["log"].iloc[0]):
         panel.set_xscale("log")
-    panel.set_title(member)
-    panel.set_ylabel(f"{style.protocol_name(trials['protocol'].iloc[0])}\nnats per token")
+    panel.set_title(label(member, fitting(PLOT, 10)))
+    panel.set_ylabel(f"{label(style.protocol_name(trials['protocol'].iloc[0]), 40)}\nnats per token")
 
 
 @command("search_figure")

@@ -1,7 +1,12 @@
 """How things are called and how they look: one place for names, order, colours and the matplotlib settings."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import matplotlib
+
+from analysis import labels
 
 MEMBERS = ("encoder", "decoder", "enc-from-dec", "dec-from-enc")
 UNORDERED = (  # neither more nor less is better: the reference is
@@ -41,8 +46,7 @@ BESIDE = (  # another normalisation or order: in tables, not in charts
 
 DRAWN_APART = ("probability_male", "probability_female", "probability_neutral", "predicted_", "perplexity_")  # metrics
 
-SETTINGS: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
+_SETTINGS: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
@@ -237,6 +241,11 @@ _OBJECTIVES = {
     "clm": "Next-token loss (CLM)\nnats per predicted token",
     "mntp": "Masked next-token loss (MNTP)\nnats per masked token",
 }
+
+
+def applied() -> AbstractContextManager[None]:
+    """The settings of matplotlib with which figures are drawn and saved."""
+    return matplotlib.rc_context(_SETTINGS | {"font.family": labels.families()})
 
 
 def members_first(members: set[str]) -> list[str]:

@@ -9,6 +9,7 @@ import pandas as pd
 from analysis import families, style
 from analysis.estimates import NO_SPREAD, NO_VERDICT, distinguishable, estimate, paired
 from analysis.figures import Picture
+from analysis.labels import fitting, label
 from analysis.load import MEASURE, Evidence, level_name, rows_of
 from analysis.studies import design, panels
 from analysis.studies.cells import every_cell
@@ -128,11 +129,11 @@ def curves(points: pd.DataFrame, on_axis: pd.DataFrame, options: Options) -> Pic
                 panels.draw_line(axis, x, list(zip(own["value"], intervals, strict=True)), look)
                 of_curve = runs[runs["curve"] == name]
                 panels.draw_runs(axis, of_curve[options.x].astype(float), of_curve["value"], look)
-            axis.set(xlabel=_axis(options.x))
+            axis.set_xlabel(label(_axis(options.x), fitting(panels.PLOT, 9)))
             if spread >= LOGARITHMIC:
                 panels.use_logarithms(axis)
         if len(names) > 1:
-            panels.add_legend(figure, [(name, style.series(place)) for place, name in enumerate(names)])
+            panels.name_curves(figure, [(name, style.series(place)) for place, name in enumerate(names)])
     bases = " or ".join(sorted(set(points["over"]) - {"none"})) or "nothing"
     caption = f"Means against {_axis(options.x)} with 95% intervals over {bases} (bands); faint points are runs."
     return Picture(curves, "curve", f"Against {_axis(options.x)}", caption, figure, points)

@@ -13,6 +13,7 @@ from analysis.estimates import distinguishable, estimate, words
 from analysis.figures import Picture
 from analysis.inference import Bounds, contrasts
 from analysis.items import aligned, item_values
+from analysis.labels import name_columns
 from analysis.load import MEASURE, Evidence, level_name, rows_of
 from analysis.studies import design, panels
 from analysis.studies.cells import NO_ERROR_TERM, every_cell
@@ -215,9 +216,9 @@ def interaction(evidence: Evidence, scored: pd.DataFrame, cells: pd.DataFrame, o
                 panels.draw_line(axis, x, [_point(evidence, own) for own in kept], look)
                 for spot, own in zip(x, kept, strict=True):
                     panels.draw_runs(axis, np.full(len(own), spot), own["value"].to_numpy(dtype=float), look)
-            axis.set_xticks(range(len(columns)), [level_name(first, level) for level in columns])
+            name_columns(axis, [level_name(first, level) for level in columns], panels.PLOT)
             axis.set_xlim(-0.4, len(columns) - 0.6)
-        panels.add_legend(figure, [(level_name(second, level), style.series(n)) for n, level in enumerate(lines)])
+        panels.name_curves(figure, [(level_name(second, level), style.series(n)) for n, level in enumerate(lines)])
     caption = (
         f"Means by {first} (along the axis) and {second} (lines), with 95% intervals over {options.block}s and items; "
         "faint points are runs. Parallel lines are two effects that add up; lines that are not are an interaction. A "

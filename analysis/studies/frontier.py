@@ -10,6 +10,7 @@ import pandas as pd
 from analysis import style
 from analysis.costs import RULERS
 from analysis.figures import Picture
+from analysis.labels import fitting, label
 from analysis.load import MEASURE, Evidence, rows_of
 from analysis.studies import design, panels
 from analysis.studies.cells import every_cell
@@ -100,7 +101,8 @@ def frontier(gaps: pd.DataFrame, crossings: pd.DataFrame, evidence: Evidence, op
         for axis, group in drawn:
             axis.axhline(0.0, color="0.25", linewidth=1.2)
             panels.use_logarithms(axis)
-            axis.set(xlabel=_axis(evidence, options), ylabel="native − converted")
+            axis.set_xlabel(label(_axis(evidence, options), fitting(panels.PLOT, 9)))
+            axis.set_ylabel("native − converted")
             fits = crossings[design.keys(crossings) == design.keys(group).iloc[0]].set_index("curve")
             for name in curves:
                 own, look = group[group["curve"] == name], looks[name]
@@ -118,7 +120,7 @@ def frontier(gaps: pd.DataFrame, crossings: pd.DataFrame, evidence: Evidence, op
                 va="top",
                 color="0.4",
             )
-        panels.add_legend(figure, list(looks.items()))
+        panels.name_curves(figure, list(looks.items()))
     bases = " or ".join(sorted(set(shown["over"]) - {"none"})) or "nothing"
     caption = (
         "How far the converted member is behind the native one, turned so that above the line it is behind, with 95% "

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,11 +12,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis import style
-from analysis.figures import legend_columns, new_figure
+from analysis.figures import add_legend, described, new_figure
+from analysis.labels import fitting, label
 from analysis.studies.design import main_measures, measured
 from analysis.uncertainty import Interval
 
 COLUMNS, WIDTH, HEIGHT = 3, 3.1, 2.7  # panels in a row, and inches of each
+PLOT, TITLE = 2.5, 8.5  # inches of a panel without its numbers at the left; points of its title
 
 
 @contextmanager
@@ -26,21 +27,17 @@ def panels(frame: pd.DataFrame) -> Iterator[tuple[Figure, list[tuple[Axes, pd.Da
     groups = [group for _, group in measured(main_measures(frame))]
     columns = max(1, min(COLUMNS, len(groups)))
     rows = max(1, -(-len(groups) // columns))
-    with matplotlib.rc_context(style.SETTINGS):
+    with style.applied():
         figure = new_figure(WIDTH * max(columns, 2), HEIGHT * rows + 0.4)
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis in axes[len(groups) :]:
             axis.remove()
         for axis, group in zip(axes, groups, strict=False):
             first = group.iloc[0]
-            axis.set_title(f"{style.protocol_name(first['protocol'])}\n{described(first)}", fontsize=8.5)
+            lines = [style.protocol_name(first["protocol"]), described(first)]
+            axis.set_title("\n".join(label(line, fitting(PLOT, TITLE)) for line in lines), fontsize=TITLE)
             axis.margins(x=0.08)
         yield figure, list(zip(axes, groups, strict=False))
-
-
-def described(row: Any) -> str:
-    """A measurement's task, metric and which way is better."""
-    return f"{row['task']}, {style.metric_name(row['metric'])}{style.arrow(row['metric'], row['higher_is_better'])}"
 
 
 def draw_line(axis: Axes, x: np.ndarray, points: Sequence[tuple[float, Interval | None]], look: style.Look) -> None:
@@ -70,7 +67,7 @@ def use_logarithms(axis: Axes) -> None:
     axis.tick_params(axis="x", labelsize=7.5)
 
 
-def add_legend(figure: Figure, entries: list[tuple[str, style.Look]]) -> None:
+def name_curves(figure: Figure, entries: list[tuple[str, style.Look]]) -> None:
     """One legend above all panels."""
     handles = [
         Line2D(
@@ -81,11 +78,7 @@ def add_legend(figure: Figure, entries: list[tuple[str, style.Look]]) -> None:
             marker=look.marker,
             markersize=5,
             markerfacecolor=look.colour if look.filled else "white",
-            label=name,
         )
-        for name, look in entries
+        for _, look in entries
     ]
-    if handles:
-        figure.legend(
-            handles=handles, loc="outside upper center", ncols=legend_columns(figure, [name for name, _ in entries])
-        )
+    add_legend(figure, handles, [name for name, _ in entries])

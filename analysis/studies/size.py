@@ -29,7 +29,7 @@ def against_size(evidence: Evidence, cells: pd.DataFrame) -> Picture | None:
                     panels.draw_line(axis, own["x"].to_numpy(dtype=float), ends, style.look(member, members))
             panels.use_logarithms(axis)
             axis.set_xlabel("non-embedding parameters, millions", fontsize=8)
-        panels.add_legend(figure, [(member, style.look(member, members)) for member in members])
+        panels.name_curves(figure, [(member, style.look(member, members)) for member in members])
     corpus = str(points["corpus"].iloc[0])
     caption = (
         f"Scores against size on {corpus}, with 95% intervals. Embedding parameters are left out of the axis (they are a "
