@@ -5,7 +5,7 @@ import re
 import pandas as pd
 
 from analysis.load import PAIR, Evidence, rows_of
-from analysis.render import escape
+from analysis.render import escape, with_letters
 from analysis.tables import number, power, signed
 
 
@@ -24,7 +24,7 @@ def macros(evidence: Evidence, found: dict[str, str]) -> str:
     ]
     lookup = "\\newcommand{\\result}[1]{\\ifcsname result@#1\\endcsname\\csname result@#1\\endcsname\\else---\\fi}"
     kind = "\\newif\\ifpair\\pair" + ("true" if evidence.analysis["kind"] == PAIR else "false")  # which prose applies
-    return "\n".join([kind, lookup, *lines]) + "\n"
+    return with_letters("\n".join([kind, lookup, *lines]) + "\n")
 
 
 def of_pair(evidence: Evidence, cells: pd.DataFrame, differences: pd.DataFrame) -> dict[str, str]:

@@ -1,10 +1,9 @@
 """The plan's table: a line for every phase of a member at a size, as text and as CSV."""
 
-import csv
-import io
 from dataclasses import dataclass
 from typing import Any
 
+from ettin_core.foundation.spreadsheet import csv_text
 from ettin_core.training.memory import estimate_memory
 from ettin_core.training.run import RunConfig
 from experiments.forecast import PhaseForecast
@@ -133,8 +132,4 @@ def notes(cells: list[PlanRow]) -> list[str]:
 
 def to_csv(rows: list[dict[str, Any]]) -> str:
     """Rows as CSV."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+    return csv_text(list(rows[0]), [list(row.values()) for row in rows])

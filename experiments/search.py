@@ -6,8 +6,6 @@ number and the trials before it:
 a search that was killed ends with the same trials, and repeated it trains nothing.
 """
 
-import csv
-import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from ettin_core.evaluation.heldout import CHOSEN, held_out
 from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.folders import locked
+from ettin_core.foundation.spreadsheet import csv_text
 from ettin_core.foundation.storage import content_name, write_text
 from ettin_core.training.run import RunConfig
 from experiments.analysis_room import analyse
@@ -241,10 +240,7 @@ def _rows(axes: tuple[Axis, ...], member: str, protocol: str, trial: "FrozenTria
 
 def _write(path: Path, rows: list[tuple[Any, ...]]) -> None:
     """The trials as a table, and their figure by the analysis room, which reads it."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([COLUMNS, *rows])
-    write_text(path / "trials.csv", text.getvalue())
+    write_text(path / "trials.csv", csv_text(COLUMNS, rows))
     print(f"trials   {path / 'trials.csv'}", flush=True)
     analyse(
         "search_figure", f"the search in {path} is complete, its figure is not", record=path / "trials.csv", out=path

@@ -1,6 +1,5 @@
 """python -m experiments.status study=demo: the grid of a study and where each cell stands."""
 
-import socket
 import time
 from collections import Counter
 from dataclasses import replace
@@ -11,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from ettin_core.evaluation.suite import settings_of
 from ettin_core.foundation.folders import locked
+from ettin_core.foundation.provenance import machine_code
 from ettin_core.foundation.storage import read_mapping
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.watch import HEARTBEAT_SECONDS
@@ -69,7 +69,7 @@ def state(folder: RunFolder) -> str:
         return "running: no step done yet" if _is_locked(folder) else "stopped before the first step"
     age = timedelta(seconds=round(max(0.0, time.time() - sign["time"])))
     share = f"{sign['clock'] / sign['of']:.0%}"
-    elsewhere = sign["host"] != socket.gethostname()
+    elsewhere = sign["host"] != machine_code()
     if not (_is_locked(folder) or (elsewhere and age < ALIVE)):
         return f"stopped at {share}, last sign {age} ago"
     if age > ALIVE:

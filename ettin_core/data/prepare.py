@@ -235,7 +235,7 @@ def _manifest(plan: Plan, folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
         "format": FORMAT,
         "name": config.name,
         "kind": config.kind,
-        "config": plain(config) | {"path": None},
+        "config": _without_places(config),
         "dtype": token_dtype(tokenizer.vocab_size).str,
         "tokenizer_hash": tokenizer.hash,
         "vocab_size": tokenizer.vocab_size,
@@ -246,6 +246,14 @@ def _manifest(plan: Plan, folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
         "not_read": plain(plan.not_read),
     }
     return manifest | {"fingerprint": fingerprint(manifest)}
+
+
+def _without_places(config: DataConfig) -> dict[str, Any]:
+    """A configuration but for where things lie: the same files elsewhere are the same corpus, and it may be handed on."""
+    sources = {
+        name: {key: value for key, value in own.items() if key != "path"} for name, own in config.sources.items()
+    }
+    return plain(config) | {"path": None, "tokenizer": None, "sources": plain(sources)}
 
 
 def _sum(entries: list[dict[str, Any]]) -> dict[str, Any]:

@@ -4,11 +4,14 @@ import functools
 import hashlib
 import os
 import platform
+import re
+import socket
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
+_PLACE = re.compile(r"(?<![^\s=:,\[\]{}()'\"])(?:file://|~)?/(?!/)[^,\[\]{}()'\"=:]*")  # an absolute path, not a URL
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "safetensors", "hydra-core", "lm-eval", "mteb")
 
 
@@ -36,18 +39,25 @@ def code_hash() -> str:
 
 @functools.cache
 def git_state() -> dict[str, object]:
-    """Commit and whether the tree had uncommitted changes; both None outside git."""
-    root = Path(__file__).resolve().parents[2]
+    """Commit and whether the tree had uncommitted changes; both None where git does not hold this code.
+
+    Installed into an environment within somebody's repository, this code is not what that repository's commit says.
+    """
+    file = Path(__file__).resolve()
+    root = file.parents[2]
+    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(root), *arguments]
         try:
-            result = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+            result = subprocess.run(command, capture_output=True, text=True, check=True, env=surroundings)
         except (OSError, subprocess.CalledProcessError):
             return None
         return result.stdout.strip()
 
-    commit = git("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": None if commit is None else bool(git("status", "--porcelain"))}
+    ours = git("ls-files", "--error-unmatch", str(file.relative_to(root)))
+    commit = git("rev-parse", "HEAD") if ours else None
+    return {"commit": commit, "dirty": None if commit is None else bool(git("status", "--porcelain", "--", "."))}
 
 
 def provenance() -> dict[str, object]:
@@ -57,5 +67,19 @@ def provenance() -> dict[str, object]:
         "code": code_hash(),
         "libraries": library_versions(),
         "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [without_places(argument) for argument in sys.argv],
     }
+
+
+def without_places(text: str) -> str:
+    """A text whose absolute paths have lost their folders: what is published does not say where a machine keeps things.
+
+    >>> without_places("sources={a:{path:/home/me/texts/a.txt},b:{path:~/b}}")
+    'sources={a:{path:a.txt},b:{path:b}}'
+    """
+    return _PLACE.sub(lambda place: place[0].rstrip("/").rpartition("/")[2], text)
+
+
+def machine_code() -> str:
+    """A machine's name for comparison only: the hash does not tell it."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12]

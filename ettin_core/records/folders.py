@@ -75,7 +75,7 @@ class RunFolder:
 
     @property
     def heartbeat_file(self) -> Path:
-        """The last sign of life of whoever trains the run: time, host, process, step. Not evidence."""
+        """The last sign of life of whoever trains the run: time, a code of the host, process, step. Not evidence."""
         return self.path / "heartbeat.json"
 
     @property

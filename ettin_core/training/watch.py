@@ -1,7 +1,6 @@
 """Observers of a run: progress bar, records, heartbeat, trackers. They see numbers and never change them."""
 
 import os
-import socket
 import sys
 import time
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 from ettin_core.foundation.bars import own_line
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.provenance import machine_code
 from ettin_core.foundation.storage import write_json, write_text
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.schema import TimingRecord, TrainingRecord
@@ -81,7 +81,7 @@ class Watch:
         self.clock = clock
         if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
             self._beat = time.monotonic()
-            sign = {"time": time.time(), "host": socket.gethostname(), "process": os.getpid(), "step": step}
+            sign = {"time": time.time(), "host": machine_code(), "process": os.getpid(), "step": step}
             write_json(self.folder.heartbeat_file, sign | {"clock": clock, "of": self.total_tokens})
 
     def record(self, row: TrainingRecord) -> None:

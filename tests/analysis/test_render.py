@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import pandas as pd
+
 from analysis import estimates
 from analysis.load import load
 from analysis.numbers import macros, of_pair
-from analysis.render import LATEX_ROWS, escape, latex, markdown, text
+from analysis.render import LATEX_ROWS, csv, escape, latex, markdown, text
 from analysis.tables import Table, number, power, probability, signed, verdict
 
 TABLE = Table("t", "Title", ["A_1", "B"], [("first & last", [["50%", "a|b"], ["—¹", "[0.1, 0.2]"]])], ["¹ why_not"])
@@ -17,6 +19,32 @@ def test_every_special_character_is_escaped() -> None:
     )
     assert escape("—¹ −0.1 ↑ ×") == r"---\textsuperscript{1} $-$0.1 $\uparrow$ $\times$"
     assert escape("e") == "e"
+
+
+def test_letters_of_other_scripts_need_no_package() -> None:
+    """Compiled with pdfLaTeX (T1) and XeLaTeX when this was written; neither has a Chinese font of its own."""
+    assert escape("é č Łę") == r"é \v{c} \L{}\k{e}" and escape("e\u0301") == "é"
+    assert escape("αΩλ") == r"\ensuremath{\alpha}\ensuremath{\Omega}\ensuremath{\lambda}"
+    assert escape("中") == r"\otherletter{4E2D}" and escape("\x1b\u202e") == "U+001BU+202E"
+    source = latex(Table("t", "Title", ["中", "B"], [("", [["x", "y"]])]))
+    assert source.index(r"\DeclareRobustCommand\otherletter") < source.index(r"\otherletter{4E2D}")
+    assert all(letter.isascii() for letter in source) and "otherletter" not in latex(TABLE)
+
+
+def test_cells_of_text_are_no_formulas_and_numbers_stay_numbers() -> None:
+    frame = pd.DataFrame(
+        {"=name": ["=cmd|' /C calc'!A0", "+1+1", "-x", "@sum", "\tx", "-0.5"], "value": [-0.5, 1e-9, 3, None, 2, 1]}
+    )
+    lines = csv(frame).splitlines()
+    assert lines == [
+        "'=name,value",
+        "'=cmd|' /C calc'!A0,-0.5",
+        "'+1+1,1e-09",
+        "'-x,3.0",
+        "'@sum,",
+        "'\tx,2.0",
+        "-0.5,1.0",
+    ]
 
 
 def test_latex_table_has_one_row_per_line_and_no_raw_bracket_after_a_row_end() -> None:

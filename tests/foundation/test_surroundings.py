@@ -27,6 +27,47 @@ def test_provenance_names_code_libraries_machine_and_command() -> None:
     assert len(str(origin["code"])) == 64
 
 
+def test_an_installed_copy_within_a_repository_of_others_has_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
+
+    file = tmp_path / ".venv" / "ettin_core" / "foundation" / "provenance.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("")
+    (tmp_path / "theirs.py").write_text("")
+    git("init", "-q")
+    git("add", "theirs.py")
+    git("commit", "-qm", "theirs")
+    monkeypatch.setattr(provenance, "__file__", str(file))
+    state = provenance.git_state.__wrapped__
+    assert state() == {"commit": None, "dirty": None}
+    git("add", "-f", ".")
+    git("commit", "-qm", "ours")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "nowhere"))  # as within a hook of another repository
+    assert len(str(state()["commit"])) == 40 and state()["dirty"] is False
+    file.write_text("x = 1")
+    assert state()["dirty"] is True
+
+
+@pytest.mark.parametrize(
+    ("given", "published"),
+    [
+        ("data.path=/home/me/texts", "data.path=texts"),
+        ("runs=[/a/b, ~/c/d/]", "runs=[b, d]"),
+        ("sources={a:{path:'/home/my self/x.txt'}}", "sources={a:{path:'x.txt'}}"),
+        ("url=https://hub.example/a/b", "url=https://hub.example/a/b"),
+        ("file:///home/me/x", "x"),
+        ("budget=1/2", "budget=1/2"),
+        ("run=runs/nano-encoder", "run=runs/nano-encoder"),
+    ],
+)
+def test_a_published_command_names_no_folder_of_the_machine(given: str, published: str) -> None:
+    assert provenance.without_places(given) == published
+
+
 def test_the_code_hash_changes_with_one_character_or_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def hash_of(name: str, text: str) -> str:
         root = tmp_path / f"{name}{len(text)}" / "ettin_core"
