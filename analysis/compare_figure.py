@@ -23,9 +23,9 @@ def differences(frame: pd.DataFrame, margin: float | None) -> Picture:
             if margin is not None:
                 panel.axvspan(-margin, margin, color="0.92", zorder=0)
             panel.errorbar(rows["value"], places, xerr=np.nan_to_num(reach), fmt="o", color="#0072B2", markersize=4)
-            panel.set_yticks(places, labels(rows["question"], 40))
+            panel.set_yticks(places, labels(rows["question"], 32))
             panel.set_ylim(-len(rows) + 0.4, 0.6)
-            panel.set_xlabel(f"{label(style.metric_name(metric), 40)}: left less right")
+            panel.set_xlabel(f"{label(style.metric_name(metric), 24)}: left less right")
     caption = "Left less right on each question that both models were asked, with 95% intervals over paired items."
     caption += "" if margin is None else f" Grey: differences within {margin:g}."
     return Picture(differences, "compare", "Left less right", caption, figure, frame)

@@ -79,15 +79,13 @@ def width(text: str) -> int:
 
 
 def name_columns(axis: Axes, names: Iterable[object], inches: float, points: float = 9) -> None:
-    """Names at 0, 1, 2, ... of an x axis of so many inches; where they would touch they are slanted."""
+    """Names at 0, 1, 2, ... of an x axis of so many inches; where they would touch they are upright."""
     names = list(names)
     room = fitting(inches / max(1, len(names)), points) - 1
     fits = all(width(_printable(str(name))) <= room for name in names)
     axis.set_xticks(range(len(names)), labels(names, LETTERS), fontsize=points)
     if not fits:
-        axis.tick_params(axis="x", rotation=90 if len(names) * points > inches * POINTS / 3 else 30)
-        for tick in axis.get_xticklabels():
-            tick.set(horizontalalignment="right", rotation_mode="anchor")
+        axis.tick_params(axis="x", rotation=90)
 
 
 def lacks_letters(frame: pd.DataFrame) -> bool:

@@ -11,7 +11,7 @@ from analysis.load import ALL, Evidence, rows_of
 
 PROTOCOL = "pronouns"
 SHARES = {f"probability_{gender}": gender for gender in style.GENDERS}
-TASK, PLOT = 70, 1.9  # letters of a task above its bars; inches of a panel of occupations
+TITLE, PLOT = 4.6, 1.9  # inches above the bars, and of a panel of occupations
 LEGIBLE = 0.045  # a share below this is too narrow for its number
 
 
@@ -30,7 +30,7 @@ def pronouns(cells: pd.DataFrame, block: str) -> Picture | None:
         panels = figure.subplots(len(tasks), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": ratios})[:, 0]
         for panel, (task, table) in zip(panels, bars.items(), strict=True):
             _draw_bars(panel, table)
-            panel.set_title(label(task, TASK))
+            panel.set_title(label(task, fitting(TITLE, 10)))
         panels[-1].set_xlabel("mean probability of the pronoun")
         handles = [Patch(facecolor=colour, label=gender) for gender, colour in style.GENDERS.items()]
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))

@@ -10,8 +10,9 @@ from analysis import style
 from analysis.command import command
 from analysis.figures import Picture, new_figure
 from analysis.labels import fitting, label, name_columns
+from analysis.studies.panels import use_logarithms
 
-WIDTH, PLOT = 4.2, 3.4  # inches of a panel, with and without its numbers at the left
+WIDTH, PLOT = 4.2, 2.6  # inches of a panel, with and without its numbers at the left
 COLUMNS = ("member", "protocol", "trial", "key", "value", "log", "loss", "standard_error", "run")
 
 
@@ -57,9 +58,9 @@ def _draw(panel: Axes, trials: pd.DataFrame, member: str, members: list[str]) ->
         panel.plot(best["value"], best["loss"], "o", markersize=11, markerfacecolor="none", color="0.25")
     panel.plot(diverged["value"], [0.97] * len(diverged), "x", color="0.25", transform=panel.get_xaxis_transform())
     if bool(trials["log"].iloc[0]):
-        panel.set_xscale("log")
+        use_logarithms(panel)
     panel.set_title(label(member, fitting(PLOT, 10)))
-    panel.set_ylabel(f"{label(style.protocol_name(trials['protocol'].iloc[0]), 40)}\nnats per token")
+    panel.set_ylabel(f"{label(style.protocol_name(trials['protocol'].iloc[0]), fitting(2.2, 9))}\nnats per token")
 
 
 @command("search_figure")
