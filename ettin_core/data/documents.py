@@ -131,6 +131,8 @@ def from_row(row: Any, config: SourceConfig, where: str, default_id: str) -> Doc
             return Skipped(identity, f"{name}_below_{least:g}", "" if config.token_field else value[:300])
     if config.token_field:
         return _token_document(value, config, where, identity)
+    if len(value) > config.max_document:
+        return too_large(config, where, identity, "cut it", value[:300])
     try:
         value.encode()
     except UnicodeEncodeError:

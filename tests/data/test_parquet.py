@@ -159,3 +159,30 @@ def test_without_pyarrow_the_package_to_install_is_named(tmp_path: Path, monkeyp
     path = written(tmp_path / "a.parquet")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert 'pip install -c constraints.txt -e ".[data]"' in refusal(path)
+
+
+def test_a_value_that_many_rows_repeat_is_held_once(tmp_path: Path) -> None:
+    repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 300), ["a b " * 250_000])
+    pq.write_table(pa.table({"text": repeated}), tmp_path / "bomb.parquet", compression="zstd", store_schema=False)
+    assert (tmp_path / "bomb.parquet").stat().st_size < 5_000
+    (piece,) = parquet.pieces(tmp_path / "bomb.parquet", None)
+    documents = parquet.read(config(tmp_path / "bomb.parquet"), piece)
+    before = pa.total_allocated_bytes()
+    first = next(documents)
+    assert isinstance(first, Document) and len(first.text) == 10**6
+    assert pa.total_allocated_bytes() - before < 20e6  # 256 rows of it would be 256 MB
+
+
+def test_what_is_larger_than_allowed_is_refused_or_counted(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.parquet", [{"text": "a" * 3000}, {"text": "short"}, {"text": "also"}])
+    assert "holds a document of more than 0.002 MiB" in refusal(path, max_document_mb=0.002)
+    found = everything(path, max_document_mb=0.002, on_bad="skip")
+    assert [item.text if isinstance(item, Document) else item.reason for item in found] == [
+        "too_large",
+        "short",
+        "also",
+    ]
+    bomb = written(
+        tmp_path / "bomb.parquet", [{"text": "a" * 10**6 + str(row)} for row in range(4)], compression="zstd"
+    )
+    assert "holds a document of more than 0.5 MiB" in refusal(bomb, max_document_mb=0.5)

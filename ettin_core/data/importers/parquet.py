@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from ettin_core.data.config import SourceConfig
-from ettin_core.data.documents import Document, Piece, Skipped, bad, from_row, place_of
+from ettin_core.data.documents import Document, Piece, Skipped, bad, from_row, place_of, too_large
 from ettin_core.foundation.errors import invalid, with_extra
 
 _BYTES = 2**26
 _BATCH = 256  # rows; documents of a megabyte are then still a quarter of a gigabyte
+_RATIO = 1000  # what text is compressed by is far below: a chunk beyond it was made to fill the memory
 
 
 def pieces(path: Path, split: str | None) -> list[Piece]:
@@ -44,9 +45,16 @@ def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
     place = place_of(path, config)
     arrow, parquet = _libraries(path)
     try:
-        with parquet.ParquetFile(path, memory_map=True) as file:
+        metadata = parquet.read_metadata(path)
+        flat = {metadata.schema.column(number).path for number in range(metadata.num_columns)}
+        texts = {config.id_field, *([] if config.token_field else [config.text_field])}
+        once = sorted(flat & texts)  # a value that many rows repeat is held once
+        with parquet.ParquetFile(path, metadata=metadata, memory_map=True, read_dictionary=once) as file:
             columns = _columns(config, path, file.schema_arrow, arrow.types)
             end = file.metadata.num_row_groups if piece.end is None else piece.end
+            if _unpacks_to_too_much(config, file.metadata, range(piece.begin, end), columns):
+                yield too_large(config, str(path), place, "write it in smaller row groups", "")
+                return
             number = sum(file.metadata.row_group(group).num_rows for group in range(piece.begin))
             batches = file.iter_batches(_BATCH, row_groups=range(piece.begin, end), columns=columns)
             for batch in batches:
@@ -56,6 +64,20 @@ def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
     except (arrow.ArrowException, OSError) as error:
         problem = invalid("data.path", str(path), f"is cut short or damaged ({error})", "fetch the file again")
         yield bad(config, place, problem, "damaged_file")
+
+
+def _unpacks_to_too_much(config: SourceConfig, metadata: Any, groups: range, columns: list[str]) -> bool:
+    """Whether a chunk's values are too large on average, or it is a small file that says it unpacks to a huge one."""
+    for group in map(metadata.row_group, groups):
+        for chunk in map(group.column, range(group.num_columns)):
+            if chunk.path_in_schema.partition(".")[0] not in columns:
+                continue
+            size = chunk.total_uncompressed_size
+            bomb = size > config.max_document and size > _RATIO * chunk.total_compressed_size
+            width = 8 if config.token_field else 0  # runs of equal tokens are stored as one
+            if bomb or max(size, chunk.num_values * width) > max(_BYTES, config.max_document * group.num_rows):
+                return True
+    return False
 
 
 def _libraries(path: Path) -> tuple[Any, Any]:
