@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from ettin_core.data.tokenizer import SpecialTokens, Tokenizer
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.fields import check_within
 from ettin_core.foundation.folders import folder_under_construction
-from ettin_core.foundation.storage import read_json, write_json, write_text
+from ettin_core.foundation.storage import read_json, read_mapping, write_json, write_text
 from ettin_core.interop.card import card
 from ettin_core.interop.embedding import check_pooling, write_pooling
 from ettin_core.interop.weight_map import from_huggingface, to_huggingface
-from ettin_core.model.config import ModelConfig, View
+from ettin_core.interop.weights import SHARDS_FILE, WEIGHTS_FILE, read_weights
+from ettin_core.model.config import MOST, ModelConfig, View
 from ettin_core.model.transformer import Transformer
 from ettin_core.records.readout import fills_masks
 
@@ -32,8 +34,6 @@ ARCHITECTURE_OF = {"bidirectional": "ModernBertForMaskedLM", "causal": "ModernBe
 METADATA_FILE = "ettin.json"
 MAKER = "export"
 CARD_FILE = "README.md"
-WEIGHTS_FILE = "model.safetensors"
-SHARDS_FILE = "model.safetensors.index.json"
 TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
 DOWNLOADS = ["config.json", METADATA_FILE, "model*.safetensors", SHARDS_FILE, *TOKENIZER_FILES]
 
@@ -115,9 +115,9 @@ def load(source: Path | str, revision: str | None = None) -> tuple[Transformer, 
     """
     folder = fetch(source, revision)
     config, view, max_positions = read_config(folder)
-    model = _around(_read_weights(folder), config, view).float()
+    model = _around(read_weights(folder), config, view).float()
     metadata_file = folder / METADATA_FILE
-    metadata = read_json(metadata_file) if metadata_file.is_file() else {}
+    metadata = read_mapping(metadata_file) if metadata_file.is_file() else {}
     facts = {"source": str(source), "folder": str(folder), "max_positions": max_positions, "metadata": metadata}
     return model, view, facts
 
@@ -130,7 +130,7 @@ def read_config(folder: Path) -> tuple[ModelConfig, View, int]:
     file = folder / "config.json"
     if not file.is_file():
         raise invalid("model", str(folder), "holds no config.json", "give a folder written by save_pretrained")
-    return _understood(read_json(file), f"in {file}")
+    return _understood(read_mapping(file, "fetch the folder again"), f"in {file}")
 
 
 def adopt(pretrained: Any) -> tuple[Transformer, View]:
@@ -164,14 +164,21 @@ def _understood(values: dict[str, Any], where: str) -> tuple[ModelConfig, View, 
         raise invalid("model_type", kind, f"{where} is not supported", f"use one of {', '.join(DIRECTION_OF)}")
     direction = DIRECTION_OF[kind]
     architectures = values.get("architectures") or [ARCHITECTURE_OF[direction]]
-    if ARCHITECTURE_OF[direction] not in architectures:
+    if not isinstance(architectures, list) or ARCHITECTURE_OF[direction] not in architectures:
         remedy = f"give a {ARCHITECTURE_OF[direction]}"
         raise invalid("architectures", architectures, f"{where} lacks the prediction head or adds another", remedy)
     config_class: Any = ModernBertConfig if direction == "bidirectional" else ModernBertDecoderConfig
-    config = config_class.from_dict(values)
+    layers = values.get("num_hidden_layers", 1)
+    if isinstance(layers, int):  # before a list of so many is made
+        check_within("num_hidden_layers", layers, 1, MOST["num_layers"])
+    try:
+        config = config_class.from_dict(values)
+        head_size = config.hidden_size // config.num_attention_heads
+    except Exception as error:  # the library checks each field in its own way
+        reason = " ".join(str(error).split())[:200]
+        raise invalid("config", where, f"is no configuration of {kind} ({reason})", "fetch the folder again") from error
     for field, wanted in FIXED.items():
         _demand(field, getattr(config, field), wanted)
-    head_size = config.hidden_size // config.num_attention_heads
     _demand("head_dim", getattr(config, "head_dim", None) or head_size, head_size)
     shape = ModelConfig(
         vocab_size=config.vocab_size,
@@ -334,14 +341,3 @@ def fetch(source: Path | str, revision: str | None) -> Path:
             f"give a transformers folder, or fetch it once with the network on (HF_HUB_OFFLINE=0): hf download {source}"
         )
         raise invalid("model", str(source), problem, remedy) from error
-
-
-def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    if (folder / WEIGHTS_FILE).is_file():
-        return load_file(folder / WEIGHTS_FILE)
-    if (folder / SHARDS_FILE).is_file():
-        shards = sorted(set(read_json(folder / SHARDS_FILE)["weight_map"].values()))
-        return {name: tensor for shard in shards for name, tensor in load_file(folder / shard).items()}
-    pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
-    problem = "holds only pickled weights, which can run code" if pickled else f"holds no {WEIGHTS_FILE}"
-    raise invalid("model", str(folder), problem, "save it with save_pretrained, which writes safetensors")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ettin_core.foundation.errors import invalid
-from ettin_core.foundation.storage import read_json
+from ettin_core.foundation.storage import read_mapping
 from ettin_core.interop.huggingface import METADATA_FILE
 from ettin_core.objectives.config import SCHEDULES
 from ettin_core.objectives.kinds import OBJECTIVES
@@ -21,7 +21,7 @@ def readout_of(folder: Path) -> Readout:
     an architecture without a language-model head.
     """
     file = folder / METADATA_FILE
-    stated = stated_readout(read_json(file), str(file)) if file.is_file() else None
+    stated = stated_readout(read_mapping(file), str(file)) if file.is_file() else None
     if stated is not None:
         return stated
     architectures = architectures_of(folder)
@@ -63,4 +63,5 @@ def architectures_of(folder: Path) -> list[str]:
     config = folder / "config.json"
     if not config.is_file():
         raise invalid("model", str(folder), "holds no config.json", "give a folder written by save_pretrained")
-    return list(read_json(config).get("architectures") or [])
+    found = read_mapping(config).get("architectures")
+    return [str(name) for name in found] if isinstance(found, list) else []

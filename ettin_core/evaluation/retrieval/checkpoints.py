@@ -4,12 +4,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import safe_open
-
 from ettin_core.evaluation.protocol import Subject
 from ettin_core.foundation.errors import invalid
-from ettin_core.foundation.storage import canonical_json, hash_file, hash_text, read_json
-from ettin_core.interop.huggingface import METADATA_FILE, SHARDS_FILE, WEIGHTS_FILE, fetch
+from ettin_core.foundation.storage import canonical_json, hash_file, hash_text, read_mapping
+from ettin_core.interop.huggingface import METADATA_FILE, fetch
+from ettin_core.interop.weights import WEIGHTS_FILE, weight_files
 from ettin_core.records.folders import parse_name
 
 
@@ -42,14 +41,14 @@ def open_checkpoint(source: str) -> Checkpoint:
     config = folder / "config.json"
     if not config.is_file():
         raise invalid("models", source, "holds no config.json", "give a run, or a folder written by save_pretrained")
-    if not (files := _weight_files(folder)):
+    if not (files := weight_files(folder)):
         raise invalid(
             "models", source, f"holds no weights ({WEIGHTS_FILE})", "save it with save_pretrained, or fetch it again"
         )
     hashed = {path.name: hash_file(path) for path in [config, *files, *folder.glob("tokenizer*.json")]}
     content = hash_text(canonical_json(hashed))
-    facts = read_json(folder / METADATA_FILE) if (folder / METADATA_FILE).is_file() else {}
-    values = read_json(config)
+    facts = read_mapping(folder / METADATA_FILE) if (folder / METADATA_FILE).is_file() else {}
+    values = read_mapping(config)
     run = str(facts.get("run", source if revision else folder.name))
     named = parse_name(run)
     return Checkpoint(
@@ -63,20 +62,3 @@ def open_checkpoint(source: str) -> Checkpoint:
         content=content,
         longest=values.get("max_position_embeddings"),
     )
-
-
-def tensor_names(folder: Path) -> set[str]:
-    """The names of a folder's tensors."""
-    found: set[str] = set()
-    for path in _weight_files(folder):
-        with safe_open(path, "pt") as file:
-            found.update(file.keys())
-    return found
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / WEIGHTS_FILE).is_file():
-        return [folder / WEIGHTS_FILE]
-    if (folder / SHARDS_FILE).is_file():
-        return [folder / name for name in sorted(set(read_json(folder / SHARDS_FILE)["weight_map"].values()))]
-    return []

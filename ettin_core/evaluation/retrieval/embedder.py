@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ettin_core.checkpoints.native import hash_tensors
-from ettin_core.evaluation.retrieval.checkpoints import Checkpoint, tensor_names
+from ettin_core.evaluation.retrieval.checkpoints import Checkpoint
 from ettin_core.foundation.errors import invalid
+from ettin_core.interop.weights import tensor_names
 
 POOLINGS = ("mean", "lasttoken", "weightedmean")
 
