@@ -11,6 +11,7 @@ from analysis.flags import with_flags
 from analysis.load import MEASURE, rows_of
 from analysis.tables import Table
 from ettin_core.foundation.spreadsheet import csv_text
+from ettin_core.foundation.terminal import printable
 
 LATEX_ROWS = 45  # about one page; a longer table continues in a second tabular
 
@@ -154,7 +155,7 @@ def text(table: Table) -> str:
     with_spaces_kept = tabulate(
         padded, table.header, tablefmt="simple", disable_numparse=True, preserve_whitespace=True
     )
-    return "\n".join([with_spaces_kept, *table.notes])
+    return printable("\n".join([with_spaces_kept, *table.notes]))
 
 
 def comparison_data(cells: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from ettin_core.data.documents import NotRead
 from ettin_core.data.importers.folders import listed
 from ettin_core.data.plan import make_plan
 from ettin_core.data.readback import read_back
+from ettin_core.foundation.terminal import printable
 from experiments.door import entry
 from experiments.requests import prepared
 
@@ -26,7 +27,7 @@ class PrepareRequest:
 def main(request: PrepareRequest) -> None:
     """Prepare (or open) a corpus and say what it holds."""
     corpus = prepared(request.data, request.corpora_dir, request.workers)
-    print(describe(corpus))
+    print(printable(describe(corpus)))
     if request.verify:
         print(_verified(request.data, corpus))
 

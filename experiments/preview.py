@@ -12,6 +12,7 @@ from ettin_core.data.importers.folders import listed
 from ettin_core.data.parts import Part, Tally, documents
 from ettin_core.data.plan import Plan, make_plan
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.terminal import printable
 from experiments.door import entry
 
 WIDTH = 300
@@ -33,7 +34,7 @@ class PreviewRequest:
 @entry("preview", PreviewRequest)
 def main(request: PreviewRequest) -> None:
     """Print the first documents of each source in turn, and what was left out on the way."""
-    print(describe(request.data, request.count))
+    print(printable(describe(request.data, request.count)))
 
 
 def describe(config: DataConfig, count: int) -> str:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import read_json
+from ettin_core.foundation.terminal import printable
 from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.objectives.directions import DIRECTIONS
 from ettin_core.objectives.kinds import OBJECTIVES
@@ -52,7 +53,7 @@ def main(request: ViewRequest) -> None:
     """Print the batch; exit status 1 when the data was to be checked and differs."""
     folder, run = open_run(request.run)
     corpus = open_corpus(run, Path(request.corpora_dir))
-    print(describe(View(run, corpus, request.step), request, folder.name))
+    print(printable(describe(View(run, corpus, request.step), request, folder.name)))
     sentence, differs = check(folder, run, corpus, request.step, request.check)
     print(f"\n{sentence}")
     if differs:

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 from ettin_core.foundation.errors import BusyError, DiskFullError, UserError
+from ettin_core.foundation.terminal import printable
 
 EXIT_FAULT = 1
 EXIT_USER_ERROR = 2
@@ -68,7 +69,7 @@ def line_of(error: BaseException) -> str | None:
 def end(line: str, status: int) -> NoReturn:
     """End the process with a line on stderr and an exit status."""
     prefix = "error: " if status in (EXIT_USER_ERROR, EXIT_FAULT) else ""
-    print(f"{prefix}{line}", file=sys.stderr, flush=True)
+    print(f"{prefix}{printable(line)}", file=sys.stderr, flush=True)
     sys.exit(status)
 
 

@@ -25,6 +25,7 @@ OBSERVERS = (  # what these say or show never reaches a weight
     "foundation.errors",
     "foundation.provenance",
     "foundation.source",
+    "foundation.terminal",
     "training.environment",
     "training.hardware",
     "training.memory",

@@ -10,6 +10,8 @@ import torch
 from ettin_core.foundation import provenance
 from ettin_core.foundation.distributed import ProcessGroup, join
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.exits import ending_in_one_line
+from ettin_core.foundation.terminal import printable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,6 +80,14 @@ def test_the_code_hash_changes_with_one_character_or_name(tmp_path: Path, monkey
         return provenance.code_hash.__wrapped__()
 
     assert len({hash_of("a.py", "x"), hash_of("a.py", "xx"), hash_of("b.py", "x")}) == 3
+
+
+def test_a_terminal_obeys_nothing_that_others_wrote(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printable("a\x1b[31mb\u202ec\r\x07\u2028\x9b") == r"a\x1b[31mb\u202ec\r\x07\u2028\x9b"
+    assert printable("ü 北京\u00a0می\u200cخواهم\nnext") == "ü 北京\u00a0می\u200cخواهم\nnext"
+    with pytest.raises(SystemExit), ending_in_one_line():
+        raise invalid("data.path", "x", "holds \x1b]0;title\x07", "mend it")
+    assert r"holds \x1b]0;title\x07; mend it" in capsys.readouterr().err
 
 
 def test_foundation_but_for_the_process_group_imports_without_torch() -> None:
