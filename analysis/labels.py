@@ -9,6 +9,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 
 LETTERS = 26  # of a name, where nothing says how much room there is
+UPRIGHT_LETTERS, UPRIGHT_POINTS = 14, 7.5  # below an axis: more would leave no room for the panel
 LETTER_WIDTH = 0.66  # of a digit, which is a wide letter, as a share of the size of its font
 POINTS = 72  # in an inch
 _SHOWN_HEAD = 0.6  # of a shortened name: its beginning, the rest is its end
@@ -83,7 +84,8 @@ def name_columns(axis: Axes, names: Iterable[object], inches: float, points: flo
     names = list(names)
     room = fitting(inches / max(1, len(names)), points) - 1
     fits = all(width(_printable(str(name))) <= room for name in names)
-    axis.set_xticks(range(len(names)), labels(names, LETTERS), fontsize=points)
+    size = points if fits else UPRIGHT_POINTS
+    axis.set_xticks(range(len(names)), labels(names, room if fits else UPRIGHT_LETTERS), fontsize=size)
     if not fits:
         axis.tick_params(axis="x", rotation=90)
 
