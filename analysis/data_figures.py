@@ -188,7 +188,9 @@ def _rows_figure(record: DataRecord, draws: pd.DataFrame, column: str, lines: li
         _name_rows(axis, names)
         for line in range(1, len(names)):
             axis.axhline(line - 0.5, color="0.92", linewidth=0.8, zorder=0)
-        add_legend(figure, [*handles, *lines], [*phases, *(str(line.get_label()) for line in lines)], "lower")
+        add_legend(
+            figure, [*handles, *lines], [*phases, *(str(line.get_label()) for line in lines)], "outside lower center"
+        )
     return figure
 
 

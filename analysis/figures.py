@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -152,15 +152,20 @@ def member_handle(member: str, others: list[str], marked: bool = True) -> Line2D
     return Line2D([], [], color=look.colour, linestyle=look.line, marker=marker, markerfacecolor=face, markersize=6)
 
 
-def add_legend(figure: Figure, handles: Sequence[Artist], names: Sequence[str], place: str = "upper") -> None:
-    """A legend outside of the panels ("upper" or "lower"), with as many entries side by side as fit."""
+def add_legend(
+    figure: Figure,
+    handles: Sequence[Artist],
+    names: Sequence[str],
+    place: Literal["outside upper center", "outside lower center"] = "outside upper center",
+) -> None:
+    """A legend outside of the panels with as many entries side by side as fit."""
     if not names:
         return
     room = int((figure.get_figwidth() - LEGEND_HANDLE) / LEGEND_LETTER)
     shown = labels(names, min(LEGEND_LETTERS, room))
     entry = LEGEND_HANDLE + LEGEND_LETTER * max(map(width, shown))
     columns = max(1, min(len(names), int(figure.get_figwidth() / entry)))
-    figure.legend(list(handles), shown, loc=f"outside {place} center", ncols=columns)
+    figure.legend(list(handles), shown, loc=place, ncols=columns)
 
 
 def _entropy(cells: pd.DataFrame, block: str) -> list[float]:

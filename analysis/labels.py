@@ -56,15 +56,15 @@ def label(name: object, letters: int = LETTERS) -> str:
 
 def labels(names: Iterable[object], letters: int = LETTERS) -> list[str]:
     """The labels of several names; where different names would have the same they are numbered."""
-    names = [str(name) for name in names]
+    texts = [str(name) for name in names]
     found: dict[str, str] = {}
-    for name in names:
+    for name in texts:
         short, number = label(name, letters), 1
         while name not in found and short in found.values():
             number += 1
             short = f"{label(name, letters - len(str(number)) - 3)} ({number})"
         found.setdefault(name, short)
-    return [found[name] for name in names]
+    return [found[name] for name in texts]
 
 
 def fitting(inches: float, points: float) -> int:

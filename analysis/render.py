@@ -81,7 +81,7 @@ def _in_latex(character: str) -> str:
         return f"U+{code:04X}"
     if code < 127 or 0xC0 <= code <= 0xFF:
         return character
-    base, *marks = unicodedata.normalize("NFD", character)
+    base, *marks = list(unicodedata.normalize("NFD", character))
     if len(marks) == 1 and base.isascii() and marks[0] in _ACCENTS:
         return rf"\{_ACCENTS[marks[0]]}{{{base}}}"
     kind, _, name = unicodedata.name(character, "").replace("LAMDA", "LAMBDA").rpartition(" LETTER ")
