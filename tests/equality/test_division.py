@@ -1,9 +1,6 @@
 """FSDP2 over two real processes, and recomputed activations, give the run that one process gives; checkpoints fit either."""
 
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,47 +9,30 @@ import torch
 
 from ettin_core.checkpoints import native
 from ettin_core.data.corpus import Corpus
+from ettin_core.foundation.distributed import join, leave
 from ettin_core.pairs.audit import TO_ROUNDING, certify
 from ettin_core.pairs.contract import Contract
 from ettin_core.pairs.rounding import measure
 from ettin_core.records.folders import RunFolder
+from ettin_core.training.loop import train
+from tests.processes import run_group
 from tests.runs import PLACEMENT, final_state, tiny_run, train_tiny
 
-ROOT = Path(__file__).resolve().parents[2]
 CONTRACT = Contract("placement", {}, "equal", ("fingerprint", "parameters", "flops", "data_hash", "sessions"), ())
-CHILD = """
-import sys
-from dataclasses import replace
-from pathlib import Path
-from ettin_core.data.corpus import Corpus
-from ettin_core.foundation.distributed import join, leave
-from ettin_core.records.folders import RunFolder
-from ettin_core.training.loop import train
-from tests.runs import PLACEMENT, tiny_run
-if __name__ == "__main__":
-    corpus, root, stop, parallel = Corpus(Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3]) or None, sys.argv[4]
-    for member in ("encoder", "decoder"):
-        run = tiny_run(corpus, member)
-        placement = replace(PLACEMENT, parallel=parallel, micro_rows=2, recompute=member == "encoder")
-        train(run, RunFolder(root / run.name), corpus, placement, join("gloo"), stop_after=stop)
-    leave()
-"""
 
 
-def on_two_processes(corpus: Corpus, root: Path, stop_after: int = 0, parallel: str = "fsdp") -> None:
-    """Train encoder and decoder under torchrun."""
+def on_two_processes(corpus: Corpus, root: Path, stop_after: int | None = None, parallel: str = "fsdp") -> None:
+    """Train encoder and decoder by a group of two."""
+
+    def both() -> None:
+        for member in ("encoder", "decoder"):
+            run = tiny_run(corpus, member)
+            placement = replace(PLACEMENT, parallel=parallel, micro_rows=2, recompute=member == "encoder")
+            train(run, RunFolder(root / run.name), corpus, placement, join("gloo"), stop_after=stop_after)
+        leave()
+
     root.mkdir(parents=True, exist_ok=True)
-    script = root / "child.py"
-    script.write_text(CHILD)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(corpus.folder), str(root), str(stop_after), parallel],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_group(root, both)
 
 
 def weights(folder: RunFolder) -> dict[str, torch.Tensor]:

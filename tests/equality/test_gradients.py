@@ -1,49 +1,28 @@
 """Two processes, DDP or FSDP2, take the gradient that one process takes, however unevenly the loss lies (invariant 4)."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from ettin_core.data.batches import BatchSchedule
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Batch, Loader
-from ettin_core.foundation.distributed import ProcessGroup, as_whole
+from ettin_core.foundation.distributed import ProcessGroup, as_whole, join, leave
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import Masking, Targets, Vocabulary
 from ettin_core.training.learner import Learner
 from ettin_core.training.placement import divide
 from ettin_core.training.run import PARALLEL, PlacementConfig
 from ettin_core.training.step import optimisation_step
+from tests.processes import run_group
 from tests.runs import targets_of, tiny_run
 
-ROOT = Path(__file__).resolve().parents[2]
 ROWS = 8
 NORM = "norm of all"
 CASES = {"mlm, none": ("encoder", 0), "mlm, one": ("encoder", 1), "clm, one": ("decoder", 1), "clm": ("decoder", None)}
-CHILD = """
-import sys
-from dataclasses import replace
-from pathlib import Path
-from safetensors.torch import save_file
-from ettin_core.data.corpus import Corpus
-from ettin_core.foundation.distributed import join, leave
-from tests.equality.test_gradients import CASES, PARALLEL, gradients
-
-if __name__ == "__main__":
-    group, corpus = join("gloo"), Corpus(Path(sys.argv[1]))
-    for parallel in PARALLEL:
-        for case in CASES:
-            found = gradients(case, corpus, group, parallel)
-            if group.is_main:
-                save_file(found, Path(sys.argv[2]) / f"{parallel}, {case}")
-    leave()
-"""
 
 
 def scored(batch: Batch, targets: Targets, rest: int | None) -> Targets:
@@ -77,14 +56,17 @@ def gradients(case: str, corpus: Corpus, group: ProcessGroup, parallel: str = "d
 def together(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The gradients that two processes took, one file for each way to divide and each case."""
     folder = tmp_path_factory.mktemp("gradients")
-    script = folder / "child.py"
-    script.write_text(CHILD)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(corpus.folder), str(folder)], env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+
+    def of_all() -> None:
+        group = join("gloo")
+        for parallel in PARALLEL:
+            for case in CASES:
+                found = gradients(case, corpus, group, parallel)
+                if group.is_main:
+                    save_file(found, folder / f"{parallel}, {case}")
+        leave()
+
+    run_group(folder, of_all)
     return folder
 
 

@@ -1,9 +1,6 @@
 """Members of a pair start alike and see the same data, whatever the placement (invariants 1 to 4)."""
 
 import math
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,34 +12,17 @@ from ettin_core.data.batches import BatchSchedule
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Loader
 from ettin_core.data.rows import PACKINGS
-from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.foundation.distributed import ProcessGroup, join, leave
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import Masking, Vocabulary
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.learner import Learner
+from ettin_core.training.loop import train
 from ettin_core.training.run import RunConfig
 from ettin_core.training.step import optimisation_step
+from tests.processes import run_group
 from tests.runs import MEMBERS, PLACEMENT, targets_of, tiny_run, train_tiny
 
-ROOT = Path(__file__).resolve().parents[2]
-TORCHRUN_CHILD = """
-import sys
-from dataclasses import replace
-from pathlib import Path
-from ettin_core.data.corpus import Corpus
-from ettin_core.foundation.distributed import join, leave
-from ettin_core.records.folders import RunFolder
-from ettin_core.training.loop import train
-from tests.equality.test_pair import RUNS, packed
-from tests.runs import PLACEMENT, tiny_run
-if __name__ == "__main__":
-    corpus = Corpus(Path(sys.argv[1]))
-    for member, packing, workers in RUNS:
-        run = packed(tiny_run(corpus, member), packing)
-        placement = replace(PLACEMENT, workers=workers)
-        train(run, RunFolder(Path(sys.argv[2]) / run.name), corpus, placement, join("gloo"))
-    leave()
-"""
 RUNS = [("encoder", "stream", 0), ("decoder", "stream", 2), ("encoder", "off", 0), ("decoder", "best_fit", 1)]
 
 
@@ -92,14 +72,13 @@ def test_another_order_is_noticed(corpus: Corpus, tmp_path: Path, summaries: dic
 
 
 def test_two_processes_give_the_same_run(corpus: Corpus, tmp_path: Path, summaries: dict[str, Any]) -> None:
-    script = tmp_path / "child.py"
-    script.write_text(TORCHRUN_CHILD)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*command, str(corpus.folder), str(tmp_path)], env=environment, capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    def all_runs() -> None:
+        for member, packing, workers in RUNS:
+            run = packed(tiny_run(corpus, member), packing)
+            train(run, RunFolder(tmp_path / run.name), corpus, replace(PLACEMENT, workers=workers), join("gloo"))
+        leave()
+
+    run_group(tmp_path, all_runs)
     for member, packing, _ in RUNS:
         run = packed(tiny_run(corpus, member), packing)
         alone = train_tiny(run, summaries["root"], corpus).summary()

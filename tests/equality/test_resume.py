@@ -4,9 +4,8 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,19 +15,8 @@ import pytest
 from ettin_core.checkpoints import native
 from ettin_core.data.corpus import Corpus
 from ettin_core.records.folders import RunFolder
+from tests.processes import Process
 from tests.runs import MEMBERS, PLACEMENT, final_state, tiny_run, train_tiny
-
-ROOT = Path(__file__).resolve().parents[2]
-CHILD = """
-import sys, json
-from dataclasses import replace
-from pathlib import Path
-from ettin_core.data.corpus import Corpus
-from tests.runs import PLACEMENT, tiny_run, train_tiny
-corpus = Corpus(Path(sys.argv[1]))
-placement = replace(PLACEMENT, workers=int(sys.argv[4]))
-train_tiny(tiny_run(corpus, sys.argv[3]), Path(sys.argv[2]), corpus, placement=placement)
-"""
 
 
 @pytest.mark.parametrize("member", MEMBERS)
@@ -92,7 +80,7 @@ def test_a_killed_run_can_be_continued_at_once(corpus: Corpus, tmp_path: Path) -
     child = start_child(corpus, tmp_path / "killed", "encoder", workers=2)
     wait_for(lambda: len(native.ordered(folder.checkpoints)) > 1, child)
     workers = psutil.Process(child.pid).children()
-    child.kill()
+    child.send_signal(signal.SIGKILL)
     child.wait()
     assert len(workers) == 2 and all(worker.is_running() for worker in workers)
     assert final_state(train_tiny(run, tmp_path / "killed", corpus)) == final_state(straight)
@@ -100,15 +88,13 @@ def test_a_killed_run_can_be_continued_at_once(corpus: Corpus, tmp_path: Path) -
         os.killpg(child.pid, signal.SIGKILL)
 
 
-def start_child(corpus: Corpus, root: Path, member: str, workers: int = 0) -> "subprocess.Popen[bytes]":
-    """A real process that trains the tiny run, leader of a process group of its own."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", CHILD, str(corpus.folder), str(root), member, str(workers)]
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True, **silent)
+def start_child(corpus: Corpus, root: Path, member: str, workers: int = 0) -> Process:
+    """A process that trains the tiny run."""
+    run, placement = tiny_run(corpus, member), replace(PLACEMENT, workers=workers)
+    return Process(root.parent, lambda: train_tiny(run, root, corpus, placement=placement))
 
 
-def wait_for(condition, child: "subprocess.Popen[bytes]") -> None:  # type: ignore[no-untyped-def]
+def wait_for(condition: Callable[[], bool], child: Process) -> None:
     """Wait until the condition holds or the child has ended."""
     deadline = time.monotonic() + 60
     while not condition() and child.poll() is None:

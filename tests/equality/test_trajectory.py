@@ -1,8 +1,5 @@
 """Fifty steps of two processes, DDP or FSDP2, lose what one process loses, though one of them scores next to nothing."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,35 +8,18 @@ import pytest
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Batch
+from ettin_core.foundation.distributed import join, leave
 from ettin_core.objectives import kinds
 from ettin_core.objectives.kinds.mlm import mlm
 from ettin_core.objectives.targets import Masking, Objective, Vocabulary
 from ettin_core.records.folders import RunFolder
+from ettin_core.training.loop import train
 from ettin_core.training.phases import PhaseRecipe
 from ettin_core.training.run import PARALLEL, RunConfig
+from tests.processes import run_group
 from tests.runs import PLACEMENT, tiny_run, train_tiny
 
-ROOT = Path(__file__).resolve().parents[2]
 ROWS, STEPS, CONTEXT = 8, 50, 64
-CHILD = """
-import sys
-from dataclasses import replace
-from pathlib import Path
-from ettin_core.data.corpus import Corpus
-from ettin_core.foundation.distributed import join, leave
-from ettin_core.records.folders import RunFolder
-from ettin_core.training.loop import train
-from tests.equality.test_trajectory import EVERY_STEP, PARALLEL, UNEVEN_MLM, fifty_steps, kinds
-
-if __name__ == "__main__":
-    kinds.OBJECTIVES["mlm"] = UNEVEN_MLM
-    corpus = Corpus(Path(sys.argv[1]))
-    run = fifty_steps(corpus)
-    for parallel in PARALLEL:
-        folder = RunFolder(Path(sys.argv[2]) / parallel / run.name)
-        train(run, folder, corpus, replace(EVERY_STEP, parallel=parallel), join("gloo"))
-    leave()
-"""
 EVERY_STEP = replace(PLACEMENT, log_every=1)
 
 
@@ -68,14 +48,16 @@ def fifty_steps(corpus: Corpus) -> RunConfig:
 def together(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of runs by two processes, one for each way to divide."""
     folder = tmp_path_factory.mktemp("trajectory")
-    script = folder / "child.py"
-    script.write_text(CHILD)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(corpus.folder), str(folder)], env=environment, capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+
+    def by_each() -> None:
+        kinds.OBJECTIVES["mlm"] = UNEVEN_MLM
+        run = fifty_steps(corpus)
+        for parallel in PARALLEL:
+            place = RunFolder(folder / parallel / run.name)
+            train(run, place, corpus, replace(EVERY_STEP, parallel=parallel), join("gloo"))
+        leave()
+
+    run_group(folder, by_each)
     return folder
 
 

@@ -3,21 +3,21 @@
 import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch.distributed as dist
+from torch.distributed.run import main as torchrun
 
 from ettin_core.checkpoints import native
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import join
 from ettin_core.records.folders import RunFolder
+from tests.processes import Process
 from tests.runs import tiny_run, train_tiny
 
-ROOT = Path(__file__).resolve().parents[2]
 CHILD = """
 import os, signal, sys, time
 from dataclasses import replace
@@ -26,6 +26,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from ettin_core.data.corpus import Corpus
 from ettin_core.training.stops import Watchdog
 from experiments.train import train_run
+from tests.processes import Process
 from tests.runs import PLACEMENT, tiny_run
 
 fault, parallel = sys.argv[3:]
@@ -68,14 +69,11 @@ def test_the_job_ends_with_its_reason_and_continues(
 ) -> None:
     script = tmp_path / "child.py"
     script.write_text(CHILD)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    done = subprocess.run(
-        [*command, str(corpus.folder), str(tmp_path), fault, parallel],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=100,  # torchrun gives a process that does not answer 30 seconds before it kills it
-    )
+    forking = ["--start-method=fork", "--run-path"]
+    words = ["--standalone", "--nproc-per-node=2", "--shutdown-timeout=3", *forking, str(script)]
+    job = partial(torchrun, [*words, str(corpus.folder), str(tmp_path), fault, parallel])
+    done = Process(tmp_path, job)
+    done.wait()
     assert done.returncode != 0 and reason in done.stderr, done.stderr[-3000:]
     run = tiny_run(corpus)
     folder = RunFolder(tmp_path / run.name)

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -17,10 +15,9 @@ from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.exits import EXIT_INTERRUPTED, EXIT_REQUEUE, StopRequested, status_of
 from ettin_core.training import loop, session, step
 from ettin_core.training.step import NonFiniteError
-from ettin_core.training.stops import EXIT_STALLED, StopRequest
+from ettin_core.training.stops import EXIT_STALLED, StopRequest, Watchdog
+from tests import processes
 from tests.runs import final_state, tiny_run, train_tiny
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
@@ -91,32 +88,30 @@ def test_the_command_ends_with_the_requeue_code(tmp_path: Path) -> None:
         "data.documents=1500",
         "data.vocab_size=1024",
     ]
-    command = [sys.executable, "-m", "experiments.train", *options]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    process = processes.start(tmp_path, "experiments.train", *options)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/*/metrics.jsonl")) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.2)
+        time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
+    process.wait(60)
+    told = process.stderr
     assert process.returncode == EXIT_REQUEUE, told
     assert "SIGTERM at step" in told and "start the same command again" in told
 
 
-STALLING = """
-import time
-from ettin_core.training.stops import Watchdog
-with Watchdog(0.6, "my-run") as dog:
-    for _ in range(6):
-        time.sleep(0.2)
-        dog.step()
-    print("lively", flush=True)
-    time.sleep(60)
-"""
+def stalling() -> None:
+    """Six lively steps, then none."""
+    with Watchdog(0.6, "my-run") as dog:
+        for _ in range(6):
+            time.sleep(0.2)
+            dog.step()
+        print("lively", flush=True)
+        time.sleep(60)
 
 
-def test_a_stall_ends_the_process_with_its_reason() -> None:
-    done = subprocess.run([sys.executable, "-c", STALLING], cwd=ROOT, capture_output=True, text=True, timeout=60)
+def test_a_stall_ends_the_process_with_its_reason(tmp_path: Path) -> None:
+    done = processes.Process(tmp_path, stalling)
+    done.wait(60)
     assert done.returncode == EXIT_STALLED and "lively" in done.stdout
     assert "my-run: no step for 0.6 seconds" in done.stderr and "time.sleep" in done.stderr or "line" in done.stderr
 
