@@ -1,9 +1,6 @@
 """The data report's record against the rows that the loader really gives, and the command from text to page."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +15,8 @@ from ettin_core.foundation.structures import build
 from ettin_core.training.phases import plan
 from experiments.data_report import DataReportRequest, cuts, record
 from experiments.door import CONFIGURATIONS, to_plain
+from tests import processes
 from tests.runs import tiny_run, train_tiny
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -137,16 +133,9 @@ def test_a_runs_own_recipe_order_and_corpus_are_reported(corpus: Corpus, tmp_pat
     assert [(phase["name"], phase["steps"]) for phase in told["phases"]] == [(p.name, p.steps) for p in run.phases]
 
 
-def command(tmp_path: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    """The command, as a user starts it."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    arguments = [sys.executable, "-m", "experiments.data_report", *options]
-    return subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-
-
 def test_the_command_leaves_the_record_and_a_page(folder: Path, tmp_path: Path) -> None:
     options = ["data=text", f"data.path={folder}", "data.vocab_size=300", f"corpora_dir={folder / 'corpora'}"]
-    done = command(tmp_path, *options, "out=report")
+    done = processes.run(tmp_path, "experiments.data_report", *options, "out=report")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert "refused: the phases together pass" in done.stdout and str(tmp_path / "report" / "index.html") in done.stdout
@@ -161,6 +150,6 @@ def test_bad_input_is_one_clear_line(tmp_path: Path) -> None:
         (["data=text", "data.path=nowhere"], "data.path='nowhere' does not exist"),
         (["run=nowhere"], "run='nowhere' is not a run folder"),
     ):
-        done = command(tmp_path, *options)
+        done = processes.run(tmp_path, "experiments.data_report", *options)
         assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
         assert not (tmp_path / "data_report").exists()

@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from ettin_core.data.config import DataConfig
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.structures import build
 from experiments.door import CONFIGURATIONS, to_plain
+from tests import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "tests" / "data" / "fixtures" / "published_mixture.csv"
@@ -98,19 +96,12 @@ def test_data_quality_is_an_axis(one: str) -> None:
     assert sources["raw"].path == sources["curated"].path and data.mixtures["decay"] == {one: 1.0}
 
 
-def run(tmp_path: Path, module: str, *options: str) -> "subprocess.CompletedProcess[str]":
-    """An entry point, as a user starts it."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", f"experiments.{module}", *options]
-    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-
-
 def test_three_phases_draw_from_three_mixtures_of_real_text(tmp_path: Path, real_data: Path) -> None:
     options = ["data=open_english", f"data.path={real_data / 'pretrain'}", "data.documents=12", "data.vocab_size=1024"]
     options += ["recipe=smoke", "recipe.max_epochs=100", "size=nano"]
-    told = run(tmp_path, "train", *options, "dry_run=true")
+    told = processes.run(tmp_path, "experiments.train", *options, "dry_run=true")
     assert told.returncode == 0, told.stderr
-    done = run(tmp_path, "train", *options)
+    done = processes.run(tmp_path, "experiments.train", *options)
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "runs").iterdir()
     phases = json.loads((folder / "data_order.json").read_text())["phases"]
@@ -121,7 +112,7 @@ def test_three_phases_draw_from_three_mixtures_of_real_text(tmp_path: Path, real
 
 def test_a_source_too_small_for_its_share_is_refused_by_name(tmp_path: Path, real_data: Path) -> None:
     options = ["data=open_english", f"data.path={real_data / 'pretrain'}", "data.documents=2", "data.vocab_size=1024"]
-    assert run(tmp_path, "prepare", *options).returncode == 0
-    told = run(tmp_path, "train", *options, "recipe=smoke", "recipe.tokens=1e6", "dry_run=true")
+    assert processes.run(tmp_path, "experiments.prepare", *options).returncode == 0
+    told = processes.run(tmp_path, "experiments.train", *options, "recipe=smoke", "recipe.tokens=1e6", "dry_run=true")
     assert told.returncode == 2
     assert "recipe.max_epochs" in told.stderr and "over source '" in told.stderr

@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,9 +31,8 @@ from experiments.plan_table import amount
 from experiments.refusals import rope_reach
 from experiments.requests import TrainRequest
 from experiments.throughput import throughput
+from tests import processes
 from tests.runs import PLACEMENT, tiny_run, train_tiny
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def request(*overrides: str) -> TrainRequest:
@@ -235,15 +231,8 @@ def test_the_reach_of_a_rotary_base() -> None:
     assert planned("size=17m", "recipe=published").phases[1].context < rope_reach(10_000.0, 64)
 
 
-def plan(folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    """The command as a user starts it."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "experiments.plan", *options]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
-
-
 def test_the_published_grid_is_planned(tmp_path: Path) -> None:
-    done = plan(tmp_path)
+    done = processes.run(tmp_path, "experiments.plan")
     assert done.returncode == 0, done.stderr
     out = tmp_path / "outputs" / "plan"
     with (out / "plan.csv").open(newline="") as file:
@@ -275,7 +264,7 @@ def test_the_published_grid_is_planned(tmp_path: Path) -> None:
 
 
 def test_a_plan_of_what_was_published_is_not_matched(tmp_path: Path) -> None:
-    done = plan(tmp_path, "recipe=published", "sizes=[17m,150m]", "figure=false")
+    done = processes.run(tmp_path, "experiments.plan", "recipe=published", "sizes=[17m,150m]", "figure=false")
     assert done.returncode == 1, done.stderr
     lines = [line for line in done.stdout.splitlines() if "encoder and decoder" in line]
     assert "not matched: recipe.phases.decay.rope_base_local: 160000.0 against 10000.0" in lines[0]

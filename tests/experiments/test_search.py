@@ -2,10 +2,8 @@
 
 import csv
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -25,21 +23,17 @@ from experiments.search import main
 from experiments.search_space import Axis
 from experiments.stages import Score, choosing, score_stage
 from experiments.trials import ask, open_studies, tell
+from tests import processes
 from tests.evaluation.test_estimators import tiny
 from tests.runs import PLACEMENT, tiny_run
 
-ROOT = Path(__file__).resolve().parents[2]
 SUITE = SuiteConfig(500, 4, 1, None, 4096)
 SMOKE = ["recipe=smoke", "recipe.tokens=5000", "suite=smoke", "data.documents=1500", "data.vocab_size=1024", "trials=2"]
 
 
-def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+def start(folder: Path, *arguments: str) -> processes.Process:
     """Start a search in a folder of its own."""
-    command = [sys.executable, "-m", "experiments.search", *SMOKE, *arguments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return processes.start(folder, "experiments.search", *SMOKE, *arguments)
 
 
 def trials(folder: Path) -> list[dict[str, str]]:
@@ -55,8 +49,8 @@ def test_a_killed_search_ends_with_the_same_trials(tmp_path: Path) -> None:
         folder.mkdir()
     space = "space=[{key:optimizer.learning_rate,low:1e-6,high:1e12,log:true}]"  # wide enough that a trial diverges
     undisturbed = start(calm, f"corpora_dir={tmp_path}", space)
-    out, err = undisturbed.communicate(timeout=200)
-    assert undisturbed.returncode == 0, err
+    assert undisturbed.wait() == 0, undisturbed.stderr
+    out = undisturbed.stdout
     expected = trials(calm)
     assert [(row["member"], row["trial"]) for row in expected] == [
         (member, number) for member in ("encoder", "decoder") for number in "01"
@@ -72,11 +66,10 @@ def test_a_killed_search_ends_with_the_same_trials(tmp_path: Path) -> None:
     while victim.poll() is None and not list(killed.glob("runs/nano-decoder-*/checkpoints/*")):
         time.sleep(0.02)
     victim.send_signal(signal.SIGKILL)
-    victim.communicate()
+    victim.wait()
     before = {file: file.stat().st_mtime_ns for file in killed.glob("runs/*/COMPLETE")}
     again = start(killed, f"corpora_dir={tmp_path}", space)
-    out, err = again.communicate(timeout=200)
-    assert again.returncode == 0, err
+    assert again.wait() == 0, again.stderr
     assert trials(killed) == expected
     assert all(file.stat().st_mtime_ns == stamp for file, stamp in before.items())
     for run in run_folders(killed / "runs"):

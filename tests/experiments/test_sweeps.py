@@ -1,9 +1,7 @@
 """Sweeps of real processes: killed and started again, with cells that fail, beside another process, by every launcher."""
 
-import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,27 +12,22 @@ from ettin_core.foundation.exits import EXIT_REQUEUE
 from ettin_core.foundation.folders import locked
 from ettin_core.records.folders import RunFolder, run_folders
 from experiments.train import main
+from tests import processes
 from tests.runs import final_state
 
-ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ["recipe=smoke", "recipe.tokens=8000", "data.documents=1500", "data.vocab_size=1024"]
 OFTEN = ["checkpoint.every_steps=2", "placement.log_every=1"]  # so that a kill falls between two checkpoints
 STEPS = list(range(1, 16))
 
 
-def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+def start(folder: Path, *arguments: str) -> processes.Process:
     """Start a sweep of trainings in a folder of its own."""
-    command = [sys.executable, "-m", "experiments.train", "-m", *SMOKE, *OFTEN, *arguments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return processes.start(folder, "experiments.train", "-m", *SMOKE, *OFTEN, *arguments)
 
 
-def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+def ended(process: processes.Process) -> tuple[int, str, str]:
     """Exit status and output of a sweep."""
-    out, err = process.communicate(timeout=280)
-    return process.returncode, out, err
+    return process.wait(280), process.stdout, process.stderr
 
 
 def stop_at_random(

@@ -1,10 +1,7 @@
 """A batch as it is printed: every text, mark, target and count is what the loader and the objective really gave."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +20,7 @@ from ettin_core.training.run import RunConfig
 from experiments.batch_text import RowText, pieces, spell
 from experiments.draws import draws
 from experiments.view_batch import View, ViewRequest, check, describe, phase_of
+from tests import processes
 from tests.runs import tiny_run, train_tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -226,11 +224,9 @@ def test_a_complete_run_is_checked_across_phases(corpus: Corpus, tmp_path: Path)
     assert folder.summary()["data_hash"] in sentence and "matches" in sentence and not differs
 
 
-def view_batch(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """The command, as a user starts it."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "experiments.view_batch", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+def view_batch(*arguments: str) -> processes.Process:
+    """The ended command."""
+    return processes.run(ROOT, "experiments.view_batch", *arguments)
 
 
 def test_the_command_shows_an_unfinished_run_and_fails_when_its_data_changed(
