@@ -1,10 +1,7 @@
 """Fine-tuning: it learns, its ways are what they say, members are given the same, and what is done is done once."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from itertools import combinations
@@ -30,11 +27,11 @@ from ettin_core.interop.huggingface import export
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.run import RunConfig
 from experiments.finetune import FinetuneRequest
+from tests import processes
 from tests.evaluation.finetuning import config, member, plant, planted
 from tests.runs import tiny_run, train_tiny
 
 pytest.importorskip("sklearn")
-ROOT = Path(__file__).resolve().parents[2]
 DECODER_WAYS = [name for name, way in WAYS.items() if way.member == "causal"]
 Trained = dict[str, tuple[RunConfig, RunFolder]]
 
@@ -447,27 +444,21 @@ def test_requests_that_make_no_sense_are_refused(tmp_path: Path) -> None:
             FinetuneRequest(**good | changes)
 
 
-def test_the_command_is_killed_and_continues(corpus: Corpus, sets: Path, trained: Trained) -> None:
+def test_the_command_is_killed_and_continues(corpus: Corpus, sets: Path, trained: Trained, tmp_path: Path) -> None:
     """A real process, killed after its first trial; the next one keeps that trial and prints the table."""
     _, folder = trained["encoder"]
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.finetune",
-        f"run={folder.path}",
-        f"corpora_dir={corpus.folder.parent}",
-    ]
+    command = ["experiments.finetune", f"run={folder.path}", f"corpora_dir={corpus.folder.parent}"]
     command += [f"eval_data={sets}", "task=ewt_upos", "finetuning=smoke", "finetuning.seeds=[0,1,2,3,4,5]"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     trials = folder.evaluation_folder("finetune.ewt_upos.bidirectional", 1) / "trials"
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 120
-        while not list(trials.glob("*.json")) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
+    process = processes.start(tmp_path, *command)
+    deadline = time.monotonic() + 120
+    while not list(trials.glob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     before = {file.name: file.stat().st_mtime_ns for file in trials.glob("*.json")}
     assert 1 <= len(before) < 6
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    done = processes.run(tmp_path, *command)
     assert done.returncode == 0, done.stderr
     assert all((trials / name).stat().st_mtime_ns == written for name, written in before.items())
     assert len(list(trials.glob("*.json"))) == 6

@@ -22,9 +22,9 @@ from ettin_core.model.transformer import Transformer
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.run import RunConfig
 from experiments import export
+from tests import processes
 from tests.runs import tiny_run, train_tiny
 
-ROOT = Path(__file__).resolve().parents[2]
 KEPT = ["step0", "step4", "step8", "step12", "decay3", "decay4", "decay5"]
 WITHOUT_NETWORK = """
 import socket
@@ -276,19 +276,14 @@ def test_a_name_that_the_hub_does_not_take_is_refused(repo_id: str, tmp_path: Pa
 def test_the_command_tells_the_lines_that_load_a_revision(
     complete: dict[str, RunFolder], corpus: Corpus, tmp_path: Path
 ) -> None:
-    """The printed lines are run in another process, without a network and without any setting of Hugging Face's."""
+    """The printed lines are run by a new interpreter, without a network and without any setting of Hugging Face's."""
     folder = complete["decoder"]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")} | {
-        "PYTHONPATH": str(ROOT)
-    }
 
-    def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True, **options
-        )
+    def export(*arguments: str) -> processes.Process:
+        places = [f"run={folder.path}", "out=cache", f"corpora_dir={corpus.folder.parent}"]
+        return processes.run(tmp_path, "experiments.export", *places, *arguments)
 
-    command = ["-m", "experiments.export", f"run={folder.path}", "out=cache", f"corpora_dir={corpus.folder.parent}"]
-    done = run(*command, "revisions=[step0,step8]")
+    done = export("revisions=[step0,step8]")
     assert done.returncode == 0, done.stderr
     assert "main is decay5" in done.stdout and "step8" in done.stdout
     lines = [line for line in done.stdout.splitlines() if line.startswith(("from ", "model = "))]
@@ -296,11 +291,14 @@ def test_the_command_tells_the_lines_that_load_a_revision(
     tokenizer = lines[1].replace("AutoModelForCausalLM", "AutoTokenizer").replace("model =", "tokenizer =")
     use = 'print(model(**tokenizer("the man", return_tensors="pt")).logits.shape, model.config.max_position_embeddings)'
     script = "\n".join([WITHOUT_NETWORK, lines[0], lines[1].replace("decay5", "step8"), tokenizer, use])
-    loaded = run("-c", script)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
     assert loaded.returncode == 0, loaded.stderr
     assert "1024" in loaded.stdout and loaded.stdout.endswith(" 48\n")
 
-    unknown = run(*command, "revisions=[step9]")
+    unknown = export("revisions=[step9]")
     assert unknown.returncode == 2 and "it has step0, step4" in unknown.stderr and "Traceback" not in unknown.stderr
     for wrong in (["repo_id=a/b"], ["revisions=all", "checkpoint=step0"]):
-        assert run(*command, *wrong).returncode == 2
+        assert export(*wrong).returncode == 2
