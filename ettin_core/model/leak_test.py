@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from ettin_core.model.attention_backends import Attend
+from ettin_core.model.attention_backends import Attend, possible
 from ettin_core.model.config import View
 from ettin_core.model.transformer import Angles, Attention, Transformer
 
@@ -73,16 +73,19 @@ def check_no_leak(model: Transformer, view: View, forward: Callable[..., torch.T
     Whole model: changing one token may move only outputs of its own document, and under a causal view only its own and
     later ones; under a prefix view these, and those of the prefix where the token is in it. Each layer, with the mask that the
     model itself hands it: changing one input state must move exactly the outputs of the definition, edges included (a mask
-    that hides too much is as wrong as one that leaks).
+    that hides too much is as wrong as one that leaks); where the backend is chosen by the rows, with each that may be.
     `forward` is the callable that training will use (for instance the compiled model); default is the model itself.
     """
-    was_training = model.training
+    was_training, asked = model.training, model.attention_backend
     model.eval()
     try:
         _check_model(model, view, model if forward is None else forward)  # a compiled model has no truth value
-        for index, handed in enumerate(_handed_over(model, view)):
-            _check_layer(model, view, index, *handed)
+        for backend in possible(asked, model.embedding.weight.device):
+            model.attention_backend = backend
+            for index, handed in enumerate(_handed_over(model, view)):
+                _check_layer(model, view, index, *handed)
     finally:
+        model.attention_backend = asked
         model.train(was_training)
 
 
@@ -135,7 +138,8 @@ def _check_layer(model: Transformer, view: View, index: int, angles: Angles, att
     # Small states keep the softmax flat even for trained weights, so that every visible key has a weight that shows.
     states = SMALL * torch.randn(1, documents.shape[1], config.hidden_size, generator=generator).to(documents.device)
     before = attention(states, angles, attend)
-    for changed in (0, config.local_window + 4, documents.shape[1] - 1):
+    second = int((documents == 0).sum())
+    for changed in (0, config.local_window + 4, second - 1, second, documents.shape[1] - 1):
         altered = states.clone()
         altered[0, changed] += SMALL
         moved = (attention(altered, angles, attend) != before).any(-1)[0]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ettin_core.model.attention_backends import Attend
+from ettin_core.model.attention_backends.interface import Attend
 from ettin_core.model.visibility import visible
 
 QUERIES = 256  # whose logits are held at once

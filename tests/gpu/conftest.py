@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from ettin_core.model import attention_backends
+from ettin_core.model.attention_backends import flex
 
 
 @pytest.fixture
@@ -18,6 +18,6 @@ def device() -> torch.device:
 def _compiler() -> Iterator[None]:
     """Forget what the test before compiled; and fail at the recompilation limit, where flex would go on unfused."""
     torch.compiler.reset()
-    attention_backends._compiled_flex.cache_clear()
+    flex.compiled_flex.cache_clear()
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
         yield

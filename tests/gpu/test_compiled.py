@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ettin_core.model import attention_backends
-from ettin_core.model.attention_backends import Attend
+from ettin_core.model.attention_backends import Attend, flex
 from ettin_core.model.config import DIRECTIONS, ModelConfig, View
 from ettin_core.model.leak_test import LeakError, check_no_leak
 from ettin_core.training.learner import Learner
@@ -52,12 +52,10 @@ def test_the_compiled_model_passes_the_leak_self_test(direction: str, shape: str
 def test_a_fault_in_the_compiled_attention_is_refused(
     direction: str, fault: str, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flex = attention_backends._flex
+    def faulty(documents: torch.Tensor, direction: str, window: int | None, open_keys: torch.Tensor | None) -> Attend:
+        return flex.prepare(*FAULTS[fault](documents, direction, window), open_keys)
 
-    def faulty(documents: torch.Tensor, direction: str, window: int | None) -> Attend:
-        return flex(*FAULTS[fault](documents, direction, window))
-
-    monkeypatch.setattr(attention_backends, "_flex", faulty)
+    monkeypatch.setitem(attention_backends.WAYS, "flex", faulty)
     learner = Learner(build_model(), compile_model=True).to(device)
     with pytest.raises(LeakError):
         check_no_leak(learner.model, View(direction), learner.forward_model)

@@ -8,7 +8,7 @@ import torch
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from ettin_core.model import attention_backends
-from ettin_core.model.attention_backends import Attend, prepare
+from ettin_core.model.attention_backends import Attend, flex, prepare, sdpa, tiles
 from ettin_core.model.config import DIRECTIONS
 from ettin_core.model.visibility import row_visibility
 
@@ -63,7 +63,7 @@ def query_by_query(
 
 def dense(documents: torch.Tensor, direction: str, window: int | None) -> Attend:
     mask = row_visibility(documents, direction, window, opened(documents, direction))[:, None]
-    return functools.partial(attention_backends._fused, mask=mask)
+    return functools.partial(sdpa.fused, mask=mask)
 
 
 def prepared(backend: str) -> Callable[[torch.Tensor, str, int | None], Attend]:
@@ -73,12 +73,13 @@ def prepared(backend: str) -> Callable[[torch.Tensor, str, int | None], Attend]:
 
 
 def blocked(documents: torch.Tensor, direction: str, window: int) -> Attend:
-    return attention_backends._blocked(documents, direction, window, opened(documents, direction))
+    return sdpa.blocked(documents, direction, window, opened(documents, direction))
 
 
 BACKENDS: dict[str, Callable[[torch.Tensor, str, int | None], Attend]] = {
     "reference": prepared("reference"),
     "fused": dense,
+    "tiles": prepared("tiles"),
     "sdpa": prepared("sdpa"),  # blocks for the local layer, dense for the global one
     "flex": prepared("flex"),
 }
@@ -99,7 +100,7 @@ def test_backend_equals_the_loop(
     backend: str, kind: str, direction: str, window: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Compiling flex for a CPU takes half a minute; uncompiled, it shows the same keys.
-    monkeypatch.setattr(attention_backends, "_compiled_flex", lambda: (flex_attention, create_block_mask))
+    monkeypatch.setattr(flex, "compiled_flex", lambda: (flex_attention, create_block_mask))
     states, documents = random_states(), documents_of(kind)
     with torch.no_grad():
         output = BACKENDS[backend](documents, direction, window)(*states)
@@ -146,13 +147,77 @@ def test_gradients_of_blocks_equal_those_of_dense(kind: str, direction: str) -> 
 
 
 @pytest.mark.parametrize(("length", "window", "blocks"), [(17, 4, True), (16, 4, False), (100, None, False)])
-def test_auto_takes_blocks_where_a_local_row_is_long(
+def test_sdpa_takes_blocks_where_a_local_row_is_long(
     length: int, window: int | None, blocks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = []
-    monkeypatch.setattr(attention_backends, "_blocked", lambda *arguments: taken.append(arguments))
-    prepare("auto", torch.zeros(1, length, dtype=torch.long), "causal", window)
+    monkeypatch.setattr(sdpa, "blocked", lambda *arguments: taken.append(arguments))
+    prepare("sdpa", torch.zeros(1, length, dtype=torch.long), "causal", window)
     assert bool(taken) == blocks
+
+
+@pytest.mark.parametrize(
+    ("rows", "lengths", "backend"),
+    [(2, [1024], "tiles"), (1, [200] * 5, "tiles"), (32, [9, 7], "sdpa"), (1, [1] * 60, "sdpa"), (8, [256], "tiles")],
+)
+@pytest.mark.parametrize(("direction", "window"), [("causal", None), ("bidirectional", 64)])
+def test_auto_takes_tiles_unless_their_calls_cost_more_than_they_spare(
+    rows: int, lengths: list[int], backend: str, direction: str, window: int | None
+) -> None:
+    row = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    documents = torch.stack([row.roll(shift) if backend == "sdpa" else row for shift in range(rows)])
+    assert attention_backends.choice(documents, direction, window) == backend
+
+
+LENGTHS = [1, 2, 63, 64, 65, 129, 200]
+
+
+@pytest.mark.parametrize("window", [64, None], ids=["local", "global"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("backend", ["sdpa", "tiles"])
+def test_documents_of_any_length_in_one_row_equal_the_reference(
+    backend: str, direction: str, window: int | None
+) -> None:
+    """Values and all gradients, at the edges of tiles, blocks and windows; a second row is laid out otherwise."""
+    row = torch.repeat_interleave(torch.arange(len(LENGTHS)), torch.tensor(LENGTHS))
+    documents = torch.stack([row, row.flip(0)])
+    weights, found = random_states(seed=1, length=len(row))[0], []
+    for name in ("reference", backend):
+        states = [tensor.requires_grad_() for tensor in random_states(length=len(row))]
+        output = prepare(name, documents, direction, window, opened(documents, direction))(*states)
+        (output * weights).sum().backward()
+        found.append([output.detach(), *(tensor.grad for tensor in states)])
+    for expected, tensor in zip(*found, strict=True):
+        assert expected is not None and tensor is not None
+        assert (tensor - expected).abs().max() < 2e-6 * expected.abs().max()
+
+
+@pytest.mark.parametrize("direction", ["bidirectional", "causal"])
+def test_every_position_is_the_query_of_one_tile(direction: str) -> None:
+    documents = torch.stack([torch.arange(300) // 130, torch.arange(300) // 7])
+    for window in (64, None):
+        seen = torch.zeros(documents.shape, dtype=torch.int64)
+        for tile in tiles.cut(documents, direction, window):
+            seen[tile.rows, tile.queries] += 1
+            assert len(documents[tile.rows, tile.keys].unique()) == 1
+        assert (seen == 1).all()
+
+
+def test_rows_laid_out_alike_share_their_tiles() -> None:
+    alike = tiles.cut(torch.zeros(8, 256, dtype=torch.long), "bidirectional", 64)
+    assert len(alike) == 4 and all(tile.rows == slice(0, 8) for tile in alike)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_tiles_of_bf16_are_computed_in_fp32(direction: str) -> None:
+    documents = documents_of("packed")
+    states = [tensor.bfloat16() for tensor in random_states()]
+    output = prepare("tiles", documents, direction, WINDOW, opened(documents, direction))(*states)
+    exact = prepare("reference", documents, direction, WINDOW, opened(documents, direction))(
+        *(s.float() for s in states)
+    )
+    assert output.dtype == torch.bfloat16
+    assert torch.equal(output, exact.bfloat16()) or (output.float() - exact).abs().max() < 2**-8 * exact.abs().max()
 
 
 def test_an_unknown_backend_is_refused() -> None:

@@ -1,12 +1,14 @@
 """The start-up self-test passes what is right and refuses every planted fault, in the dense and the blocked way."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from ettin_core.model import attention_backends, transformer, visibility
+from ettin_core.model.attention_backends import reference, sdpa, tiles
 from ettin_core.model.config import DIRECTIONS, ModelConfig, View
 from ettin_core.model.leak_test import LeakError, check_no_leak
 from ettin_core.model.transformer import Transformer
@@ -38,7 +40,7 @@ FAULTS: dict[str, Rule] = {
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("attention", ["reference", "sdpa"])
+@pytest.mark.parametrize("attention", ["reference", "sdpa", "tiles"])
 def test_a_right_model_passes(attention: str, shape: str, direction: str) -> None:
     model = Transformer(SHAPES[shape], attention=attention)
     check_no_leak(model, View(direction))
@@ -70,9 +72,9 @@ def test_a_planted_fault_is_refused(fault: str, direction: str, way: str, monkey
         return rule(documents, documents, index[:, None] - index[None, :], direction, window, open_keys)
 
     if way == "dense":
-        monkeypatch.setattr(attention_backends, "row_visibility", faulty_rows)
+        monkeypatch.setattr(reference, "row_visibility", faulty_rows)
     else:
-        monkeypatch.setattr(attention_backends, "visible", rule)
+        monkeypatch.setattr(sdpa, "visible", rule)
     model = Transformer(SHAPES["narrow window"], attention="reference")
     if way == "blocked only":
         model = Transformer(SHAPES["published window"], attention="sdpa")
@@ -87,10 +89,61 @@ def test_a_fault_of_the_rule_itself_is_refused(fault: str, direction: str, monke
     """The one rule that every mask is made by is bent: nothing made by it can tell."""
     rule = FAULTS[fault]
     monkeypatch.setattr(visibility, "visible", rule)
-    monkeypatch.setattr(attention_backends, "visible", rule)
+    monkeypatch.setattr(sdpa, "visible", rule)
     for shape, attention in (("narrow window", "reference"), ("published window", "sdpa")):
         with pytest.raises(LeakError):
             check_no_leak(Transformer(SHAPES[shape], attention=attention), View(direction))
+
+
+Cut = Callable[[torch.Tensor, str, int | None], list[tiles.Tile]]
+
+
+def moved(tile: tiles.Tile, first: int, last: int) -> tiles.Tile:
+    """A tile whose keys begin and end elsewhere, within the row."""
+    return replace(tile, keys=slice(max(0, tile.keys.start + first), tile.keys.stop + last))
+
+
+# Each fault is the cutting of tiles with one thing wrong.
+CUTS: dict[str, Callable[[Cut], Cut]] = {
+    "documents ignored": lambda cut: (
+        lambda documents, direction, window: cut(documents.clamp(max=0), direction, window)
+    ),
+    "one key before is seen": lambda cut: lambda *asked: [moved(tile, -1, 0) for tile in cut(*asked)],
+    "one key is missing": lambda cut: (
+        lambda *asked: [
+            moved(tile, 1, 0) if tile.pairs > tile.queries.stop - tile.queries.start else tile for tile in cut(*asked)
+        ]
+    ),
+    "window ends early": lambda cut: (
+        lambda documents, direction, window: cut(documents, direction, window and window - 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("fault", CUTS)
+def test_tiles_cut_wrongly_are_refused(fault: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "cut", CUTS[fault](tiles.cut))
+    with pytest.raises(LeakError):
+        check_no_leak(Transformer(SHAPES["narrow window"], attention="tiles"), View(direction))
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "documents ignored"])
+def test_masks_of_tiles_that_are_wrong_are_refused(fault: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents are no matter of their masks: a tile lies within one."""
+    monkeypatch.setattr(tiles, "visible", FAULTS[fault])
+    with pytest.raises(LeakError):
+        check_no_leak(Transformer(SHAPES["narrow window"], attention="tiles"), View(direction))
+
+
+def test_every_backend_that_auto_may_take_is_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe row is too short for tiles to pay; a training row need not be."""
+    model = Transformer(SHAPES["narrow window"])
+    monkeypatch.setattr(tiles, "cut", CUTS["one key before is seen"](tiles.cut))
+    with pytest.raises(LeakError, match="attention=tiles"):
+        check_no_leak(model, View("causal"))
+    assert model.attention_backend == "auto"
 
 
 @pytest.mark.parametrize("shape", ["narrow window", "every second layer global"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from ettin_core.model import attention_backends
+from ettin_core.model.attention_backends import flex
 from ettin_core.model.config import ModelConfig, View
 from ettin_core.model.transformer import Transformer
 
@@ -31,7 +31,7 @@ def packed_row(padding: int = 7) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
 
 
 @pytest.mark.parametrize("direction", ["bidirectional", "causal"])
-@pytest.mark.parametrize("attention", ["reference", "sdpa"])
+@pytest.mark.parametrize("attention", ["reference", "sdpa", "tiles"])
 def test_packed_documents_equal_documents_alone(attention: str, direction: str) -> None:
     model, view = build(attention), View(direction, rope_base_global=160_000.0)
     tokens, documents, positions = packed_row()
@@ -47,11 +47,11 @@ def test_packed_documents_equal_documents_alone(attention: str, direction: str) 
 
 @pytest.mark.filterwarnings("ignore:.*flex_attention called without torch.compile")
 @pytest.mark.parametrize("direction", ["bidirectional", "causal"])
-@pytest.mark.parametrize("attention", ["auto", "sdpa", "flex"])
+@pytest.mark.parametrize("attention", ["auto", "sdpa", "tiles", "flex"])
 def test_the_whole_model_does_not_depend_on_the_backend(
     attention: str, direction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention_backends, "_compiled_flex", lambda: (flex_attention, create_block_mask))
+    monkeypatch.setattr(flex, "compiled_flex", lambda: (flex_attention, create_block_mask))
     view = View(direction)
     rows = packed_row()
     with torch.no_grad():
@@ -61,12 +61,13 @@ def test_the_whole_model_does_not_depend_on_the_backend(
 
 
 @pytest.mark.parametrize("direction", ["bidirectional", "causal"])
-def test_gradients_of_the_whole_model_do_not_depend_on_the_backend(direction: str) -> None:
+@pytest.mark.parametrize("attention", ["sdpa", "tiles"])
+def test_gradients_of_the_whole_model_do_not_depend_on_the_backend(attention: str, direction: str) -> None:
     tokens, documents, positions = packed_row()
     real = documents[0] >= 0
     gradients = []
-    for attention in ("reference", "sdpa"):
-        model = build(attention)
+    for name in ("reference", attention):
+        model = build(name)
         states = model(tokens, documents, positions, View(direction))[0, real]
         torch.nn.functional.cross_entropy(model.logits(states), tokens[0, real]).backward()
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})

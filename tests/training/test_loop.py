@@ -14,7 +14,7 @@ from ettin_core.data.loader import Batch, Loader
 from ettin_core.data.rows import PACKINGS
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.storage import read_json
-from ettin_core.model import attention_backends
+from ettin_core.model.attention_backends import sdpa
 from ettin_core.model.leak_test import LeakError
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.config import ObjectiveConfig
@@ -145,9 +145,9 @@ def test_weights_that_are_not_numbers_are_refused(corpus: Corpus, tmp_path: Path
 
 
 def test_a_leak_refuses_to_train(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = attention_backends.row_visibility
+    honest = sdpa.row_visibility
     monkeypatch.setattr(
-        attention_backends,
+        sdpa,
         "row_visibility",
         lambda documents, _, window, opened: honest(documents, "bidirectional", window),
     )

@@ -1,0 +1,53 @@
+"""Ways to compute the same attention, one in each file.
+
+A backend prepares its masks once per forward pass (they depend on the row layout, not on the layer) and is then called by
+every layer with queries, keys and values of shape (B, A, S, D). The equality of all backends is tested. `auto` takes
+
+    flex        on a GPU
+    sdpa        on a CPU under torch.compile, where shapes must not depend on the documents, and for rows so short that calls
+                of a kernel cost more than the keys that nobody sees
+    tiles       on a CPU otherwise
+    reference   never: it is what the others are read against
+"""
+
+import torch
+
+from ettin_core.foundation.errors import invalid
+from ettin_core.model.attention_backends import flex, reference, sdpa, tiles
+from ettin_core.model.attention_backends.interface import Attend
+from ettin_core.model.attention_backends.sdpa import prepare_at
+
+__all__ = ["BACKENDS", "Attend", "possible", "prepare", "prepare_at"]
+
+WAYS = {"reference": reference.prepare, "sdpa": sdpa.prepare, "tiles": tiles.prepare, "flex": flex.prepare}
+BACKENDS = ("auto", *WAYS)
+
+
+def prepare(
+    backend: str, documents: torch.Tensor, direction: str, window: int | None, open_keys: torch.Tensor | None = None
+) -> Attend:
+    """The attention function of one layer kind (`window` None: global) for rows laid out as `documents` (B, S).
+
+    `open_keys` (B, S) bool belongs to a prefix direction (see model/visibility.py). Raises ValueError for a name that is none.
+    """
+    if backend == "auto":
+        backend = choice(documents, direction, window)
+    if backend not in WAYS:
+        raise invalid("attention", backend, "is not an attention backend", f"use one of {', '.join(BACKENDS)}")
+    return WAYS[backend](documents, direction, window, open_keys)
+
+
+def possible(backend: str, device: torch.device) -> tuple[str, ...]:
+    """The backends that may compute where `backend` is asked for."""
+    if backend != "auto":
+        return (backend,)
+    return ("flex",) if device.type == "cuda" else ("sdpa", "tiles")
+
+
+def choice(documents: torch.Tensor, direction: str, window: int | None) -> str:
+    """The backend that `auto` takes."""
+    if documents.is_cuda:
+        return "flex"
+    if torch.compiler.is_compiling() or not tiles.pay(documents, direction, window):
+        return "sdpa"
+    return "tiles"

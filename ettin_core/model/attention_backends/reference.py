@@ -1,0 +1,20 @@
+"""Attention as one reads it in a book: scores, mask, softmax, weighted values."""
+
+import functools
+
+import torch
+
+from ettin_core.model.attention_backends.interface import Attend
+from ettin_core.model.visibility import row_visibility
+
+
+def prepare(documents: torch.Tensor, direction: str, window: int | None, open_keys: torch.Tensor | None) -> Attend:
+    """See attention_backends.prepare."""
+    return functools.partial(attend, mask=row_visibility(documents, direction, window, open_keys)[:, None])
+
+
+def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Queries, keys and values (B, A, S, D), and what may be seen (B, 1, S, S) bool, to (B, A, S, D)."""
+    scores = (query @ key.transpose(-1, -2)).float() / query.shape[-1] ** 0.5
+    weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
+    return weights.to(value.dtype) @ value
