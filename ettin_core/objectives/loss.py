@@ -8,11 +8,10 @@ the global count of loss-bearing tokens.
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-# Rows of logits held at once. Fewer would stream the whole output matrix through the cache for too little work: 20 rows at
-# 50,368 ids are half as fast as 1,024 (NOTEBOOK.md). 1,024 rows of 50,368 ids are 0.2 GiB in fp32.
+# Rows of logits held at once, in one buffer for all chunks. Fewer would stream the whole output matrix through the cache for
+# too little work: 20 rows at 50,368 ids are half as fast as 1,024 (NOTEBOOK.md), which take 0.2 GiB in fp32.
 CHUNK_ROWS = {"cpu": 1024, "cuda": 4096}
 
 
@@ -21,7 +20,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        rows = CHUNK_ROWS[states.device.type]
+        rows = min(CHUNK_ROWS[states.device.type], max(1, len(states)))
         dtype = torch.get_autocast_dtype(states.device.type) if torch.is_autocast_enabled(states.device.type) else None
         compute_states, compute_weight = (states, weight) if dtype is None else (states.to(dtype), weight.to(dtype))
         total = torch.zeros((), dtype=torch.float32, device=states.device)
@@ -30,14 +29,15 @@ class _SummedCrossEntropy(torch.autograd.Function):
         state_gradient = torch.empty_like(states) if ctx.needs_input_grad[0] else None
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         bias_gradient = torch.zeros_like(bias, dtype=torch.float32) if ctx.needs_input_grad[2] else None
+        room = torch.empty(rows, len(weight), dtype=torch.float32, device=states.device)  # of every chunk's logits
         for begin in range(0, len(states), rows):
             chunk, target = compute_states[begin : begin + rows], labels[begin : begin + rows, None]
-            logits = F.linear(chunk, compute_weight).float().add_(bias)
-            normaliser = logits.logsumexp(-1, keepdim=True)
-            torch.sub(normaliser, logits.gather(-1, target), out=each[begin : begin + rows])
+            logits = _logits(chunk, compute_weight, bias, room[: len(chunk)])
+            torch.log_softmax(logits, -1, out=logits)
+            torch.neg(logits.gather(-1, target), out=each[begin : begin + rows])
             total += each[begin : begin + rows].sum()
             if wanted:
-                gradient = logits.sub_(normaliser).exp_()  # softmax, then minus one at the label
+                gradient = logits.exp_()  # softmax, then minus one at the label
                 gradient.scatter_add_(-1, target, torch.full_like(target, -1, dtype=gradient.dtype))
                 if bias_gradient is not None:
                     bias_gradient += gradient.sum(0)
@@ -45,7 +45,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
                 if state_gradient is not None:
                     state_gradient[begin : begin + rows] = gradient @ compute_weight
                 if weight_gradient is not None:
-                    weight_gradient += gradient.T @ chunk
+                    _add_product(weight_gradient, gradient.T, chunk)
         if wanted:
             ctx.save_for_backward(state_gradient, weight_gradient, bias_gradient)
         each = each.squeeze(-1)
@@ -57,6 +57,21 @@ class _SummedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         scale = outputs[0]
         return *(None if gradient is None else gradient * scale for gradient in ctx.saved_tensors), None
+
+
+def _logits(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """The logits (N, V) in fp32, written to `out`; the bias is part of the product where that is in fp32."""
+    if states.dtype == bias.dtype == out.dtype:
+        return torch.addmm(bias, states, weight.T, out=out)
+    return torch.add(states @ weight.T, bias, out=out)
+
+
+def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """Add a product of matrices, in fp32 as a part of it."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
 
 
 def summed_cross_entropy(
