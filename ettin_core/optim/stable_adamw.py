@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+PIECE = 2**16  # elements: an update's six arrays of so many stay in the cache from one operation to the next
+
 
 class StableAdamW(Optimizer):
     """StableAdamW; state per parameter: `step` (int tensor), `first` and `second` moments."""
@@ -44,10 +46,23 @@ class StableAdamW(Optimizer):
         step = int(state["step"])
         beta_1, beta_2 = (beta * (1 - beta ** (step - 1)) / (1 - beta**step) for beta in group["betas"])
         first, second, epsilon = state["first"], state["second"], group["eps"]
-        first.lerp_(gradient, 1 - beta_1)
-        second.mul_(beta_2).addcmul_(gradient, gradient, value=1 - beta_2)
-        surprise = (gradient.square() / second.clamp(min=epsilon**2)).mean().sqrt()
+        pieces, excess = _pieces(parameter, gradient, first, second), []
+        for _, some, mean, square in pieces:
+            mean.lerp_(some, 1 - beta_1)
+            square.mul_(beta_2).addcmul_(some, some, value=1 - beta_2)
+            excess.append((some.square() / square.clamp(min=epsilon**2)).sum())
+        surprise = (sum(excess[1:], excess[0]) / parameter.numel()).sqrt()
         rate = group["lr"] / surprise.clamp(min=1.0)  # stays on the device: no synchronisation per tensor
-        if group["weight_decay"]:
-            parameter.mul_(1 - rate / group["peak"] * group["weight_decay"])
-        parameter.sub_((first / second.sqrt().add_(epsilon)).mul_(rate))
+        for weights, _, mean, square in pieces:
+            if group["weight_decay"]:
+                weights.mul_(1 - rate / group["peak"] * group["weight_decay"])
+            weights.sub_((mean / square.sqrt().add_(epsilon)).mul_(rate))
+
+
+def _pieces(*tensors: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
+    """Tensors of one shape in pieces that stay in a CPU's cache between the operations; elsewhere one piece, as they are."""
+    if tensors[0].device.type != "cpu" or not all(
+        type(one.data) is torch.Tensor and one.is_contiguous() for one in tensors
+    ):
+        return [tensors]
+    return list(zip(*(one.view(-1).split(PIECE) for one in tensors), strict=True))

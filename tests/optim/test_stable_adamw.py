@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ettin_core.checkpoints import native
+from ettin_core.optim import stable_adamw
 from ettin_core.optim.stable_adamw import StableAdamW
 
 BETAS, EPSILON, DECAY, PEAK = (0.9, 0.98), 1e-6, 3e-4, 3e-3
@@ -98,6 +99,25 @@ def test_it_equals_the_written_formula() -> None:
             plain[name] = plain[name] * (1 - now / PEAK * decay) - now * first[name] / (second[name].sqrt() + EPSILON)
             torch.testing.assert_close(mine[name].detach().double(), plain[name], rtol=1e-5, atol=1e-6)
     assert 0 < clipped < 45  # both branches were taken
+
+
+@pytest.mark.parametrize("piece", [1, 4, 9, 35])
+def test_pieces_leave_no_trace(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clip is of the whole tensor, however it is cut."""
+    whole, cut = start(), start()
+    train(ours(whole), whole, 0, 30)
+    monkeypatch.setattr(stable_adamw, "PIECE", piece)
+    train(ours(cut), cut, 0, 30)
+    for name in SHAPES:
+        torch.testing.assert_close(cut[name], whole[name], rtol=1e-6, atol=1e-7)
+
+
+def test_a_tensor_that_is_not_contiguous_is_updated_too() -> None:
+    plain, turned = nn.Parameter(torch.ones(4, 6)), nn.Parameter(torch.ones(6, 4).T)
+    for parameter in (plain, turned):
+        parameter.grad = gradient("matrix", 0)[:4].repeat(1, 2)[:, :6]
+        StableAdamW([parameter], 0.1, weight_decay=0.1).step()
+    torch.testing.assert_close(turned, plain)
 
 
 def test_the_first_step_is_one_rate_long() -> None:
