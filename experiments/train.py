@@ -1,11 +1,14 @@
 """python -m experiments.train size=nano member=encoder data=world: one run, alone or under torchrun."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from ettin_core.data.corpus import Corpus
+from ettin_core.foundation.allocation import keep_freed_memory
 from ettin_core.foundation.distributed import ProcessGroup, join, leave
 from ettin_core.foundation.errors import BusyError
 from ettin_core.foundation.exits import StopRequested
@@ -72,6 +75,8 @@ def train_run(
     folder = folder_of(run.name, Path(runs_dir))
     if folder.complete and stale == KEEP:
         return folder
+    if placement.device != "cuda" and keep_freed_memory():
+        tqdm.write("memory that a step frees stays with the process for the next one (glibc's mallopt)", sys.stderr)
     group = join("gloo" if placement.device == "cpu" else None, placement.stall_seconds)
     try:
         if stale == RETRAIN:
