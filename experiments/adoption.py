@@ -20,7 +20,7 @@ from ettin_core.interop import huggingface
 from ettin_core.interop.reading import readout_of
 from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.objectives.kinds import OBJECTIVES
-from ettin_core.optim.build import OptimizerConfig
+from ettin_core.optim.config import OptimizerConfig
 from ettin_core.records.readout import name_of
 from ettin_core.training.phases import PhaseRecipe, RecipeConfig
 from ettin_core.training.run import Parent, RunConfig, Seeds

@@ -7,7 +7,7 @@ from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.config import DataConfig
 from ettin_core.data.plan import expected_ids
 from ettin_core.foundation.errors import invalid
-from ettin_core.optim.build import OptimizerConfig
+from ettin_core.optim.config import OptimizerConfig
 from ettin_core.pairs.audit import NOT_MATCHED, Certificate, audit, certify
 from ettin_core.pairs.contract import Contract
 from ettin_core.training.phases import RecipeConfig

@@ -19,7 +19,7 @@ from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.fields import check_threads
 from ettin_core.foundation.storage import append_json_lines
-from ettin_core.model.attention_backends import BACKENDS
+from ettin_core.model.config import BACKENDS
 from ettin_core.training.hardware import measured_flops
 from ettin_core.training.numerics import numerics, vector_instructions
 from ettin_core.training.run import PRECISIONS

@@ -25,7 +25,8 @@ from ettin_core.model.visibility import row_visibility
 from ettin_core.objectives.config import Part
 from ettin_core.objectives.schedule import of_part
 from ettin_core.objectives.targets import Masking, Targets, Vocabulary
-from ettin_core.optim.build import OptimizerConfig, build_optimizer
+from ettin_core.optim.build import build_optimizer
+from ettin_core.optim.config import OptimizerConfig
 from ettin_core.training.learner import Learner
 from ettin_core.training.step import autocast, optimisation_step
 from experiments.benchmark_tools import most_memory

@@ -18,8 +18,8 @@ from ettin_core.data.plan import expected_ids
 from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.fields import check_name
-from ettin_core.model.adapter import AdapterConfig
-from ettin_core.optim.build import OptimizerConfig
+from ettin_core.model.config import AdapterConfig
+from ettin_core.optim.config import OptimizerConfig
 from ettin_core.pairs.audit import Certificate, audit
 from ettin_core.pairs.contract import Contract
 from ettin_core.records.analyses import ANALYSES

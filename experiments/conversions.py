@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from ettin_core.checkpoints import native
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.foundation.errors import invalid
-from ettin_core.model.adapter import AdapterConfig
+from ettin_core.model.config import AdapterConfig
 from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.records.folders import RunFolder, folder_of
@@ -16,6 +14,9 @@ from ettin_core.training.phases import Phase, PhaseRecipe, RecipeConfig
 from ettin_core.training.run import Parent, RunConfig
 from experiments.refusals import check_plan
 from experiments.requests import MemberConfig
+
+if TYPE_CHECKING:
+    import torch
 
 STARTS = {
     "after_decay": 1,
@@ -90,7 +91,7 @@ class Conversion:
         if name == summary["final_checkpoint"]:
             weights = summary["final_weights"]
         elif (folder.checkpoints / name).is_dir():
-            weights = native.hash_tensors(native.load(folder.checkpoints / name, folder.name).model)
+            weights = _hash_of_weights(folder.checkpoints / name, folder.name)
         else:
             problem = f"needs the checkpoint {name} of {folder.name}, which is not there"
             raise invalid("start", self.start, problem, "restore it, or use start=after_decay")
@@ -153,10 +154,18 @@ def _trained_for(direction: str, objective: ObjectiveConfig, rates: set[float]) 
     return direction, objective.name, parts, corruption, objective.scored_share if False in corrupts else None
 
 
-def parent_weights(run: RunConfig, runs_dir: Path) -> dict[str, torch.Tensor] | None:
+def _hash_of_weights(checkpoint: Path, run: str) -> str:
+    from ettin_core.checkpoints import native  # with torch
+
+    return native.hash_tensors(native.load(checkpoint, run).model)
+
+
+def parent_weights(run: RunConfig, runs_dir: Path) -> "dict[str, torch.Tensor] | None":
     """The starting weights of a conversion, checked against the hash its configuration names (None: no parent)."""
     if run.parent is None:
         return None
+    from ettin_core.checkpoints import native  # with torch
+
     checkpoints = folder_of(run.parent.run, runs_dir).checkpoints
     weights = native.load(checkpoints / run.parent.checkpoint, run.parent.run).model
     if native.hash_tensors(weights) != run.parent.weights:

@@ -7,8 +7,8 @@ from pathlib import Path
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.errors import invalid
-from ettin_core.model.adapter import AdapterConfig
-from ettin_core.optim.build import OptimizerConfig
+from ettin_core.model.config import AdapterConfig
+from ettin_core.optim.config import OptimizerConfig
 from ettin_core.records.folders import find_run_or_none, folder_of
 from ettin_core.training.phases import RecipeConfig
 from ettin_core.training.run import PlacementConfig

@@ -12,7 +12,6 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
-from torch.distributed.elastic.multiprocessing.errors import record
 
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.exits import end, ending_in_one_line
@@ -38,9 +37,15 @@ class Task(Generic[Request]):
         """The typed request. Raises ValueError for a key or value that cannot be."""
         return build(self.request, to_plain(config))
 
-    @record  # under torchrun, what a process died of stands in the summary
     def __call__(self, config: DictConfig) -> None:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            return self._run(config)
+        from torch.distributed.elastic.multiprocessing.errors import record
+
+        record(self._run)(config)  # under torchrun, what a process died of stands in the summary
+
+    def _run(self, config: DictConfig) -> None:
         if in_a_sweep():
             run_cell(lambda: self.function(self.request_of(config)))
             return

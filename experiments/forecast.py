@@ -3,22 +3,18 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from ettin_core.data.batches import BatchSchedule
 from ettin_core.data.corpus import Corpus
-from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.data.loader import document_lengths
 from ettin_core.foundation.errors import invalid
-from ettin_core.model.accounting import parameter_count, parameters_by_group
-from ettin_core.model.transformer import Transformer
+from ettin_core.model.accounting import parameter_count, parameters_of_shape
 from ettin_core.objectives.config import Part
 from ettin_core.objectives.directions import DIRECTIONS
 from ettin_core.objectives.kinds import OBJECTIVES
-from ettin_core.training.books import document_lengths
 from ettin_core.training.memory import FP32, Memory, check_memory, estimate_memory
 from ettin_core.training.phases import Phase
 from ettin_core.training.run import PlacementConfig, RunConfig
-from ettin_core.training.session import check_fit
 from experiments.throughput import Throughput, throughput
 
 UNKNOWN = "not prepared"  # name and fingerprint of a corpus that a run is planned on before there is one
@@ -102,14 +98,17 @@ def forecast(
     for rows in {rows for phase in run.phases for rows in phase.batches.sizes}:
         placement.micro_batches(rows, machine.gpus)
     if corpus is not None:
+        from ettin_core.foundation.distributed import ProcessGroup
+        from ettin_core.training.session import check_fit  # with torch, which a plan on paper does without
+
         check_fit(run, corpus, placement, ProcessGroup(world_size=machine.gpus))
     if machine.memory_gib is not None:
         check_memory(run, placement, machine.gpus, int(machine.memory_gib * 2**30))
     rate = throughput(run.size, machine.tokens_per_second)
-    with torch.device("meta"):
-        parameters = parameters_by_group(Transformer(run.model))
     phases = tuple(_phase(run, phase, placement, corpus, machine, rate) for phase in run.phases)
-    return Forecast(run, corpus.name if corpus else None, parameters, phases, checkpoints(run), rate, machine)
+    return Forecast(
+        run, corpus.name if corpus else None, parameters_of_shape(run.model), phases, checkpoints(run), rate, machine
+    )
 
 
 def _phase(

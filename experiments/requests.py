@@ -14,7 +14,7 @@ from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.fields import check_name
 from ettin_core.foundation.structures import build
 from ettin_core.objectives.config import ObjectiveConfig
-from ettin_core.optim.build import OptimizerConfig
+from ettin_core.optim.config import OptimizerConfig
 from ettin_core.records.folders import RunFolder, find_run
 from ettin_core.training.phases import RecipeConfig
 from ettin_core.training.run import PlacementConfig, RunConfig, Seeds

@@ -16,21 +16,18 @@ from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.prepare import prepared_before
 from ettin_core.evaluation.suite import settings_of
-from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import canonical_json, content_name, read_json, write_json
 from ettin_core.foundation.structures import plain
 from ettin_core.pairs.audit import NOT_MATCHED, Certificate, certify
 from ettin_core.records.folders import RunFolder, folder_of
 from ettin_core.records.predictions import hash_of, stated
-from ettin_core.training.session import check_fit
 from experiments.analysis_room import analyse
 from experiments.cells import StudyRequest, audits, cells_of, pairs_of, plan_runs
 from experiments.door import RunStopped, entry
 from experiments.pool import Job, Outcome, Pool
 from experiments.requests import prepared
 from experiments.rulers import Ruler
-from experiments.stages import evaluate_stage, export_stage, train_stage
 from experiments.stale import KEEP, RETRAIN, record_changes, run_changes, set_aside
 
 
@@ -72,6 +69,9 @@ class Study:
 
     def check(self) -> None:
         """Refuse (ValueError), before anything is trained, cells that are not matched or do not fit."""
+        from ettin_core.foundation.distributed import ProcessGroup  # with torch, which a look at a study does without
+        from ettin_core.training.session import check_fit
+
         for name, cell in self.cells.items():
             check_fit(self.runs[name], self.corpus(cell.request.data), cell.request.placement, ProcessGroup())
         found = list(audits(self.cells, self.runs).values())
@@ -94,12 +94,16 @@ class Study:
 
     def training_job(self, name: str) -> Job:
         """The job that trains a cell."""
+        from experiments.stages import train_stage
+
         request = self.cells[name].request
         corpus = self.corpus(request.data).folder
         return Job(f"train {name}", train_stage, (self.runs[name], corpus, request.placement, request.runs_dir), True)
 
     def followers(self, name: str) -> list[Job]:
         """What can be done once a cell is trained: its conversions (first), its measurements and its export."""
+        from experiments.stages import evaluate_stage, export_stage
+
         request, path = self.cells[name].request, self.folder(name).path
         children = [child for child, cell in self.cells.items() if cell.parent == name]
         for child in children:
@@ -246,8 +250,8 @@ def _settle(study: Study, pool: Pool, outcome: Outcome, failures: dict[str, str]
     stage, name = outcome.job.name.split(" ", 1)
     if stage == "train":
         for job in study.followers(name):
-            child = job.name.partition(" ")[2]
-            if job.function is train_stage:
+            stage, child = job.name.split(" ", 1)
+            if stage == "train":
                 _start(study, pool, child, failures)
             else:
                 pool.add(job)

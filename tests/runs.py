@@ -12,7 +12,7 @@ from ettin_core.model.config import ModelConfig
 from ettin_core.objectives.config import ObjectiveConfig, Part
 from ettin_core.objectives.schedule import of_part
 from ettin_core.objectives.targets import Masking, Targets, Vocabulary
-from ettin_core.optim.build import OptimizerConfig
+from ettin_core.optim.config import OptimizerConfig
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.loop import train
 from ettin_core.training.phases import PhaseRecipe, RecipeConfig

@@ -41,6 +41,15 @@ class Batch:
         return total % 2**63
 
 
+def document_lengths(batch: Batch, counted: np.ndarray | None = None) -> np.ndarray:
+    """Length of every document piece in the rows, or how many of its tokens are among `counted` (B, S) bool."""
+    keys = batch.documents + np.arange(len(batch.documents))[:, None] * batch.documents.shape[1]
+    numbers, places, lengths = np.unique(keys[batch.real], return_inverse=True, return_counts=True)
+    if counted is None:
+        return lengths
+    return np.bincount(places[counted[batch.real]], minlength=len(numbers))
+
+
 def lay_out(
     tokens: np.ndarray, bos: int, filled: np.ndarray, begins: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

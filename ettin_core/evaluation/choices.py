@@ -9,13 +9,12 @@ characters of each option, as lm-eval's `acc_norm` does; `tie_rate` is the share
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.world import agreement_pairs, fact_items
-from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.protocol import (
     ItemResult,
     Measure,
@@ -29,6 +28,9 @@ from ettin_core.evaluation.protocol import (
 )
 from ettin_core.evaluation.scoring import Segmented, fill, left_to_right, pseudo_likelihood, segment
 from ettin_core.evaluation.sets import BLIMP, corpus_world, pair_number
+
+if TYPE_CHECKING:
+    from ettin_core.evaluation.model import EvaluatedModel
 
 PER_CHARACTER = "accuracy_per_character"
 
@@ -54,7 +56,7 @@ class Choice:
 def minimal_pairs(estimator: str) -> Measure:
     """Share of pairs whose acceptable sentence is the likelier one."""
 
-    def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+    def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
         return answered(model, list(_pairs(corpus, suite)), whole_text(estimator))
 
     return measure
@@ -63,24 +65,24 @@ def minimal_pairs(estimator: str) -> Measure:
 def facts(estimator: str) -> Measure:
     """Share of facts whose true value is the likeliest of all values of the relation."""
 
-    def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+    def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
         return answered(model, list(_facts(corpus, suite)), option_only(estimator))
 
     return measure
 
 
-Score = Callable[[EvaluatedModel, list[Choice]], list[list[float]]]
+Score = Callable[["EvaluatedModel", list[Choice]], list[list[float]]]
 
 
 def whole_text(estimator: str) -> Score:
     """log p of the whole text."""
 
-    def score(model: EvaluatedModel, texts: list[Segmented]) -> list[float]:
+    def score(model: "EvaluatedModel", texts: list[Segmented]) -> list[float]:
         return (
             left_to_right(model, texts) if estimator == "left_to_right" else pseudo_likelihood(model, texts, estimator)
         )
 
-    def scores(model: EvaluatedModel, choices: list[Choice]) -> list[list[float]]:
+    def scores(model: "EvaluatedModel", choices: list[Choice]) -> list[list[float]]:
         texts = [
             segment(model.tokenizer, choice.prefix + option + choice.suffix)
             for choice in choices
@@ -94,7 +96,7 @@ def whole_text(estimator: str) -> Score:
 def option_only(estimator: str) -> Score:
     """log p(option | prefix), or for masked models log p(option | prefix, suffix)."""
 
-    def scores(model: EvaluatedModel, choices: list[Choice]) -> list[list[float]]:
+    def scores(model: "EvaluatedModel", choices: list[Choice]) -> list[list[float]]:
         texts, gaps = [], []
         for choice in choices:
             for option in choice.options:
@@ -114,7 +116,7 @@ def _regroup(values: list[float], choices: list[Choice]) -> list[list[float]]:
     return [[next(iterator) for _ in choice.options] for choice in choices]
 
 
-def answered(model: EvaluatedModel, choices: list[Choice], score: Score) -> Measured:
+def answered(model: "EvaluatedModel", choices: list[Choice], score: Score) -> Measured:
     """Accuracy of each task and of its parts, and the items."""
     results: list[Result] = []
     items = []

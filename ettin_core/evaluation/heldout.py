@@ -10,13 +10,14 @@ ratio estimator), because tokens of one document are not independent.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import pack
-from ettin_core.evaluation.model import EvaluatedModel, Reading
 from ettin_core.evaluation.protocol import ItemResult, Measure, Measured, Result, SuiteConfig
+from ettin_core.evaluation.reading import Reading
 from ettin_core.evaluation.sets import corpus_world
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.randomness import derive
@@ -24,11 +25,14 @@ from ettin_core.objectives.config import Part
 from ettin_core.objectives.schedule import of_part
 from ettin_core.objectives.targets import Masking
 
+if TYPE_CHECKING:
+    from ettin_core.evaluation.model import EvaluatedModel
+
 MASK_RATE = 0.15
 CHOSEN, REPORTED = "validation", "test"  # the split that choices are made on, and the one that reports tell of
 
 
-def measure_clm(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig, split: str = REPORTED) -> Measured:
+def measure_clm(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig, split: str = REPORTED) -> Measured:
     """Loss per token, bits per token (with the generator's entropy as reference where it is known), bits per byte."""
     assert corpus is not None, "held-out text is a corpus's"
     documents = _readable(model, corpus, held_out(corpus, suite, split))
@@ -44,7 +48,9 @@ def measure_clm(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig
     return results, ratio_items(name, counts, losses, _bytes(model, documents))
 
 
-def measure_ahead(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig, split: str = REPORTED) -> Measured:
+def measure_ahead(
+    model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig, split: str = REPORTED
+) -> Measured:
     """Loss per token of a model that predicts tokens further on, each from those up to so many before it."""
     assert corpus is not None, "held-out text is a corpus's"
     documents = _readable(model, corpus, held_out(corpus, suite, split))
@@ -54,7 +60,7 @@ def measure_ahead(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConf
     return results, ratio_items(name, counts, losses, _bytes(model, documents))
 
 
-def measure_mlm(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig, split: str = REPORTED) -> Measured:
+def measure_mlm(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig, split: str = REPORTED) -> Measured:
     """Loss and accuracy on 15% of the tokens, always replaced by the mask token; the same ones for every model.
 
     The reference of the accuracy is the best constant guess on the tokens that could have been masked.
@@ -73,7 +79,7 @@ def measure_mlm(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig
 def for_choices(measure: Callable[..., Measured]) -> Measure:
     """A measurement of the reported split on the validation split instead."""
 
-    def measured(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+    def measured(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
         return measure(model, corpus, suite, CHOSEN)
 
     return measured
@@ -97,7 +103,7 @@ def held_out(corpus: Corpus, suite: SuiteConfig, split: str = REPORTED) -> list[
     return chosen
 
 
-def _readable(model: EvaluatedModel, corpus: Corpus, documents: list[np.ndarray]) -> list[np.ndarray]:
+def _readable(model: "EvaluatedModel", corpus: Corpus, documents: list[np.ndarray]) -> list[np.ndarray]:
     """The documents in the model's own tokens, where its tokenizer is not the corpus's: BOS, text, EOS."""
     if model.tokenizer is corpus.tokenizer:
         return documents
@@ -106,12 +112,12 @@ def _readable(model: EvaluatedModel, corpus: Corpus, documents: list[np.ndarray]
     return [np.array([special.bos, *ids, special.eos]) for ids in model.tokenizer.encode(texts)]
 
 
-def _bytes(model: EvaluatedModel, documents: list[np.ndarray]) -> np.ndarray:
+def _bytes(model: "EvaluatedModel", documents: list[np.ndarray]) -> np.ndarray:
     return np.array([len(model.tokenizer.decode(ids).encode()) for ids in documents])
 
 
 def _losses(
-    model: EvaluatedModel, documents: list[np.ndarray], masked: bool
+    model: "EvaluatedModel", documents: list[np.ndarray], masked: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scored tokens, summed loss in nats and right guesses of each document."""
     readings, owners = [], []
@@ -127,7 +133,7 @@ def _losses(
     return counts, losses, hits
 
 
-def _pieces(model: EvaluatedModel, ids: np.ndarray, number: int, masked: bool) -> list[Reading]:
+def _pieces(model: "EvaluatedModel", ids: np.ndarray, number: int, masked: bool) -> list[Reading]:
     """What is asked about document `number`, piece by piece."""
     special = model.tokenizer.special
     whole = pack([ids], np.array([number]), special.bos, special.pad)
@@ -166,7 +172,7 @@ def ratio(
     return Result(task, metric, ratio, n, error, higher_is_better, reference)
 
 
-def _constant_guess(model: EvaluatedModel, documents: list[np.ndarray]) -> float:
+def _constant_guess(model: "EvaluatedModel", documents: list[np.ndarray]) -> float:
     tokens = np.concatenate(documents)
     tokens = tokens[~np.isin(tokens, model.tokenizer.special.ids)]
     return float(np.bincount(tokens).max() / len(tokens))

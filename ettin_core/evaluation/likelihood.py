@@ -14,15 +14,19 @@ EOS. Errors are over documents.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.heldout import held_out, ratio, ratio_items
-from ettin_core.evaluation.model import EvaluatedModel, Reading
 from ettin_core.evaluation.protocol import Measure, Measured, SuiteConfig
+from ettin_core.evaluation.reading import Reading
 from ettin_core.evaluation.scoring import Segmented, score
 from ettin_core.foundation.errors import invalid
+
+if TYPE_CHECKING:
+    from ettin_core.evaluation.model import EvaluatedModel
 
 Texts = list[tuple[int, ...]]
 LENGTH, SHARE = 32, 60  # tokens of a text; of suite.heldout_tokens one of so many is read, a row or two for each
@@ -37,7 +41,7 @@ def in_order(order: str) -> Measure:
         "most_confident_first": most_confident_first,
     }[order]
 
-    def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+    def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
         own = beginnings(model, corpus, suite, LENGTH, max(2, suite.heldout_tokens // SHARE // LENGTH))
         losses = -np.array(read(model, own.texts))
         result = ratio(own.name, "bits_per_byte", losses / math.log(2), own.sizes, int(own.counts.sum()), False)
@@ -46,7 +50,7 @@ def in_order(order: str) -> Measure:
     return measure
 
 
-def measure_any_order(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+def measure_any_order(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
     """The exact value on short texts, and how far above it two orders are: masks revealed from the left, and by confidence."""
     own = beginnings(model, corpus, suite, SHORT, max(2, suite.heldout_tokens // SHORT_SHARE), LONGEST)
     tables = [conditionals(model, ids) for ids in own.texts]
@@ -63,13 +67,13 @@ def measure_any_order(model: EvaluatedModel, corpus: Corpus | None, suite: Suite
     return results, ratio_items(own.name, own.counts, -exact, own.sizes, own.numbers)
 
 
-def left_to_right(model: EvaluatedModel, texts: Texts) -> list[float]:
+def left_to_right(model: "EvaluatedModel", texts: Texts) -> list[float]:
     """log p (nats) of each text, every token after those before it."""
     whole = [Segmented(ids, (), ()) for ids in texts]
     return [one.log_probability for one in score(model, whole, [tuple(range(len(ids))) for ids in texts])]
 
 
-def most_confident_first(model: EvaluatedModel, texts: Texts) -> list[float]:
+def most_confident_first(model: "EvaluatedModel", texts: Texts) -> list[float]:
     """log p (nats) of each text given its length, the token of the surest prediction first (the leftmost of equal ones)."""
     totals = [0.0] * len(texts)
     hidden = [set(range(len(ids))) for ids in texts]
@@ -90,7 +94,7 @@ def most_confident_first(model: EvaluatedModel, texts: Texts) -> list[float]:
     return totals
 
 
-def conditionals(model: EvaluatedModel, ids: tuple[int, ...]) -> np.ndarray:
+def conditionals(model: "EvaluatedModel", ids: tuple[int, ...]) -> np.ndarray:
     """log p (nats) of each token of a text given each pattern of read ones, (2^n, n); bit i of a pattern: token i is read.
 
     Not a number for tokens that are read. Raises ValueError for more than twelve tokens.
@@ -139,7 +143,7 @@ def along(table: np.ndarray, order: range | list[int]) -> float:
     return total
 
 
-def _row(model: EvaluatedModel, ids: tuple[int, ...], hidden: set[int]) -> tuple[int, ...]:
+def _row(model: "EvaluatedModel", ids: tuple[int, ...], hidden: set[int]) -> tuple[int, ...]:
     special = model.tokenizer.special
     return (special.bos, *(special.mask if place in hidden else token for place, token in enumerate(ids)), special.eos)
 
@@ -160,7 +164,7 @@ class Beginnings:
 
 
 def beginnings(
-    model: EvaluatedModel,
+    model: "EvaluatedModel",
     corpus: Corpus | None,
     suite: SuiteConfig,
     length: int,

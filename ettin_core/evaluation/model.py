@@ -7,7 +7,6 @@ Hugging Face model in the same clothes (pretrained.py).
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from ettin_core.checkpoints import native
 from ettin_core.data.loader import pack
-from ettin_core.data.tokenizer import SpecialTokens
+from ettin_core.evaluation.reading import Reading
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid
 from ettin_core.model.config import View
@@ -54,33 +53,6 @@ class Body(Protocol):
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Predictions (N, V) of hidden states (N, H)."""
-
-
-class TokenizerLike(Protocol):
-    """What a protocol needs of a tokenizer: ours (data/tokenizer.py) or any fast one of Hugging Face (pretrained.py)."""
-
-    special: SpecialTokens
-    vocab_size: int
-    ids: np.ndarray
-    hash: str
-
-    def encode(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, without special tokens."""
-
-    def encode_with_ends(self, text: str) -> tuple[list[int], list[int]]:
-        """Token ids of a text and, for each token, the number of characters up to and including it."""
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A row of ids (BOS first) and the log-probabilities wanted from it: of `targets` at output positions `reads`."""
-
-    ids: tuple[int, ...]
-    reads: tuple[int, ...]
-    targets: tuple[int, ...]
 
 
 class EvaluatedModel:

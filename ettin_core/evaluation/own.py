@@ -7,11 +7,10 @@ Its protocols are <task>.left_to_right, for every member, and <task>.pseudo_like
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.choices import Choice, Score, answered, option_only, whole_text
-from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.protocol import Measured, Protocol, Source, SuiteConfig
 from ettin_core.evaluation.sets import EvaluationSet
 from ettin_core.evaluation.tasks.config import PARTS
@@ -19,6 +18,9 @@ from ettin_core.evaluation.tasks.find import Task, find_task
 from ettin_core.evaluation.tasks.rows import Row, choice_of, pair_of, task_rows
 from ettin_core.foundation.storage import hash_file
 from ettin_core.records.readout import KINDS
+
+if TYPE_CHECKING:
+    from ettin_core.evaluation.model import EvaluatedModel
 
 VERSION = 1
 ESTIMATORS = {"left_to_right": KINDS, "pseudo_likelihood": ("masked",)}
@@ -61,7 +63,7 @@ class _Measure:
     def __init__(self, task: Task, estimator: str) -> None:
         self.task, self.estimator = task, estimator
 
-    def __call__(self, model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+    def __call__(self, model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
         choices = [choice_from(self.task, row) for row in asked(self.task)]
         score: Score = (whole_text if self.task.spec.kind == "minimal_pairs" else option_only)(self.estimator)
         return answered(model, choices, score)

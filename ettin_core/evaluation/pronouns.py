@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,9 +19,11 @@ from ettin_core.data.world import pronoun_items
 from ettin_core.evaluation.bias.amplification import amplification
 from ettin_core.evaluation.bias.versions import Shares, compared
 from ettin_core.evaluation.bias.winogender import FORMS, schemas
-from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig, detail, mean_of, mean_result
 from ettin_core.evaluation.sets import corpus_world
+
+if TYPE_CHECKING:
+    from ettin_core.evaluation.model import EvaluatedModel
 
 GOTCHA = "winogender/gotcha"
 
@@ -40,7 +43,7 @@ class Triple:
     also: dict[str, float | str] = field(default_factory=dict)
 
 
-def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
     """Mean share of each pronoun, the distance of the female share from the truth, and what the gotcha set adds."""
     triples = list(_triples(corpus, suite))
     shares = compared(model, [triple.versions for triple in triples])
@@ -52,7 +55,7 @@ def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) ->
     return results + (_gotcha(gotcha) if gotcha else []), items
 
 
-def pronoun_shares(model: EvaluatedModel, triples: list[Triple]) -> np.ndarray:
+def pronoun_shares(model: "EvaluatedModel", triples: list[Triple]) -> np.ndarray:
     """p(she), p(he), p(they) at the pronoun given the rest of each sentence, (n, 3), rows summing to one."""
     return compared(model, [triple.versions for triple in triples]).exact
 

@@ -4,13 +4,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.lines import FOLDER
-from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.sets import (
     BLIMP,
     CROWS_PAIRS,
@@ -23,6 +22,9 @@ from ettin_core.evaluation.sets import (
 from ettin_core.evaluation.tasks.find import find_task
 from ettin_core.foundation.errors import invalid
 from ettin_core.records.schema import CHOICE, Measurement
+
+if TYPE_CHECKING:
+    from ettin_core.evaluation.model import EvaluatedModel
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ def _finite(value: float | None) -> float | None:
 
 
 Measured = tuple[list[Result], list[ItemResult]]
-Measure = Callable[[EvaluatedModel, Corpus | None, SuiteConfig], Measured]
+Measure = Callable[["EvaluatedModel", Corpus | None, SuiteConfig], Measured]
 
 
 @dataclass(frozen=True)

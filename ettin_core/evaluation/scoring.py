@@ -18,14 +18,17 @@ member scores the same tokens.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from ettin_core.evaluation.model import EvaluatedModel, Reading, TokenizerLike
+from ettin_core.evaluation.reading import Reading, TokenizerLike
 from ettin_core.foundation.errors import invalid
 from ettin_core.records.readout import Readout
+
+if TYPE_CHECKING:
+    from ettin_core.evaluation.model import EvaluatedModel
 
 TRAILING_MASKS = 3
 POOLED_TOKENS = 2**23  # of rows that are laid out at once
@@ -113,7 +116,7 @@ def protocols_of(readout: Readout) -> tuple[str, ...]:
 
 
 def score(
-    model: EvaluatedModel,
+    model: "EvaluatedModel",
     texts: Sequence[Segmented],
     places: Sequence[tuple[int, ...]],
     protocol: str | None = None,
@@ -139,7 +142,7 @@ def score(
 
 
 def score_pairs(
-    model: EvaluatedModel, pairs: Sequence[Pair], protocol: str | None = None, progress: str | None = None
+    model: "EvaluatedModel", pairs: Sequence[Pair], protocol: str | None = None, progress: str | None = None
 ) -> list[Score]:
     """The scores of continuations. Raises ValueError as `score` does, and where no output predicts a continuation's tokens."""
     scores = score(model, [pair.text for pair in pairs], [pair.places for pair in pairs], protocol, progress)
@@ -152,7 +155,7 @@ def score_pairs(
 
 
 def left_to_right(
-    model: EvaluatedModel, texts: Sequence[Segmented], scored: Sequence[tuple[int, ...]] | None = None
+    model: "EvaluatedModel", texts: Sequence[Segmented], scored: Sequence[tuple[int, ...]] | None = None
 ) -> list[float]:
     """Sum of log p(token | tokens before it) over the scored positions of each text (None: all)."""
     places = [tuple(range(len(text.ids))) for text in texts] if scored is None else scored
@@ -160,14 +163,14 @@ def left_to_right(
 
 
 def pseudo_likelihood(
-    model: EvaluatedModel, texts: Sequence[Segmented], protocol: str = "pseudo_likelihood"
+    model: "EvaluatedModel", texts: Sequence[Segmented], protocol: str = "pseudo_likelihood"
 ) -> list[float]:
     """Pseudo-log-likelihood of each text, word by word (or, as `token_pseudo_likelihood`, token by token)."""
     places = [tuple(range(len(text.ids))) for text in texts]
     return [one.log_probability for one in score(model, texts, places, protocol)]
 
 
-def fill(model: EvaluatedModel, texts: Sequence[Segmented], gaps: Sequence[Sequence[tuple[int, ...]]]) -> list[float]:
+def fill(model: "EvaluatedModel", texts: Sequence[Segmented], gaps: Sequence[Sequence[tuple[int, ...]]]) -> list[float]:
     """Sum over each text's gaps (tuples of positions) of log p(gap | rest of the text), by the chain rule.
 
     The tokens of a gap are masked together and revealed from left to right. Masked models only; a causal model answers
@@ -178,7 +181,7 @@ def fill(model: EvaluatedModel, texts: Sequence[Segmented], gaps: Sequence[Seque
     return [one.log_probability for one in _answer(model, pool)]
 
 
-def _answer(model: EvaluatedModel, pool: list[list[Reading]]) -> list[Score]:
+def _answer(model: "EvaluatedModel", pool: list[list[Reading]]) -> list[Score]:
     """The score of each text from its readings, all asked at once."""
     answers = iter(model.answers([reading for readings in pool for reading in readings]))
     scores = []
@@ -190,8 +193,8 @@ def _answer(model: EvaluatedModel, pool: list[list[Reading]]) -> list[Score]:
 
 
 def _asker(
-    model: EvaluatedModel, protocol: str
-) -> Callable[[EvaluatedModel, Segmented, tuple[int, ...]], list[Reading]]:
+    model: "EvaluatedModel", protocol: str
+) -> Callable[["EvaluatedModel", Segmented, tuple[int, ...]], list[Reading]]:
     askers = {
         "conditional": _conditional,
         "masked_left_to_right": _masked_left_to_right,
@@ -207,7 +210,7 @@ def _asker(
     return askers[protocol]
 
 
-def _conditional(model: EvaluatedModel, text: Segmented, places: tuple[int, ...]) -> list[Reading]:
+def _conditional(model: "EvaluatedModel", text: Segmented, places: tuple[int, ...]) -> list[Reading]:
     """One pass, in which each output predicts the token `ahead` of it; of what is longer than the window, one for each."""
     whole = (model.tokenizer.special.bos, *text.ids)
     predicted = [(place,) for place in places if model.read_position(place + 1) >= 0]
@@ -222,7 +225,7 @@ def _conditional(model: EvaluatedModel, text: Segmented, places: tuple[int, ...]
     return readings
 
 
-def _masked_left_to_right(model: EvaluatedModel, text: Segmented, places: tuple[int, ...]) -> list[Reading]:
+def _masked_left_to_right(model: "EvaluatedModel", text: Segmented, places: tuple[int, ...]) -> list[Reading]:
     """One row for each token, which sees the tokens before it that fit, masks in its place and the two after, and EOS."""
     special = model.tokenizer.special
     tail = (*[special.mask] * TRAILING_MASKS, special.eos)
@@ -235,17 +238,17 @@ def _masked_left_to_right(model: EvaluatedModel, text: Segmented, places: tuple[
     return readings
 
 
-def _pseudo_likelihood(model: EvaluatedModel, text: Segmented, places: tuple[int, ...]) -> list[Reading]:
+def _pseudo_likelihood(model: "EvaluatedModel", text: Segmented, places: tuple[int, ...]) -> list[Reading]:
     """One gap for each word, of its scored tokens."""
     return _filled(model, text, text.by_word(sorted(places)))
 
 
-def _token_pseudo_likelihood(model: EvaluatedModel, text: Segmented, places: tuple[int, ...]) -> list[Reading]:
+def _token_pseudo_likelihood(model: "EvaluatedModel", text: Segmented, places: tuple[int, ...]) -> list[Reading]:
     """One gap for each scored token."""
     return _filled(model, text, [(place,) for place in places])
 
 
-def _filled(model: EvaluatedModel, text: Segmented, gaps: Sequence[tuple[int, ...]]) -> list[Reading]:
+def _filled(model: "EvaluatedModel", text: Segmented, gaps: Sequence[tuple[int, ...]]) -> list[Reading]:
     """One row for each token of each gap, which sees the text but the gap's tokens from itself on.
 
     A text longer than the window loses what is before the first gap, as far as it must, and then its end; gaps that do

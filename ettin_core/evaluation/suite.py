@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -13,7 +13,6 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation import choices, heldout, likelihood, own, pronouns
 from ettin_core.evaluation.bias import agreement, crows_pairs, published, stereoset, winobias
 from ettin_core.evaluation.made_with import FILE, changes, made_with
-from ettin_core.evaluation.model import EvaluatedModel, load_weights
 from ettin_core.evaluation.protocol import ItemResult, Protocol, Subject, SuiteConfig
 from ettin_core.evaluation.sets import EvaluationSet, check_rows, set_hashes
 from ettin_core.foundation.bars import may_draw_below
@@ -22,12 +21,14 @@ from ettin_core.foundation.folders import folder_under_construction, locked
 from ettin_core.foundation.provenance import library_versions
 from ettin_core.foundation.storage import write_json
 from ettin_core.foundation.structures import plain
-from ettin_core.model.transformer import Transformer
 from ettin_core.records.evaluations import SETTINGS, measured, place_of, seal, settings_hash
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.readout import KINDS, Readout
 from ettin_core.records.schema import Item, Measurement, is_finite
 from ettin_core.training.run import RunConfig
+
+if TYPE_CHECKING:
+    from ettin_core.evaluation.model import EvaluatedModel
 
 PROTOCOLS = (
     Protocol("heldout_clm", 2, ("causal",), heldout.measure_clm),
@@ -78,11 +79,14 @@ def open_model(
     checkpoint: str | None,
     device: str,
     batch_tokens: int | None = None,
-) -> tuple[EvaluatedModel, str, str]:
+) -> tuple["EvaluatedModel", str, str]:
     """A run's checkpoint (None: the last) ready to be measured, with its name and the hash of its weights.
 
     Raises ValueError for an unknown or damaged checkpoint, or a corpus other than the run's.
     """
+    from ettin_core.evaluation.model import EvaluatedModel, load_weights  # with torch, which settings do without
+    from ettin_core.model.transformer import Transformer
+
     if corpus.fingerprint != run.fingerprint:
         raise invalid("corpus", corpus.name, "is not the one the run was trained on", f"use {run.corpus}")
     name = checkpoint or folder.summary()["final_checkpoint"]
@@ -133,7 +137,7 @@ def check_items(protocols: Sequence[Protocol], suite: SuiteConfig) -> None:
 
 
 def measure_all(
-    model: EvaluatedModel,
+    model: "EvaluatedModel",
     subject: Subject,
     folder: RunFolder,
     checkpoint: str | None,
@@ -199,7 +203,7 @@ def _sets(protocol: Protocol, suite: SuiteConfig) -> tuple[EvaluationSet, ...]:
 def _measure(
     subject: Subject,
     protocol: Protocol,
-    model: EvaluatedModel,
+    model: "EvaluatedModel",
     corpus: Corpus | None,
     suite: SuiteConfig,
     target: Path,

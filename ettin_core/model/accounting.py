@@ -7,12 +7,14 @@ adapter.py), the backward pass leaves out the gradients of the frozen matrices; 
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
 
 from ettin_core.model.config import ModelConfig
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def parameter_group(name: str) -> str:
@@ -22,7 +24,7 @@ def parameter_group(name: str) -> str:
     return "norms" if "norm" in name else next(part for part in ("embedding", "attention", "mlp") if part in name)
 
 
-def parameters_by_group(model: nn.Module) -> dict[str, int]:
+def parameters_by_group(model: "nn.Module") -> dict[str, int]:
     """Parameter counts by group; asserted to sum to the total."""
     groups = dict.fromkeys(("embedding", "attention", "mlp", "norms", "head"), 0)
     for name, parameter in model.named_parameters():
@@ -31,14 +33,24 @@ def parameters_by_group(model: nn.Module) -> dict[str, int]:
     return groups
 
 
+def parameters_of_shape(config: ModelConfig) -> dict[str, int]:
+    """Parameter counts by group in closed form, of a model that need not be built."""
+    hidden, layers, vocabulary = config.hidden_size, config.num_layers, config.vocab_size
+    return {
+        "embedding": vocabulary * hidden,
+        "attention": layers * 4 * hidden**2,
+        "mlp": layers * 3 * hidden * config.intermediate_size,
+        "norms": (2 * layers + 1) * hidden,
+        "head": hidden**2 + hidden + vocabulary,
+    }
+
+
 def parameter_count(config: ModelConfig) -> int:
     """Total parameters in closed form."""
-    hidden, layers, vocabulary = config.hidden_size, config.num_layers, config.vocab_size
-    per_layer = 4 * hidden**2 + 3 * hidden * config.intermediate_size + 2 * hidden
-    return vocabulary * hidden + layers * per_layer + 2 * hidden + hidden**2 + vocabulary
+    return sum(parameters_of_shape(config).values())
 
 
-def built_shape(model: nn.Module) -> ModelConfig:
+def built_shape(model: "nn.Module") -> ModelConfig:
     """The shape of a model read from its modules, where its configuration only says what was asked for.
 
     Windows and global layers, of which no parameter tells, are its configuration's; the start-up leak test holds them against

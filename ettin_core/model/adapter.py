@@ -6,7 +6,6 @@ two classes divide the attention's projections differently and would not.)
 """
 
 import importlib.util
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,23 +14,10 @@ from torch import nn
 from ettin_core.foundation.errors import invalid, with_extra
 from ettin_core.foundation.randomness import derive, uniform_between
 from ettin_core.model.accounting import adapter_parameter_count
+from ettin_core.model.config import AdapterConfig
 from ettin_core.model.transformer import Transformer
 
 NAME = "default"  # peft's own
-
-
-@dataclass(frozen=True)
-class AdapterConfig:
-    """Rank of the added matrices, and alpha: what B A is multiplied by is alpha / rank."""
-
-    rank: int
-    alpha: int
-
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise invalid("adapter.rank", self.rank, "is not positive", "use 16")
-        if self.alpha < 1:
-            raise invalid("adapter.alpha", self.alpha, "is not positive", "use twice the rank")
 
 
 def check_installed() -> None:

@@ -6,6 +6,7 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.fields import check_within
 
 MOST = {"vocab_size": 10_000_000, "hidden_size": 1_000_000, "num_layers": 10_000}  # beyond any model: a slip of the pen
+BACKENDS = ("auto", "reference", "sdpa", "tiles", "flex")  # of attention (model/attention_backends)
 DIRECTIONS = ("bidirectional", "causal", "prefix")
 
 
@@ -94,3 +95,17 @@ class View:
         if len(layers) != num_layers:
             raise invalid("layers", list(layers), f"are not {num_layers}", "give each layer of the model a direction")
         return layers
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """Rank of the added matrices, and alpha: what B A is multiplied by is alpha / rank."""
+
+    rank: int
+    alpha: int
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise invalid("adapter.rank", self.rank, "is not positive", "use 16")
+        if self.alpha < 1:
+            raise invalid("adapter.alpha", self.alpha, "is not positive", "use twice the rank")

@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-# Rows of logits held at once, in one buffer for all chunks. Fewer would stream the whole output matrix through the cache for
-# too little work: 20 rows at 50,368 ids are half as fast as 1,024 (NOTEBOOK.md), which take 0.2 GiB in fp32.
-CHUNK_ROWS = {"cpu": 1024, "cuda": 4096}
+from ettin_core.objectives.config import CHUNK_ROWS
 
 
 class _SummedCrossEntropy(torch.autograd.Function):

@@ -8,7 +8,6 @@ gradient, which another number of processes rounds otherwise, can move an update
 """
 
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,26 +15,9 @@ from torch import nn
 
 from ettin_core.foundation.distributed import is_divided
 from ettin_core.foundation.errors import invalid
+from ettin_core.optim.config import MuonConfig
 
 BLOCKS = {"query_key_value": 3, "mlp.input": 2}  # matrices of the model that are several, stacked by rows
-
-
-@dataclass(frozen=True)
-class MuonConfig:
-    """What Muon has and AdamW has not; `adamw_rate` is AdamW's rate as a share of the learning rate."""
-
-    momentum: float = 0.95
-    newton_schulz_steps: int = 5
-    adamw_rate: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.momentum < 1:
-            raise invalid("optimizer.muon.momentum", self.momentum, "is not in [0, 1)", "use 0.95")
-        if not 1 <= self.newton_schulz_steps < 100:
-            steps = self.newton_schulz_steps
-            raise invalid("optimizer.muon.newton_schulz_steps", steps, "is not between 1 and 99", "use 5")
-        if not 0 < self.adamw_rate < float("inf"):
-            raise invalid("optimizer.muon.adamw_rate", self.adamw_rate, "is not positive", "use 1.0")
 
 
 class BlockMuon(torch.optim.Muon):

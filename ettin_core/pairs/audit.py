@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ettin_core.checkpoints import native
 from ettin_core.foundation.structures import differences
 from ettin_core.pairs.contract import Contract, comparable
 from ettin_core.pairs.environments import compare_environments, placements
@@ -106,6 +105,8 @@ def _start(child: RunConfig, parent_folder: RunFolder, parent: dict[str, Any]) -
     """The hash of the parent's weights where the child says it started: at the end, unless it names another checkpoint."""
     if child.parent is None or child.parent.checkpoint == parent["final_checkpoint"]:
         return str(parent["final_weights"])
+    from ettin_core.checkpoints import native  # with torch
+
     return native.hash_tensors(native.load(parent_folder.checkpoints / child.parent.checkpoint, parent["run"]).model)
 
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from ettin_core.checkpoints import native
 from ettin_core.records.folders import RunFolder
 
 LIMIT = 0.01  # of the loss: beyond it two runs are not the same training
@@ -62,6 +61,8 @@ def _weights_apart(left: RunFolder, right: RunFolder) -> float | None:
     paths = [folder.checkpoints / str(folder.summary()["final_checkpoint"]) for folder in (left, right)]
     if not all(path.is_dir() for path in paths):
         return None
+    from ettin_core.checkpoints import native  # with torch
+
     one, other = (native.load(path).model for path in paths)
     if one.keys() != other.keys() or any(one[name].shape != other[name].shape for name in one):
         return None

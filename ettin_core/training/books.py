@@ -4,10 +4,9 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import numpy as np
 import torch
 
-from ettin_core.data.loader import Batch
+from ettin_core.data.loader import Batch, document_lengths
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.config import ModelConfig
 from ettin_core.objectives.targets import Targets
@@ -113,15 +112,6 @@ def _flops(run: RunConfig, built: ModelConfig | None, batch: Batch, targets: Tar
 def roll(data_hash: str, digest: int) -> str:
     """The rolling hash of the data after a step whose global batch has this digest; "" before the first step."""
     return hashlib.sha256(f"{data_hash}|{digest}".encode()).hexdigest()[:32]
-
-
-def document_lengths(batch: Batch, counted: np.ndarray | None = None) -> np.ndarray:
-    """Length of every document piece in the rows, or how many of its tokens are among `counted` (B, S) bool."""
-    keys = batch.documents + np.arange(len(batch.documents))[:, None] * batch.documents.shape[1]
-    numbers, places, lengths = np.unique(keys[batch.real], return_inverse=True, return_counts=True)
-    if counted is None:
-        return lengths
-    return np.bincount(places[counted[batch.real]], minlength=len(numbers))
 
 
 def training_row(

@@ -6,16 +6,17 @@ those of two runs; a complete run is compared with the code of today.
 
 import json
 from collections.abc import Sequence
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ettin_core.foundation import source
-from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.provenance import library_versions
 from ettin_core.foundation.storage import canonical_json
-from ettin_core.training.numerics import device_name, numerics
 from ettin_core.training.run import PlacementConfig, RunConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from ettin_core.foundation.distributed import ProcessGroup
 
 GROUPS = ("code", "libraries", "device", "numerics", "placement")
 ENTRY = "ettin_core.training.loop"
@@ -62,8 +63,10 @@ def training_code(run: RunConfig) -> source.Hashes:
     return source.hashes([ENTRY, *run.objective.modules(run.direction)], PACKAGES, OBSERVERS)
 
 
-def describe(run: RunConfig, placement: PlacementConfig, group: ProcessGroup, device: torch.device) -> str:
+def describe(run: RunConfig, placement: PlacementConfig, group: "ProcessGroup", device: "torch.device") -> str:
     """The environment of this session, the same text on every process; all processes must call it."""
+    from ettin_core.training.numerics import device_name, numerics  # with torch, which comparing does without
+
     libraries, versions = (*LIBRARIES, *(("peft",) if run.adapter else ())), library_versions("peft")
     placed = {name: getattr(placement, name) for name in PLACED} | {"processes": group.world_size}
     if group.world_size == 1:
@@ -79,7 +82,7 @@ def describe(run: RunConfig, placement: PlacementConfig, group: ProcessGroup, de
     )
 
 
-def _of_all(group: ProcessGroup, value: str) -> str:
+def _of_all(group: "ProcessGroup", value: str) -> str:
     """A value of this process, or those of all where they are not the same."""
     return " + ".join(sorted(set(group.gather(value))))
 

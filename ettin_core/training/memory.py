@@ -2,15 +2,18 @@
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-
-from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.errors import invalid
 from ettin_core.model.accounting import activation_bytes, parameter_count
 from ettin_core.model.config import ModelConfig
-from ettin_core.objectives.loss import CHUNK_ROWS
+from ettin_core.objectives.config import CHUNK_ROWS
 from ettin_core.training.run import PlacementConfig, RunConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from ettin_core.foundation.distributed import ProcessGroup
 
 FP32, BF16 = 4, 2  # bytes
 
@@ -52,7 +55,7 @@ def estimate_memory(
     activations  n x `accounting.activation_bytes`, and 4 x 4 n H around the layers (embedding, two norms, result); with
                  `recompute` the first for one layer only, and 4 n H for the input of each
     loss         s x (12 + 3 b) H (head), a chunk of logits and its gradient c V (4 + b), and, where it is
-                 trained, 4 V H (gradient of the output matrix before it joins the others); c = min(s, objectives.loss.CHUNK_ROWS)
+                 trained, 4 V H (gradient of the output matrix before it joins the others); c = min(s, CHUNK_ROWS)
 
     It is that of eager execution: torch.compile keeps less. The framework's own memory (about 1 GiB), fragmentation, the
     buckets of DDP (4 P with several processes) and the dense masks of the sdpa and reference backends are left out.
@@ -111,9 +114,11 @@ def _states(run: RunConfig, placement: PlacementConfig, processes: int) -> int:
     return estimate_memory(run, 1, 8, 0.0, processes if placement.parallel == "fsdp" else 1).states
 
 
-def device_memory(device: torch.device, group: ProcessGroup) -> int:
+def device_memory(device: "torch.device", group: "ProcessGroup") -> int:
     """Bytes that this process may use at most: its GPU's, or its share of the machine's."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_properties(device).total_memory
     here = int(os.environ.get("LOCAL_WORLD_SIZE", group.world_size))
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // here

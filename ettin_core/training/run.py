@@ -11,15 +11,13 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import content_name
 from ettin_core.foundation.structures import identity, plain
 from ettin_core.model.accounting import FlopCounter, adapter_parameter_count, parameter_count
-from ettin_core.model.adapter import AdapterConfig
-from ettin_core.model.attention_backends import BACKENDS
-from ettin_core.model.config import ModelConfig
+from ettin_core.model.config import BACKENDS, AdapterConfig, ModelConfig
 from ettin_core.objectives.config import ObjectiveConfig, check_run
 from ettin_core.objectives.directions import DIRECTIONS
 from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.objectives.schedule import Moment, make_targets
 from ettin_core.objectives.targets import Targets, Vocabulary, mask_key
-from ettin_core.optim.build import OptimizerConfig
+from ettin_core.optim.config import OptimizerConfig
 from ettin_core.records.readout import Readout, readout_named
 from ettin_core.training.phases import Phase, RecipeConfig, plan
 

@@ -1,6 +1,7 @@
 """The house of the README: a room imports only from floors below it. Syntax trees are walked, so lazy imports count."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,22 @@ def test_experiments_do_not_import_analysis() -> None:
 def test_records_and_reports_import_without_torch() -> None:
     code = "import sys, analysis.report, ettin_core.records.folders; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_looking_at_runs_and_studies_takes_no_torch(tmp_path: Path) -> None:
+    """Importing it takes longer than they do."""
+    code = """if True:
+        import runpy, sys
+        for command, *arguments in (["runs"], ["status", "study=smoke"], ["plan", "figure=false", "sizes=[17m]"]):
+            sys.argv = [command, *arguments]
+            runpy.run_module(f"experiments.{command}", run_name="__main__")
+            assert "torch" not in sys.modules, command
+    """
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    (tmp_path / "runs").mkdir()
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "0 runs" in done.stdout and "2 missing, 2 waits for its parent" in done.stdout
 
 
 def test_a_command_starts_without_what_only_divided_weights_need() -> None:

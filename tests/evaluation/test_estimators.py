@@ -13,7 +13,8 @@ from ettin_core.data.world import fact_items
 from ettin_core.evaluation import model as room
 from ettin_core.evaluation import scoring
 from ettin_core.evaluation.choices import corpus_world
-from ettin_core.evaluation.model import EvaluatedModel, Reading, _chunks
+from ettin_core.evaluation.model import EvaluatedModel, _chunks
+from ettin_core.evaluation.reading import Reading
 from ettin_core.evaluation.scoring import Segmented, fill, left_to_right, pseudo_likelihood, segment
 from ettin_core.model.config import ModelConfig, View
 from ettin_core.model.transformer import Transformer

@@ -13,8 +13,9 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.prepare import prepare
 from ettin_core.evaluation import heldout
 from ettin_core.evaluation.choices import corpus_world
-from ettin_core.evaluation.model import EvaluatedModel, Reading
+from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.protocol import Result, SuiteConfig
+from ettin_core.evaluation.reading import Reading
 from tests.evaluation.test_estimators import answer, rigged, tiny
 
 WHOLE = SuiteConfig(10**9, 4, 1, None, 8192)

@@ -199,7 +199,7 @@ def test_windows_of_a_causal_model_are_written_out(folders: dict[str, Path]) -> 
 
 
 def _reading(*parts: Any) -> Any:
-    from ettin_core.evaluation.model import Reading
+    from ettin_core.evaluation.reading import Reading
 
     return Reading(*parts)
 

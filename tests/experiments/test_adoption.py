@@ -14,7 +14,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.suite import open_model
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.storage import read_json, write_json
-from ettin_core.optim.build import OptimizerConfig
+from ettin_core.optim.config import OptimizerConfig
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.run import RunConfig
 from experiments.adoption import adopt

@@ -20,11 +20,12 @@ from ettin_core.evaluation.suite import evaluate, open_model
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.storage import canonical_json, hash_text, read_json, write_json
 from ettin_core.foundation.structures import build
-from ettin_core.model.adapter import AdapterConfig, add_adapter, trained
+from ettin_core.model.adapter import add_adapter, trained
+from ettin_core.model.config import AdapterConfig
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.optim.build import build_optimizer
-from ettin_core.optim.muon import MuonConfig
+from ettin_core.optim.config import MuonConfig
 from ettin_core.optim.update import finish_step
 from ettin_core.pairs.audit import certify
 from ettin_core.pairs.contract import Contract

@@ -20,7 +20,7 @@ from ettin_core.foundation.structures import build
 from ettin_core.model.accounting import activation_bytes
 from ettin_core.model.config import ModelConfig, View
 from ettin_core.model.transformer import Transformer
-from ettin_core.optim.build import MuonConfig
+from ettin_core.optim.config import MuonConfig
 from ettin_core.training.memory import estimate_memory
 from ettin_core.training.run import PlacementConfig, RunConfig
 from experiments.door import CONFIGURATIONS, to_plain

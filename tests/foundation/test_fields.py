@@ -11,7 +11,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.fields import NAME_BYTES, check_name, check_threads
 from ettin_core.foundation.structures import build
-from ettin_core.model.adapter import AdapterConfig
+from ettin_core.model.config import AdapterConfig
 from ettin_core.training.phases import RecipeConfig
 from experiments.cells import StudyRequest
 from experiments.door import CONFIGURATIONS, composed

@@ -9,8 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ettin_core.checkpoints.native import hash_tensors
 from ettin_core.model.accounting import FlopCounter, adapter_parameter_count
-from ettin_core.model.adapter import AdapterConfig, add_adapter, check_installed, trained, weights
-from ettin_core.model.config import ModelConfig, View
+from ettin_core.model.adapter import add_adapter, check_installed, trained, weights
+from ettin_core.model.config import AdapterConfig, ModelConfig, View
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.loss import summed_cross_entropy
 

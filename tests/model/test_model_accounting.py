@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ettin_core.model.accounting import FlopCounter, attention_pairs, parameter_count, parameters_by_group
+from ettin_core.model.accounting import (
+    FlopCounter,
+    attention_pairs,
+    parameter_count,
+    parameters_by_group,
+    parameters_of_shape,
+)
 from ettin_core.model.config import DIRECTIONS, ModelConfig, View
 from ettin_core.model.transformer import Transformer
 from ettin_core.model.visibility import row_visibility
@@ -36,7 +42,7 @@ def test_parameters_are_the_published_ones(size: str) -> None:
         model = Transformer(config)
     assert sum(parameter.numel() for parameter in model.parameters()) == total
     groups = parameters_by_group(model)
-    assert sum(groups.values()) == total
+    assert sum(groups.values()) == total and groups == parameters_of_shape(config)
     assert total - groups["head"] == backbone
     assert groups["embedding"] == 50368 * config.hidden_size
     assert groups["norms"] == (2 * config.num_layers + 1) * config.hidden_size  # two per layer but the first's, and two

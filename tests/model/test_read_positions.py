@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from ettin_core.model.attention_backends import BACKENDS
-from ettin_core.model.config import DIRECTIONS, ModelConfig, View
+from ettin_core.model.config import BACKENDS, DIRECTIONS, ModelConfig, View
 from ettin_core.model.transformer import Transformer, pick
 
 

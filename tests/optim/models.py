@@ -9,8 +9,8 @@ from torch import nn
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.config import ModelConfig, View
 from ettin_core.model.transformer import Transformer
-from ettin_core.optim.build import OptimizerConfig, build_optimizer
-from ettin_core.optim.muon import MuonConfig
+from ettin_core.optim.build import build_optimizer
+from ettin_core.optim.config import MuonConfig, OptimizerConfig
 from ettin_core.optim.qk_clip import QKClip
 from ettin_core.optim.update import finish_step
 

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from ettin_core.foundation.distributed import ProcessGroup
-from ettin_core.optim.build import OptimizerConfig, build_optimizer
+from ettin_core.optim.build import build_optimizer
+from ettin_core.optim.config import OptimizerConfig
 from ettin_core.optim.update import finish_step
 from tests.optim.models import gradient, rate
 

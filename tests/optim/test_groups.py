@@ -12,8 +12,8 @@ from ettin_core.foundation.structures import build, plain
 from ettin_core.model.config import ModelConfig
 from ettin_core.model.transformer import Transformer
 from ettin_core.optim import build as build_module
-from ettin_core.optim.build import OptimizerConfig, build_optimizer, parameter_groups
-from ettin_core.optim.muon import MuonConfig
+from ettin_core.optim.build import build_optimizer, parameter_groups
+from ettin_core.optim.config import MuonConfig, OptimizerConfig
 from ettin_core.optim.stable_adamw import StableAdamW
 from tests.optim.models import CONFIGS, names
 

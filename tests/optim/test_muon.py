@@ -10,7 +10,8 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 
 from ettin_core.optim.build import build_optimizer
-from ettin_core.optim.muon import BLOCKS, BlockMuon, MuonConfig
+from ettin_core.optim.config import MuonConfig
+from ettin_core.optim.muon import BLOCKS, BlockMuon
 from tests.optim.models import CONFIGS, give_gradients, rate, small_model, train
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024

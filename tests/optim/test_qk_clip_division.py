@@ -7,7 +7,8 @@ from torch.distributed.fsdp import fully_shard
 
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.transformer import Transformer
-from ettin_core.optim.build import OptimizerConfig, build_optimizer
+from ettin_core.optim.build import build_optimizer
+from ettin_core.optim.config import OptimizerConfig
 from ettin_core.optim.update import begin_step, finish_step
 from tests.optim.models import SHAPE, TAU, VIEW, clipping, loud_model, rows, small_model
 

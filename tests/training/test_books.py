@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.loader import Loader
+from ettin_core.data.loader import Loader, document_lengths
 from ettin_core.data.rows import PACKINGS
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.objectives.targets import Targets
-from ettin_core.training.books import Progress, account, document_lengths
+from ettin_core.training.books import Progress, account
 from ettin_core.training.run import RunConfig
 from ettin_core.training.step import StepResult
 from tests.runs import tiny_run

@@ -12,7 +12,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.storage import read_json
-from ettin_core.model.adapter import AdapterConfig
+from ettin_core.model.config import AdapterConfig
 from ettin_core.training import environment
 from ettin_core.training.environment import changed_since, describe, differences, training_code
 from ettin_core.training.numerics import numerics, processor

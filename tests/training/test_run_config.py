@@ -10,7 +10,7 @@ from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.structures import build, plain
-from ettin_core.model.adapter import AdapterConfig
+from ettin_core.model.config import AdapterConfig
 from ettin_core.pairs.audit import audit
 from ettin_core.pairs.contract import Contract
 from ettin_core.records.folders import RunFolder

@@ -19,7 +19,8 @@ from ettin_core.model.logit_probe import QUERIES, LogitProbe, largest_logit
 from ettin_core.model.transformer import Transformer
 from ettin_core.model.visibility import row_visibility
 from ettin_core.objectives.targets import Masking, Vocabulary, mask_key
-from ettin_core.optim.build import OptimizerConfig, build_optimizer
+from ettin_core.optim.build import build_optimizer
+from ettin_core.optim.config import OptimizerConfig
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.diagnostics import diagnose
 from ettin_core.training.hardware import measured_flops, peak_flops

@@ -7,11 +7,11 @@ version is the likelier one, given the words that both share.
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.world import agreement_pairs
 from ettin_core.evaluation.bias.versions import compared
-from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.protocol import (
     ItemResult,
     Measured,
@@ -24,10 +24,13 @@ from ettin_core.evaluation.protocol import (
 )
 from ettin_core.evaluation.sets import BLIMP, corpus_world, pair_number
 
+if TYPE_CHECKING:
+    from ettin_core.evaluation.model import EvaluatedModel
+
 PARADIGMS = ("anaphor_gender_agreement", "anaphor_number_agreement")
 
 
-def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
     """Accuracy of each source, whole and by kind of pair."""
     pairs = list(_pairs(corpus, suite))
     shares = compared(model, [versions for _, _, _, versions in pairs])

@@ -14,10 +14,9 @@ import re
 from collections import defaultdict
 from collections.abc import Callable
 from difflib import SequenceMatcher
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.protocol import (
     ItemResult,
     Measure,
@@ -32,6 +31,9 @@ from ettin_core.evaluation.protocol import (
 from ettin_core.evaluation.scoring import Segmented, fill, left_to_right, pseudo_likelihood, segment
 from ettin_core.evaluation.sets import CROWS_PAIRS, every
 
+if TYPE_CHECKING:
+    from ettin_core.evaluation.model import EvaluatedModel
+
 PER_CHARACTER = "stereotype_per_character"
 _WORD = re.compile(r"[\w']+")
 Texts = list[tuple[Segmented, Segmented]]
@@ -41,7 +43,7 @@ def measure(scored: str) -> Measure:
     """The protocol that scores `shared_tokens` or the whole `sentence`."""
     score = {"shared_tokens": score_shared, "sentence": score_sentences}[scored]
 
-    def measured(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+    def measured(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
         rows = every(list(CROWS_PAIRS.rows(suite.folder)), suite.bias_items)
         return _measure(model, rows, score, whole=scored == "sentence")
 
@@ -57,7 +59,7 @@ def shared_positions(more: Segmented, less: Segmented) -> tuple[tuple[int, ...],
     )
 
 
-def score_shared(model: EvaluatedModel, texts: Texts) -> list[float]:
+def score_shared(model: "EvaluatedModel", texts: Texts) -> list[float]:
     """The scores of the shared tokens, both sentences of each pair in turn."""
     flat = [text for pair in texts for text in pair]
     places = [own for pair in texts for own in shared_positions(*pair)]
@@ -66,16 +68,16 @@ def score_shared(model: EvaluatedModel, texts: Texts) -> list[float]:
     return fill(model, flat, [text.by_word(own) for text, own in zip(flat, places, strict=True)])
 
 
-def score_sentences(model: EvaluatedModel, texts: Texts) -> list[float]:
+def score_sentences(model: "EvaluatedModel", texts: Texts) -> list[float]:
     """The scores of whole sentences, both of each pair in turn."""
     flat = [text for pair in texts for text in pair]
     return left_to_right(model, flat) if model.is_causal else pseudo_likelihood(model, flat)
 
 
 def _measure(
-    model: EvaluatedModel,
+    model: "EvaluatedModel",
     rows: list[dict[str, Any]],
-    score: Callable[[EvaluatedModel, Texts], list[float]],
+    score: Callable[["EvaluatedModel", Texts], list[float]],
     whole: bool,
 ) -> Measured:
     texts = [(segment(model.tokenizer, row["sent_more"]), segment(model.tokenizer, row["sent_less"])) for row in rows]

@@ -16,13 +16,17 @@ the model runs in the precision it is measured in.
 
 import re
 import string
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.bias.winogender import schemas
-from ettin_core.evaluation.model import EvaluatedModel, Reading
 from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig, mean_of, mean_result, own_value
+from ettin_core.evaluation.reading import Reading
+
+if TYPE_CHECKING:
+    from ettin_core.evaluation.model import EvaluatedModel
 
 GENDERS = ("male", "female", "neutral")  # in the published order: the first wins ties
 PRONOUNS = {"male": ("he", "his", "him"), "female": ("she", "her"), "neutral": ("they", "their", "them")}
@@ -35,7 +39,7 @@ REPAIRS = {"they was": "they were", "they is": "they are", "they has": "they hav
 LIKELIEST = 20
 
 
-def measure_encoder(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+def measure_encoder(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
     """Gender by the mass of pronouns among the 20 likeliest tokens at the mask."""
     sentences = gotcha_sentences(suite)
     masses = [pronoun_masses(model, sentence) for _, _, sentence in sentences]
@@ -43,7 +47,7 @@ def measure_encoder(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteCo
     return _summarise(items), items
 
 
-def measure_decoder(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+def measure_decoder(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
     """Gender by the lowest perplexity of the rewritten sentences."""
     sentences = gotcha_sentences(suite)
     items, values = [], []
@@ -79,7 +83,7 @@ def masked_sentence(sentence: str) -> tuple[str, str]:
     raise AssertionError(f"every Winogender sentence has a pronoun: {sentence!r}")
 
 
-def pronoun_masses(model: EvaluatedModel, sentence: str) -> list[float]:
+def pronoun_masses(model: "EvaluatedModel", sentence: str) -> list[float]:
     """Mass of male, female and neutral pronouns among the 20 likeliest tokens at the mask, summing to one, or all zero."""
     first, last = default_specials(model)
     before, after = model.tokenizer.encode(list(masked_sentence(sentence)))
@@ -107,7 +111,7 @@ def rewritten(sentence: str, gender: str, wanted: str) -> str:
     return sentence
 
 
-def perplexities(model: EvaluatedModel, sentences: list[str]) -> list[float]:
+def perplexities(model: "EvaluatedModel", sentences: list[str]) -> list[float]:
     """exp of the mean cross-entropy of every token but the first, special ones included."""
     before, after = default_specials(model)
     rows = [(*before, *ids, *after) for ids in model.tokenizer.encode(sentences)]
@@ -115,7 +119,7 @@ def perplexities(model: EvaluatedModel, sentences: list[str]) -> list[float]:
     return [float(np.exp(-values.mean())) for values in model.log_probabilities(readings)]
 
 
-def default_specials(model: EvaluatedModel) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def default_specials(model: "EvaluatedModel") -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The special tokens that a tokenizer adds before and after a text; of ours, those that its export adds."""
     backend = model.tokenizer.backend
     if backend.post_processor is None:

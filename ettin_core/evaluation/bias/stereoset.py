@@ -9,11 +9,11 @@ All are shares of one where the benchmark gives percent. A tie counts half.
 """
 
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.protocol import (
     ItemResult,
     Measured,
@@ -27,10 +27,13 @@ from ettin_core.evaluation.protocol import (
 from ettin_core.evaluation.scoring import score, segment
 from ettin_core.evaluation.sets import STEREOSET, every
 
+if TYPE_CHECKING:
+    from ettin_core.evaluation.model import EvaluatedModel
+
 KINDS = ("stereotype", "anti_stereotype", "unrelated")
 
 
-def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
     """The three scores, whole and by type of bias."""
     rows = every(list(STEREOSET.rows(suite.folder)), suite.bias_items)
     texts = [segment(model.tokenizer, row[kind]) for row in rows for kind in KINDS]

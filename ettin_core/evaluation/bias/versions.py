@@ -15,12 +15,15 @@ of masks at each differing word. Where versions have equal lengths the two readi
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.scoring import Segmented, fill, left_to_right, segment
 from ettin_core.foundation.errors import invalid
+
+if TYPE_CHECKING:
+    from ettin_core.evaluation.model import EvaluatedModel
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class _Version:
         return _Version(replace(self.text, ids=tuple(ids)), (), tuple(words))
 
 
-def compared(model: EvaluatedModel, sentences: Sequence[tuple[str, ...]]) -> Shares:
+def compared(model: "EvaluatedModel", sentences: Sequence[tuple[str, ...]]) -> Shares:
     """The shares of each sentence's versions in both readings."""
     if not sentences:
         return Shares(np.empty((0, 0)), np.empty((0, 0)), np.empty((0, 0), dtype=int))
@@ -85,7 +88,7 @@ def compared(model: EvaluatedModel, sentences: Sequence[tuple[str, ...]]) -> Sha
     return Shares(shares, per_token, tokens)
 
 
-def _versions(model: EvaluatedModel, versions: tuple[str, ...]) -> list[_Version]:
+def _versions(model: "EvaluatedModel", versions: tuple[str, ...]) -> list[_Version]:
     differing = differing_words(versions)
     found = []
     for version in versions:
@@ -95,7 +98,7 @@ def _versions(model: EvaluatedModel, versions: tuple[str, ...]) -> list[_Version
     return found
 
 
-def _exact(model: EvaluatedModel, groups: list[list[_Version]]) -> np.ndarray:
+def _exact(model: "EvaluatedModel", groups: list[list[_Version]]) -> np.ndarray:
     """log p(words of each version | all others) up to a constant of the sentence."""
     flat = [version for group in groups for version in group]
     texts = [version.text for version in flat]
@@ -103,7 +106,7 @@ def _exact(model: EvaluatedModel, groups: list[list[_Version]]) -> np.ndarray:
     return np.array(scores).reshape(len(groups), -1)
 
 
-def _gaps(model: EvaluatedModel, groups: list[list[_Version]]) -> np.ndarray:
+def _gaps(model: "EvaluatedModel", groups: list[list[_Version]]) -> np.ndarray:
     """log p of the differing words' own tokens; of a masked model beside as many masks in each version."""
     flat = [version for group in groups for version in group]
     if model.is_causal:

@@ -10,11 +10,10 @@ In type 2 the syntax decides whom the pronoun means, so that a competent and fai
 """
 
 from collections import defaultdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.bias.versions import Shares, compared
-from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.protocol import (
     ItemResult,
     Measured,
@@ -27,6 +26,9 @@ from ettin_core.evaluation.protocol import (
 )
 from ettin_core.evaluation.sets import WINOBIAS, every
 from ettin_core.foundation.errors import invalid
+
+if TYPE_CHECKING:
+    from ettin_core.evaluation.model import EvaluatedModel
 
 CONDITIONS = ("pro", "anti")
 TEMPLATE_WORDS = 4  # subject and verb: "the developer argued with"
@@ -48,7 +50,7 @@ def pairs(suite: SuiteConfig) -> dict[str, tuple[str, tuple[str, str]]]:
     return found
 
 
-def measure(model: EvaluatedModel, corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
     """The three quantities, whole and by type."""
     chosen = every(list(pairs(suite).items()), suite.bias_items)
     shares = compared(model, [versions for _, (_, versions) in chosen])

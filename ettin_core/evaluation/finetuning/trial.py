@@ -24,7 +24,8 @@ from ettin_core.evaluation.finetuning.metrics import Score, scores, value_of
 from ettin_core.evaluation.finetuning.rows import Example, TaskData
 from ettin_core.foundation.randomness import derive
 from ettin_core.foundation.storage import canonical_json, hash_text
-from ettin_core.optim.build import OptimizerConfig, build_optimizer
+from ettin_core.optim.build import build_optimizer
+from ettin_core.optim.config import OptimizerConfig
 from ettin_core.optim.schedules import Schedule
 
 

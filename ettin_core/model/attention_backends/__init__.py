@@ -16,11 +16,12 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.model.attention_backends import flex, reference, sdpa, tiles
 from ettin_core.model.attention_backends.interface import Attend
 from ettin_core.model.attention_backends.sdpa import prepare_at
+from ettin_core.model.config import BACKENDS
 
-__all__ = ["BACKENDS", "Attend", "possible", "prepare", "prepare_at"]
+__all__ = ["Attend", "possible", "prepare", "prepare_at"]
 
 WAYS = {"reference": reference.prepare, "sdpa": sdpa.prepare, "tiles": tiles.prepare, "flex": flex.prepare}
-BACKENDS = ("auto", *WAYS)
+assert ("auto", *WAYS) == BACKENDS, "model/config.py names the backends for those who do without torch"
 
 
 def prepare(
