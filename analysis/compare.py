@@ -26,6 +26,7 @@ from analysis.outside import Key, Scored
 from analysis.render import csv, markdown, text
 from analysis.tables import HOLE, Table, number, probability, signed
 from analysis.uncertainty import holm
+from ettin_core.foundation.errors import unknown
 from ettin_core.foundation.storage import write_text
 
 COULD_SEE = (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) / stats.norm.ppf(0.975)  # of an interval's reach: power 0.8
@@ -230,12 +231,10 @@ def _chosen(frame: pd.DataFrame, metric: str | None, tasks: Sequence[str] | None
     """The rows that are asked for. Raises ValueError where there are none."""
     kept = frame if metric is None else frame[frame["metric"] == metric]
     if kept.empty:
-        raise ValueError(
-            f"metric={metric!r} is none that both have; use one of {', '.join(sorted(set(frame['metric'])))}."
-        )
+        raise unknown("metric", metric, "is none that both have", sorted(set(frame["metric"])))
     for name in tasks or ():
         if not kept["question"].str.contains(name, regex=False).any():
-            raise ValueError(f"tasks={name!r} is in no question; they are {', '.join(sorted(set(kept['question'])))}.")
+            raise unknown("tasks", name, "is in no question", sorted(set(kept["question"])))
     wanted = [not tasks or any(name in question for name in tasks) for question in kept["question"]]
     return kept[wanted]
 

@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.costs import RULERS, checkpoints, seconds_at, trained_on
 from analysis.harness import harness_files, harness_items, harness_measurements
 from analysis.items import Items, Key
+from ettin_core.foundation.errors import unknown
 from ettin_core.foundation.storage import read_mapping
 from ettin_core.records.folders import RunFolder, run_folders
 from ettin_core.records.readout import fills_masks
@@ -73,7 +74,7 @@ def load(runs: Path, study: Path | None = None, ruler: str = "tokens", records: 
     runs claim one cell, or when protocol versions are mixed.
     """
     if ruler not in RULERS:
-        raise ValueError(f"ruler={ruler!r} is not a ruler; use one of {', '.join(RULERS)}.")
+        raise unknown("ruler", ruler, "is not a ruler", RULERS)
     plan = read_study(study) if study else {}
     folders = _folders(runs, plan)
     cells = {cell["name"]: cell for cell in plan.get("cells", [])}

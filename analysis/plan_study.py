@@ -25,6 +25,7 @@ from analysis.load import MEASURE, Evidence, load
 from analysis.render import csv, text
 from analysis.tables import HOLE, Table, number
 from analysis.ways import with_own_ways
+from ettin_core.foundation.errors import unknown
 from ettin_core.foundation.storage import write_text
 
 DRAWS = 2000
@@ -86,6 +87,10 @@ def plan(evidence: Evidence, left: str, right: str, effect: float, power: float)
     """
     if not effect > 0 or not 0.05 < power < 1:
         raise ValueError(f"effect={effect!r}, power={power!r}: give an effect above 0 and a power between 0.05 and 1.")
+    members = sorted(set(evidence.runs["member"]))
+    for field, name in (("left", left), ("right", right)):
+        if name not in members:
+            raise unknown(field, name, "is no member of these runs", members)
     rows = []
     for block in evidence.blocks:
         runs = evidence.runs[(evidence.runs["block"] == block) & evidence.runs["member"].isin([left, right])]

@@ -1,1 +1,8 @@
-"""Thin Hydra entry points: compose, check, call, close. Hydra ends here."""
+"""Thin Hydra entry points: compose, check, call, close. Hydra ends here.
+
+`--help` is answered before anything slow is imported.
+"""
+
+from ettin_core.foundation.help import answer
+
+answer(__name__)

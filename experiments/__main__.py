@@ -1,61 +1,53 @@
 """`ettin <command> ...`, the same as `python -m experiments.<command> ...`, from any folder.
 
 The installed script never looks into the current folder for modules: a user's own `experiments` or `analysis` there does not
-get in the way. Without a command it lists them.
+get in the way. Without a command it lists them, with the first sentence of each one's help.
 """
 
 import os
 import runpy
 import sys
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import unknown
+from ettin_core.foundation.exits import ending_in_one_line
+from ettin_core.foundation.help import OPTIONS, asked
+from ettin_core.foundation.manual import commands, manual
 
-COMMANDS = {
-    "study": "a whole study: runs, conversions, measurements, certificates, report",
-    "status": "where each cell of a study is",
-    "runs": "the runs there are: what differs, state, loss, disk; shows and removes them",
-    "train": "one run; dry_run=true prints everything and trains nothing",
-    "extend": "a longer run that goes on where a finished one ended",
-    "make_eval_sets": "small evaluation sets for the commands that read some, offline",
-    "convert": "a run that starts from another's weights",
-    "evaluate": "measure a run, or a transformers folder or hub id",
-    "finetune": "fine-tune on classification, regression and tagging tasks, with equal trials",
-    "retrieve": "dense embeddings: contrastive fine-tuning, measured by MTEB",
-    "harness": "lm-evaluation-harness with the model class `ettin`",
-    "export": "a transformers folder, or a cache with a revision for each checkpoint",
-    "search": "the best learning rate of each member",
-    "audit": "was the pair matched?",
-    "boundaries": "did a phase boundary hurt?",
-    "plan": "the published grid on paper",
-    "plan_study": "seeds, items and minutes that a study needs",
-    "prepare": "a corpus: tokenizer, shards, manifest",
-    "preview": "the first documents as they will be read",
-    "data_report": "a page about a corpus",
-    "view_batch": "the exact batch of a step",
-    "benchmark": "tokens per second against transformers",
-    "benchmark_data": "preparation and loading against other libraries",
-    "benchmark_scoring": "scoring against one request at a time",
-    "faults": "kill real runs and compare them with undisturbed ones",
-    "report": "tables, figures and a page from recorded runs",
-    "compare": "any two models: paired, clustered, with equivalence within a margin",
-    "simulate": "coverage, false alarms and power of the report's intervals",
-}
-ANALYSIS = ("report", "compare", "simulate")  # commands of `analysis`
+HARNESS = "experiments.harness"
+EXPERIMENTS = """
+    study status runs train extend convert make_eval_sets evaluate finetune retrieve harness export search audit boundaries
+    plan plan_study prepare preview data_report view_batch benchmark benchmark_data benchmark_scoring faults
+"""
+ANALYSES = "report compare simulate"
+COMMANDS = {name: f"experiments.{name}" for name in EXPERIMENTS.split()}  # in the order in which one meets them
+COMMANDS |= {name: f"analysis.{name}" for name in ANALYSES.split()}
 
 
 def main() -> None:
     """Run a command as its own process would."""
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # for the processes that it starts
     name, *arguments = sys.argv[1:] or ["--help"]
-    if name in ("--help", "-h"):
-        print("ettin <command> [key=value ...]; ettin <command> --help prints its keys\n")
-        print("\n".join(f"{command:<20}{what}" for command, what in COMMANDS.items()))
-        return
-    if name not in COMMANDS:
-        sys.exit(f"error: {invalid('command', name, 'is not a command', 'use ' + ', '.join(COMMANDS))}")
-    package = "analysis" if name in ANALYSIS else "experiments"
-    sys.argv = [f"{package}.{name}", *arguments]
-    runpy.run_module(f"{package}.{name}", run_name="__main__", alter_sys=True)
+    with ending_in_one_line():
+        if name in OPTIONS:
+            print("\n".join(listed()))
+            return
+        if name not in COMMANDS:
+            raise unknown("command", name, "is not a command", COMMANDS)
+        module = COMMANDS[name]
+        text = None if module == HARNESS else asked(commands()[module], arguments, f"ettin {name}")
+        if text is not None:
+            print(text)
+            return
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def listed() -> list[str]:
+    """What there is, a line each."""
+    told = {name: manual(commands()[module]).summary for name, module in COMMANDS.items() if module != HARNESS}
+    told["harness"] = "lm-evaluation-harness with the model class `ettin`."
+    lines = ["ettin <command> [key=value ...]; ettin <command> --help prints its keys", ""]
+    return [*lines, *(f"{name:<20}{told[name]}" for name in COMMANDS)]
 
 
 if __name__ == "__main__":

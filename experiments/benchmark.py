@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.fields import check_threads
 from ettin_core.foundation.storage import append_json_lines
 from ettin_core.model.config import BACKENDS
@@ -65,7 +65,7 @@ class BenchmarkRequest:
         for name, known in (("members", PARTS), ("precisions", PRECISIONS)):
             for value in getattr(self, name):
                 if value not in known:
-                    raise invalid(name, value, "is unknown", f"use {' or '.join(known)}")
+                    raise unknown(name, value, "is unknown", known)
         for name in ("contexts", "documents"):
             if any(value is not None and value < 2 for value in getattr(self, name)):
                 raise invalid(name, list(getattr(self, name)), "are shorter than two tokens", "give longer ones")
@@ -73,7 +73,7 @@ class BenchmarkRequest:
             if not getattr(self, name):
                 raise invalid(name, [], "is empty", "give at least one")
         if self.attention not in BACKENDS:
-            raise invalid("attention", self.attention, "is not a backend", f"use one of {', '.join(BACKENDS)}")
+            raise unknown("attention", self.attention, "is not a backend", BACKENDS)
 
     def cases(self) -> Iterable[Case]:
         """Every shape of rows that documents fit into, for every member."""

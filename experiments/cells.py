@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hydra.errors import HydraException
-
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.plan import expected_ids
 from ettin_core.evaluation.protocol import SuiteConfig
-from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.fields import check_name
 from ettin_core.model.config import AdapterConfig
 from ettin_core.optim.config import OptimizerConfig
@@ -90,7 +88,7 @@ class StudyRequest:
         check_name("name", self.name)
         if self.analysis.get("kind") not in ANALYSES:
             kind = self.analysis.get("kind")
-            raise invalid("analysis.kind", kind, "is no kind of analysis", f"use one of {', '.join(ANALYSES)}")
+            raise unknown("analysis.kind", kind, "is no kind of analysis", ANALYSES)
         Ruler(self.match_on, self.rates)
         if not self.axes:
             raise invalid("axes", {}, "is an empty study", "give axes, e.g. '+axes={member:[encoder,decoder]}'")
@@ -169,10 +167,7 @@ def cells_of(config: str, kind: type[StudyRequest], request: StudyRequest, overr
                 raise invalid(key, axis, "is an axis of the study and set besides", f"use 'axes.{axis}=[...]'")
 
     def at(levels: list[str]) -> StudyRequest:
-        try:
-            return composed(config, kind, [*overrides, *levels])
-        except HydraException as error:
-            raise UserError(" ".join(str(error).split())) from error
+        return composed(config, kind, [*overrides, *levels])
 
     cells: dict[str, Cell] = {}
     for levels in _product(request.axes):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ettin_core.checkpoints.retention import CheckpointConfig
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.model.config import AdapterConfig
 from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.objectives.kinds import OBJECTIVES
@@ -46,7 +46,7 @@ class Conversion:
         if not 0 <= self.budget < float("inf"):
             raise invalid("budget", self.budget, "is no share of the parent's tokens", "use e.g. 0.1, or 0 for none")
         if self.start not in STARTS:
-            raise invalid("start", self.start, "is no start of a conversion", f"use {' or '.join(STARTS)}")
+            raise unknown("start", self.start, "is no start of a conversion", STARTS)
         if self.tokens is not None and self.tokens < 1:
             raise invalid("tokens", self.tokens, "is not positive", "give a number, or budget=0 to train nothing")
         if not self.trains and self.adapter is not None:

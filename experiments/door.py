@@ -15,10 +15,12 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.exits import end, ending_in_one_line
+from ettin_core.foundation.help import asked
 from ettin_core.foundation.structures import build
+from ettin_core.foundation.typos import check_options
 from experiments.endings import CellEnded, RunStopped
-from experiments.overrides import CONFIGURATIONS, meant
-from experiments.sweeps import in_a_sweep, one_line, run_cell
+from experiments.overrides import CONFIGURATIONS, explained, meant
+from experiments.sweeps import in_a_sweep, run_cell
 from hydra_plugins._ettin_suite import CellSweeper
 
 __all__ = ["CONFIGURATIONS", "RunStopped", "Task", "composed", "entry", "to_plain"]
@@ -32,6 +34,7 @@ class Task(Generic[Request]):
 
     function: Callable[[Request], Any]
     request: type[Request]
+    config_name: str
 
     def request_of(self, config: DictConfig) -> Request:
         """The typed request. Raises ValueError for a key or value that cannot be."""
@@ -61,18 +64,22 @@ def entry(config_name: str, request: type[Request]) -> Callable[[Callable[[Reque
     """
 
     def decorate(function: Callable[[Request], Any]) -> Callable[[], None]:
-        task = Task(function, request)
+        task = Task(function, request, config_name)
         command = hydra.main(version_base="1.3", config_path=str(CONFIGURATIONS), config_name=config_name)(task)
 
         def main() -> None:
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands its errors over instead of printing them
             Plugins.instance().register(CellSweeper)
             with ending_in_one_line():
+                if (text := asked(CONFIGURATIONS / f"{config_name}.yaml", sys.argv[1:])) is not None:
+                    print(text)
+                    return
+                check_options(sys.argv[1:], CONFIGURATIONS / f"{config_name}.yaml")
                 try:
                     sys.argv[1:] = meant(request, sys.argv[1:])
                     command()
                 except (HydraException, OmegaConfBaseException) as error:
-                    raise UserError(one_line(error)) from error
+                    raise UserError(explained(error, config_name, request)) from error
                 except CellEnded as error:
                     end(error.line, error.status)
 
@@ -82,8 +89,12 @@ def entry(config_name: str, request: type[Request]) -> Callable[[Callable[[Reque
 
 
 def composed(config_name: str, request: type[Request], overrides: Sequence[str]) -> Request:
-    """The typed request of a command line, composed within a command. Raises ValueError, or Hydra's error for a name."""
-    return build(request, to_plain(compose(config_name, meant(request, overrides))))
+    """The typed request of a command line, composed within a command. Raises ValueError for what cannot be."""
+    try:
+        config = compose(config_name, meant(request, overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explained(error, config_name, request)) from error
+    return build(request, to_plain(config))
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:

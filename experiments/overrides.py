@@ -14,11 +14,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.manual import CONFIGURATIONS
+from ettin_core.foundation.typos import plainly
 
-CONFIGURATIONS = Path(__file__).resolve().parents[1] / "conf"
 _NOT_WORDS = ("null", "true", "false", "nan", "inf")  # as Hydra reads them
 
 
@@ -81,6 +82,22 @@ def _parsed(text: str) -> Override | None:
         return OverridesParser.create().parse_override(text)
     except HydraException:
         return None
+
+
+def explained(error: BaseException, config_name: str, kind: type) -> str:
+    """An error of Hydra's in one line; about a key or a choice that is not there, with what was probably meant."""
+
+    def takes_more(key: str) -> bool:
+        hint = _field(kind, key.split(".")) if key else None
+        return hint is Any or get_origin(hint) is dict
+
+    return plainly(str(error), CONFIGURATIONS / f"{config_name}.yaml", takes_more) or one_line(error)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message in one line; of Hydra's, with the override it is about and without the search path."""
+    about = f"{error.override}: " if isinstance(error, OverrideParseException) else ""
+    return about + " ".join(re.split(r"\n(?:Config search path|See https)", str(error))[0].split())
 
 
 def _check_group(override: Override) -> None:

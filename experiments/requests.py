@@ -13,7 +13,7 @@ from ettin_core.data.prepare import prepare
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.fields import check_name
 from ettin_core.foundation.structures import build
-from ettin_core.objectives.config import ObjectiveConfig
+from ettin_core.objectives.config import ObjectiveConfig, check_run
 from ettin_core.optim.config import OptimizerConfig
 from ettin_core.records.folders import RunFolder, find_run
 from ettin_core.training.phases import RecipeConfig
@@ -33,6 +33,7 @@ class MemberConfig:
 
     def __post_init__(self) -> None:
         check_name("member.name", self.name)
+        check_run(self.direction, self.objective)
 
 
 @dataclass(frozen=True)

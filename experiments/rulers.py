@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.training.run import PlacementConfig, RunConfig
 from experiments.forecast import forecast
 
@@ -25,7 +25,7 @@ class Ruler:
 
     def __post_init__(self) -> None:
         if self.name not in RULERS:
-            raise invalid("match_on", self.name, "is no ruler", f"use one of {', '.join(RULERS)}")
+            raise unknown("match_on", self.name, "is no ruler", RULERS)
         for member, rate in self.rates.items():
             if not 0 < rate < float("inf"):
                 raise invalid(f"rates.{member}", rate, "is no rate", "give tokens per second, above 0")

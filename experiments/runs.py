@@ -9,8 +9,6 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from hydra.errors import HydraException
-
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.folders import locked, remove_folder
 from ettin_core.foundation.structures import differences
@@ -96,7 +94,7 @@ def unusual(folder: RunFolder) -> dict[str, Any]:
     names = [f"member={run.member}", f"size={run.size}"]
     try:
         usual = composed("train", TrainRequest, names)
-    except (HydraException, UserError):  # a member or size of one's own
+    except UserError:  # a member or size of one's own
         usual = composed("train", TrainRequest, [])
     default = usual.parts.planned(usual.member, usual.data.vocab_size, UNKNOWN, UNKNOWN)
     found = differences(run, default)

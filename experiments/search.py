@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
@@ -32,7 +31,6 @@ from experiments.requests import TrainRequest, prepared
 from experiments.search_space import Axis, Values, check_axes
 from experiments.stages import Score, choosing, score_stage
 from experiments.stale import check_choice
-from experiments.sweeps import one_line
 from experiments.trials import ask, need_optuna, open_studies, tell
 
 if TYPE_CHECKING:
@@ -110,8 +108,8 @@ class Search:
         chosen = [axis.override(values[axis.key]) for axis in self.axes if axis.key in values]
         try:
             return composed("search", SearchRequest, [*self._overrides, f"member={member}", *chosen])
-        except HydraException as error:
-            raise UserError(f"{' '.join([f'member={member}', *chosen])}: {one_line(error)}") from error
+        except UserError as error:
+            raise UserError(f"{' '.join([f'member={member}', *chosen])}: {error}") from error
 
     def run(self, member: str, values: Values, corpus: Corpus) -> RunConfig:
         """The run of a trial."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import unknown
 from ettin_core.foundation.fields import check_name
 from ettin_core.foundation.structures import build, plain
 from ettin_core.model.config import ModelConfig
@@ -73,6 +73,6 @@ class SizeConfig:
             if self.name in departure.sizes and member in departure.members:
                 name = departure.phase
                 if name not in phases:
-                    raise invalid("size.departures.phase", name, "is not a phase", f"use one of {', '.join(phases)}")
+                    raise unknown("size.departures.phase", name, "is not a phase", phases)
                 phases[name] = build(PhaseRecipe, plain(phases[name]) | departure.values, f"recipe.phases.{name}")
         return replace(recipe, phases=phases)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.evaluation.suite import applicable, settings_of, stale
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import unknown
 from ettin_core.foundation.folders import locked
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.environment import changed_since
@@ -27,7 +27,7 @@ Changes = list[str] | None  # names of what changed; None: not recorded
 def check_choice(value: str, *choices: str) -> None:
     """Raise ValueError for what is not a choice of `stale`."""
     if value not in (KEEP, *choices):
-        raise invalid("stale", value, "is not a choice", f"use {' or '.join((KEEP, *choices))}")
+        raise unknown("stale", value, "is not a choice", (KEEP, *choices))
 
 
 def run_changes(run: RunConfig, folder: RunFolder) -> Changes:

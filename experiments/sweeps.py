@@ -5,25 +5,18 @@ What comes before the first cell and after the last is in hydra_plugins/_ettin_s
 
 import multiprocessing
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 
 from ettin_core.foundation.bars import take_line
 from ettin_core.foundation.processes import die_with_parent
 from experiments.endings import EXIT_INTERRUPTED, EXIT_REQUEUE, CellEnded, StopRequested, line_of, status_of
-
-
-def one_line(error: BaseException) -> str:
-    """An error's message in one line; of Hydra's, with the override it is about and without the search path."""
-    about = f"{error.override}: " if isinstance(error, OverrideParseException) else ""
-    return about + " ".join(re.split(r"\n(?:Config search path|See https)", str(error))[0].split())
+from experiments.overrides import one_line
 
 
 def in_a_sweep() -> bool:

@@ -19,8 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ettin_core.foundation.errors import UserError, invalid
 from experiments.endings import EXIT_FAULT, EXIT_REQUEUE, EXIT_USER_ERROR, USER_ERRORS, CellEnded, status_of
-from experiments.overrides import meant
-from experiments.sweeps import one_line
+from experiments.overrides import explained, meant, one_line
 
 SAME_TERMINAL = (
     "basic",
@@ -61,7 +60,12 @@ class CellSweeper(Sweeper):
                 del config["hydra"]
             self.task_function.request_of(config)  # type: ignore[attr-defined]
         except (*USER_ERRORS, HydraException, OmegaConfBaseException) as error:
-            raise UserError(f"no cell was started: {' '.join(cell)}: {one_line(error)}") from error
+            told = str(error) if isinstance(error, USER_ERRORS) else self._explained(error)
+            raise UserError(f"no cell was started: {' '.join(cell)}: {told}") from error
+
+    def _explained(self, error: Exception) -> str:
+        task = self.task_function
+        return explained(error, task.config_name, task.request)  # type: ignore[attr-defined]
 
 
 def _cells(arguments: list[str]) -> list[list[str]]:

@@ -12,6 +12,7 @@ from analysis.figures import Picture
 from analysis.load import ALL, MEASURE, PSEUDO_LIKELIHOOD, Evidence
 from analysis.tables import Table
 from analysis.ways import LM_EVAL, OWN, split, with_own_ways
+from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.records.readout import fills_masks
 
 MAIN_METRICS = ("bits_per_token", "accuracy", "loss", "absolute_error")  # the first that a task has is its main one
@@ -87,7 +88,7 @@ def grid(evidence: Evidence, block: str, **named: str | tuple[str, ...] | None) 
 
 def refusal(name: str, value: Any, problem: str, known: list[str]) -> ValueError:
     """The error for a name that is not known."""
-    return ValueError(f"{name}={value!r} {problem}; use {'one of ' + ', '.join(map(str, known)) if known else 'none'}.")
+    return unknown(name, value, problem, known) if known else invalid(name, value, problem, "use none")
 
 
 def refuse_mixtures(cells: pd.DataFrame, named: list[str]) -> None:

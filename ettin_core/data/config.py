@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ettin_core.data.curation.config import CurationConfig
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.fields import check_name, check_within
 from ettin_core.foundation.structures import build, plain
 
@@ -55,9 +55,9 @@ class SourceConfig:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise invalid("data.kind", self.kind, "is not a kind of corpus", f"use one of {', '.join(KINDS)}")
+            raise unknown("data.kind", self.kind, "is not a kind of corpus", KINDS)
         if self.on_bad not in ON_BAD:
-            raise invalid("data.on_bad", self.on_bad, "is no choice", f"use one of {', '.join(ON_BAD)}")
+            raise unknown("data.on_bad", self.on_bad, "is no choice", ON_BAD)
         if self.documents is not None and self.documents < 1:
             raise invalid(
                 "data.documents", self.documents, "is not positive", "give a positive number, or null for all"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ettin_core.data.config import SourceConfig
-from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.errors import UserError, choose, invalid, unknown
 from ettin_core.foundation.storage import hash_text
 
 SPLITS = ("train", "validation", "test")
@@ -148,11 +148,12 @@ def _missing(row: Any, config: SourceConfig, where: str) -> UserError | None:
     wanted, what = (config.token_field, "token column") if config.token_field else (config.text_field, "text")
     key = "data.token_field" if config.token_field else "data.text_field"
     value = row.get(wanted)
-    has = f"the row has: {', '.join(map(str, row))}"
     if wanted not in row or (value is None and config.token_field):
-        return invalid(key, wanted, f"is no {what} in {where}", has)
+        return unknown(key, wanted, f"is no {what} in {where}", row)
     if not config.token_field and not isinstance(value, str):
-        return invalid(key, wanted, f"is {_kind(value)} and no text in {where}", f"name a field of text; {has}")
+        texts = [name for name, other in row.items() if isinstance(other, str)]
+        remedy = choose(wanted, texts) if texts else "write its text there, or leave the row out"
+        return invalid(key, wanted, f"is {_kind(value)} and no text in {where}", remedy)
     return None
 
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.shards import TokenStream
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import unknown
 from ettin_core.foundation.folders import folder_under_construction, locked
 from ettin_core.foundation.storage import hash_file, write_text
 
@@ -126,7 +126,7 @@ def packed_rows(corpus: Corpus, source: str, split: str, packing: str, context: 
     Raises ValueError for a packing that there is not.
     """
     if packing not in PACKINGS:
-        raise invalid("packing", packing, "is no packing", f"use one of {', '.join(PACKINGS)}")
+        raise unknown("packing", packing, "is no packing", PACKINGS)
     stream = corpus.stream(source, split)
     if packing == "stream":
         return StreamRows(stream, context)

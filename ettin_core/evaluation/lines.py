@@ -100,6 +100,8 @@ def check_field(row: Mapping[str, Any], name: str, kind: Kind, place: str, optio
 
 
 def _row(line: str, place: str) -> dict[str, Any]:
+    if "\0" in line:  # as in a file that was not written to its end, or one of UTF-16
+        raise invalid("row", place, "holds NUL bytes", "fetch the file again, or write it as UTF-8")
     try:
         row = json.loads(line, parse_constant=_finite, parse_float=_finite)
         if "\\u" in line:

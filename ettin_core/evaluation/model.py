@@ -18,7 +18,7 @@ from ettin_core.checkpoints import native
 from ettin_core.data.loader import pack
 from ettin_core.evaluation.reading import Reading
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.model.config import View
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import Vocabulary
@@ -128,7 +128,7 @@ class EvaluatedModel:
         than the context keeps its beginning. Raises ValueError for an unknown pooling.
         """
         if pooling not in POOLINGS:
-            raise invalid("pooling", pooling, "is not a pooling", f"use one of {', '.join(POOLINGS)}")
+            raise unknown("pooling", pooling, "is not a pooling", POOLINGS)
         special = self.tokenizer.special
         after = [] if self.is_causal else [special.eos]
         room = self.context - 1 - len(after)

@@ -14,7 +14,7 @@ from torch import nn
 
 from ettin_core.data.tokenizer import SpecialTokens, token_ids
 from ettin_core.evaluation.model import EvaluatedModel
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text
 from ettin_core.interop.huggingface import adopt, fetch
 from ettin_core.interop.reading import loads_as_causal, readout_of
@@ -52,9 +52,7 @@ def open_pretrained(
 def asked_readout(name: str | None) -> Readout | None:
     """The readout that a user names (None: none). Raises ValueError for an unknown one."""
     if name is not None and name not in KNOWN and not name.startswith("ahead"):
-        raise invalid(
-            "readout", name, "is not a readout", f"use one of {', '.join(KNOWN)}, or ahead2 (or another number)"
-        )
+        raise unknown("readout", name, "is not a readout", (*KNOWN, "ahead<number>"))
     return None if name is None else readout_named(name)
 
 

@@ -20,7 +20,7 @@ from ettin_core.evaluation.sets import (
     check_folder,
 )
 from ettin_core.evaluation.tasks.find import find_task
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.records.schema import CHOICE, Measurement
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class SuiteConfig:
                 raise invalid("suite.protocols", [], "measures nothing", "name some, or leave it null for all")
             for name in self.protocols:
                 if name not in SOURCES:
-                    raise invalid("suite.protocols", name, "is not a protocol", f"use some of {', '.join(SOURCES)}")
+                    raise unknown("suite.protocols", name, "is not a protocol", SOURCES)
                 if self.eval_data is None and not SOURCES[name].corpus:
                     remedy = f"give suite.eval_data with {SOURCES[name].sets[0].file}: {FOLDER}"
                     raise invalid("suite.protocols", name, "reads an evaluation set", remedy)

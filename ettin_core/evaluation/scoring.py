@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ettin_core.evaluation.reading import Reading, TokenizerLike
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.records.readout import Readout
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def _asker(
         "token_pseudo_likelihood": _token_pseudo_likelihood,
     }
     if protocol not in askers:
-        raise invalid("protocol", protocol, "is not a protocol", f"use one of {', '.join(askers)}")
+        raise unknown("protocol", protocol, "is not a protocol", askers)
     own = protocols_of(model.reading)
     if protocol not in own:
         kind = "masked" if model.reading.masked else "causal"

@@ -16,7 +16,7 @@ from ettin_core.evaluation.made_with import FILE, changes, made_with
 from ettin_core.evaluation.protocol import ItemResult, Protocol, Subject, SuiteConfig
 from ettin_core.evaluation.sets import EvaluationSet, check_rows, set_hashes
 from ettin_core.foundation.bars import may_draw_below
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.folders import folder_under_construction, locked
 from ettin_core.foundation.provenance import library_versions
 from ettin_core.foundation.storage import write_json
@@ -92,8 +92,8 @@ def open_model(
     name = checkpoint or folder.summary()["final_checkpoint"]
     path = folder.checkpoints / name
     if not path.is_dir():
-        known = ", ".join(sorted(item.name for item in folder.checkpoints.glob("[!.]*")))
-        raise invalid("checkpoint", name, f"is not a checkpoint of {folder.name}", f"it has {known}")
+        known = sorted(item.name for item in folder.checkpoints.glob("[!.]*"))
+        raise unknown("checkpoint", name, f"is not a checkpoint of {folder.name}", known)
     model = Transformer(run.model, attention="sdpa")  # rows of many widths: flex would be compiled for each
     weights = load_weights(model, path, folder.name)  # the name it was trained under: fields that came later change it
     own = [number for number, phase in enumerate(run.phases) if name.removeprefix(phase.prefix).isdigit()]

@@ -13,7 +13,6 @@ How fields enter and leave, so that what was made before keeps its name and can 
 """
 
 import dataclasses
-import difflib
 import importlib
 import math
 import pkgutil
@@ -21,7 +20,7 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, nearest, question
 
 Structure = TypeVar("Structure")
 
@@ -43,9 +42,9 @@ def build(kind: type[Structure], values: Mapping[str, Any], path: str = "") -> S
             problem, remedy = f"is of a field that was removed at {retired[key]!r}", "use the code that wrote it"
             raise invalid(_join(path, key), values[key], problem, f"{remedy} (provenance.json names it)")
         if key not in fields and key not in retired:
-            near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean {near[0]!r}? Known keys" if near else "known keys"
-            raise invalid(_join(path, key), values[key], "is an unknown key", f"{hint}: {', '.join(fields)}")
+            near = [_join(path, name) for name in nearest(key, fields)]
+            hint = f"{question(near)} There are" if near else "use one of"
+            raise invalid(_join(path, key), values[key], "is an unknown key", f"{hint} {', '.join(fields)}")
     arguments = {}
     for name, field in fields.items():
         if name in values:

@@ -6,7 +6,7 @@ compared under different poolings. The files are in the form that versions 2 to 
 
 from pathlib import Path
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import unknown
 from ettin_core.foundation.storage import write_json
 
 MODES = {
@@ -21,7 +21,7 @@ POOLING_FOLDER = "1_Pooling"
 def check_pooling(pooling: str) -> None:
     """Refuse (ValueError) an unknown pooling."""
     if pooling not in MODES:
-        raise invalid("pooling", pooling, "is unknown", f"use one of {', '.join(MODES)}")
+        raise unknown("pooling", pooling, "is unknown", MODES)
 
 
 def write_pooling(folder: Path, pooling: str, width: int, longest: int) -> None:

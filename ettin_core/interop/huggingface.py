@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from ettin_core.data.tokenizer import SpecialTokens, Tokenizer
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.fields import check_within
 from ettin_core.foundation.folders import folder_under_construction
 from ettin_core.foundation.storage import read_json, read_mapping, write_json, write_text
@@ -161,7 +161,7 @@ def _understood(values: dict[str, Any], where: str) -> tuple[ModelConfig, View, 
 
     kind = values.get("model_type")
     if kind not in DIRECTION_OF:
-        raise invalid("model_type", kind, f"{where} is not supported", f"use one of {', '.join(DIRECTION_OF)}")
+        raise unknown("model_type", kind, f"{where} is not supported", DIRECTION_OF)
     direction = DIRECTION_OF[kind]
     architectures = values.get("architectures") or [ARCHITECTURE_OF[direction]]
     if not isinstance(architectures, list) or ARCHITECTURE_OF[direction] not in architectures:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 
 State = dict[str, torch.Tensor]
 
@@ -112,7 +112,7 @@ def from_huggingface(state: State, layout: str, num_layers: int) -> State:
 
 def _checked_table(layout: str, num_layers: int) -> list[Row]:
     if layout not in LAYOUTS:
-        raise invalid("layout", layout, "is not a layout", f"use one of {', '.join(LAYOUTS)}")
+        raise unknown("layout", layout, "is not a layout", LAYOUTS)
     return rows(num_layers)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.fields import check_within
 
 MOST = {"vocab_size": 10_000_000, "hidden_size": 1_000_000, "num_layers": 10_000}  # beyond any model: a slip of the pen
@@ -84,7 +84,7 @@ class View:
     def __post_init__(self) -> None:
         for direction in (self.direction, *(self.layers or ())):
             if direction not in DIRECTIONS:
-                raise invalid("direction", direction, "is not a direction", f"use one of {', '.join(DIRECTIONS)}")
+                raise unknown("direction", direction, "is not a direction", DIRECTIONS)
         for field in ("rope_base_global", "rope_base_local"):
             if getattr(self, field) <= 1:
                 raise invalid(field, getattr(self, field), "is too small for a rotary base", "use 10000 or 160000")

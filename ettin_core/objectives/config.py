@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.structures import home_of
 from ettin_core.objectives import directions, kinds
 from ettin_core.objectives.directions import DIRECTIONS
@@ -42,8 +42,7 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         if self.name not in (*OBJECTIVES, *SCHEDULES):
-            known = ", ".join((*OBJECTIVES, *SCHEDULES))
-            raise invalid("objective.name", self.name, "is not an objective", f"use one of {known}")
+            raise unknown("objective.name", self.name, "is not an objective", (*OBJECTIVES, *SCHEDULES))
         if min(self.mask_share, self.random_share) < 0 or self.mask_share + self.random_share > 1:
             raise invalid(
                 "objective.mask_share", self.mask_share, "does not leave a share for the rest", "use 0.8 and 0.1"
@@ -84,9 +83,7 @@ def _check_parts(name: str, parts: tuple[Part, ...]) -> None:
     for number, part in enumerate(parts):
         path = f"objective.parts.{number}"
         if part.objective not in OBJECTIVES:
-            raise invalid(
-                f"{path}.objective", part.objective, "is not an objective", f"use one of {', '.join(OBJECTIVES)}"
-            )
+            raise unknown(f"{path}.objective", part.objective, "is not an objective", OBJECTIVES)
         if not 0 < part.weight < float("inf"):
             raise invalid(f"{path}.weight", part.weight, "is not positive", "use 1")
         if name == "alternation" and part.weight % 1:
@@ -97,7 +94,7 @@ def _check_parts(name: str, parts: tuple[Part, ...]) -> None:
 def check_direction(direction: str) -> None:
     """Refuse (ValueError) what is no direction."""
     if direction not in DIRECTIONS:
-        raise invalid("direction", direction, "is not a direction", f"use one of {', '.join(DIRECTIONS)}")
+        raise unknown("direction", direction, "is not a direction", DIRECTIONS)
 
 
 def check_well_posed(direction: str, objective: str) -> None:

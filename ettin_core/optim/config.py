@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 
 NAMES = ("stable_adamw", "adamw", "muon")
 
@@ -48,7 +48,7 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:
-            raise invalid("optimizer.name", self.name, "is not an optimiser", f"use one of {', '.join(NAMES)}")
+            raise unknown("optimizer.name", self.name, "is not an optimiser", NAMES)
         for name, example in (("learning_rate", "1e-3"), ("epsilon", "1e-6")):
             if not 0 < getattr(self, name) < float("inf"):
                 raise invalid(f"optimizer.{name}", getattr(self, name), "is not positive", f"use about {example}")

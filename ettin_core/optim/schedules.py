@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 
 SHAPES = ("warmup_stable_decay", "one_minus_sqrt")
 
@@ -24,7 +24,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
-            raise invalid("shape", self.shape, "is not a schedule", f"use one of {', '.join(SHAPES)}")
+            raise unknown("shape", self.shape, "is not a schedule", SHAPES)
         for name in ("tokens", "warmup", "decay"):
             if getattr(self, name) < 0:
                 raise invalid(name, getattr(self, name), "is negative", "use 0 or more")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
 from ettin_core.checkpoints.retention import CheckpointConfig
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.training.run import RunConfig
 
 EVIDENCE = (
@@ -43,19 +43,18 @@ class Contract:
         for path, reason in self.may_differ.items():
             known = _unknown_among(path)
             if known is not None:
-                raise invalid(f"pair.may_differ.{path}", path, "is not a field of a run", f"use {', '.join(known)}")
+                raise unknown(f"pair.may_differ.{path}", path, "is not a field of a run", known)
             if not reason:
                 raise invalid(f"pair.may_differ.{path}", reason, "gives no reason", "say why the members may differ")
         for name in (*self.equal, *self.reported, *self.within):
             if name not in EVIDENCE:
-                raise invalid("pair.equal", name, "is not evidence of a run", f"use {', '.join(EVIDENCE)}")
+                raise unknown("pair.equal", name, "is not evidence of a run", EVIDENCE)
         for name, tolerance in self.within.items():
             if not 0 < tolerance < 1 or name not in NUMBERS:
                 problem = "is no tolerance of a number"
                 raise invalid(f"pair.within.{name}", tolerance, problem, f"use 0.01, for one of {', '.join(NUMBERS)}")
         if self.initial_weights not in INITIAL_WEIGHTS:
-            remedy = f"use one of {', '.join(INITIAL_WEIGHTS)}"
-            raise invalid("pair.initial_weights", self.initial_weights, "is unknown", remedy)
+            raise unknown("pair.initial_weights", self.initial_weights, "is unknown", INITIAL_WEIGHTS)
 
     def allows(self, path: str) -> str | None:
         """The entry of `may_differ` that covers a field, or None when the field may not differ."""

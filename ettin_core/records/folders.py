@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.errors import UserError, invalid, nearest, question
 from ettin_core.foundation.storage import check_shape, read_mapping, write_json
 from ettin_core.records.evaluations import check, chosen
 from ettin_core.records.files import append, read_items, read_measurements, read_timing, read_training
@@ -204,7 +204,10 @@ def find_run(text: str, root: Path = Path("runs")) -> RunFolder:
     """
     run = find_run_or_none(text, root)
     if run is None:
-        remedy = "give a folder that experiments.train wrote (runs/<name>), the beginning of its name, or latest"
+        home = root if Path(text).parent == Path(".") else Path(text).parent
+        near = nearest(Path(text).name, [run.path.name for run in run_folders(home)] if home.is_dir() else [])
+        hint = f"{question(near)} Give" if near else "give"
+        remedy = f"{hint} a folder that experiments.train wrote (runs/<name>), the beginning of its name, or latest"
         raise invalid("run", text, "is not a run folder", remedy)
     return run
 

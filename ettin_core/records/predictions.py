@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.storage import canonical_json, hash_text
 
 SIGNS = ("better", "worse", "higher", "lower")
@@ -31,7 +31,7 @@ class Prediction:
         if (self.sign is None) == (self.size is None):
             raise invalid("predictions.sign", self.sign, "and size are both given or both missing", "state one of them")
         if self.sign is not None and self.sign not in SIGNS:
-            raise invalid("predictions.sign", self.sign, "is not a sign", f"use one of {', '.join(SIGNS)}")
+            raise unknown("predictions.sign", self.sign, "is not a sign", SIGNS)
         if self.size is not None and not self.size[0] < self.size[1]:
             raise invalid("predictions.size", list(self.size), "holds no value", "give the smaller end first")
         if self.left == self.right:

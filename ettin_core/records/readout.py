@@ -11,7 +11,7 @@ none     nothing that could be asked for: the model is trained and exported, and
 import re
 from dataclasses import dataclass
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import unknown
 
 NOT_READ = "none"
 KINDS = ("causal", "masked", "ahead")  # of models, as protocols tell them apart
@@ -41,8 +41,7 @@ def readout_named(name: str) -> Readout | None:
         return KNOWN.get(name)
     offset = re.fullmatch(r"ahead([2-9]|[1-9]\d+)", name)
     if offset is None:
-        known = f"{', '.join(KNOWN)}, ahead2 (or another number), or {NOT_READ}"
-        raise invalid("readout", name, "is not a readout", f"use one of {known}")
+        raise unknown("readout", name, "is not a readout", (*KNOWN, "ahead<number>", NOT_READ))
     return Readout(name, int(offset[1]), False)
 
 

@@ -6,7 +6,7 @@ import types
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, get_args, get_origin, get_type_hints
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 
 SCHEMA_VERSION = 1
 COUNTS = {"step", "tokens", "loss_tokens", "flops", "skipped", "version", "n"}
@@ -128,10 +128,10 @@ def from_row(row: dict[str, Any]) -> Any:
         raise invalid("schema", version, "is not readable here", f"use records of schema {SCHEMA_VERSION}")
     kind = RECORD_KINDS.get(str(row.get("kind")))
     if kind is None:
-        raise invalid("kind", row.get("kind"), "is not a record kind", f"use one of {', '.join(RECORD_KINDS)}")
-    unknown = set(row) - {item.name for item in fields(kind)}
-    if unknown:
-        raise invalid("row", sorted(unknown), "holds unknown fields", "read it with the version that wrote it")
+        raise unknown("kind", row.get("kind"), "is not a record kind", RECORD_KINDS)
+    more = set(row) - {item.name for item in fields(kind)}
+    if more:
+        raise invalid("row", sorted(more), "holds unknown fields", "read it with the version that wrote it")
     required = {item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING}
     if lacking := sorted(required - set(row)):
         raise invalid("row", lacking, "are fields it lacks", "restore the file that holds it")

@@ -8,7 +8,7 @@ from ettin_core.data.config import check_mixture
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Loader
 from ettin_core.data.rows import PACKINGS
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.fields import check_name
 from ettin_core.foundation.structures import ORDERED
 from ettin_core.model.config import View
@@ -67,7 +67,7 @@ class RecipeConfig:
             check_name("recipe.phases", name)
             _check(f"recipe.phases.{name}", phase)
         if self.on_nonfinite not in ON_NONFINITE:
-            raise invalid("recipe.on_nonfinite", self.on_nonfinite, "is no choice", f"use {' or '.join(ON_NONFINITE)}")
+            raise unknown("recipe.on_nonfinite", self.on_nonfinite, "is no choice", ON_NONFINITE)
         if not self.max_epochs > 0:
             raise invalid("recipe.max_epochs", self.max_epochs, "is not positive", "use 4, or more to allow repetition")
 
@@ -95,7 +95,7 @@ def _check(path: str, phase: PhaseRecipe) -> None:
         )
     check_mixture(f"{path}.mixture", phase.mixture, None)
     if phase.packing not in PACKINGS:
-        raise invalid(f"{path}.packing", phase.packing, "is no packing", f"use one of {', '.join(PACKINGS)}")
+        raise unknown(f"{path}.packing", phase.packing, "is no packing", PACKINGS)
     if not (phase.prefix.isascii() and phase.prefix.isalpha()):
         raise invalid(f"{path}.prefix", phase.prefix, "is not a word", "use letters only, e.g. step")
     check_name(f"{path}.prefix", phase.prefix)

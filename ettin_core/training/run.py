@@ -7,7 +7,7 @@ from typing import Any
 
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.loader import Batch
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.storage import content_name
 from ettin_core.foundation.structures import identity, plain
 from ettin_core.model.accounting import FlopCounter, adapter_parameter_count, parameter_count
@@ -78,18 +78,14 @@ class PlacementConfig:
             if getattr(self, name) < 0:
                 raise invalid(f"placement.{name}", getattr(self, name), "is negative", "use 0 (none) or more")
         if self.parallel not in PARALLEL:
-            raise invalid("placement.parallel", self.parallel, "is no way to divide", f"use {' or '.join(PARALLEL)}")
+            raise unknown("placement.parallel", self.parallel, "is no way to divide", PARALLEL)
         for name in self.allow_mismatch:
             if name not in ENVIRONMENT:
-                raise invalid(
-                    "placement.allow_mismatch", name, "is nothing that is compared", f"use {', '.join(ENVIRONMENT)}"
-                )
+                raise unknown("placement.allow_mismatch", name, "is nothing that is compared", ENVIRONMENT)
         if self.device not in ("auto", "cpu", "cuda"):
             raise invalid("placement.device", self.device, "is not a device", "use auto, cpu or cuda")
         if self.attention not in BACKENDS:
-            raise invalid(
-                "placement.attention", self.attention, "is not a backend", f"use one of {', '.join(BACKENDS)}"
-            )
+            raise unknown("placement.attention", self.attention, "is not a backend", BACKENDS)
 
     def micro_batches(self, batch_rows: int, world_size: int) -> int:
         """Parts into which each process cuts its share of a batch. Raises ValueError when the rows do not divide."""
@@ -129,7 +125,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_run(self.direction, self.objective)
         if self.precision not in PRECISIONS:
-            raise invalid("precision", self.precision, "is not a precision", f"use one of {', '.join(PRECISIONS)}")
+            raise unknown("precision", self.precision, "is not a precision", PRECISIONS)
         if self.adapter is not None and (self.optimizer.name == "muon" or self.optimizer.qk_clip is not None):
             raise invalid(
                 "adapter",

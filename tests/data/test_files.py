@@ -503,7 +503,7 @@ def test_a_number_of_thousands_of_digits_is_refused_by_line(tmp_path: Path) -> N
 def test_a_missing_text_field_names_the_fields_that_are_there(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_bytes(json_lines([{"text": "x"}, {"content": "x", "id": 3}]))
-    assert refusal(file) == f"data.text_field='text' is no text in {file}:2; the row has: content, id{WAY_OUT}"
+    assert refusal(file) == f"data.text_field='text' is no text in {file}:2; use one of content, id{WAY_OUT}"
     assert skipped(file) == [("missing_field", '{"content": "x", "id": 3}')]
     assert kept(file) == ["x"]
 
@@ -521,8 +521,8 @@ def test_a_line_that_is_no_object_is_refused(row: Any, kind: str, tmp_path: Path
 )
 def test_a_text_that_is_no_string_is_refused(value: Any, kind: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(json_lines([{"text": value}]))
-    expected = f"data.text_field='text' is {kind} and no text in {tmp_path / 'a.jsonl'}:1; name a field of text; "
-    assert refusal(tmp_path / "a.jsonl") == f"{expected}the row has: text{WAY_OUT}"
+    expected = f"data.text_field='text' is {kind} and no text in {tmp_path / 'a.jsonl'}:1; "
+    assert refusal(tmp_path / "a.jsonl") == f"{expected}write its text there, or leave the row out{WAY_OUT}"
     assert skipped(tmp_path / "a.jsonl") == [("missing_field", json.dumps({"text": value}))]
 
 
@@ -665,7 +665,7 @@ def test_a_bomb_is_refused_in_little_memory(tmp_path: Path) -> None:
         ({"kind": "text", "name": "x", "path": "p", "on_bad": "ignore"}, "data.on_bad='ignore' is no choice; use one"),
         (
             {"kind": "text", "name": "x", "path": "p", "sources": {"a": {"pth": "q"}}},
-            "data.sources.a.pth='q' is an unknown key; did you mean 'path'?",
+            "data.sources.a.pth='q' is an unknown key; did you mean 'data.sources.a.path'?",
         ),
         (
             {"kind": "text", "name": "x", "path": "p", "sources": {"a": {"documents": "many"}}},

@@ -61,7 +61,7 @@ def test_damaged_and_missing_files_are_told(tmp_path: Path) -> None:
         check_available(task_of("mrpc"), str(tmp_path))
     with pytest.raises(UserError, match="is not in GLUE"):
         check_available(task_of("trec"), None)
-    with pytest.raises(UserError, match="did you mean sst2"):
+    with pytest.raises(UserError, match="did you mean 'sst2'"):
         task_of("sst-2")
 
 

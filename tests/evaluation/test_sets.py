@@ -98,7 +98,7 @@ def test_a_protocol_that_only_reads_sets_needs_the_folder() -> None:
 
 
 def test_unknown_protocols_are_refused() -> None:
-    with pytest.raises(ValueError, match="suite.protocols='blimp' is not a protocol; use some of heldout_clm"):
+    with pytest.raises(ValueError, match="suite.protocols='blimp' is not a protocol; use one of heldout_clm"):
         SuiteConfig(1, 1, 1, None, 1, None, ("blimp",))
     with pytest.raises(ValueError, match="measures nothing"):
         SuiteConfig(1, 1, 1, None, 1, None, ())

@@ -164,7 +164,7 @@ def test_choices_in_the_forms_in_which_sets_have_them(
         ("- a", "is no mapping"),
         ("kind: pair\nfeilds: {}", "feilds={} is an unknown key; did you mean 'fields'"),
         ("kind: pair\nfields: {text: a}", "fields.text='a' is no field of pair; it has text1, text2, label"),
-        ("kind: sts\nmetric: accuracy", "metric='accuracy' is no metric of sts; use spearman or pearson"),
+        ("kind: sts\nmetric: accuracy", "metric='accuracy' is no metric of sts; use one of spearman, pearson"),
         ("kind: classification\nmetric: f1\nlabels: [a, b, c]", "metric='f1' is of two labels"),
         ("kind: classification\nsplits: {held: x}", "splits.held='x' is no split"),
         ("kind: classification\nfile: ../x", "file='../x' leaves the folder"),
@@ -183,7 +183,7 @@ def test_what_is_not_there_or_of_another_kind_is_said_before_any_work(tmp_path: 
     say(tmp_path, "polarity", "kind: classification\n")
     with pytest.raises(UserError, match=r"polarity\.jsonl:1' lacks text; the row has sentence, mood"):
         task_of("polarity", str(tmp_path))
-    with pytest.raises(UserError, match="did you mean polarity"):
+    with pytest.raises(UserError, match="did you mean 'polarity'"):
         task_of("polarty", str(tmp_path))
     with pytest.raises(
         UserError, match="polarity' is of kind classification, which evaluate does not measure; use finetune"

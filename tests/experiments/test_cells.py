@@ -153,7 +153,7 @@ REFUSED = {
     "no axis": (["study=grid"], r"axes=\{\} is an empty study; give axes"),
     "an empty axis": (["study=demo", "axes.member=[]"], r"axes.member=\(\) has no level"),
     "a level twice": (["study=demo", "axes.member=[encoder,encoder]"], "names a level twice"),
-    "an unknown key": (["study=demo", "+axes.sed=[1,2]"], "Could not override 'sed'"),
+    "an unknown key": (["study=demo", "+axes.sed=[1,2]"], "sed=1 is no key of study; did you mean 'seed'"),
     "an unknown member": (["study=grid", "+axes={member:[encoder,decodr]}"], "member/decodr"),
     "an axis that is set": (["study=demo", "member=decoder"], r"member='member' is an axis .* use 'axes.member="),
     "a leaking cell": (["study=factorial", "leave_out=[]"], "leaks under direction='bidirectional'.*or prefix"),

@@ -95,7 +95,7 @@ BAD_INPUTS = {
     "an unknown key below": (
         "train",
         ["+size.hiden_size=3"],
-        "size.hiden_size=3 is an unknown key; did you mean 'hidden_size'",
+        "size.hiden_size=3 is an unknown key; did you mean 'size.hidden_size'",
     ),
     "an unknown value": ("train", ["size=17n"], "17n"),
     "a wrong type": (

@@ -79,7 +79,7 @@ def test_the_small_mixture_has_its_stated_shares() -> None:
         ("data.mixtures.pretrain.wiki=0", "mixtures.pretrain.wiki=0.*not positive"),
         ("data.mixtures.pretrain.wiki=-1", "mixtures.pretrain.wiki=-1.*not positive"),
         ("+data.mixtures.decay.wikis=1", "mixtures.decay='wikis' is not a source"),
-        ("+data.sources.wiki.fiels=x", "data.sources.wiki.fiels.*did you mean 'files'"),
+        ("+data.sources.wiki.fiels=x", "data.sources.wiki.fiels.*did you mean 'data.sources.wiki.files'"),
     ],
 )
 def test_a_wrong_mixture_is_refused_before_anything_is_read(override: str, message: str) -> None:

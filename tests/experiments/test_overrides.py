@@ -114,11 +114,11 @@ REFUSED = {
     ),
     "a phase that there is not": (
         [*ENGLISH, "data.mixtures.pretrian={wiki: 1}"],
-        "Could not override 'data.mixtures.pre",
+        "did you mean 'data.mixtures.pretrain'",
     ),
     "a part of what was replaced": (
         [*ENGLISH, "data.mixtures.pretrain={wiki: 1}", "data.mixtures.pretrain.books=1"],
-        "Could not override 'data.mixtures.pretrain.books'",
+        r"\+data.mixtures.pretrain.books=1 adds it",
     ),
 }
 

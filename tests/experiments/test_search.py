@@ -109,18 +109,18 @@ def test_a_trial_does_not_depend_on_who_asks(tmp_path: Path) -> None:
 
 RATE = "key:optimizer.learning_rate"
 BAD_SEARCHES = {
-    "an unknown key": (["space=[{key:optimizer.rate,low:1,high:2}]"], "Could not override 'optimizer.rate'"),
+    "an unknown key": (["space=[{key:optimizer.rate,low:1,high:2}]"], "optimizer.rate=1"),
     "ends the wrong way round": ([f"space=[{{{RATE},low:1e-2,high:1e-4}}]"], "has no room between its ends"),
     "a logarithm of zero": ([f"space=[{{{RATE},low:0,high:1,log:true}}]"], "has no logarithm"),
     "no range": ([f"space=[{{{RATE},low:1e-3}}]"], "is no range"),
     "one choice": ([f"space=[{{{RATE},choices:[0.1]}}]"], "leaves nothing to choose"),
-    "an unknown word": ([f"space=[{{{RATE},lo:1e-3}}]"], "did you mean 'low'"),
+    "an unknown word": ([f"space=[{{{RATE},lo:1e-3}}]"], "did you mean 'space.0.low'"),
     "no key": (["space=[]"], "space=[] is no list of keys"),
     "a key that moves nothing": (["space=[{key:placement.threads,low:1,high:2,integer:true}]"], "the same run twice"),
     "other text": (["space=[{key:data.documents,choices:[100,200]}]"], "changes what the validation loss is a loss of"),
     "a value that cannot be": ([f"space=[{{{RATE},choices:[0.1,fast]}}]"], "has type str"),
     "no trial": (["trials=0"], "trials=0 is not positive"),
-    "an unknown member": (["members=[encoder,nope]"], "Could not find 'member/nope'"),
+    "an unknown member": (["members=[encoder,nope]"], "member='nope' is not there"),
     "a member beside the members": (["member=decoder"], "is set for each trial"),
 }
 

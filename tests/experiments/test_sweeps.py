@@ -145,9 +145,9 @@ def test_submitit_tells_of_a_failing_cell(places: tuple[Path, str]) -> None:
 
 
 BAD_SWEEPS = {
-    "an unknown key": (["sed=1,2"], "sed=1: Could not override 'sed'"),
-    "an unknown member": (["member=encoder,nope"], "Could not find 'member/nope'"),
-    "no member": (["member="], "Could not find 'member/'"),
+    "an unknown key": (["sed=1,2"], "sed=1: sed=1 is no key of train; did you mean 'seed'"),
+    "an unknown member": (["member=encoder,nope"], "member='nope' is not there"),
+    "no member": (["member="], "member='' is not there"),
     "no seed": (["seed=[]"], "seed=[] has type list"),
     "an empty range": (["seed=range(0)"], "sweep='seed=range(0)' has no value"),
     "half a list": (["seed=1,"], "seed=1,: mismatched input"),

@@ -288,7 +288,7 @@ def test_every_other_combination_is_allowed(direction: str, objective: str) -> N
     [
         (
             {"name": "mlmm"},
-            "objective.name='mlmm' is not an objective; use one of clm, mlm, mntp, mixture, alternation",
+            "objective.name='mlmm' is not an objective; did you mean 'mlm'? There are clm, mlm, mntp, mixture, alternation",
         ),
         ({"name": "mlm", "mask_share": 0.95}, "objective.mask_share=0.95 does not leave a share for the rest"),
         ({"name": "mlm", "random_share": -0.1}, "objective.mask_share=0.8 does not leave"),

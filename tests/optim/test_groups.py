@@ -109,7 +109,10 @@ def test_adamw_is_torchs() -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"name": "adam"}, "optimizer.name='adam' is not an optimiser; use one of stable_adamw, adamw, muon."),
+        (
+            {"name": "adam"},
+            "optimizer.name='adam' is not an optimiser; did you mean 'adamw'?",
+        ),
         ({"learning_rate": 0.0}, "optimizer.learning_rate=0.0 is not positive"),
         ({"learning_rate": -1.0}, "optimizer.learning_rate=-1.0 is not positive"),
         ({"betas": (0.9,)}, "optimizer.betas=(0.9,) are not two numbers in [0, 1)"),

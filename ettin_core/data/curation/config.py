@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 
 RULE_SETS = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
 
@@ -27,7 +27,7 @@ class CurationConfig:
     def __post_init__(self) -> None:
         for name in self.rules:
             if name not in RULE_SETS:
-                raise invalid("data.curation.rules", name, "is no set of rules", f"use {', '.join(RULE_SETS)}")
+                raise unknown("data.curation.rules", name, "is no set of rules", RULE_SETS)
         if len(set(self.rules)) < len(self.rules):
             raise invalid("data.curation.rules", list(self.rules), "names a set twice", "name each once")
         if self.language == "":

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ettin_core.foundation.errors import UserError, invalid, with_extra
+from ettin_core.foundation.errors import UserError, unknown, with_extra
 
 UNDETERMINED = ("und", 0.0)
 CHARACTERS = 2_000
@@ -47,9 +47,7 @@ def check_language(language: str) -> None:
     """Raise ValueError for a language that cannot be told, or when langdetect is not installed."""
     known = sorted({name.split("-")[0] for name in _factory().get_lang_list()})
     if language not in known:
-        raise invalid(
-            "data.curation.language", language, "is no language that can be told", f"use one of {', '.join(known)}"
-        )
+        raise unknown("data.curation.language", language, "is no language that can be told", known)
 
 
 @lru_cache(maxsize=1)

@@ -16,7 +16,7 @@ from ettin_core.evaluation.finetuning.tasks import GLUE, Task
 from ettin_core.evaluation.lines import FOLDER
 from ettin_core.evaluation.tasks import find
 from ettin_core.evaluation.tasks.rows import Row, label_number, task_rows
-from ettin_core.foundation.errors import invalid, with_extra
+from ettin_core.foundation.errors import invalid, unknown, with_extra
 from ettin_core.foundation.randomness import derive, permute
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text
 
@@ -137,7 +137,7 @@ def _example(task: Task, name: str, texts: list[Any], gold: Any, place: str, clu
     numbers = [label_number(task.labels, tag) for tag in gold]
     if None in numbers:
         problem = f"has the tag {gold[numbers.index(None)]!r}"
-        raise invalid("row", place, problem, f"use one of {', '.join(task.labels)}")
+        raise unknown("row", place, problem, task.labels)
     return Example(name, tuple(texts), numbers, cluster)
 
 

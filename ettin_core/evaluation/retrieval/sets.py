@@ -30,7 +30,7 @@ from ettin_core.evaluation.retrieval.files import judgements
 from ettin_core.evaluation.tasks.config import read_task_file
 from ettin_core.evaluation.tasks.find import Task, own_files
 from ettin_core.evaluation.tasks.rows import label_number, labels_of, task_rows
-from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.errors import UserError, invalid, unknown
 from ettin_core.foundation.randomness import derive
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text
 
@@ -179,7 +179,7 @@ def _own_rows(task: Task, split: str) -> list[dict[str, Any]]:
         label = row.values["label"]
         number = label_number(labels, label)
         if number is None:
-            raise invalid("row", row.place, f"has the label {label!r}", f"use one of {', '.join(labels)}")
+            raise unknown("row", row.place, f"has the label {label!r}", labels)
         found.append((row.part, texts | {"label": number}))
     return [values for part, values in found if part == split]
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.errors import UserError, invalid, unknown
 from ettin_core.foundation.structures import build
 
 
@@ -86,7 +86,7 @@ class TaskFile:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise invalid("kind", self.kind, "is no kind of task", f"use one of {', '.join(KINDS)}")
+            raise unknown("kind", self.kind, "is no kind of task", KINDS)
         kind = KINDS[self.kind]
         for name in self.fields:
             if name not in (*kind.fields, "id", "split"):
@@ -97,7 +97,7 @@ class TaskFile:
                 raise invalid(f"splits.{name}", self.splits[name], "is no split", f"name {', '.join(PARTS)}")
         for name in self.metric:
             if name not in kind.metrics:
-                raise invalid("metric", name, f"is no metric of {self.kind}", f"use {' or '.join(kind.metrics)}")
+                raise unknown("metric", name, f"is no metric of {self.kind}", kind.metrics)
         if "f1" in self.metric and len(self.labels) != 2:
             raise invalid("metric", "f1", "is of two labels", "name both in labels, or use accuracy")
         if len(set(self.labels)) < len(self.labels) or len(self.labels) == 1:

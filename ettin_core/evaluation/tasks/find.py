@@ -1,6 +1,5 @@
 """The task of a name: a file of the user's, files that lie where those of a kind lie, or a built-in file."""
 
-import difflib
 import functools
 import re
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from ettin_core.evaluation.lines import FOLDER, SUFFIXES, find, rows_of, stem_of
 from ettin_core.evaluation.tasks.config import KINDS, PARTS, TaskFile, read_task_file
-from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.errors import UserError, choose, invalid
 
 OWN = "tasks"  # the user's task files, in the folder of evaluation sets
 BUILTIN = Path(__file__).parent / "builtin"
@@ -107,10 +106,8 @@ def find_task(name: str, folder: Path | None, command: str) -> Task:
 
 
 def _unknown(name: str, known: Sequence[str] | dict[str, object], folder: Path | None) -> Task:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"did you mean {near[0]}? Known tasks" if near else "known tasks"
     more = "" if folder is None else f"; or add {folder / OWN}/{name}.yaml"
-    raise invalid("task", name, "is not a task", f"{hint}: {', '.join(known)}{more}")
+    raise invalid("task", name, "is not a task", f"{choose(name, known)}{more}")
 
 
 def _in_place(folder: Path) -> list[tuple[str, str]]:

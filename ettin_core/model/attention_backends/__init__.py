@@ -12,7 +12,7 @@ every layer with queries, keys and values of shape (B, A, S, D). The equality of
 
 import torch
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import unknown
 from ettin_core.model.attention_backends import flex, reference, sdpa, tiles
 from ettin_core.model.attention_backends.interface import Attend
 from ettin_core.model.attention_backends.sdpa import prepare_at
@@ -34,7 +34,7 @@ def prepare(
     if backend == "auto":
         backend = choice(documents, direction, window)
     if backend not in WAYS:
-        raise invalid("attention", backend, "is not an attention backend", f"use one of {', '.join(BACKENDS)}")
+        raise unknown("attention", backend, "is not an attention backend", BACKENDS)
     return WAYS[backend](documents, direction, window, open_keys)
 
 
