@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.plan import expected_ids, make_plan
+from ettin_core.data.plan import make_plan
 from ettin_core.foundation.errors import UserError
 from ettin_core.training.memory import Memory
 from ettin_core.training.phases import over_phases
@@ -21,10 +21,7 @@ def dry_run(request: TrainRequest) -> str:
     Raises ValueError for what would be refused at the start of training.
     """
     corpus, reason = find_corpus(request.data, Path(request.corpora_dir))
-    if corpus is None:
-        run = request.parts.planned(request.member, expected_ids(request.data), UNKNOWN, UNKNOWN)
-    else:
-        run = request.parts.run(request.member, corpus)
+    run = request.planned() if corpus is None else request.parts.run(request.member, corpus)
     return describe(forecast(run, request.placement, corpus, request.machine), reason)
 
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
+from ettin_core.data.plan import expected_ids
 from ettin_core.data.prepare import prepare
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.fields import check_name
@@ -18,7 +19,7 @@ from ettin_core.optim.config import OptimizerConfig
 from ettin_core.records.folders import RunFolder, find_run
 from ettin_core.training.phases import RecipeConfig
 from ettin_core.training.run import PlacementConfig, RunConfig, Seeds
-from experiments.forecast import Machine
+from experiments.forecast import UNKNOWN, Machine
 from experiments.refusals import check_plan
 from experiments.sizes import SizeConfig
 
@@ -99,6 +100,10 @@ class TrainRequest:
     def parts(self) -> TrainingParts:
         """The part that is not particular to the member."""
         return TrainingParts(self.size, self.recipe, self.optimizer, self.seeds, self.precision, self.checkpoint)
+
+    def planned(self) -> RunConfig:
+        """The run on a corpus that is not there yet. Raises ValueError for what could not be trained on any."""
+        return self.parts.planned(self.member, expected_ids(self.data), UNKNOWN, UNKNOWN)
 
 
 def prepared(data: DataConfig, corpora_dir: str, workers: int | None = None) -> Corpus:

@@ -35,6 +35,7 @@ def main(request: TrainRequest) -> None:
     if request.dry_run:
         print(dry_run(request))
         return
+    request.planned()  # what could not be trained is said before a corpus is prepared for it
     corpus = prepared(request.data, request.corpora_dir)
     run = request.parts.run(request.member, corpus)
     print(trained(run, corpus, request.placement, request.runs_dir, request.stale))

@@ -8,12 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.processes import Process
+from tests.processes import run as run_command
+
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ["recipe=smoke", "data.documents=1500", "data.vocab_size=1024"]
 
 
-def run(folder: Path, module: str, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """Run an entry point in a folder of its own, with more environment variables."""
+def run(folder: Path, module: str, *arguments: str) -> Process:
+    """Run an entry point in a folder of its own."""
+    return run_command(folder, f"experiments.{module}", *arguments)
+
+
+def run_anew(folder: Path, module: str, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run an entry point in a new interpreter, with more environment variables that its libraries read at their start."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | variables
     command = [sys.executable, "-m", f"experiments.{module}", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
@@ -67,7 +75,7 @@ def test_convert_evaluate_view_and_audit(workplace: Path) -> None:
 def test_audit_sees_that_a_member_was_trained_by_other_kernels(workplace: Path) -> None:
     """The configurations are a pair's, and the start is the same: what differs is named."""
     other = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}
-    trained = run(workplace, "train", "member=decoder", "recipe.tokens=5e3", "runs_dir=other", *SMOKE, **other)
+    trained = run_anew(workplace, "train", "member=decoder", "recipe.tokens=5e3", "runs_dir=other", *SMOKE, **other)
     assert trained.returncode == 0, trained.stderr
     decoder = next(workplace.glob("other/nano-decoder-*"))
     done = run(workplace, "audit", f"left={encoder(workplace)}", f"right={decoder}")
@@ -128,3 +136,4 @@ def test_bad_input_is_one_clear_line(case: str, tmp_path: Path) -> None:
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("runs/*"))
+    assert list(tmp_path.glob("corpora/*")) == [] or case == "more tokens than there are", "prepared in vain"
