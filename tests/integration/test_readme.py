@@ -1,12 +1,13 @@
 """The README's commands, copied out of it and run in a tiny setting."""
 
-import os
 import re
 import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+
+from tests import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -57,21 +58,18 @@ def smaller(command: str) -> str:
     return command + options
 
 
-def shell(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
-    """Run a command as a newcomer would, with this environment's Python."""
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
-    return subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
+def words(command: str, folder: Path) -> list[str]:
+    """The words of a command line as a shell in the folder passes them on, with what stands in $(...) filled in."""
+    line = ["bash", "-c", f"printf '%s\\0' {command}"]
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, check=True).stdout.split("\0")[:-1]
 
 
 def run_all(commands: list[str], folder: Path) -> None:
     """Run commands one after another; each must end well."""
     for command in commands:
-        done = shell(smaller(command), folder)
+        python, minus_m, module, *arguments = words(smaller(command), folder)
+        assert (python, minus_m) == ("python", "-m")
+        done = processes.run(folder, module, *arguments)
         assert done.returncode == 0, f"{command}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
 
 
@@ -91,7 +89,8 @@ def test_the_commands_of_the_readme_run(workplace: Path) -> None:
     assert (workplace / "report" / "index.html").exists()
     for python in re.findall(r"```python\n(.*?)```", README, re.S):
         if "OBJECTIVE" not in python:  # tests/objectives has that one
-            done = shell(f"python - <<'END'\n{python}END", workplace)
+            done = processes.Process(workplace, partial(exec, python, {}))
+            done.wait()
             assert done.returncode == 0, done.stderr[-1500:]
             assert "print" not in python or "token_str" in done.stdout
 

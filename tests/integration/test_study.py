@@ -1,40 +1,34 @@
 """A whole study in a tiny setting: killed and started again it ends with the numbers of an undisturbed one."""
 
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from ettin_core.records.folders import run_folders
+from tests import processes
 from tests.evaluation.small_sets import SETS
 
-ROOT = Path(__file__).resolve().parents[2]
-COMMAND = [sys.executable, "-m", "experiments.study", "study=smoke", "export=false"]
 
-
-def start(folder: Path, *options: str) -> "subprocess.Popen[str]":
+def start(folder: Path, *options: str) -> processes.Process:
     """Start the smoke study in a folder."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    log = (folder / "log").open("a")
-    return subprocess.Popen([*COMMAND, *options], cwd=folder, env=environment, stdout=log, stderr=log, text=True)
+    return processes.start(folder, "experiments.study", "study=smoke", "export=false", *options)
 
 
-def finished(folder: Path, *options: str) -> str:
+def finished(folder: Path) -> str:
     """Run the smoke study to its end and return what it printed."""
-    assert start(folder, *options).wait(timeout=280) == 0, (folder / "log").read_text()[-3000:]
-    return (folder / "log").read_text()
+    study = start(folder)
+    assert study.wait() == 0, study.stderr[-3000:]
+    return study.stdout
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study that nobody touched."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    finished(folder)
+    (folder / "printed").write_text(finished(folder))
     return folder
 
 
@@ -48,7 +42,7 @@ def numbers(folder: Path) -> dict[str, tuple]:
 
 
 def test_it_ends_with_verdict_table_and_paths(undisturbed: Path) -> None:
-    printed = (undisturbed / "log").read_text()
+    printed = (undisturbed / "printed").read_text()
     assert "encoder_decoder: matched except: member, direction, objective.name" in printed
     verdict = "conversion: matched except: member, direction, objective, recipe, seeds, parent"
     assert printed.count(f"{verdict} [") == 2 and f"{verdict} (2 comparisons)" in printed
@@ -78,8 +72,7 @@ def test_killed_and_started_again_ends_with_the_same_numbers(undisturbed: Path, 
     for how, moment in ((signal.SIGKILL, 6.0), (signal.SIGINT, 11.0), (signal.SIGKILL, 14.0)):
         study = start(tmp_path)
         time.sleep(moment)
-        if study.poll() is None:
-            study.send_signal(how)
+        study.send_signal(how)
         assert study.wait(timeout=60) in (0, -signal.SIGKILL, 130)
     finished(tmp_path)
     assert numbers(tmp_path) == numbers(undisturbed)
@@ -90,10 +83,9 @@ def test_a_failing_cell_leaves_the_others_and_a_non_zero_status(tmp_path: Path) 
         (tmp_path / "sets" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "sets" / name).write_bytes(b"this is not gzip")
     study = start(tmp_path, f"suite.eval_data={tmp_path / 'sets'}")
-    assert study.wait(timeout=280) == 2
-    printed = (tmp_path / "log").read_text()
+    assert study.wait() == 2
     for member in ("encoder", "decoder", "enc-from-dec", "dec-from-enc"):
-        assert re.search(rf"  evaluate {member}: UserError: .*cut short or damaged", printed)
+        assert re.search(rf"  evaluate {member}: UserError: .*cut short or damaged", study.stderr)
     assert all(run.complete for run in run_folders(tmp_path / "runs"))
     assert len(run_folders(tmp_path / "runs")) == 4
 
@@ -111,13 +103,7 @@ def test_a_cell_that_fails_by_itself_waits_until_it_is_to_be_retried(tmp_path: P
     ]
 
     def run(module: str, *options: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", module, *grid, *options],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-        )
+        done = processes.run(tmp_path, module, *grid, *options)
         assert done.returncode == (0 if module == "experiments.status" else 2), done.stderr[-2000:]
         return done.stdout + done.stderr
 
@@ -132,8 +118,8 @@ def test_a_cell_that_fails_by_itself_waits_until_it_is_to_be_retried(tmp_path: P
 
 def test_what_cannot_be_converted_is_refused_before_training(tmp_path: Path) -> None:
     study = start(tmp_path, "conversion.phases.conversion.context=1000000")
-    assert study.wait(timeout=100) == 2
-    assert "error: " in (tmp_path / "log").read_text()
+    assert study.wait() == 2
+    assert "error: " in study.stderr
     assert not (tmp_path / "runs").exists()
 
 
