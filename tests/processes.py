@@ -7,6 +7,7 @@ import atexit
 import importlib
 import logging
 import os
+import runpy
 import signal
 import socket
 import sys
@@ -69,11 +70,12 @@ class Process:
 
 def start(folder: Path, command: str, *arguments: str, **variables: str) -> Process:
     """Start `python -m <command> <arguments>` in a folder, with more environment variables."""
-    module = importlib.import_module(command)
+    importlib.import_module(command)
 
     def action() -> None:
-        sys.argv = [f"{command.replace('.', '/')}.py", *arguments]
-        module.main()
+        del sys.modules[command]  # what it needs stays imported; itself it runs as -m does
+        sys.argv = [command, *arguments]
+        runpy.run_module(command, run_name="__main__", alter_sys=True)
 
     return Process(folder, action, **variables)
 
