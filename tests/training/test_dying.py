@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 from torch.distributed.run import main as torchrun
+from torch.multiprocessing.spawn import ProcessContext
 
 from ettin_core.checkpoints import native
 from ettin_core.data.corpus import Corpus
@@ -55,6 +56,12 @@ if __name__ == "__main__":
 """
 
 
+def impatient_torchrun(words: list[str]) -> None:
+    """torchrun, which waits a second, and not 30, for a process that does not answer before it kills it."""
+    ProcessContext.join.__defaults__ = (None, 1.0)
+    torchrun(words)
+
+
 @pytest.mark.parametrize(
     ("fault", "parallel", "reason"),
     [
@@ -70,8 +77,8 @@ def test_the_job_ends_with_its_reason_and_continues(
     script = tmp_path / "child.py"
     script.write_text(CHILD)
     forking = ["--start-method=fork", "--run-path"]
-    words = ["--standalone", "--nproc-per-node=2", "--shutdown-timeout=3", *forking, str(script)]
-    job = partial(torchrun, [*words, str(corpus.folder), str(tmp_path), fault, parallel])
+    words = ["--standalone", "--nproc-per-node=2", *forking, str(script)]
+    job = partial(impatient_torchrun, [*words, str(corpus.folder), str(tmp_path), fault, parallel])
     done = Process(tmp_path, job)
     done.wait()
     assert done.returncode != 0 and reason in done.stderr, done.stderr[-3000:]
