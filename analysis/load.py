@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis import swept
 from analysis.costs import RULERS, checkpoints, seconds_at, trained_on
 from analysis.harness import harness_files, harness_items, harness_measurements
 from analysis.items import Items, Key
@@ -26,7 +28,7 @@ OWN_SCORING, BEST_BY_DEV = "own_scoring", "best_by_dev"  # ways that differ betw
 MEASURE = ["protocol", "task", "metric"]
 ALL = "all"  # the task that is every item of its protocol
 DISTINCT = 8  # colours that a reader can tell apart
-PAIR = "pair"  # the analysis of a study that names no other
+PAIR, SWEEP = "pair", "sweep"  # the first is the analysis of a study that names no other
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,16 @@ class Evidence:
         return sorted(self.runs["block"].unique())
 
 
-def load(runs: Path, study: Path | None = None, ruler: str = "tokens", records: Path | None = None) -> Evidence:
-    """Read the runs of a study, or every complete run of the folder.
+def load(
+    runs: Path,
+    study: Path | None = None,
+    ruler: str = "tokens",
+    records: Path | None = None,
+    where: Mapping[str, Any] | None = None,
+) -> Evidence:
+    """Read the runs of a study, or every complete run of the folder; of either only those that have the settings `where`.
+
+    Without a study, runs of one member that differ in more than their seed are the cells of a sweep.
 
     `records` is a folder with more measurements of these runs, as lm-eval's `--output_path` has them. `ruler` is what the
     axes of cost show. Raises ValueError for an unknown one, when there is no complete run, when two
@@ -77,13 +87,20 @@ def load(runs: Path, study: Path | None = None, ruler: str = "tokens", records: 
         raise unknown("ruler", ruler, "is not a ruler", RULERS)
     plan = read_study(study) if study else {}
     folders = _folders(runs, plan)
-    cells = {cell["name"]: cell for cell in plan.get("cells", [])}
-    analysis = {"kind": PAIR, **(plan.get("analysis") or {})}
-    labels = {} if analysis["kind"] == PAIR else cell_labels(cells, analysis.get("block", "seed"))
-    wanted = list(dict.fromkeys([*plan.get("runs", folders), *(cell["run"] for cell in cells.values())]))
+    listed = [cell["run"] for cell in plan.get("cells", [])]
+    wanted = list(dict.fromkeys([*plan.get("runs", folders), *listed]))
     complete = [folders[name] for name in wanted if name in folders and folders[name].complete]
     if not complete:
         raise ValueError(f"runs={str(runs)!r} holds no complete run to report; train and evaluate something first.")
+    if where:
+        kept = swept.chosen(complete, where)
+        left_out = {folder.name for folder in complete} - {folder.name for folder in kept}
+        wanted, complete = [name for name in wanted if name not in left_out], kept
+    if not study:
+        plan = swept.plan(complete)
+    cells = {cell["name"]: cell for cell in plan.get("cells", []) if cell["run"] in wanted}
+    analysis = {"kind": PAIR, **(plan.get("analysis") or {})}
+    labels = {} if analysis["kind"] == PAIR else cell_labels(cells, analysis.get("block", "seed"))
     summaries = _by_cells(_summaries(complete), cells, labels)
     if not labels:
         _refuse_twins(summaries)
@@ -100,7 +117,7 @@ def load(runs: Path, study: Path | None = None, ruler: str = "tokens", records: 
         items=Items(_items(complete, sorted(measurements["protocol"].unique())), harness_items(complete, records)),
         training=training,
         certificates=certificates,
-        missing=_missing(wanted, folders, plan),
+        missing=_missing(wanted, folders, bool(study)),
         fingerprint=_fingerprint(complete, study, records),
         trajectory=trajectory,
         claim=plan.get("claim") or "",
@@ -128,7 +145,7 @@ def _folders(runs: Path, plan: dict[str, Any]) -> dict[str, RunFolder]:
     return found
 
 
-def _missing(wanted: list[str], folders: dict[str, RunFolder], plan: dict[str, Any]) -> list[str]:
+def _missing(wanted: list[str], folders: dict[str, RunFolder], listed: bool) -> list[str]:
     """Runs that a study lists and the folder lacks, and protocols of its suite that a run was not measured with."""
     complete = [name for name in wanted if name in folders and folders[name].complete]
     lacking = [
@@ -137,18 +154,32 @@ def _missing(wanted: list[str], folders: dict[str, RunFolder], plan: dict[str, A
         for protocol in (folders[name].suite or {}).keys() - folders[name].evaluations().keys()
     ]
     unmeasured = [f"{name}: any measurement" for name in complete if not folders[name].evaluations()]
-    return [name for name in wanted if plan and name not in complete] + sorted(lacking or unmeasured)
+    evaluated = listed or len(unmeasured) < len(
+        complete
+    )  # a folder of which nothing was evaluated reports its training
+    return [name for name in wanted if listed and name not in complete] + sorted(
+        lacking or (unmeasured if evaluated else [])
+    )
 
 
 def cell_labels(cells: dict[str, dict[str, Any]], block: str) -> dict[str, str]:
     """A label for each cell: its values on the axes that vary, but for the block's; repetitions share a label."""
     axes = list(dict.fromkeys(axis for cell in cells.values() for axis in cell["axes"] if axis != block))
     varying = [axis for axis in axes if len({str(cell["axes"].get(axis)) for cell in cells.values()}) > 1] or axes[:1]
+    short = short_names(varying)
     return {
-        name: ", ".join(level_name(axis, cell["axes"][axis]) for axis in varying if cell["axes"].get(axis) is not None)
+        name: ", ".join(
+            level_name(short[axis], cell["axes"][axis]) for axis in varying if cell["axes"].get(axis) is not None
+        )
         or name
         for name, cell in cells.items()
     }
+
+
+def short_names(axes: list[str]) -> dict[str, str]:
+    """Axes by the last part of their key, or in full where two end alike."""
+    ends = Counter(axis.rpartition(".")[2] for axis in axes)
+    return {axis: axis.rpartition(".")[2] if ends[axis.rpartition(".")[2]] == 1 else axis for axis in axes}
 
 
 def level_name(axis: str, level: Any) -> str:
@@ -198,7 +229,7 @@ def _summaries(folders: list[RunFolder]) -> pd.DataFrame:
 
 def _by_cells(summaries: pd.DataFrame, cells: dict[str, dict[str, Any]], labels: dict[str, str]) -> pd.DataFrame:
     """The runs with the seed of their cell (a conversion's is its parent's), and its label where cells are compared."""
-    frame = summaries.assign(drawn_as=summaries["member"])
+    frame = summaries.assign(drawn_as=summaries["member"], seed=summaries["seed"].astype(object))
     for name, cell in reversed(cells.items()):  # a run of several cells is called by the first
         if cell["run"] in frame.index:
             frame.loc[cell["run"], "seed"] = cell["axes"].get("seed", frame.loc[cell["run"], "seed"])
@@ -216,7 +247,7 @@ def _refuse_twins(summaries: pd.DataFrame) -> None:
         if len(group) > 1:
             raise ValueError(
                 f"runs={list(group.index)!r} are all {member} with seed {seed} of {block}, and averaging them would hide "
-                "their difference; give record=<study.json> to choose one."
+                "their difference; give the study cells, and analysis.kind=sweep, or choose some by where={<key>: <value>}."
             )
 
 

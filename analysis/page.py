@@ -10,7 +10,7 @@ from analysis import style
 from analysis.figures import Picture
 from analysis.load import Evidence, rows_of
 from analysis.numbers import entropy_ratios
-from analysis.tables import Table, number, verdict
+from analysis.tables import Table, control, number, verdict
 
 _BASE = """<!doctype html>
 <html lang="en">
@@ -71,7 +71,7 @@ Everything here is generated from recorded evidence (sha256 <code>{{ fingerprint
 <p>{{ spell(certificate) }}</p>
 <ul>{% for line in told(certificate) %}<li>{{ line }}</li>{% endfor %}</ul>
 </div>
-{% else %}<p>No certificate was found: nothing proves that these runs differ only where they should.</p>{% endfor %}
+{% else %}{% for line in uncertified %}<p>{{ line }}</p>{% endfor %}{% endfor %}
 
 {% for table in tables %}
 {{ parts.table(table) }}
@@ -123,6 +123,7 @@ def page(
         blocks=evidence.blocks,
         fingerprint=evidence.fingerprint,
         certificates=evidence.certificates,
+        uncertified=control(evidence),
         spell=verdict,
         told=differences_told,
         tables=tables,

@@ -1,10 +1,12 @@
 """Rebuild every table and figure from recorded runs: `python -m analysis.report runs=<folder> out=<folder>`."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from analysis import figures, numbers, page, render, studies, tables
 from analysis.artifacts import shelf
@@ -14,17 +16,23 @@ from analysis.load import Evidence, load
 from analysis.predictions import judge, predictions_table
 from analysis.stale import stale_lines
 from analysis.studies.design import Exhibit
+from analysis.swept import flat
 
 
 def build(
-    runs: Path, out: Path, study: Path | None = None, ruler: str = "tokens", records: Path | None = None
+    runs: Path,
+    out: Path,
+    study: Path | None = None,
+    ruler: str = "tokens",
+    records: Path | None = None,
+    where: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Write the report of a study (or of all complete runs of a folder) into `out`; returns the files.
 
     `records` is a folder with more measurements of the runs, as lm-eval writes them. `ruler` is what the axes of cost
-    show. Raises ValueError for what cannot be reported.
+    show, `where` the settings that runs must have. Raises ValueError for what cannot be reported.
     """
-    evidence = load(runs, study, ruler, records)
+    evidence = load(runs, study, ruler, records, where)
     findings = studies.analyse(evidence)
     costs = Exhibit(tables.rulers_table(evidence), tables.rulers_table, evidence.runs.reset_index())
     judged = _predictions(evidence)
@@ -62,12 +70,12 @@ def _predictions(evidence: Evidence) -> list[Exhibit]:
 
 def _with_verdicts(exhibit: Exhibit, evidence: Evidence) -> Exhibit:
     """A table with the certificates' verdicts below it, so that no comparison is read without them."""
-    notes = [*exhibit.table.notes, *tables.verdicts(evidence.certificates)]
+    notes = [*exhibit.table.notes, *tables.control(evidence)]
     return replace(exhibit, table=replace(exhibit.table, notes=notes))
 
 
 def _caption(picture: Picture, evidence: Evidence) -> str:
-    return " ".join([picture.caption, *(line.rstrip(".") + "." for line in tables.verdicts(evidence.certificates))])
+    return " ".join([picture.caption, *(line.rstrip(".") + "." for line in tables.control(evidence))])
 
 
 def _losses(evidence: Evidence, cells: pd.DataFrame) -> list[Picture]:
@@ -96,7 +104,17 @@ def _announce(evidence: Evidence, exhibits: list[Exhibit], out: Path, pictures: 
 def main(config: DictConfig) -> None:
     """The command line."""
     record, records = (Path(path) if path else None for path in (config.record, config.records))
-    build(Path(config.runs), Path(config.out), record, config.ruler, records)
+    where = OmegaConf.to_container(config.where) if isinstance(config.where, DictConfig) else config.where or {}
+    if not isinstance(where, dict):
+        raise ValueError(f"where={where!r} is no mapping; use e.g. 'where={{optimizer.learning_rate:1e-3}}'.")
+    build(
+        Path(config.runs),
+        Path(config.out),
+        record,
+        config.ruler,
+        records,
+        flat({str(key): where[key] for key in where}),
+    )
 
 
 if __name__ == "__main__":

@@ -107,6 +107,11 @@ class ProtocolText(NamedTuple):
 
 
 _PROTOCOLS = {
+    "training": ProtocolText(
+        "Training",
+        "The mean loss of the last twentieth of the logged steps. Losses of other objectives or mask rates are other tasks: "
+        "they cannot be compared.",
+    ),
     "heldout_clm": ProtocolText(
         "Held-out text, next token",
         "Every token of held-out text is predicted from the tokens before it; causal members only. The reference is the "

@@ -12,7 +12,7 @@ import pandas as pd
 from analysis import style
 from analysis.families import described, is_part, redundant
 from analysis.flags import said, with_flags
-from analysis.load import Evidence, rows_of
+from analysis.load import SWEEP, Evidence, rows_of
 from analysis.stale import stale_lines
 from analysis.ways import OWN, split, way_name
 
@@ -207,6 +207,13 @@ def verdicts(certificates: list[dict[str, Any]]) -> list[str]:
     ]
     counts = Counter(kept)
     return [line + (f" ({count} comparisons)" if count > 1 else "") for line, count in counts.items()]
+
+
+def control(evidence: Evidence) -> list[str]:
+    """What says how far the runs are comparable: certificates, or what the runs of a sweep differ in."""
+    if not evidence.certificates and evidence.analysis["kind"] == SWEEP and evidence.claim:
+        return [evidence.claim]
+    return verdicts(evidence.certificates)
 
 
 def number(value: float) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from analysis.load import Evidence
-from analysis.studies import cells, curve, effects, frontier, pair, rulers
+from analysis.studies import cells, curve, effects, frontier, pair, rulers, sweep
 from analysis.studies.design import Findings, refusal
 from ettin_core.records.analyses import ANALYSES
 
@@ -14,6 +14,7 @@ KINDS: dict[str, Callable[[Evidence], Findings]] = {
     "frontier": frontier.analyse,
     "rulers": rulers.analyse,
     "cells": cells.analyse,
+    "sweep": sweep.analyse,
 }
 assert tuple(KINDS) == ANALYSES
 

@@ -41,7 +41,7 @@ def analyse(evidence: Evidence) -> Findings:
     means = design.summary(evidence, cells, scored)
     on_axis = scored.dropna(subset=[options.x])
     on_axis = on_axis.assign(curve=_curves(on_axis, options))
-    points = _points(evidence, on_axis, options)
+    points = points_of(evidence, on_axis, options.x)
     found = best_levels(evidence, on_axis, options)
     others = list(cells[cells[options.x].isna()]["cell"])
     notes = [f"Left out, without a level of {options.x}: {', '.join(others)}."] if others else []
@@ -49,7 +49,7 @@ def analyse(evidence: Evidence) -> Findings:
         Exhibit(best_table(found, options, notes, evidence.analysis.get("families")), best_table, found),
         every_cell(means, scored, options.block),
     ]
-    pictures = [curves(points, on_axis, options)] if len(points) else []
+    pictures = [curves(points, on_axis, options.x)] if len(points) else []
     return Findings(means, exhibits, pictures, _numbers(found))
 
 
@@ -114,29 +114,40 @@ def best_table(
     return Table("best_levels", f"The best {_axis(options.x)}", header, grouped(rows), [*notes, method])
 
 
-def curves(points: pd.DataFrame, on_axis: pd.DataFrame, options: Options) -> Picture:
+def curves(points: pd.DataFrame, on_axis: pd.DataFrame, x: str) -> Picture:
     """A panel per measurement, a line per curve, a band over repetitions and a point per run."""
-    names = list(points["curve"].drop_duplicates())
+    names = names_of(points)
     spread = float(points["x"].max() / points["x"].min()) if points["x"].min() > 0 else 0.0
     with panels.panels(points) as (figure, drawn):
         for axis, group in drawn:
             runs = on_axis[(design.keys(on_axis) == design.keys(group).iloc[0])]
-            for place, name in enumerate(names):
-                own, look = group[group["curve"] == name], style.series(place)
-                x = own["x"].to_numpy(dtype=float)
-                axis.fill_between(x, own["low"], own["high"], color=look.colour, alpha=0.15, linewidth=0)
+            for name in names:
+                own, drawn_as = group[group["curve"] == name], look(name, names)
+                places = own["x"].to_numpy(dtype=float)
+                axis.fill_between(places, own["low"], own["high"], color=drawn_as.colour, alpha=0.15, linewidth=0)
                 intervals = [_bars(row) for row in rows_of(own)]
-                panels.draw_line(axis, x, list(zip(own["value"], intervals, strict=True)), look)
+                panels.draw_line(axis, places, list(zip(own["value"], intervals, strict=True)), drawn_as)
                 of_curve = runs[runs["curve"] == name]
-                panels.draw_runs(axis, of_curve[options.x].astype(float), of_curve["value"], look)
-            axis.set_xlabel(label(_axis(options.x), fitting(panels.PLOT, 9)))
+                panels.draw_runs(axis, of_curve[x].astype(float), of_curve["value"], drawn_as)
+            axis.set_xlabel(label(_axis(x), fitting(panels.PLOT, 9)))
             if spread >= LOGARITHMIC:
                 panels.use_logarithms(axis)
         if len(names) > 1:
-            panels.name_curves(figure, [(name, style.series(place)) for place, name in enumerate(names)])
+            panels.name_curves(figure, [(name, look(name, names)) for name in names])
     bases = " or ".join(sorted(set(points["over"]) - {"none"})) or "nothing"
-    caption = f"Means against {_axis(options.x)} with 95% intervals over {bases} (bands); faint points are runs."
-    return Picture(curves, "curve", f"Against {_axis(options.x)}", caption, figure, points)
+    caption = f"Means against {_axis(x)} with 95% intervals over {bases} (bands); faint points are runs."
+    return Picture(curves, "curve", f"Against {_axis(x)}", caption, figure, points)
+
+
+def names_of(points: pd.DataFrame) -> list[str]:
+    """The curves in the order of a legend: the members in theirs, others as they come."""
+    names = list(points["curve"].drop_duplicates())
+    return [name for name in style.MEMBERS if name in names] if set(names) <= set(style.MEMBERS) else names
+
+
+def look(name: str, names: list[str]) -> style.Look:
+    """How a curve is drawn: members as everywhere, others by their place."""
+    return style.look(name, names) if set(names) <= set(style.MEMBERS) else style.series(names.index(name))
 
 
 def _bars(row: Any) -> Interval | None:
@@ -144,13 +155,14 @@ def _bars(row: Any) -> Interval | None:
     return Interval(row.low, row.high) if row.over == "items" else None
 
 
-def _points(evidence: Evidence, on_axis: pd.DataFrame, options: Options) -> pd.DataFrame:
+def points_of(evidence: Evidence, on_axis: pd.DataFrame, x: str) -> pd.DataFrame:
+    """A row per measurement, curve (a column of `on_axis`) and level of an axis, with the mean over the runs there."""
     rows = []
     for key, group in design.measured(on_axis):
-        for (curve, x), own in group.groupby(["curve", options.x], sort=False):
+        for (curve, place), own in group.groupby(["curve", x], sort=False):
             cell = estimate(evidence.items, own)
             named = {**dict(zip(MEASURE, key, strict=True)), "higher_is_better": bool(own["higher_is_better"].iloc[0])}
-            rows.append({**named, "curve": curve, "x": float(x), "low": np.nan, "high": np.nan, **(cell or {})})
+            rows.append({**named, "curve": curve, "x": place, "low": np.nan, "high": np.nan, **(cell or {})})
     columns = [*MEASURE, "higher_is_better", "curve", "x", "value", "low", "high", "n", "over"]
     frame = pd.DataFrame(rows, columns=columns)
     return frame.sort_values("x", kind="stable") if len(frame) else frame
@@ -163,7 +175,7 @@ def _curves(frame: pd.DataFrame, options: Options) -> list[str]:
 
 
 def _axis(name: str) -> str:
-    return name.replace("_", " ")
+    return name if "." in name else name.replace("_", " ")  # a key of the configuration is shown as it is typed
 
 
 def _numbers(found: pd.DataFrame) -> dict[str, str]:

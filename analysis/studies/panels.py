@@ -44,6 +44,11 @@ def draw_line(axis: Axes, x: np.ndarray, points: Sequence[tuple[float, Interval 
     """Means joined by a line, each with its interval if it has one."""
     means = np.array([value for value, _ in points])
     axis.plot(x, means, color=look.colour, linestyle=look.line, linewidth=1.3, zorder=2)
+    draw_points(axis, x, points, look)
+
+
+def draw_points(axis: Axes, x: np.ndarray, points: Sequence[tuple[float, Interval | None]], look: style.Look) -> None:
+    """Means, each with its interval if it has one."""
     for place, (value, interval) in zip(x, points, strict=True):
         known = interval is not None and not np.isnan(interval.low)
         bars = [[value - interval.low], [interval.high - value]] if interval and known else None

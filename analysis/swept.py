@@ -1,0 +1,239 @@
+"""What the runs of a folder differ in, by the keys of their configuration: the cells of a sweep that no study's file lists.
+
+A conversion has its parent's settings and its own `budget`, `start` and `adapter`; what else its recipe holds stands under
+`conversion.`. Its seed is that of its lineage, as in a study.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from analysis import style
+from ettin_core.records.folders import RunFolder
+
+SEED, CONVERSION_SEED = "seed", "conversion.seed"
+BESIDE = ("checkpoint", "fingerprint", "parent", "seeds")  # no setting of its own, or told by another key
+# What names a whole file of settings: a key that follows from one of these is no axis of its own.
+LEADERS = ("member", "size", "corpus", "budget", "start", "adapter.rank", "optimizer.name", "recipe.tokens")
+NEAR = 5e-3  # a budget is known to this share of it
+SHOWN = 8  # values that an error lists
+
+Settings = dict[str, Any]
+
+
+def settings_of(folders: Sequence[RunFolder]) -> dict[str, Settings]:
+    """The settings of every run by dotted key, and its seed (a text where its seeds differ)."""
+    known = {folder.name: folder for folder in folders}
+    found: dict[str, Settings] = {}
+    for name in known:
+        _add(name, known, found)
+    return _with_seeds(found)
+
+
+def chosen(folders: Sequence[RunFolder], where: Mapping[str, Any]) -> list[RunFolder]:
+    """The runs with these settings (of a list: any of its values). Raises ValueError for a key or value that no run has."""
+    settings, wanted = settings_of(folders), flat(where)
+    keys = sorted({key for own in settings.values() for key in own if key.partition(".")[0] not in BESIDE})
+    for key, value in wanted.items():
+        if key not in keys:
+            raise ValueError(f"where.{key}={value!r} is no setting of these runs; {_suggestion(key, keys)}")
+        levels = sorted({json.dumps(own.get(key)) for own in settings.values()})
+        if not any(_is_one(own.get(key), value) for own in settings.values()):
+            shown = ", ".join(levels[:SHOWN]) + (", ..." if len(levels) > SHOWN else "")
+            raise ValueError(f"where.{key}={value!r} is of no run; they have {shown}.")
+    kept = [
+        folder
+        for folder in folders
+        if all(_is_one(settings[folder.name].get(key), value) for key, value in wanted.items())
+    ]
+    if not kept:
+        raise ValueError(f"where={dict(wanted)!r} leaves no run: none has all of these settings; drop one of them.")
+    return kept
+
+
+def plan(folders: Sequence[RunFolder]) -> dict[str, Any]:
+    """The cells, analysis and claim of a folder's runs as study.json would hold them; empty where they are a plain pair.
+
+    They are a sweep where runs of one member, size and corpus differ in more than the seed, or where nothing was
+    evaluated and only training can be told. Raises ValueError for runs that differ in nothing.
+    """
+    settings = settings_of(folders)
+    axes, follows = axes_of(settings)
+    points = {name: tuple(json.dumps(own.get(axis)) for axis in axes) for name, own in settings.items()}
+    places: dict[tuple[Any, ...], set[tuple[str, ...]]] = {}
+    taken: dict[tuple[Any, ...], str] = {}
+    for folder in folders:
+        own = settings[folder.name]
+        places.setdefault(tuple(own[key] for key in LEADERS[:3]), set()).add(points[folder.name])
+        other = taken.setdefault((*points[folder.name], own[SEED]), folder.name)
+        if other != folder.name:
+            raise ValueError(
+                f"runs={[other, folder.name]!r} have the same settings and seed; move one of them elsewhere."
+            )
+    if all(len(found) == 1 for found in places.values()) and any(folder.evaluations() for folder in folders):
+        return {}
+    members = style.members_first({own["member"] for own in settings.values()})
+    order = sorted(folders, key=lambda run: (run.summary()["parameters"], members.index(run.summary()["member"])))
+    cells = [
+        {
+            "name": folder.name,
+            "run": folder.name,
+            "parent": folder.summary().get("parent"),
+            "axes": {axis: level(settings[folder.name].get(axis)) for axis in axes}
+            | {SEED: settings[folder.name][SEED]},
+        }
+        for folder in order
+    ]
+    return {"cells": cells, "analysis": {"kind": "sweep"}, "claim": claim(settings, axes, follows)}
+
+
+def axes_of(settings: Mapping[str, Settings]) -> tuple[list[str], dict[str, str]]:
+    """The keys in which runs differ (the member always), and those that follow from one of them, each with that one."""
+    runs = list(settings.values())
+    keys = [key for key in _differing(runs) if key.partition(".")[0] not in (*BESIDE, SEED)]
+    order = sorted(dict.fromkeys(["member", *keys]), key=lambda key: _place(key, keys))
+    axes: list[str] = []
+    follows: dict[str, str] = {}
+    for key in order:
+        leader = next((axis for axis in axes if axis in LEADERS and _determines(axis, key, runs)), None)
+        if leader is None:
+            axes.append(key)
+        else:
+            follows[key] = leader
+    return axes, follows
+
+
+def claim(settings: Mapping[str, Settings], axes: list[str], follows: Mapping[str, str]) -> str:
+    """What the runs differ in, in a sentence or two."""
+    varied = [axis for axis in axes if len({json.dumps(own.get(axis)) for own in settings.values()}) > 1]
+    seeds = len({own[SEED] for own in settings.values()})
+    text = f"Runs that differ in {', '.join(varied)}" if varied else "Runs of one configuration"
+    text += f", over {seeds} seeds." if seeds > 1 else ", with one seed."
+    leaders = list(dict.fromkeys(follows.values()))
+    told = [
+        f"{', '.join(_sections(key for key in follows if follows[key] == leader))} with {leader}" for leader in leaders
+    ]
+    text += f" What differs together with these: {'; '.join(told)}." if told else ""
+    return f"{text} All else in their configurations is equal."
+
+
+def level(value: Any) -> Any:
+    """A level of an axis: a number or word as it is, anything else as text."""
+    return (
+        value
+        if value is None or isinstance(value, str | int | float) and not isinstance(value, bool)
+        else spelled(value)
+    )
+
+
+def spelled(value: Any) -> str:
+    """A value as it stands on the command line, near enough to be read."""
+    return json.dumps(value).replace('"', "")
+
+
+def flat(values: Mapping[str, Any], path: str = "") -> Settings:
+    """Nested mappings by dotted key."""
+    found: Settings = {}
+    for key, value in values.items():
+        name = f"{path}.{key}" if path else str(key)
+        found |= flat(value, name) if isinstance(value, Mapping) and value else {name: value}
+    return found
+
+
+def _add(name: str, known: Mapping[str, RunFolder], found: dict[str, Settings]) -> None:
+    if name in found:
+        return
+    folder = known[name]
+    config, summary = folder.config(), folder.summary()
+    own = flat(config) | {key: summary[key] for key in ("member", "size", "corpus")}
+    parent = config.get("parent")
+    seeds = list((config.get("seeds") or {}).values())
+    if not isinstance(parent, Mapping):
+        found[name] = own | {SEED: summary[SEED] if len(set(seeds)) < 2 else "/".join(map(str, seeds))}
+        return
+    recipe = {key: value for key, value in own.items() if key.startswith("recipe.")}
+    rest = {key: value for key, value in own.items() if key not in recipe}
+    converted = {f"conversion.{key}": value for key, value in recipe.items() if key != "recipe.tokens"}
+    source = str(parent["run"])
+    if source not in known:  # elsewhere: the conversion is told by its name
+        found[name] = (
+            rest | converted | {"parent_run": source, "budget": recipe.get("recipe.tokens"), SEED: summary[SEED]}
+        )
+        return
+    _add(source, known, found)
+    share = recipe.get("recipe.tokens", 0) / max(1, found[source].get("recipe.tokens") or 1)
+    prefixes = [
+        phase.get("prefix") for phase in ((known[source].config().get("recipe") or {}).get("phases") or {}).values()
+    ]
+    ended = str(parent["checkpoint"]).rstrip("0123456789") in prefixes[-1:]
+    lineage = {key: value for key, value in found[source].items() if key not in rest}
+    found[name] = lineage | rest | converted | {
+        "parent_member": found[source]["member"],
+        "budget": _rounded(share),
+        "start": "after_decay" if ended else "before_decay",
+        SEED: found[source][SEED],
+        CONVERSION_SEED: (config.get("seeds") or {}).get("order"),
+    }  # fmt: skip
+
+
+def _rounded(share: float) -> float:
+    """The shortest number close to a share, of which whole steps are all that is known."""
+    return next(
+        (short for digits in range(1, 4) if abs((short := float(f"{share:.{digits}g}")) - share) <= NEAR * share), share
+    )
+
+
+def _with_seeds(found: dict[str, Settings]) -> dict[str, Settings]:
+    """The settings, each run's seed with its conversion's where a lineage was converted with several; seeds of one type."""
+    lineages: dict[Any, set[Any]] = {}
+    for own in found.values():
+        if CONVERSION_SEED in own:
+            lineages.setdefault(own[SEED], set()).add(own[CONVERSION_SEED])
+    several = any(len(seeds) > 1 for seeds in lineages.values())
+    seeds = {
+        name: f"{own[SEED]}/{own[CONVERSION_SEED]}" if several and CONVERSION_SEED in own else own[SEED]
+        for name, own in found.items()
+    }
+    if any(isinstance(seed, str) for seed in seeds.values()):
+        seeds = {name: str(seed) for name, seed in seeds.items()}
+    return {
+        name: {key: value for key, value in own.items() if key != CONVERSION_SEED} | {SEED: seeds[name]}
+        for name, own in found.items()
+    }
+
+
+def _differing(runs: Sequence[Settings]) -> list[str]:
+    """The keys in which runs differ; one that a run lacks is null there."""
+    keys = dict.fromkeys(key for own in runs for key in own)
+    return [key for key in keys if len({json.dumps(own.get(key)) for own in runs}) > 1]
+
+
+def _place(key: str, keys: list[str]) -> tuple[int, int]:
+    return (LEADERS.index(key), 0) if key in LEADERS else (len(LEADERS), keys.index(key))
+
+
+def _determines(leader: str, key: str, runs: Sequence[Settings]) -> bool:
+    """Whether runs that agree on the leader agree on the key."""
+    pairs = {(json.dumps(run.get(leader)), json.dumps(run.get(key))) for run in runs}
+    return len(pairs) == len({one for one, _ in pairs})
+
+
+def _sections(keys: Iterable[str]) -> list[str]:
+    """Keys, those of one section together."""
+    return list(dict.fromkeys(key.partition(".")[0] for key in keys))
+
+
+def _is_one(value: Any, wanted: Any) -> bool:
+    """Whether a setting is the wanted value, or one of several."""
+    return value == wanted or (isinstance(wanted, Sequence) and not isinstance(wanted, str) and value in list(wanted))
+
+
+def _suggestion(key: str, keys: list[str]) -> str:
+    """What may have been meant."""
+    by_end = [name for name in keys if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    near = by_end or difflib.get_close_matches(key, keys, n=3, cutoff=0.5)
+    if not near:
+        ends = {name.rpartition(".")[2]: name for name in keys}
+        near = [ends[end] for end in difflib.get_close_matches(key.rpartition(".")[2], ends, n=3, cutoff=0.6)]
+    return f"did you mean {' or '.join(near)}?" if near else f"use e.g. {', '.join(keys[:SHOWN])}."
