@@ -29,7 +29,7 @@ def pronouns(cells: pd.DataFrame, block: str) -> Picture | None:
         ratios = [len(table) + 0.6 for table in bars.values()]
         panels = figure.subplots(len(tasks), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": ratios})[:, 0]
         for panel, (task, table) in zip(panels, bars.items(), strict=True):
-            _draw_bars(panel, table)
+            draw_bars(panel, table)
             panel.set_title(label(task, fitting(TITLE, 10)))
         panels[-1].set_xlabel("mean probability of the pronoun")
         handles = [Patch(facecolor=colour, label=gender) for gender, colour in style.GENDERS.items()]
@@ -84,7 +84,8 @@ def _bars(shares: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _draw_bars(panel: Axes, table: pd.DataFrame) -> None:
+def draw_bars(panel: Axes, table: pd.DataFrame) -> None:
+    """A bar for each row, divided into the shares of the genders."""
     names = [str(name) for name in table.index]
     places, left = range(len(names)), [0.0] * len(names)
     for gender, colour in style.GENDERS.items():

@@ -4,7 +4,16 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis import checkpoint_figures, estimates, figures, numbers, pronoun_figures, tables
+from analysis import (
+    checkpoint_figures,
+    estimates,
+    figures,
+    numbers,
+    pronoun_figures,
+    published,
+    published_figures,
+    tables,
+)
 from analysis.families import is_part
 from analysis.figures import Picture
 from analysis.groups import group_means, groups_table
@@ -43,7 +52,29 @@ def analyse(evidence: Evidence) -> Findings:
     groups = group_means(evidence)
     if len(groups):
         exhibits.append(Exhibit(groups_table(groups), groups_table, groups))
-    return Findings(cells, exhibits, _pictures(evidence, cells), numbers.of_pair(evidence, cells, differences))
+    found = published.coverage(evidence, cells)
+    exhibits += published_tables(found)
+    pictures = [*_pictures(evidence, cells), *published_pictures(found, evidence)]
+    return Findings(cells, exhibits, pictures, numbers.of_pair(evidence, cells, differences))
+
+
+def published_tables(found: pd.DataFrame) -> list[Exhibit]:
+    """What is filled of the published tables, and each of which something is."""
+    own = {item.name: found[found["exhibit"] == item.name] for item in published.published() if not item.drawn}
+    return [
+        Exhibit(published.coverage_table(found), published.coverage_table, found),
+        *(
+            Exhibit(published.published_table(item, found), published.published_table, own[item.name])
+            for item in published.published()
+            if not item.drawn and own[item.name]["value"].notna().any()
+        ),
+    ]
+
+
+def published_pictures(found: pd.DataFrame, evidence: Evidence) -> list[Picture]:
+    """The published figures of which something is measured."""
+    figures = [published_figures.drawn(item, found, evidence) for item in published.published() if item.drawn]
+    return [picture for picture in figures if picture is not None]
 
 
 def _pictures(evidence: Evidence, cells: pd.DataFrame) -> list[Picture]:

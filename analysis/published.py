@@ -1,0 +1,209 @@
+"""The published tables and figures, filled from a study's records: what each consists of is in published.yaml."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from analysis.estimates import MISSING_RUN, NOT_MEASURED
+from analysis.groups import ALIASES
+from analysis.load import Evidence
+from analysis.tables import HOLE, Footnotes, Table, estimated, grouped
+from analysis.ways import OWN, split
+
+FILE = Path(__file__).with_name("published.yaml")
+POOLED = {
+    "encoder": "mean",
+    "enc-from-dec": "mean",
+    "decoder": "lasttoken",
+    "dec-from-enc": "lasttoken",
+}  # as published
+STAND_INS = {"enc-from-dec": ("enc-from-dec", "enc-from-dec-mntp")}  # members that are such a model
+Scores = dict[tuple[str, str], list[dict[Any, Any]]]  # the rows of a member by task and metric
+NAMED = 3  # measures that a reason names
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of a published table: a score, a mean of others (`parts`, and theirs), or a number of the run."""
+
+    name: str
+    question: str = ""
+    task: str = ""
+    metric: str = ""
+    start: str = ""
+    by: str = ""
+    run: str = ""
+    parts: tuple["Measure", ...] = ()
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published table or figure: the kinds of model and the measures it shows, or why no record fills it."""
+
+    name: str
+    shows: str
+    kinds: tuple[str, ...] = ()
+    measures: tuple[Measure, ...] = ()
+    drawn: str = ""
+    cannot: str = ""
+
+    @property
+    def slug(self) -> str:
+        """The name of its file in a report."""
+        return f"published-{self.name.lower().replace(' ', '-')}"
+
+
+def published() -> list[Published]:
+    """Every table and figure of the paper."""
+    facts = yaml.safe_load(FILE.read_text())
+    groups = {name: tuple(Measure(**item) for item in items) for name, items in facts["groups"].items()}
+    return [
+        Published(
+            **{name: value for name, value in item.items() if name not in ("kinds", "measures")},
+            kinds=tuple(item.get("kinds", ())),
+            measures=tuple(measure for one in item.get("measures", ()) for measure in _measures(one, groups)),
+        )
+        for item in facts["exhibits"]
+    ]
+
+
+def _measures(item: Mapping[str, Any], groups: Mapping[str, tuple[Measure, ...]]) -> Iterator[Measure]:
+    if "each" in item:
+        yield from groups[item["each"]]
+    elif "mean" in item:
+        means = tuple(Measure(name, parts=groups[name]) for name in item["mean"])
+        yield Measure(item["name"], parts=means if len(means) > 1 else means[0].parts)
+    elif "pooled" in item:
+        yield Measure(item["name"], parts=tuple(part for name in item["pooled"] for part in groups[name]))
+    else:
+        yield Measure(**item)
+
+
+def coverage(evidence: Evidence, cells: pd.DataFrame) -> pd.DataFrame:
+    """A row per published exhibit, block, kind and measure: the value, or the reason (`hole`) why there is none.
+
+    `member` is the study's member that is such a model and `way` how it was asked, of several the published one.
+    """
+    scores: dict[tuple[str, str], Scores] = {}
+    for row in cells.to_dict("records"):
+        own = scores.setdefault((row["block"], row["member"]), {})
+        own.setdefault((plain_task(row["task"]), ALIASES.get(row["metric"], row["metric"])), []).append(row)
+    blocks = sorted(evidence.blocks, key=evidence.runs.groupby("block")["parameters"].min().get)
+    rows = []
+    for item in published():
+        for block in blocks:
+            for kind in item.kinds:
+                runs = evidence.runs[evidence.runs["block"] == block]
+                member = next((name for name in STAND_INS.get(kind, (kind,)) if name in set(runs["member"])), None)
+                own = scores.get((block, str(member)), {})
+                of_member = runs[runs["member"] == member]
+                for measure in item.measures:
+                    found = {"hole": MISSING_RUN} if member is None else _found(measure, kind, own, of_member)
+                    named = {
+                        "exhibit": item.name,
+                        "block": block,
+                        "kind": kind,
+                        "member": member,
+                        "measure": measure.name,
+                    }
+                    rows.append({**named, **found})
+    columns = ["exhibit", "block", "kind", "member", "measure", "value", "low", "high", "way", "hole"]
+    return pd.DataFrame(rows, columns=columns).astype({"value": float, "low": float, "high": float})
+
+
+def plain_task(task: str) -> str:
+    """The name of a task, whether it is read offline or not."""
+    name = task.removeprefix("offline_")
+    return ALIASES.get(name, name)
+
+
+def _found(measure: Measure, kind: str, own: Scores, runs: pd.DataFrame) -> dict[str, Any]:
+    """The value of a measure for the rows and runs of one member, or its hole."""
+    if measure.run:
+        embedding = runs["embedding"].fillna(0)
+        numbers = {"parameters": runs["parameters"], "embedding": embedding, "other": runs["parameters"] - embedding}
+        return {"value": float(numbers[measure.run].iloc[0]) / 1e6}
+    if measure.parts:
+        parts = [_found(part, kind, own, runs) for part in measure.parts]
+        values = [part["value"] for part in parts if "value" in part]
+        lacking = len(parts) - len(values)
+        if lacking:
+            return {"hole": f"lacks {lacking} of {len(parts)}"}
+        return {"value": sum(values) / len(values)}
+    rows = [row for row in own.get((measure.task, measure.metric), []) if _asks(row["protocol"], measure)]
+    valued = [row for row in rows if not pd.isna(row["value"])]
+    if not valued:
+        why = [row["hole"] for row in rows if isinstance(row["hole"], str)]
+        return {"hole": why[0] if why else f"{NOT_MEASURED} (experiments.{measure.by})"}
+    best = min(valued, key=lambda row: _preference(str(row["protocol"]), measure, kind))
+    return {"way": best["protocol"], **{name: best[name] for name in ("value", "low", "high")}}
+
+
+def _asks(protocol: str, measure: Measure) -> bool:
+    question = split(protocol)[0].partition("@")[0]
+    return question == measure.question or question.startswith(f"{measure.question}.")
+
+
+def _preference(protocol: str, measure: Measure, kind: str) -> tuple[bool, bool, bool]:
+    """Of several ways: from the published start, each member's own, the published pooling."""
+    question, way = split(protocol)
+    return question != ".".join(filter(None, [measure.question, measure.start])), way not in OWN, way != POOLED[kind]
+
+
+def coverage_table(found: pd.DataFrame) -> Table:
+    """Rows are the published tables and figures: how much of each is filled, where it is drawn, and what it lacks."""
+    rows = []
+    for item in published():
+        own = found[found["exhibit"] == item.name]
+        filled = int(own["value"].notna().sum())
+        if item.cannot:
+            rows.append(("", [item.name, item.shows, "cannot be filled", HOLE, item.cannot]))
+            continue
+        state = "filled" if filled == len(own) else f"{filled} of {len(own)}"
+        rows.append(("", [item.name, item.shows, state, item.slug if filled else HOLE, _lacking(own)]))
+    note = (
+        "Filled: every kind and measure of it that the paper shows has a value, at every size of this study. Rows of other "
+        "groups' models are no part of a study: experiments.evaluate measures a hub id, analysis.compare sets it beside a run."
+    )
+    return Table(
+        "published",
+        "The published tables and figures",
+        ["Published", "Shows", "Filled", "Here", "Lacks"],
+        grouped(rows),
+        [note],
+    )
+
+
+def _lacking(own: pd.DataFrame) -> str:
+    """Every reason for a hole with some of the measures it is about."""
+    parts = []
+    for reason, rows in own[own["value"].isna()].groupby("hole", sort=False):
+        names = list(
+            dict.fromkeys(
+                f"{row.kind}" if reason == MISSING_RUN else f"{row.kind} {row.measure}" for row in rows.itertuples()
+            )
+        )
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        parts.append(f"{reason}: {', '.join(names[:NAMED])}{more}")
+    return "; ".join(parts)
+
+
+def published_table(item: Published, found: pd.DataFrame) -> Table:
+    """One published table, with the study's members in its rows and its measures in columns."""
+    own = found[found["exhibit"] == item.name]
+    footnotes = Footnotes()
+    rows = []
+    for (block, kind), cells in own.groupby(["block", "kind"], sort=False):
+        by_measure = cells.assign(lacking=None).set_index("measure")
+        shown = [estimated(by_measure.loc[measure.name], footnotes) for measure in item.measures]
+        rows.append((str(block), [str(kind), *shown]))
+    notes = [
+        *footnotes.notes(),
+        "Brackets: 95% interval; a mean of tasks has none. Of several ways the published one is shown.",
+    ]
+    header = ["Model", *(measure.name for measure in item.measures)]
+    return Table(item.slug, f"{item.name}: {item.shows}", header, grouped(rows), notes)

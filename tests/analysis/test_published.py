@@ -1,0 +1,135 @@
+"""The published tables and figures: each that a pair study can fill is filled from records, the others say why not."""
+
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from analysis import estimates
+from analysis.load import load
+from analysis.published import Measure, coverage, coverage_table, plain_task, published
+from analysis.studies.pair import published_pictures, published_tables
+from ettin_core.records.folders import RunFolder, append
+from ettin_core.records.schema import Measurement
+from tests.analysis.conftest import KINDS
+
+FACTS = Path(__file__).resolve().parents[2].parent / "shared" / "reference" / "ettin_results.csv"
+FILLABLE = [item for item in published() if not item.cannot]
+
+
+def parts(measure: Measure) -> list[Measure]:
+    """The scores that a measure is made of."""
+    return [part for one in measure.parts for part in parts(one)] or [measure]
+
+
+def protocol(measure: Measure, kind: str) -> str:
+    """The protocol by which a kind is asked for a measure."""
+    causal = KINDS[kind][0] == "causal"
+    return {
+        "finetune": ".".join(filter(None, ["finetune", measure.task, "bidirectional_mean", measure.start])),
+        "mteb.contrastive": f"mteb.contrastive.{'lasttoken' if causal else 'mean'}",
+        "lm_eval": f"lm_eval.{'conditional' if causal else 'masked_left_to_right'}",
+        "winogender": f"winogender@published_{'decoder' if causal else 'encoder'}",
+    }[measure.question]
+
+
+def measure_all(folder: RunFolder, kind: str, without: str = "") -> None:
+    """Every score that the paper shows of any kind, but for one task: 0.25 each."""
+    wanted = {
+        (protocol(part, kind), part.task, part.metric)
+        for item in FILLABLE
+        for measure in item.measures
+        for part in parts(measure)
+        if not part.run and part.task != without
+    }
+    shutil.rmtree(folder.path / "evaluations")
+    for name, task, metric in sorted(wanted):
+        row = Measurement(
+            folder.name, kind, "nano", 0, name, 1, task, metric, 0.25, 100, None, "step400", True
+        )  # fmt: skip
+        append(folder.evaluation_folder(name, 1) / "measurements.jsonl", [row])
+    for path in folder.path.glob("evaluations/*"):
+        append(path / "items.jsonl", [])
+
+
+def listed(found: pd.DataFrame) -> dict[str, list[str]]:
+    """The rows of the list by the published name."""
+    return {row[0]: row for _, rows in coverage_table(found).sections for row in rows}
+
+
+@pytest.fixture
+def complete(synthetic: Any) -> Any:
+    """A study of the four kinds with every score of the paper."""
+    for kind in KINDS:
+        measure_all(synthetic.add(kind), kind)
+    return synthetic
+
+
+def test_every_table_and_figure_that_can_be_filled_is(complete: Any) -> None:
+    evidence = load(complete.root)
+    found = coverage(evidence, estimates.cells(evidence))
+    rows = listed(found)
+    tables = {exhibit.table.name for exhibit in published_tables(found)}
+    pictures = {picture.name: picture for picture in published_pictures(found, evidence)}
+    for item in published():
+        assert rows[item.name][2] == ("cannot be filled" if item.cannot else "filled"), rows[item.name]
+        assert item.slug in (pictures if item.drawn else tables) or item.cannot
+    assert [panel.get_title("left") for panel in pictures["published-figure-1"].figure.axes] == [
+        "MNLI ↑",
+        "MS MARCO dev ↑",
+        "Generative average ↑",
+    ]
+    values = found.set_index(["exhibit", "block", "kind", "measure"])["value"]
+    assert values["Table 6", "nano on world", "encoder", "Mean over types"] == pytest.approx(0.25)
+    assert values["Figure 1", "nano on world", "dec-from-enc", "Generative average"] == pytest.approx(0.25)
+
+
+def test_a_hole_says_what_is_lacking_and_which_command_measures_it(synthetic: Any) -> None:
+    for kind in ("encoder", "decoder"):
+        measure_all(synthetic.add(kind), kind, without="cola")
+    evidence = load(synthetic.root)
+    rows = listed(coverage(evidence, estimates.cells(evidence)))
+    assert rows["Table 7"][2] == "7 of 9"
+    assert rows["Table 7"][4] == "not measured (experiments.finetune): encoder CoLA; lacks 1 of 8: encoder GLUE average"
+    assert rows["Figure 2"][2] == "filled" and rows["Figure 3"][4] == "missing run: enc-from-dec, dec-from-enc"
+
+
+def test_a_study_of_none_of_it_has_the_list_alone(four_kinds: Any) -> None:
+    evidence = load(four_kinds.root)
+    found = coverage(evidence, estimates.cells(evidence))
+    assert [exhibit.table.name for exhibit in published_tables(found)] == [
+        "published",
+        "published-table-11",
+    ]  # what every run tells of itself
+
+
+def test_the_published_way_is_taken_of_several(synthetic: Any) -> None:
+    folder = synthetic.add("decoder")
+    measure_all(folder, "decoder")
+    other = Measurement(
+        folder.name, "decoder", "nano", 0, "mteb.contrastive.mean", 1, "MSMARCO", "ndcg_at_10", 0.9, 9, None, "x", True
+    )
+    append(folder.evaluation_folder("mteb.contrastive.mean", 1) / "measurements.jsonl", [other])
+    append(folder.evaluation_folder("mteb.contrastive.mean", 1) / "items.jsonl", [])
+    evidence = load(synthetic.root)
+    data = coverage(evidence, estimates.cells(evidence))
+    row = data[(data["exhibit"] == "Figure 1") & (data["kind"] == "decoder") & (data["measure"] == "MS MARCO dev")]
+    assert list(row["way"]) == ["mteb.contrastive.lasttoken"] and list(row["value"]) == [0.25]
+
+
+def test_no_published_result_is_left_out() -> None:
+    if not FACTS.exists():
+        pytest.skip("the reference facts are not beside the project")
+    with FACTS.open() as file:
+        names = {row["table"] for row in csv.DictReader(file)}
+    known = {item.name for item in published()}
+    for name in names - {"Figure 1 draft of 2025-07-03 (superseded)"}:
+        short = name.partition(" (")[0].partition(" and ")[0]
+        assert (f"Table {short[1:]}" if short[0] == "T" else short) in known, name
+
+
+def test_a_task_is_the_same_read_offline() -> None:
+    assert plain_task("offline_social_iqa") == "siqa" and plain_task("arc_challenge") == "arc_challenge"
