@@ -38,7 +38,7 @@ def chosen(folders: Sequence[RunFolder], where: Mapping[str, Any]) -> list[RunFo
     for key, value in wanted.items():
         if key not in keys:
             raise ValueError(f"where.{key}={value!r} is no setting of these runs; {_suggestion(key, keys)}")
-        levels = sorted({json.dumps(own.get(key)) for own in settings.values()})
+        levels = sorted({_key(own.get(key)) for own in settings.values()})
         if not any(_is_one(own.get(key), value) for own in settings.values()):
             shown = ", ".join(levels[:SHOWN]) + (", ..." if len(levels) > SHOWN else "")
             raise ValueError(f"where.{key}={value!r} is of no run; they have {shown}.")
@@ -60,7 +60,7 @@ def plan(folders: Sequence[RunFolder]) -> dict[str, Any]:
     """
     settings = settings_of(folders)
     axes, follows = axes_of(settings)
-    points = {name: tuple(json.dumps(own.get(axis)) for axis in axes) for name, own in settings.items()}
+    points = {name: tuple(_key(own.get(axis)) for axis in axes) for name, own in settings.items()}
     places: dict[tuple[Any, ...], set[tuple[str, ...]]] = {}
     taken: dict[tuple[Any, ...], str] = {}
     for folder in folders:
@@ -74,7 +74,9 @@ def plan(folders: Sequence[RunFolder]) -> dict[str, Any]:
     if all(len(found) == 1 for found in places.values()) and any(folder.evaluations() for folder in folders):
         return {}
     members = style.members_first({own["member"] for own in settings.values()})
-    order = sorted(folders, key=lambda run: (run.summary()["parameters"], members.index(run.summary()["member"])))
+    order = sorted(
+        folders, key=lambda run: (run.summary().get("parameters", 0), members.index(run.summary()["member"]))
+    )
     cells = [
         {
             "name": folder.name,
@@ -106,7 +108,7 @@ def axes_of(settings: Mapping[str, Settings]) -> tuple[list[str], dict[str, str]
 
 def claim(settings: Mapping[str, Settings], axes: list[str], follows: Mapping[str, str]) -> str:
     """What the runs differ in, in a sentence or two."""
-    varied = [axis for axis in axes if len({json.dumps(own.get(axis)) for own in settings.values()}) > 1]
+    varied = [axis for axis in axes if len({_key(own.get(axis)) for own in settings.values()}) > 1]
     seeds = len({own[SEED] for own in settings.values()})
     text = f"Runs that differ in {', '.join(varied)}" if varied else "Runs of one configuration"
     text += f", over {seeds} seeds." if seeds > 1 else ", with one seed."
@@ -129,7 +131,7 @@ def level(value: Any) -> Any:
 
 def spelled(value: Any) -> str:
     """A value as it stands on the command line, near enough to be read."""
-    return json.dumps(value).replace('"', "")
+    return _key(value).replace('"', "")
 
 
 def flat(values: Mapping[str, Any], path: str = "") -> Settings:
@@ -141,40 +143,54 @@ def flat(values: Mapping[str, Any], path: str = "") -> Settings:
     return found
 
 
-def _add(name: str, known: Mapping[str, RunFolder], found: dict[str, Settings]) -> None:
+def _add(name: str, known: Mapping[str, RunFolder], found: dict[str, Settings], below: tuple[str, ...] = ()) -> None:
     if name in found:
         return
     folder = known[name]
     config, summary = folder.config(), folder.summary()
     own = flat(config) | {key: summary[key] for key in ("member", "size", "corpus")}
     parent = config.get("parent")
-    seeds = list((config.get("seeds") or {}).values())
+    seeds = list(_mapping(config.get("seeds")).values())
     if not isinstance(parent, Mapping):
         found[name] = own | {SEED: summary[SEED] if len(set(seeds)) < 2 else "/".join(map(str, seeds))}
         return
     recipe = {key: value for key, value in own.items() if key.startswith("recipe.")}
     rest = {key: value for key, value in own.items() if key not in recipe}
     converted = {f"conversion.{key}": value for key, value in recipe.items() if key != "recipe.tokens"}
-    source = str(parent["run"])
-    if source not in known:  # elsewhere: the conversion is told by its name
+    source = str(parent.get("run"))
+    if source not in known or source in (name, *below):  # elsewhere: the conversion is told by its name
         found[name] = (
             rest | converted | {"parent_run": source, "budget": recipe.get("recipe.tokens"), SEED: summary[SEED]}
         )
         return
-    _add(source, known, found)
-    share = recipe.get("recipe.tokens", 0) / max(1, found[source].get("recipe.tokens") or 1)
-    prefixes = [
-        phase.get("prefix") for phase in ((known[source].config().get("recipe") or {}).get("phases") or {}).values()
-    ]
-    ended = str(parent["checkpoint"]).rstrip("0123456789") in prefixes[-1:]
+    _add(source, known, found, (name, *below))
+    share = _count(recipe.get("recipe.tokens")) / max(1, _count(found[source].get("recipe.tokens")))
+    phases = _mapping(_mapping(known[source].config().get("recipe")).get("phases")).values()
+    prefixes = [_mapping(phase).get("prefix") for phase in phases]
+    ended = str(parent.get("checkpoint")).rstrip("0123456789") in prefixes[-1:]
     lineage = {key: value for key, value in found[source].items() if key not in rest}
     found[name] = lineage | rest | converted | {
         "parent_member": found[source]["member"],
         "budget": _rounded(share),
         "start": "after_decay" if ended else "before_decay",
         SEED: found[source][SEED],
-        CONVERSION_SEED: (config.get("seeds") or {}).get("order"),
+        CONVERSION_SEED: _mapping(config.get("seeds")).get("order"),
     }  # fmt: skip
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """A part of a configuration; nothing where a damaged file holds something else there."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _count(value: Any) -> float:
+    """A number of tokens; 0 where a damaged file holds something else."""
+    return value if isinstance(value, int | float) else 0
+
+
+def _key(value: Any) -> str:
+    """A value as text that is equal where values are."""
+    return json.dumps(value, default=str)
 
 
 def _rounded(share: float) -> float:
@@ -206,7 +222,7 @@ def _with_seeds(found: dict[str, Settings]) -> dict[str, Settings]:
 def _differing(runs: Sequence[Settings]) -> list[str]:
     """The keys in which runs differ; one that a run lacks is null there."""
     keys = dict.fromkeys(key for own in runs for key in own)
-    return [key for key in keys if len({json.dumps(own.get(key)) for own in runs}) > 1]
+    return [key for key in keys if len({_key(own.get(key)) for own in runs}) > 1]
 
 
 def _place(key: str, keys: list[str]) -> tuple[int, int]:
@@ -215,7 +231,7 @@ def _place(key: str, keys: list[str]) -> tuple[int, int]:
 
 def _determines(leader: str, key: str, runs: Sequence[Settings]) -> bool:
     """Whether runs that agree on the leader agree on the key."""
-    pairs = {(json.dumps(run.get(leader)), json.dumps(run.get(key))) for run in runs}
+    pairs = {(_key(run.get(leader)), _key(run.get(key))) for run in runs}
     return len(pairs) == len({one for one, _ in pairs})
 
 

@@ -204,9 +204,7 @@ def categories(points: pd.DataFrame, axis: str) -> Picture:
                 x = np.array([levels.index(level) for level in own["x"]]) + shift
                 ends = [(float(row.value), Interval(row.low, row.high)) for row in rows_of(own)]
                 panels.draw_points(panel, x, ends, curve.look(name, names))
-            panel.set_xticks(
-                range(len(levels)), labels(levels), fontsize=7.5, rotation=20, ha="right"
-            )
+            panel.set_xticks(range(len(levels)), labels(levels), fontsize=7.5, rotation=20, ha="right")
             panel.set_xlim(-0.6, len(levels) - 0.4)
         if len(names) > 1:
             panels.name_curves(figure, [(name, curve.look(name, names)) for name in names])

@@ -212,3 +212,14 @@ def test_combinations_are_divided_until_a_figure_can_be_read() -> None:
     assert [title for title, _ in parts] == [" (encoder)", " (decoder)"]
     assert all(part["curve"].nunique() == 5 and len(part) == 10 for _, part in parts)
     assert list(sweep._parts(frame, ["member"]))[0][1]["curve"].nunique() == 2
+
+
+@pytest.mark.parametrize("part", [{"seeds": [1, 2]}, {"recipe": 3}, {"parent": {"run": "itself"}}, {"model": None}])
+def test_a_configuration_of_another_shape_is_told_as_it_is(part: dict[str, Any], rates: Path) -> None:
+    folder = next(iter(sorted(rates.iterdir())))
+    changed = yaml.safe_load((folder / "config.yaml").read_text()) | part
+    if "parent" in part:
+        changed["parent"] = {"run": folder.name}  # a circle
+    (folder / "config.yaml").write_text(yaml.safe_dump(changed))
+    assert len(swept.settings_of([RunFolder(path) for path in sorted(rates.iterdir())])) == 4
+    assert swept.plan([RunFolder(path) for path in sorted(rates.iterdir())])["cells"]

@@ -95,6 +95,18 @@ def test_the_commands_of_the_readme_run(workplace: Path) -> None:
             assert "print" not in python or "token_str" in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_sweep_of_the_studies_page_is_reported(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "studies.md").read_text()
+    block = re.search(r"## A sweep without a file.*?```bash\n(.*?)```", page, re.S)
+    assert block is not None
+    run_all(block[1].strip().splitlines(), tmp_path)
+    header, *rows = (tmp_path / "report" / "sweep.csv").read_text().splitlines()
+    assert "optimizer.learning_rate" in header and len(rows) == 2
+    assert (tmp_path / "report" / "sweep-optimizer-learning-rate.png").exists()
+
+
 def test_the_tree_of_the_readme_is_true() -> None:
     tree = re.search(r"```\npaper/.*?```", README, re.S)
     assert tree is not None
