@@ -102,7 +102,7 @@ def every_cell(means: pd.DataFrame, scored: pd.DataFrame, block: str) -> Exhibit
 
 def repetitions(means: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
     """The means with their runs' number, standard deviation, and the smallest difference that so many can show."""
-    runs = scored.groupby([*MEASURE, "label"], as_index=False)["value"].agg(runs="size", deviation="std")
+    runs = scored.groupby([*MEASURE, "label"], as_index=False)["value"].agg(runs="size")
     frame = means.merge(runs.rename(columns={"label": "member"}), how="left", on=[*MEASURE, "member"])
     found = [
         detectable(row.deviation, int(row.runs)) if row.runs > 1 else np.nan
