@@ -15,7 +15,7 @@ from ettin_core.training.run import PlacementConfig
 from experiments.adoption import Adopted, adopt
 from experiments.conversions import Conversion, parent_weights
 from experiments.door import entry
-from experiments.dry_run import describe
+from experiments.dry_run import describe, timed
 from experiments.forecast import Machine, forecast
 from experiments.requests import MemberConfig, open_corpus, open_run, prepared_corpus
 from experiments.stale import RETRAIN, check_choice
@@ -90,13 +90,13 @@ def main(request: ConvertRequest) -> None:
         parent, folder = adopted.run, folder_of(adopted.run.name, runs_dir)
         if request.dry_run:
             plan = request.conversion.plan(parent)
-            print(describe(forecast(plan, request.placement, corpus, request.machine)))
+            print(describe(timed(forecast(plan, request.placement, corpus, request.machine), request.placement)))
             return
         print(trained(parent, corpus, request.placement, request.runs_dir, start=lambda: adopted.weights))
     run = request.conversion.of(parent, folder)
     corpus = open_corpus(run, Path(request.corpora_dir))
     if request.dry_run:
-        print(describe(forecast(run, request.placement, corpus, request.machine)))
+        print(describe(timed(forecast(run, request.placement, corpus, request.machine), request.placement)))
         return
     start = partial(parent_weights, run, runs_dir)
     print(trained(run, corpus, request.placement, request.runs_dir, request.stale, start))

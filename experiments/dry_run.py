@@ -1,5 +1,6 @@
 """A run told without training it: prints what experiments/forecast.py computes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from ettin_core.data.config import DataConfig
@@ -8,8 +9,8 @@ from ettin_core.data.plan import make_plan
 from ettin_core.foundation.errors import UserError
 from ettin_core.training.memory import Memory
 from ettin_core.training.phases import over_phases
-from ettin_core.training.run import RunConfig
-from experiments.forecast import UNKNOWN, Checkpoints, Forecast, PhaseForecast, forecast
+from ettin_core.training.run import PlacementConfig, RunConfig
+from experiments.forecast import UNKNOWN, Checkpoints, Forecast, Machine, PhaseForecast, forecast
 from experiments.requests import TrainRequest
 
 BYTES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
@@ -22,7 +23,16 @@ def dry_run(request: TrainRequest) -> str:
     """
     corpus, reason = find_corpus(request.data, Path(request.corpora_dir))
     run = request.planned() if corpus is None else request.parts.run(request.member, corpus)
-    return describe(forecast(run, request.placement, corpus, request.machine), reason)
+    return describe(timed(forecast(run, request.placement, corpus, request.machine), request.placement), reason)
+
+
+def timed(plan: Forecast, placement: PlacementConfig) -> Forecast:
+    """The forecast with a rate measured here, where there is none and no other machine is planned for."""
+    if plan.throughput is not None or plan.machine != Machine() or not plan.run.tokens:
+        return plan
+    from experiments.rates import measured  # with torch
+
+    return replace(plan, throughput=measured(plan.run, placement))
 
 
 def find_corpus(data: DataConfig, corpora: Path) -> tuple[Corpus | None, str]:
@@ -156,7 +166,8 @@ def _duration(plan: Forecast) -> str:
         return f"unknown: no rate was measured for size {plan.run.size}; give machine.tokens_per_second="
     hours, gpus = rate.gpu_hours(sum(phase.text_tokens for phase in plan.phases)), plan.machine.gpus
     wall = f"{hours / gpus:,.4g} hours on {gpus} GPUs, " if gpus > 1 else ""
-    return f"{wall}{hours:,.4g} GPU-hours at {rate.tokens_per_second:,.0f} tokens/s of each: {rate.source}"
+    told = f"{hours:,.4g} GPU-hours" if hours >= 1 else f"{60 * hours:.3g} minutes"
+    return f"{wall}{told} at {rate.tokens_per_second:,.0f} tokens/s of each: {rate.source}"
 
 
 def _unchecked(plan: Forecast) -> str:

@@ -10,7 +10,7 @@ from ettin_core.training.extension import begin, longer, shared_checkpoint, with
 from ettin_core.training.run import PlacementConfig, RunConfig
 from experiments.conversions import parent_weights
 from experiments.door import entry
-from experiments.dry_run import describe
+from experiments.dry_run import describe, timed
 from experiments.forecast import Machine, forecast
 from experiments.refusals import check_plan
 from experiments.requests import open_corpus, open_run
@@ -60,7 +60,7 @@ def main(request: ExtendRequest) -> None:
     checkpoint = shared_checkpoint(parent, old, run)
     if request.dry_run:
         print(f"goes on     from {checkpoint.name} of {parent.name}")
-        print(describe(forecast(run, request.placement, corpus, request.machine)))
+        print(describe(timed(forecast(run, request.placement, corpus, request.machine), request.placement)))
         return
     start = partial(parent_weights, run, parent.path.parent)
     beginning = partial(begin, run=run, parent=parent, checkpoint=checkpoint)

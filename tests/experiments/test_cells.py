@@ -154,7 +154,10 @@ REFUSED = {
     "an empty axis": (["study=demo", "axes.member=[]"], r"axes.member=\(\) has no level"),
     "a level twice": (["study=demo", "axes.member=[encoder,encoder]"], "names a level twice"),
     "an unknown key": (["study=demo", "+axes.sed=[1,2]"], "sed=1 is no key of study; did you mean 'seed'"),
-    "an unknown member": (["study=grid", "+axes={member:[encoder,decodr]}"], "member/decodr"),
+    "an unknown member": (
+        ["study=grid", "+axes={member:[encoder,decodr]}"],
+        "member='decodr' is not there; did you mean 'decoder'",
+    ),
     "an axis that is set": (["study=demo", "member=decoder"], r"member='member' is an axis .* use 'axes.member="),
     "a leaking cell": (["study=factorial", "leave_out=[]"], "leaks under direction='bidirectional'.*or prefix"),
     "left out what is no level": (["study=factorial", "leave_out=[{seed: 9}]"], "leave_out.0.seed=9 is no level"),

@@ -49,7 +49,7 @@ def test_train_again_skips(workplace: Path) -> None:
 
 
 def test_dry_run_tells_and_trains_nothing(workplace: Path) -> None:
-    done = run(workplace, "train", "member=decoder", "dry_run=true", *SMOKE)
+    done = run(workplace, "train", "member=decoder", "dry_run=true", "machine.tokens_per_second=1000", *SMOKE)
     assert done.returncode == 0
     assert "parameters  " in done.stdout
     assert "total       19,968 tokens" in done.stdout

@@ -37,6 +37,7 @@ NAMES = {
     "Wikipedia": "wikipedia",
     "Tulu Flan": "tulu_flan",
 }
+DRY = ("dry_run=true", "machine.tokens_per_second=1000")
 
 
 def composed(*overrides: str) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def test_data_quality_is_an_axis(one: str) -> None:
 def test_three_phases_draw_from_three_mixtures_of_real_text(tmp_path: Path, real_data: Path) -> None:
     options = ["data=open_english", f"data.path={real_data / 'pretrain'}", "data.documents=12", "data.vocab_size=1024"]
     options += ["recipe=smoke", "recipe.max_epochs=100", "size=nano"]
-    told = processes.run(tmp_path, "experiments.train", *options, "dry_run=true")
+    told = processes.run(tmp_path, "experiments.train", *options, *DRY)
     assert told.returncode == 0, told.stderr
     done = processes.run(tmp_path, "experiments.train", *options)
     assert done.returncode == 0, done.stderr
@@ -113,6 +114,14 @@ def test_three_phases_draw_from_three_mixtures_of_real_text(tmp_path: Path, real
 def test_a_source_too_small_for_its_share_is_refused_by_name(tmp_path: Path, real_data: Path) -> None:
     options = ["data=open_english", f"data.path={real_data / 'pretrain'}", "data.documents=2", "data.vocab_size=1024"]
     assert processes.run(tmp_path, "experiments.prepare", *options).returncode == 0
-    told = processes.run(tmp_path, "experiments.train", *options, "recipe=smoke", "recipe.tokens=1e6", "dry_run=true")
+    told = processes.run(
+        tmp_path,
+        "experiments.train",
+        *options,
+        "recipe=smoke",
+        "recipe.tokens=1e6",
+        "dry_run=true",
+        "machine.tokens_per_second=1000",
+    )
     assert told.returncode == 2
     assert "recipe.max_epochs" in told.stderr and "over source '" in told.stderr

@@ -28,7 +28,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 
     def run(*arguments: str) -> tuple[int, str]:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["train", *arguments, "dry_run=true"])
+        monkeypatch.setattr(sys, "argv", ["train", *arguments, "dry_run=true", "machine.tokens_per_second=1000"])
         try:
             main()
         except SystemExit as end:

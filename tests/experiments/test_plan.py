@@ -23,8 +23,9 @@ from ettin_core.model.transformer import Transformer
 from ettin_core.optim.config import MuonConfig
 from ettin_core.training.memory import estimate_memory
 from ettin_core.training.run import PlacementConfig, RunConfig
+from experiments import rates
 from experiments.door import CONFIGURATIONS, to_plain
-from experiments.dry_run import describe, dry_run
+from experiments.dry_run import describe, dry_run, timed
 from experiments.forecast import Forecast, Machine, forecast
 from experiments.plan import PlanRequest, plan_size
 from experiments.plan_table import amount
@@ -149,15 +150,18 @@ def test_a_dry_run_without_a_corpus_prepares_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dry_run_counts_in_the_corpus_that_is_there(corpus: Corpus, corpora_dir: Path) -> None:
+def test_a_dry_run_counts_in_the_corpus_that_is_there(
+    corpus: Corpus, corpora_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = ["data.documents=1500", "data.vocab_size=1024", "data.tokenizer_sample_mb=32", "recipe=smoke"]
     options.append(f"corpora_dir={corpora_dir}")
     text = dry_run(request(*options, "machine.tokens_per_second=10"))
     assert f"corpus      {corpus.name}  fingerprint {corpus.fingerprint[:16]}" in text
     assert "100% of the row positions hold text, passes over sources: world 0." in text
-    assert "GPU-hours at 10 tokens/s of each: as given" in text and "not checked" not in text
+    assert "minutes at 10 tokens/s of each: as given" in text and "not checked" not in text
+    monkeypatch.setattr(rates, "SECONDS", 0.05)
     other = dry_run(request(*options, "data.documents=1400"))
-    assert "not prepared with these options" in other and "duration    unknown" in other
+    assert "not prepared with these options" in other and "of each: an estimate, from 0." in other
     with pytest.raises(UserError, match="recipe.tokens=4000000 passes .* more than recipe.max_epochs"):
         dry_run(request(*options, "recipe.tokens=4e6"))
 
@@ -324,3 +328,13 @@ def test_a_batch_is_divided_over_the_planned_gpus() -> None:
         forecast(run, PlacementConfig(), machine=Machine(gpus=5))
     told = forecast(run, PlacementConfig(micro_rows=16), machine=Machine(gpus=8))
     assert told.phases[0].memory.rows == 16 and "70.5 hours on 8 GPUs, 564 GPU-hours" in describe(told)
+
+
+def test_a_rate_is_measured_for_this_machine_only(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tiny_run(corpus)
+    monkeypatch.setattr(rates, "SECONDS", 0.05)
+    here, elsewhere = (timed(forecast(run, PLACEMENT, machine=Machine(gpus)), PLACEMENT) for gpus in (1, 2))
+    assert here.throughput is not None and here.throughput.tokens_per_second > 0 and elsewhere.throughput is None
+    assert "minutes at " in describe(here) and "unknown: no rate was measured" in describe(elsewhere)
+    monkeypatch.setattr(rates, "MOST_PARAMETERS", 1)
+    assert rates.measured(run, PLACEMENT) is None

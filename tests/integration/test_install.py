@@ -82,7 +82,16 @@ def test_the_wheel_runs_a_study_from_another_folder(installed: Path, tmp_path: P
     study = ettin("study", "study=smoke")
     assert study.returncode == 0, study.stderr[-2000:]
     assert [*tmp_path.glob("studies/*/report/index.html")]
-    dry = ettin("train", "--config-dir", "mine", "member=mine", "recipe=smoke", "data.documents=1500", "dry_run=true")
+    dry = ettin(
+        "train",
+        "--config-dir",
+        "mine",
+        "member=mine",
+        "recipe=smoke",
+        "data.documents=1500",
+        "dry_run=true",
+        "machine.tokens_per_second=1000",
+    )
     assert dry.returncode == 0 and "mine" in dry.stdout, dry.stderr[-2000:]
     where = [str(installed / "python"), "-P", "-c", "import ettin_core; print(ettin_core.__file__)"]
     found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
