@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 GRACE_SECONDS = 3.0
+GROUP_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,32 @@ def join(backend: str | None = None, stall_seconds: float = 0.0) -> ProcessGroup
     """Join the group that torchrun describes in the environment, or be alone.
 
     A collective that waits for another process longer than `stall_seconds`, and the grace that lets the training loop's
-    watchdog tell first, raises RuntimeError (gloo) or ends this process (NCCL). 0: torch's default.
+    watchdog tell first, raises RuntimeError (gloo) or ends this process (NCCL). 0: torch's default. Raises ValueError for
+    a description that is not whole.
     """
     if "RANK" not in os.environ:
         return ProcessGroup()
+    _check_environment()
     if not dist.is_initialized():
         timeout = timedelta(seconds=stall_seconds + GRACE_SECONDS) if stall_seconds else None
         dist.init_process_group(backend or ("nccl" if torch.cuda.is_available() else "gloo"), timeout=timeout)
     return ProcessGroup(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", 0)))
+
+
+def _check_environment() -> None:
+    """Refuse (ValueError) the variables of a group where one is missing or cannot be; one that is left over is common."""
+    remedy = "unset RANK to train in one process, or start with torchrun, which sets all of them"
+    for name in GROUP_VARIABLES:
+        value = os.environ.get(name)
+        if not value:
+            raise invalid(name, value, f"is missing beside RANK={os.environ['RANK']}", remedy)
+        if name != "MASTER_ADDR" and not value.isdecimal():
+            raise invalid(name, value, "is no number", remedy)
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if rank >= world_size:
+        raise invalid("RANK", rank, f"is not below WORLD_SIZE={world_size}", remedy)
+    if not 0 <= int(os.environ["MASTER_PORT"]) < 2**16:
+        raise invalid("MASTER_PORT", os.environ["MASTER_PORT"], "is no port", remedy)
 
 
 def leave() -> None:

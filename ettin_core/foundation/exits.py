@@ -33,6 +33,8 @@ _PLACE = {
     errno.ELOOP: "its links lead in a circle; name another place",
 }
 
+_NAMELESS = {errno.ENOENT: "the current folder", errno.ENOSPC: "stdout", errno.EDQUOT: "stdout", errno.EBADF: "stdout"}
+
 
 class StopRequested(RuntimeError):
     """The run was asked to stop; it has saved its state and continues when it is started again.
@@ -53,15 +55,18 @@ def status_of(error: BaseException) -> int:
         return EXIT_REQUEUE
     if isinstance(error, UserError | DiskFullError):
         return EXIT_USER_ERROR
-    return EXIT_USER_ERROR if isinstance(error, OSError) and error.errno in _PLACE and error.filename else EXIT_FAULT
+    return EXIT_USER_ERROR if isinstance(error, OSError) and error.errno in _PLACE else EXIT_FAULT
 
 
 def line_of(error: BaseException) -> str | None:
     """What to print of an error in one line; None for a fault of the program, whose traceback is needed."""
     if isinstance(error, DiskFullError) or not isinstance(error, OSError):
         return str(error) if isinstance(error, UserError | DiskFullError | StopRequested) else None
-    if error.filename is None or error.errno is None:
+    if error.errno is None:
         return None
+    if error.filename is None:  # of a stream, or of where the process stands
+        about = _NAMELESS.get(error.errno)
+        return None if about is None else f"{about}: {error.strerror}; start the same command again from another place."
     remedy = _PLACE.get(error.errno, "look at the disk, then start the same command again")
     return f"file={os.fsdecode(error.filename)!r}: {error.strerror}; {remedy}."
 
@@ -85,17 +90,25 @@ def ending_in_one_line() -> Iterator[None]:
     try:
         with _signals_end_politely():
             yield
-            sys.stdout.flush()
+            if sys.stdout is not None:  # closed by whoever started this process
+                sys.stdout.flush()
     except KeyboardInterrupt:
         end(f"\ninterrupted: {AGAIN}", EXIT_INTERRUPTED)
-    except BrokenPipeError:  # `| head`: nobody reads any more; Python would complain once more when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `| head`: nobody reads; Python would complain once more when it flushes at exit
+        _say_nothing_more()
         sys.exit(EXIT_NOBODY_READS)
     except Exception as error:
         line = line_of(error)
         if line is None:
             raise
+        if isinstance(error, OSError) and error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _say_nothing_more()
         end(line, status_of(error))
+
+
+def _say_nothing_more() -> None:
+    """Let what is still to be written to stdout go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager

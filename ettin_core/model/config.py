@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.fields import check_within
 
-MOST = {"vocab_size": 10_000_000, "hidden_size": 1_000_000, "num_layers": 10_000}  # beyond any model: a slip of the pen
+MOST = {
+    "vocab_size": 10_000_000,
+    "hidden_size": 1_000_000,
+    "num_layers": 10_000,
+    "local_window": 2**30,
+    "global_every": 10_000,
+}  # beyond any model: a slip of the pen
 BACKENDS = ("auto", "reference", "sdpa", "tiles", "flex")  # of attention (model/attention_backends)
 DIRECTIONS = ("bidirectional", "causal", "prefix")
 

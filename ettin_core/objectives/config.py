@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ettin_core.foundation.errors import invalid, unknown
+from ettin_core.foundation.fields import check_within
 from ettin_core.foundation.structures import home_of
 from ettin_core.objectives import directions, kinds
 from ettin_core.objectives.directions import DIRECTIONS
@@ -43,7 +44,9 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         if self.name not in (*OBJECTIVES, *SCHEDULES):
             raise unknown("objective.name", self.name, "is not an objective", (*OBJECTIVES, *SCHEDULES))
-        if min(self.mask_share, self.random_share) < 0 or self.mask_share + self.random_share > 1:
+        check_within("objective.mask_share", self.mask_share, 0, 1)
+        check_within("objective.random_share", self.random_share, 0, 1)
+        if self.mask_share + self.random_share > 1:
             raise invalid(
                 "objective.mask_share", self.mask_share, "does not leave a share for the rest", "use 0.8 and 0.1"
             )

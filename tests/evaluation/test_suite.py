@@ -19,11 +19,13 @@ from ettin_core.evaluation import suite
 from ettin_core.evaluation.protocol import Protocol, SuiteConfig
 from ettin_core.evaluation.suite import PROTOCOLS, applicable, evaluate, open_model, settings_of
 from ettin_core.foundation.storage import read_json_lines
+from ettin_core.records import evaluations
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import KNOWN
 from ettin_core.training.run import RunConfig
 from tests.evaluation.small_sets import crows_rows, stereoset_rows, write_rows, write_sets
-from tests.runs import MEMBERS, tiny_run, train_tiny
+from tests.kills import killed_at_every_change
+from tests.runs import MEMBERS, edit, tiny_run, train_tiny
 
 VERSIONS = {protocol.name: protocol.version for protocol in PROTOCOLS}
 SUITE = SuiteConfig(1000, 6, 1, None, 4096)
@@ -294,6 +296,33 @@ def test_records_are_json_lines_of_the_schema(evaluated: Trained) -> None:
 def test_protocol_names_are_distinct_and_kinds_known() -> None:
     assert len({protocol.name for protocol in PROTOCOLS}) == len(PROTOCOLS)
     assert {kind for protocol in PROTOCOLS for kind in protocol.kinds} == {"causal", "masked", "ahead"}
+
+
+def test_a_kill_at_any_change_of_the_disk_leaves_the_old_records_or_the_new(
+    corpus: Corpus, copied: Callable[..., tuple[RunConfig, RunFolder]], code: Path
+) -> None:
+    """Records are measured again by other code, in the place of the old ones."""
+    run, folder = copied("decoder")
+    chosen = [protocol for protocol in PROTOCOLS if protocol.name == "agreement"]
+    target = folder.evaluation_folder("agreement", VERSIONS["agreement"])
+    edit(code, "evaluation.bias.agreement", "OTHER = 1")
+    made_with = {"old": (target / "made_with.json").read_text()}
+    before = folder.path.with_name("before")
+    shutil.copytree(folder.path, before)
+    seen = set()
+
+    def measure() -> None:
+        evaluate(run, folder, corpus, SUITE, device="cpu", protocols=chosen, remeasure=True)
+
+    def check(number: int) -> None:
+        evaluations.check(target)
+        seen.add("old" if (target / "made_with.json").read_text() == made_with["old"] else "new")
+        measure()  # what is left behind is in nobody's way
+        shutil.rmtree(folder.path)
+        shutil.copytree(before, folder.path)
+
+    assert killed_at_every_change(measure, check) > 6
+    assert seen == {"old", "new"}
 
 
 @pytest.mark.parametrize("member", ["encoder", "decoder"])

@@ -95,3 +95,21 @@ def test_ctrl_c_is_130() -> None:
     done = ended("raise KeyboardInterrupt")
     assert done.returncode == 130 and "interrupted: start the same command again" in done.stderr
     assert issubclass(BusyError, UserError)
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "told"),
+    [
+        ("os.close(1); sys.stdout = None", 0, ""),
+        ("os.dup2(os.open('/dev/full', os.O_WRONLY), 1); print('x')", 1, "error: stdout: No space left on device; "),
+        (
+            "os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone'); os.getcwd()",
+            2,
+            "error: the current folder: No such",
+        ),
+    ],
+)
+def test_streams_and_the_current_folder_end_in_one_line(action: str, status: int, told: str, tmp_path: Path) -> None:
+    done = ended(f"os.chdir({str(tmp_path)!r}); {action}")
+    assert done.returncode == status and done.stderr.startswith(told)
+    assert len(done.stderr.splitlines()) == bool(told), done.stderr

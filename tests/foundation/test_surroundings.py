@@ -9,7 +9,7 @@ import torch
 
 from ettin_core.foundation import provenance
 from ettin_core.foundation.distributed import ProcessGroup, join
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.exits import ending_in_one_line
 from ettin_core.foundation.terminal import printable
 
@@ -103,6 +103,29 @@ def test_a_process_alone_is_the_whole_group(monkeypatch: pytest.MonkeyPatch) -> 
     assert group == ProcessGroup(rank=0, world_size=1, local_rank=0) and group.is_main
     assert group.sum(torch.tensor([3, 4])).tolist() == [3, 4]
     group.barrier()
+
+
+GROUP = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (dict.fromkeys(("WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")), "WORLD_SIZE=None is missing beside RANK=0"),
+        (dict.fromkeys(("MASTER_ADDR", "MASTER_PORT")), "MASTER_ADDR=None is missing beside RANK=0"),
+        ({"RANK": "zero"}, "RANK='zero' is no number"),
+        ({"WORLD_SIZE": "-1"}, "WORLD_SIZE='-1' is no number"),
+        ({"RANK": "2"}, "RANK=2 is not below WORLD_SIZE=2"),
+        ({"MASTER_PORT": "70000"}, "MASTER_PORT='70000' is no port"),
+    ],
+)
+def test_variables_of_a_group_that_is_not_there(
+    changes: dict[str, str | None], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (GROUP | changes).items():
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=f"{told}; unset RANK to train in one process, or start with torchrun"):
+        join("gloo")
 
 
 def test_only_rank_zero_is_main() -> None:

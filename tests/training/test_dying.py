@@ -122,7 +122,8 @@ def test_a_collective_waits_no_longer_than_the_stall_seconds(tmp_path: Path) -> 
 
 
 def test_without_stall_seconds_the_timeout_is_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RANK", "0")
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
     timeouts = []
     monkeypatch.setattr(dist, "is_initialized", lambda: False)
     monkeypatch.setattr(dist, "init_process_group", lambda backend, timeout: timeouts.append(timeout))

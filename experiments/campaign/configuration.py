@@ -1,0 +1,63 @@
+"""Training configuration: every key of a run with every kind of value that it may not have."""
+
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
+
+from hydra import compose
+
+from experiments.campaign.cases import EITHER, Case, Input
+from experiments.campaign.place import TINY, Place
+from experiments.door import to_plain
+from experiments.requests import TrainRequest
+
+WRONG: dict[type, tuple[str, ...]] = {
+    int: ("four", "1.5", "nan", "-1", "1e30", "[1]", "true"),
+    float: ("four", "nan", "inf", "-1", "[1]", "true"),
+    str: ("3", "[a]", "{a:1}", "../../evil"),
+    bool: ("2", "maybe", "[true]"),
+    tuple: ("3", "text", "{a:1}", "[nan]"),
+    dict: ("3", "text", "[1]", "{a:nan}"),
+}
+# Values that mean something, or that nothing in this run reads; each ends well or in a line.
+FINE = {
+    "seed=-1", "seeds.initialisation=-1", "seeds.order=-1", "seeds.masks=-1", "licence=../../evil", "text_field=../../evil",
+    "id_field=../../evil", "size.tokens=-1", "size.tokens=1e30", "size.warmup_share=-1",
+    "size.batch_warmup_share=-1",
+}  # fmt: skip
+
+
+def cases(place: Place) -> list[Case]:
+    """A case for each key and value, and for each null."""
+    values = to_plain(compose("train", ["member=decoder", *TINY]))
+    base = Input("experiments.train", (), prepare=place.copy("corpora"))
+    found = []
+    for key, hint, optional in keys(TrainRequest, values):
+        texts = WRONG.get(get_origin(hint) or hint, ("{a:nan}",))
+        for text in (*texts, "null"):
+            override = f"{key}={text}"
+            fine = key.rpartition(".")[2] + f"={text}" in FINE or override in FINE
+            expect = EITHER if fine or (text == "null" and optional) else base.expect
+            arguments = ("member=decoder", *TINY, override)
+            names = (key.rpartition(".")[2], key.split(".")[0])
+            found.append(Case(override, Input(base.command, arguments, names, expect, base.prepare)))
+    return found
+
+
+def keys(kind: type, values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any, bool]]:
+    """The keys of a request: path, type, and whether it may be null."""
+    for name, hint in get_type_hints(kind).items():
+        if name in values:
+            yield from _keys(hint, values[name], f"{path}{name}")
+
+
+def _keys(hint: Any, value: Any, path: str) -> Iterator[tuple[str, Any, bool]]:
+    optional = type(None) in get_args(hint)
+    hint = next((item for item in get_args(hint) if item is not type(None)), hint) if optional else hint
+    if is_dataclass(hint) and isinstance(value, dict):
+        yield from keys(hint, value, f"{path}.")  # type: ignore[arg-type]
+    elif get_origin(hint) is dict and value and is_dataclass(get_args(hint)[1]):
+        for name, item in value.items():
+            yield from _keys(get_args(hint)[1], item, f"{path}.{name}")
+    else:
+        yield path, hint, optional

@@ -1,0 +1,30 @@
+"""Records and study files: every field of each kind of row with values that it may not have, read by the report."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from experiments.campaign.cases import Case, Input
+from experiments.campaign.damages import FILES, Damage
+from experiments.campaign.place import Place
+
+REPORT = ("runs=runs", "out=report", "record=study.json")
+
+
+def cases(place: Place) -> list[Case]:
+    """A case for each file and damage."""
+    found = []
+    for name, damages in FILES.items():
+        file = name if name == "study.json" else f"runs/{place.run.path.name}/{name}"
+        for title, damage in damages.items():
+            prepare = partial(damaged, place.copy("runs", "study.json"), damage, file)
+            found.append(
+                Case(f"{name}: {title}", Input("analysis.report", REPORT, (Path(file).name,), prepare=prepare))
+            )
+    return found
+
+
+def damaged(copy: Callable[[Path], None], damage: Damage, file: str, folder: Path) -> None:
+    """Copy what is whole, and damage a file of it."""
+    copy(folder)
+    damage(folder / file)
