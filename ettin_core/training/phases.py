@@ -14,6 +14,7 @@ from ettin_core.foundation.structures import ORDERED
 from ettin_core.model.config import View
 from ettin_core.optim.schedules import Schedule
 
+POSITIVE = ("share", "batch_rows", "context", "learning_rate_factor", "rope_base_global", "rope_base_local")
 ON_NONFINITE = ("stop", "skip")
 
 
@@ -74,7 +75,7 @@ class RecipeConfig:
 
 def _check(path: str, phase: PhaseRecipe) -> None:
     """Refuse (ValueError) values that no phase can have, by name."""
-    for name in ("share", "batch_rows", "context", "learning_rate_factor"):
+    for name in POSITIVE:
         value = getattr(phase, name)
         if not 0 < value < float("inf"):
             raise invalid(f"{path}.{name}", value, "is not positive", "give a positive number")

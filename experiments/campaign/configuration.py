@@ -23,7 +23,7 @@ WRONG: dict[type, tuple[str, ...]] = {
 FINE = {
     "seed=-1", "seeds.initialisation=-1", "seeds.order=-1", "seeds.masks=-1", "licence=../../evil", "text_field=../../evil",
     "id_field=../../evil", "size.tokens=-1", "size.tokens=1e30", "size.warmup_share=-1",
-    "size.batch_warmup_share=-1",
+    "size.batch_warmup_share=-1", "batch_warmup_stages=1e30",
 }  # fmt: skip
 
 
