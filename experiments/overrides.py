@@ -15,6 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
 
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.manual import CONFIGURATIONS
@@ -97,7 +98,10 @@ def explained(error: BaseException, config_name: str, kind: type) -> str:
 def one_line(error: BaseException) -> str:
     """An error's message in one line; of Hydra's, with the override it is about and without the search path."""
     about = f"{error.override}: " if isinstance(error, OverrideParseException) else ""
-    return about + " ".join(re.split(r"\n(?:Config search path|See https)", str(error))[0].split())
+    text = " ".join(re.split(r"\n(?:Config search path|See https)", str(error))[0].split())
+    if isinstance(error.__cause__, OmegaConfBaseException):  # why an override does not fit what the files say
+        text += f": {str(error.__cause__).splitlines()[0]}; give a value of the kind that the files hold"
+    return about + text
 
 
 def _check_group(override: Override) -> None:

@@ -11,6 +11,7 @@ from ettin_core.foundation.fields import check_name, check_within
 from ettin_core.foundation.structures import build, plain
 
 KINDS = ("world", "text", "huggingface", "mds")
+MOST_WORLD_DOCUMENTS = 10**10  # months of writing
 MOST_VOCABULARY = 10_000_000
 ON_BAD = ("error", "skip")
 
@@ -62,7 +63,9 @@ class SourceConfig:
             raise invalid(
                 "data.documents", self.documents, "is not positive", "give a positive number, or null for all"
             )
-
+        check_within("data.world_seed", self.world_seed, 0, 2**63 - 1)
+        if self.kind == "world" and self.documents is not None:
+            check_within("data.documents", self.documents, 1, MOST_WORLD_DOCUMENTS)
         if not 0 < self.max_document_mb < float("inf"):
             raise invalid("data.max_document_mb", self.max_document_mb, "is not a positive size", "use 1024")
 
@@ -105,6 +108,9 @@ class DataConfig(SourceConfig):
                 "data.vocab_size", self.vocab_size, "leaves no room beside 256 bytes and 5 special tokens", "use 2048"
             )
         check_within("data.vocab_size", self.vocab_size, 300, MOST_VOCABULARY)
+        if not self.tokenizer_sample_mb > 0:
+            problem = "leaves no text to train a tokenizer on"
+            raise invalid("data.tokenizer_sample_mb", self.tokenizer_sample_mb, problem, "use 32")
         check_name("data.name", self.name)
         for name in self.sources:
             check_name("data.sources", name)

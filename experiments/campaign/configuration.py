@@ -21,9 +21,10 @@ WRONG: dict[type, tuple[str, ...]] = {
 }
 # Values that mean something, or that nothing in this run reads; each ends well or in a line.
 FINE = {
-    "seed=-1", "seeds.initialisation=-1", "seeds.order=-1", "seeds.masks=-1", "licence=../../evil", "text_field=../../evil",
-    "id_field=../../evil", "size.tokens=-1", "size.tokens=1e30", "size.warmup_share=-1",
-    "size.batch_warmup_share=-1", "batch_warmup_stages=1e30",
+    "batch_warmup_stages=1e30", "files=../../evil", "id_field=../../evil", "licence=../../evil", "path=../../evil",
+    "revision=../../evil", "seed=-1", "seeds.initialisation=-1", "seeds.masks=-1", "seeds.order=-1",
+    "separator=../../evil", "size.batch_warmup_share=-1", "size.tokens=-1", "size.tokens=1e30",
+    "size.warmup_share=-1", "subset=../../evil", "text_field=../../evil",
 }  # fmt: skip
 
 
