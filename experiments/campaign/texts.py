@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.campaign.cases import EITHER, REFUSED, Case, Input
+from experiments.campaign.cases import ACCEPTED, EITHER, REFUSED, Case, Input
 from experiments.campaign.place import Place
 
 WORDS = "The old cat sat on the mat and looked at the moon over the quiet town."
@@ -66,12 +66,9 @@ def cases(place: Place) -> list[Case]:
     for title, content in BAD_TEXT.items():
         for command in ("prepare", "preview"):
             prepare = partial(put, "a.txt", content)
-            found.append(
-                Case(
-                    f"{command} a.txt: {title}",
-                    Input(f"experiments.{command}", COMMON, ("a.txt", "data."), prepare=prepare),
-                )
-            )
+            expect = ACCEPTED if command == "preview" else REFUSED  # a preview shows what is left out, and why
+            trial = Input(f"experiments.{command}", COMMON, ("a.txt", "data."), expect, prepare)
+            found.append(Case(f"{command} a.txt: {title}", trial))
     for title, damage in PACKED.items():
         for kind in ("gz", "zst"):
             prepare = partial(put, f"a.jsonl.{kind}", damage(compressed(kind, LINES)))
@@ -85,6 +82,10 @@ def cases(place: Place) -> list[Case]:
         prepare = partial(put, "a.jsonl", LINES)
         names = (option.partition("=")[0], "data.")
         found.append(Case(f"option: {title}", Input("experiments.prepare", (*COMMON, option), names, prepare=prepare)))
+    never = Input(
+        "experiments.prepare", (*COMMON, "data.separator=@@@"), ("separator",), prepare=partial(put, "a.txt", TEXT)
+    )
+    found.append(Case("option: a separator that never occurs", never))
     for title, make in THINGS.items():
         found.append(Case(f"no file: {title}", Input("experiments.prepare", COMMON, ("in", "data."), prepare=make)))
     return found
@@ -113,7 +114,7 @@ TABLES: dict[str, dict[str, Any] | bytes] = {
     "bytes that are no text": {"text": [b"\xff\xfe"] * 60},
 }  # fmt: skip
 OPTIONS = {
-    "a separator that never occurs": "data.separator=@@@", "a field that is not there": "data.text_field=body",
+    "a field that is not there": "data.text_field=body",
     "a column that is not there": "data.at_least={q:10}", "a column of letters": "data.at_least={id:nan}",
     "no file of the pattern": "data.files=*.nothing", "no documents": "data.documents=0", "minus one": "data.documents=-1",
     "a small vocabulary": "data.vocab_size=10", "a kind": "data.kind=magic", "on_bad": "data.on_bad=ignore",
