@@ -84,6 +84,8 @@ class Machine:
             raise invalid("machine.gpus", self.gpus, "is not positive", "use 1 or more")
         if self.memory_gib is not None and not self.memory_gib > 0:
             raise invalid("machine.memory_gib", self.memory_gib, "is not positive", "use e.g. 80, or null")
+        if self.tokens_per_second is not None and not self.tokens_per_second > 0:
+            raise invalid("machine.tokens_per_second", self.tokens_per_second, "is not positive", "use 1e5, or null")
 
 
 def forecast(

@@ -46,7 +46,8 @@ def main(request: RunsRequest) -> None:
     elif request.show is not None:
         print("\n".join(shown(find_run(request.show, Path(request.runs_dir)))))
     else:
-        print("\n".join(table(run_folders(Path(request.runs_dir)))))
+        runs = Path(request.runs_dir)
+        print("\n".join([*table(run_folders(runs)), *strays(runs)]))
 
 
 def table(runs: list[RunFolder]) -> list[str]:
@@ -60,6 +61,15 @@ def table(runs: list[RunFolder]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{cell:<{wide}}" for cell, wide in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [*lines, f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}"]
+
+
+def strays(root: Path) -> list[str]:
+    """A line about the folders that hold records or checkpoints of a run but no configuration, if there are any."""
+    marks = {
+        file.parent for name in ("metrics.jsonl", "checkpoints", "COMPLETE") for file in root.glob(f"[!.]*/{name}")
+    }
+    names = sorted(folder.name for folder in marks if not (folder / "config.yaml").exists())
+    return [f"not listed, because config.yaml is missing: {_short(', '.join(names))}"] if names else []
 
 
 def _row(run: RunFolder) -> tuple[str, ...]:

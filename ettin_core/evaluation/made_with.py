@@ -6,7 +6,7 @@ from typing import Any
 from ettin_core.evaluation.protocol import Protocol
 from ettin_core.foundation import source
 from ettin_core.foundation.provenance import library_versions
-from ettin_core.foundation.storage import read_json
+from ettin_core.foundation.storage import read_mapping
 
 FILE = "made_with.json"
 PACKAGES = ("data", "evaluation", "foundation", "model", "objectives")
@@ -41,7 +41,8 @@ def changes(target: Path, protocol: Protocol) -> list[str] | None:
     file = target / FILE
     if not file.exists():
         return None
-    before, now = read_json(file), made_with(protocol)
+    before = read_mapping(file, "measure the run again, which writes it anew", code=dict, libraries=dict)
+    now = made_with(protocol)
     libraries = before["libraries"]
     updated = [
         f"{name} {libraries[name]} (now {version})"

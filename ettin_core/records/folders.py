@@ -1,5 +1,6 @@
 """The layout of a run folder, in one place. Reads and writes evidence; imports without torch."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,7 +195,8 @@ def run_folders(root: Path) -> list[RunFolder]:
     """Every run folder under `root`, by name."""
     if not root.is_dir():
         raise invalid("runs", str(root), "is not a folder", "train something first, or give the folder of runs")
-    return [RunFolder(path.parent) for path in sorted(root.glob("[!.]*/config.yaml"))]
+    names = sorted(name for name in os.listdir(root) if not name.startswith("."))  # raises where it may not be read
+    return [RunFolder(root / name) for name in names if (root / name / "config.yaml").exists()]
 
 
 def find_run(text: str, root: Path = Path("runs")) -> RunFolder:

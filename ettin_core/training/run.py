@@ -8,6 +8,7 @@ from typing import Any
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.loader import Batch
 from ettin_core.foundation.errors import invalid, unknown
+from ettin_core.foundation.fields import check_within
 from ettin_core.foundation.storage import content_name
 from ettin_core.foundation.structures import identity, plain
 from ettin_core.model.accounting import FlopCounter, adapter_parameter_count, parameter_count
@@ -23,6 +24,7 @@ from ettin_core.training.phases import Phase, RecipeConfig, plan
 
 PRECISIONS = ("fp32", "bf16")
 PARALLEL = ("ddp", "fsdp")
+MOST_WORKERS = 1024  # processes that make batches: each is a copy of this one
 ELSEWHERE = ("checkpoint", "corpus")  # when checkpoints are written, and where the text of the fingerprint lies
 ENVIRONMENT = ("code", "libraries", "device", "numerics")  # what may move numbers and is not in the configuration
 
@@ -34,6 +36,10 @@ class Seeds:
     initialisation: int = 21
     order: int = 21
     masks: int = 21
+
+    def __post_init__(self) -> None:
+        for name in ("initialisation", "order", "masks"):
+            check_within(f"seeds.{name}", getattr(self, name), 0, 2**63 - 1)
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ class PlacementConfig:
         for name in ("workers", "stall_seconds"):
             if getattr(self, name) < 0:
                 raise invalid(f"placement.{name}", getattr(self, name), "is negative", "use 0 (none) or more")
+        check_within("placement.workers", self.workers, 0, MOST_WORKERS)
         if self.parallel not in PARALLEL:
             raise unknown("placement.parallel", self.parallel, "is no way to divide", PARALLEL)
         for name in self.allow_mismatch:

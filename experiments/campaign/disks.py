@@ -40,7 +40,7 @@ DENIED = {
     "train: a corpus not readable": Denied("experiments.train", TRAIN, "corpora/*-*", ALL),
     "train: a shard not readable": Denied("experiments.train", TRAIN, "corpora/*/*.bin", ALL),
     "train: a manifest not readable": Denied("experiments.train", TRAIN, "corpora/*/manifest.json", ALL),
-    "train: all is read-only": Denied("experiments.train", TRAIN, ".", WRITE),
+    "train: all is read-only": Denied("experiments.train", (*TRAIN, "runs_dir=elsewhere"), ".", WRITE),
     "train again: a run not readable": Denied("experiments.train", ("member=decoder", *TINY), RUN, ALL),
     "evaluate: a run not writable": Denied("experiments.evaluate", (*EVALUATE, "suite.items=13"), f"{RUN}/evaluations", WRITE),
     "evaluate: checkpoints not readable": Denied("experiments.evaluate", EVALUATE, f"{RUN}/checkpoints", ALL),
@@ -79,7 +79,7 @@ def _denied(place: Place, denied: Denied, folder: Path) -> Outcome:
     for path in paths:
         path.chmod(denied.mode)
     try:
-        names = (Path(denied.pattern).name.strip("*-"), "runs", "corpora", "new", "in")
+        names = (Path(denied.pattern).name.strip("*-"), "runs", "corpora", "new", "in", "elsewhere")
         trial = Input(denied.command, denied.arguments, names, denied.expect, around=MAY_BE_USED)
         return trial(folder)
     finally:

@@ -10,6 +10,11 @@ from experiments.campaign.place import Place
 
 REPORT = ("runs=runs", "out=report", "record=study.json")
 
+READ_BY = {  # by other commands than the report of a study, which has certificates of its own
+    "certificate.json": ("analysis.report", REPORT[:2]),
+    "config.yaml": ("experiments.export", ("run=latest", "out=hf")),
+}
+
 
 def cases(place: Place) -> list[Case]:
     """A case for each file and damage."""
@@ -17,10 +22,9 @@ def cases(place: Place) -> list[Case]:
     for name, damages in FILES.items():
         file = name if name == "study.json" else f"runs/{place.run.path.name}/{name}"
         for title, damage in damages.items():
-            prepare = partial(damaged, place.copy("runs", "study.json"), damage, file)
-            found.append(
-                Case(f"{name}: {title}", Input("analysis.report", REPORT, (Path(file).name,), prepare=prepare))
-            )
+            prepare = partial(damaged, place.copy("corpora", "runs", "study.json"), damage, file)
+            command, arguments = READ_BY.get(name, ("analysis.report", REPORT))
+            found.append(Case(f"{name}: {title}", Input(command, arguments, (Path(file).name,), prepare=prepare)))
     return found
 
 

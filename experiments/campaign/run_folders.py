@@ -123,4 +123,10 @@ def _prepare(place: Place, reader: Reader, folder: Path) -> None:
 def _names(name: str, place: Place) -> tuple[str, ...]:
     """What a line may call a damaged file: by its name, its folder's, or the run's."""
     path = Path(name)
-    return (path.name, *([path.parent.name] if path.parent.name else []), place.run.name, "holds no complete run")
+    return (
+        path.name,
+        *([path.parent.name] if path.parent.name else []),
+        place.run.name,
+        "holds no complete run",
+        "is not a run folder",
+    )

@@ -17,7 +17,7 @@ from ettin_core.training.run import Parent
 from experiments.conversions import parent_weights
 from experiments.door import CONFIGURATIONS, composed
 from experiments.requests import open_run
-from experiments.runs import RunsRequest, doomed, remove, shown, table
+from experiments.runs import RunsRequest, doomed, remove, shown, strays, table
 from experiments.train import trained as train_line
 from tests.runs import PLACEMENT, tiny_run, train_tiny
 
@@ -119,3 +119,11 @@ def test_removal_asks_and_takes_nothing_else(lab: RunsRequest, corpus: Corpus, t
 
 def test_the_command_reads_its_file(lab: RunsRequest) -> None:
     assert composed("runs", RunsRequest, ["remove=[a,b]"]) == RunsRequest(None, ("a", "b"), True, "runs", "corpora")
+
+
+def test_a_folder_that_lost_its_configuration_is_named(lab: RunsRequest, trained: list[RunFolder]) -> None:
+    root = Path(lab.runs_dir)
+    (root / "logs").mkdir()
+    assert strays(root) == []
+    (root / trained[0].path.name / "config.yaml").unlink()
+    assert strays(root) == [f"not listed, because config.yaml is missing: {trained[0].path.name}"]
