@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ettin_core.foundation.bars import own_line
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.provenance import machine_code
-from ettin_core.foundation.storage import write_json, write_text
+from ettin_core.foundation.storage import write_bytes, write_json
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.schema import TimingRecord, TrainingRecord
 from ettin_core.training.trackers import Tracker, open_trackers, scalars_of
@@ -103,8 +103,8 @@ class Watch:
 
 def truncate_rows(path: Path, rows: int) -> None:
     """Keep the first `rows` lines of a JSON-lines file: what a killed process wrote after its last checkpoint goes."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     if len(lines) < rows:
         raise invalid("records", str(path), f"has {len(lines)} rows instead of {rows}", "restore it, or delete the run")
     if lines:
-        write_text(path, "".join(lines[:rows]))
+        write_bytes(path, b"".join(lines[:rows]))

@@ -61,7 +61,8 @@ def _both(place: Place, two: Two, folder: Path) -> Outcome:
         if outcome.kind != CLEAR:
             return outcome
     told = "\n".join(outcome.told for outcome in found)
-    if two.other is None and not any(ended.status == 0 for ended in endings):
+    shared = two.other is not None or "-m" in two.arguments  # cells of a sweep are trained by either
+    if not shared and not any(ended.status == 0 for ended in endings):
         return Outcome(SILENT, f"neither did the work\n{told}")
     if two.other is None and any(ended.status not in (0, 2, EXIT_REQUEUE) for ended in endings):
         return Outcome(SILENT, f"another status than 0, 2 and {EXIT_REQUEUE}\n{told}")

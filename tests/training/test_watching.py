@@ -28,6 +28,7 @@ from ettin_core.training.learner import Learner
 from ettin_core.training.run import PlacementConfig
 from ettin_core.training.step import optimisation_step
 from ettin_core.training.trackers import check_trackers
+from ettin_core.training.watch import truncate_rows
 from tests.runs import MEMBERS, PLACEMENT, final_state, targets_of, tiny_run, train_tiny
 
 CPU = torch.device("cpu")
@@ -180,3 +181,12 @@ def test_mfu_is_a_share_of_what_the_device_can_do(corpus: Corpus, tmp_path: Path
 def test_no_tracker_is_a_choice(corpus: Corpus, tmp_path: Path) -> None:
     folder = train_tiny(tiny_run(corpus), tmp_path, corpus, placement=PlacementConfig(device="cpu", trackers=()))
     assert not (folder.path / "tensorboard").exists() and folder.complete
+
+
+@pytest.mark.parametrize("content", [b"\0\xff" * 500, b'{"a": 1}\n'])
+def test_rows_that_are_not_there_are_not_continued(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"metrics.jsonl' has 1 rows instead of 2; restore it, or delete the run"):
+        truncate_rows(file, 2)
+    assert file.read_bytes() == content
