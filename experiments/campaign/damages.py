@@ -117,12 +117,15 @@ ITEMS = (
 )
 ITEMS |= values("run", "another", 3) | values("item", 3, None) | values("details", [], {"a": {"b": [NAN]}}, None)
 DOCUMENT = SYNTAX | ONLY_JSON
+NO_LIST: tuple[Any, ...] = (3, "a", {"a": 1}, [3], [None], [[]], True)
+NO_MAPPING: tuple[Any, ...] = (3, "a", [1])
+NO_TEXT: tuple[Any, ...] = (3, None, [])
 STUDY = DOCUMENT | {
     **{f"without {name}": document(setting(**{name: "ABSENT"})) for name in ("name", "runs", "certificates")},
     **{f"{name}={wrong!r}": document(setting(**{name: wrong}))
-       for name in ("runs", "cells", "certificates") for wrong in (3, "a", {"a": 1}, [3], [None], [[]], True)},
-    **{f"analysis={wrong!r}": document(setting(analysis=wrong)) for wrong in (3, "a", [1])},
-    **{f"name={wrong!r}": document(setting(name=wrong)) for wrong in (3, None, [])},
+       for name in ("runs", "cells", "certificates") for wrong in NO_LIST},
+    **{f"analysis={wrong!r}": document(setting(analysis=wrong)) for wrong in NO_MAPPING},
+    **{f"name={wrong!r}": document(setting(name=wrong)) for wrong in NO_TEXT},
     "a cell without its run": document(setting(cells=[{"name": "a", "axes": {}}])),
     "a cell whose axes are a list": document(setting(cells=[{"name": "a", "run": "b", "axes": []}])),
     "a certificate without a verdict": document(setting(certificates=[{"pair": "p"}])),

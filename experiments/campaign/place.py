@@ -12,7 +12,14 @@ from experiments.campaign.processes import preload, run
 
 DATA = ("data.documents=300", "data.vocab_size=400")
 SIZE = ("size.hidden_size=32", "size.intermediate_size=48", "size.num_heads=2")
-TINY = (*SIZE, *DATA, "recipe=smoke", "recipe.tokens=2e3", "recipe.max_epochs=1000", "placement.trackers=[]")
+TINY: tuple[str, ...] = (
+    *SIZE,
+    *DATA,
+    "recipe=smoke",
+    "recipe.tokens=2e3",
+    "recipe.max_epochs=1000",
+    "placement.trackers=[]",
+)
 TINY += ("placement.log_every=1", "checkpoint.every_steps=2")
 SUITE = ("suite=smoke", "suite.protocols=[heldout_clm,agreement]", "device=cpu")
 

@@ -15,6 +15,7 @@ from experiments.campaign.processes import Surroundings
 from experiments.campaign.texts import COMMON, LINES, compressed, put
 
 TASK = ("run=latest", *SUITE, "suite.eval_data=sets", "suite.tasks=[mine]")
+READER = ("experiments.evaluate", ("model=hf", "corpus=latest", *SUITE))
 GIB = 2**30
 SMALL = Surroundings(memory=24 * GIB)  # of addresses: torch alone maps several GiB
 BOMB = 700 * 2**20  # bytes in one line when unpacked
@@ -36,25 +37,17 @@ def cases(place: Place) -> list[Case]:
     out = Input("experiments.prepare", COMMON, ("a.jsonl", "in"), prepare=_link_out)
     found.append(Case("a link out of the folder", out))
     for title, (file, change) in MODEL.items():
-        for command, arguments in _model_readers():
-            trial = Input(
-                command, arguments, ("hf", "model", file), prepare=partial(hostile, place, file, change), around=SMALL
-            )
-            found.append(Case(f"{command.partition('.')[2]}: {title}", trial))
-    for title, content in SUITES.items():
-        trial = Input("experiments.evaluate", TASK, ("mine", "sets"),
-                      prepare=partial(own_set, place, content))  # fmt: skip
+        trial = Input(*READER, ("hf", "model", file), prepare=partial(hostile, place, file, change), around=SMALL)
+        found.append(Case(f"a model: {title}", trial))
+    for title, text in SUITES.items():
+        trial = Input("experiments.evaluate", TASK, ("mine", "sets"), prepare=partial(own_set, place, text))
         found.append(Case(f"a set: {title}", trial))
     return found
 
 
-def _model_readers() -> list[tuple[str, tuple[str, ...]]]:
-    return [("experiments.evaluate", ("model=hf", "corpus=latest", *SUITE))]
-
-
 def _shard(**changes: Any) -> dict[str, Any]:
     names = {"column_names": ["id", "text"], "column_encodings": ["str", "str"], "column_sizes": [None, None]}
-    own = {
+    own: dict[str, Any] = {
         "format": "mds",
         "compression": None,
         "hashes": [],
