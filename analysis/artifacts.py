@@ -15,7 +15,7 @@ MANIFEST = "manifest.json"
 
 
 @dataclass
-class Shelf:
+class ArtifactFolder:
     """A folder of generated files and the manifest that says where each came from."""
 
     folder: Path
@@ -38,12 +38,12 @@ class Shelf:
 
 
 @contextmanager
-def shelf(out: Path, inputs: str, alongside: tuple[str, ...] = ()) -> Iterator[Shelf]:
+def shelf(out: Path, inputs: str, alongside: tuple[str, ...] = ()) -> Iterator[ArtifactFolder]:
     """A shelf that becomes the folder `out` when the block succeeds; until then an earlier report stays as it is.
 
     Raises ValueError, before anything is written, for a folder that no report made and that holds more than `alongside`.
     """
     with folder_under_construction(out, MAKER, alongside) as building:
-        made = Shelf(building, inputs)
+        made = ArtifactFolder(building, inputs)
         yield made
         (building / MANIFEST).write_text(json.dumps(made.entries, indent=2, sort_keys=True) + "\n")

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from analysis import style
 from analysis.costs import RULERS
 from analysis.estimates import stored_bounds
+from analysis.evidence import StudyRecords, rows_of
 from analysis.families import is_part
-from analysis.figures import Picture, add_legend, member_handle, new_figure
+from analysis.figures import ReportFigure, add_legend, member_handle, new_figure
 from analysis.labels import fitting, label
-from analysis.load import Evidence, rows_of
 
 # What a curve is drawn of: competence, bias beside it, and what says how much of either is there.
 METRICS = (
@@ -30,7 +30,7 @@ COLUMNS = 3
 PLOT, TITLE = 1.9, 7.0  # inches of a panel without its numbers at the left; points of its title
 
 
-def along_checkpoints(evidence: Evidence, block: str) -> Picture | None:
+def along_checkpoints(evidence: StudyRecords, block: str) -> ReportFigure | None:
     """A panel per protocol, task and metric, a curve per member; None where only last checkpoints were measured."""
     runs = evidence.runs[evidence.runs["block"] == block]
     points = evidence.trajectory[evidence.trajectory["run"].isin(runs.index)]
@@ -58,7 +58,7 @@ def along_checkpoints(evidence: Evidence, block: str) -> Picture | None:
         "reference (chance, truth or no preference). Bias means little where competence has not left chance."
     )
     columns = ["member", "seed", "checkpoint", evidence.ruler, "protocol", "task", "metric", "value", "standard_error"]
-    return Picture(along_checkpoints, "checkpoints", "Along training", caption, figure, points[columns])
+    return ReportFigure(along_checkpoints, "checkpoints", "Along training", caption, figure, points[columns])
 
 
 def _draw(panel: Axes, points: pd.DataFrame, ruler: str, members: list[str]) -> None:

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 
 from analysis import style
-from analysis.figures import Picture, new_figure
+from analysis.figures import ReportFigure, new_figure
 from analysis.labels import label, labels
 
 
-def differences(frame: pd.DataFrame, margin: float | None) -> Picture:
+def differences(frame: pd.DataFrame, margin: float | None) -> ReportFigure:
     """A panel for each metric; questions from top to bottom as they stand in the table."""
     metrics = list(frame["metric"].drop_duplicates())
     counts = [int((frame["metric"] == metric).sum()) for metric in metrics]
@@ -28,4 +28,4 @@ def differences(frame: pd.DataFrame, margin: float | None) -> Picture:
             panel.set_xlabel(f"{label(style.metric_name(metric), 24)}: left less right")
     caption = "Left less right on each question that both models were asked, with 95% intervals over paired items."
     caption += "" if margin is None else f" Grey: differences within {margin:g}."
-    return Picture(differences, "compare", "Left less right", caption, figure, frame)
+    return ReportFigure(differences, "compare", "Left less right", caption, figure, frame)

@@ -12,9 +12,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFo
 
 from analysis import style
 from analysis.data_tables import DOCUMENT, LINE, DataRecord, percent
-from analysis.figures import WIDTH, Picture, add_legend, new_figure
+from analysis.evidence import rows_of
+from analysis.figures import WIDTH, ReportFigure, add_legend, new_figure
 from analysis.labels import fitting, label, labels
-from analysis.load import rows_of
 
 ROW_HEIGHT, FRAME_HEIGHT = 0.24, 1.0  # inches of a source's row, and of a figure without rows
 COLUMNS, PANEL_WIDTH, PANEL_HEIGHT = 4, 2.0, 1.55
@@ -23,7 +23,7 @@ _LINES: tuple[Any, ...] = ("-", (0, (4, 2)), ":", "-.", (0, (1, 3)), (0, (6, 2, 
 _PHASES = ((BLUE, "o"), (VERMILION, "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
 
 
-def mixture(record: DataRecord) -> Picture:
+def mixture(record: DataRecord) -> ReportFigure:
     """Tokens of each source, and by phase the share drawn of it against the share asked for."""
     names = _by_size(record)
     draws = record.draws
@@ -59,10 +59,10 @@ def mixture(record: DataRecord) -> Picture:
     )
     columns = ["phase", "source", "share_asked", "share_drawn"]
     data = draws[columns].merge(tokens.rename("training_tokens").reset_index(), on="source")
-    return Picture(mixture, "mixture", "Sources and mixtures", caption, figure, data)
+    return ReportFigure(mixture, "mixture", "Sources and mixtures", caption, figure, data)
 
 
-def lengths(record: DataRecord) -> Picture:
+def lengths(record: DataRecord) -> ReportFigure:
     """A panel per source: the share of its documents with at most so many tokens, and each phase's context."""
     names = _by_size(record)
     contexts = _contexts(record)
@@ -99,10 +99,10 @@ def lengths(record: DataRecord) -> Picture:
         "The share of training documents with at most so many tokens, marks at both ends included; grey: the other sources. "
         "It is known at powers of two (dots). Documents right of a context do not fit into one of its rows."
     )
-    return Picture(lengths, "lengths", "Lengths of documents", caption, figure, record.lengths)
+    return ReportFigure(lengths, "lengths", "Lengths of documents", caption, figure, record.lengths)
 
 
-def passes(record: DataRecord) -> Picture:
+def passes(record: DataRecord) -> ReportFigure:
     """How often each phase passes over each source."""
     draws = record.draws[record.draws["passes"] > 0]
     marks: list[tuple[float, str, Any]] = [
@@ -122,10 +122,10 @@ def passes(record: DataRecord) -> Picture:
         axis.set_xlabel("passes over the source (log)")
     caption = "Rows drawn of a source over the rows it has, by phase. recipe.max_epochs limits the passes of all phases together."
     columns = ["phase", "source", "rows", "passes"]
-    return Picture(passes, "passes", "Passes over the sources", caption, figure, draws[columns])
+    return ReportFigure(passes, "passes", "Passes over the sources", caption, figure, draws[columns])
 
 
-def utilisation(record: DataRecord) -> Picture:
+def utilisation(record: DataRecord) -> ReportFigure:
     """The share of each source's row places that hold a token, by phase."""
     figure = _rows_figure(record, record.draws, "utilisation", [])
     axis = figure.axes[0]
@@ -136,10 +136,10 @@ def utilisation(record: DataRecord) -> Picture:
     packings = [f"{phase['name']} {phase['packing']} at {phase['context']:,}" for phase in record.phases]
     caption = f"The rest is padding. Packing and context: {'; '.join(packings)}."
     columns = ["phase", "packing", "context", "source", "utilisation"]
-    return Picture(utilisation, "utilisation", "How full the rows are", caption, figure, record.draws[columns])
+    return ReportFigure(utilisation, "utilisation", "How full the rows are", caption, figure, record.draws[columns])
 
 
-def left_out(record: DataRecord) -> Picture:
+def left_out(record: DataRecord) -> ReportFigure:
     """What was left out by reason, over all sources: documents, and lines of kept documents."""
     kinds = [kind for kind in (DOCUMENT, LINE) if (record.left_out["what"] == kind).any()]
     read = record.left_out[record.left_out["what"].isin(kinds)]
@@ -163,7 +163,7 @@ def left_out(record: DataRecord) -> Picture:
     caption = (
         "What was left out, by reason, over all sources; shares are of all documents read. By source: see the table."
     )
-    return Picture(left_out, "left_out", "What was left out", caption, figure, data)
+    return ReportFigure(left_out, "left_out", "What was left out", caption, figure, data)
 
 
 def _rows_figure(record: DataRecord, draws: pd.DataFrame, column: str, lines: list[Line2D]) -> Figure:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from analysis.data_tables import DataRecord
-from analysis.figures import Picture
+from analysis.figures import ReportFigure
 from analysis.page import embedded, rendered
 from analysis.tables import Table
 
@@ -51,7 +51,7 @@ ABOUT = {"mixture": "draws", "passes": "draws", "utilisation": "draws", "lengths
 def page(
     record: DataRecord,
     tables: list[Table],
-    pictures: list[Picture],
+    pictures: list[ReportFigure],
     images: dict[str, bytes],
     sentences: list[str],
 ) -> str:

@@ -8,7 +8,7 @@ from analysis import data_figures, data_page, data_tables, render
 from analysis.artifacts import shelf
 from analysis.command import command
 from analysis.data_tables import DataRecord, load_record
-from analysis.figures import Picture
+from analysis.figures import ReportFigure
 
 FULL = 0.995  # rows that are filled to this share need no figure
 
@@ -51,7 +51,7 @@ def filled(record: DataRecord) -> list[str]:
     return []
 
 
-def _pictures(record: DataRecord) -> list[Picture]:
+def _pictures(record: DataRecord) -> list[ReportFigure]:
     """Every figure; one without anything to show is left out."""
     pictures = [data_figures.lengths(record)]
     if len(record.draws):
@@ -63,7 +63,7 @@ def _pictures(record: DataRecord) -> list[Picture]:
     return pictures
 
 
-def _announce(record: DataRecord, file: Path, out: Path, pictures: list[Picture]) -> None:
+def _announce(record: DataRecord, file: Path, out: Path, pictures: list[ReportFigure]) -> None:
     print()
     for sentence in filled(record):
         print(sentence)

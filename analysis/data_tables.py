@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.load import rows_of
+from analysis.evidence import rows_of
 from analysis.tables import HOLE, Footnotes, Table
 from ettin_core.records.schema import SCHEMA_VERSION
 

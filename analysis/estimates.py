@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from analysis import families, inference, style
+from analysis.evidence import MEASURE, OWN_SCORING, PSEUDO_LIKELIHOOD, StudyRecords, rows_of
 from analysis.inference import Bounds, Parts
 from analysis.items import Items, aligned, item_values, items_of, kind_of, ties
-from analysis.load import MEASURE, OWN_SCORING, PSEUDO_LIKELIHOOD, Evidence, rows_of
 from analysis.uncertainty import Interval
 from analysis.ways import LM_EVAL, with_own_ways
 from ettin_core.records.readout import NOT_READ, fills_masks
@@ -30,7 +30,7 @@ COLUMNS = ["block", *MEASURE, "version", "reference", "higher_is_better"]  # of 
 COLUMNS += ["member", "value", "low", "high", "deviation", "n", "over", "lacking", "ties", "hole"]
 
 
-def cells(evidence: Evidence) -> pd.DataFrame:
+def cells(evidence: StudyRecords) -> pd.DataFrame:
     """One row per block, measurement and member: value, interval, or the reason why there is none."""
     rows = []
     for block in evidence.blocks:
@@ -46,13 +46,13 @@ def cells(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).astype({"reference": float})
 
 
-def measured(evidence: Evidence, runs: pd.DataFrame) -> pd.DataFrame:
+def measured(evidence: StudyRecords, runs: pd.DataFrame) -> pd.DataFrame:
     """The records of some runs, with the ways of their own where these differ."""
     records = evidence.measurements[evidence.measurements["run"].isin(runs.index)]
     return with_own_ways(records[RECORD], runs)
 
 
-def differences(evidence: Evidence) -> pd.DataFrame:
+def differences(evidence: StudyRecords) -> pd.DataFrame:
     """Every paired comparison of whole tasks with its interval; within families Holm-corrected p and a verdict."""
     rows = []
     for block in evidence.blocks:
@@ -190,7 +190,7 @@ def comparisons(runs: pd.DataFrame) -> list[tuple[str, str]]:
     return [(left, right) for left, right in pairs if {left, right} <= present and left != right]
 
 
-def _compare(evidence: Evidence, runs: pd.DataFrame, left: str, right: str) -> list[dict[str, Any]]:
+def _compare(evidence: StudyRecords, runs: pd.DataFrame, left: str, right: str) -> list[dict[str, Any]]:
     found = measured(evidence, runs)
     rows = []
     for key, records in by_measure(found[~families.is_part(found)]):

@@ -19,9 +19,9 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis import style
 from analysis.costs import RULERS
+from analysis.evidence import MEASURE, StudyRecords, rows_of
 from analysis.families import redundant
 from analysis.labels import label, labels, lacks_letters, width
-from analysis.load import MEASURE, Evidence, rows_of
 from ettin_core.foundation.storage import hash_text, write_bytes
 
 ROLLING_SHARE = 20  # the smooth line is the centred mean over a twentieth of a run's logged steps
@@ -36,7 +36,7 @@ _AT_LEFT: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords":
 
 
 @dataclass(frozen=True)
-class Picture:
+class ReportFigure:
     """A figure, its caption, the numbers it plots, and the function that drew it."""
 
     maker: Callable[..., Any]
@@ -51,7 +51,7 @@ class Picture:
         """What readers must know of names in the figure, if anything."""
         return CODES if lacks_letters(self.data) else ""
 
-    def of_block(self, suffix: str) -> "Picture":
+    def of_block(self, suffix: str) -> "ReportFigure":
         """The same picture, its name and title saying which block it shows."""
         slug = re.sub(r"[^a-z0-9]+", "-", suffix.lower()).rstrip("-")
         if re.search(r"[^a-z0-9 ()_.-]", suffix):  # another block's may read the same
@@ -82,7 +82,7 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def loss(evidence: Evidence, cells: pd.DataFrame, block: str) -> Picture:
+def loss(evidence: StudyRecords, cells: pd.DataFrame, block: str) -> ReportFigure:
     """Training loss against what it cost, one panel per objective, because losses of two objectives cannot be compared."""
     ruler, cost = evidence.ruler, RULERS[evidence.ruler]
     rows = evidence.training[(evidence.training["block"] == block) & (evidence.training[ruler] > 0)]
@@ -108,10 +108,10 @@ def loss(evidence: Evidence, cells: pd.DataFrame, block: str) -> Picture:
         "their losses are different quantities. A conversion starts from its parent's weights at zero."
     )
     columns = ["run", "member", "seed", "objective", "phase", "step", *RULERS, "loss"]
-    return Picture(loss, "loss", f"Loss against {cost}", caption, figure, rows[columns])
+    return ReportFigure(loss, "loss", f"Loss against {cost}", caption, figure, rows[columns])
 
 
-def comparison(cells: pd.DataFrame, block: str) -> Picture:
+def comparison(cells: pd.DataFrame, block: str) -> ReportFigure:
     """Main measurements as points with 95% intervals, a panel per protocol and unit; protocols of a family share the scale."""
     shown = cells[(cells["block"] == block) & cells["value"].notna()]
     shown = shown[~redundant(shown) & ~shown["metric"].str.startswith(style.DRAWN_APART)]
@@ -141,7 +141,7 @@ def comparison(cells: pd.DataFrame, block: str) -> Picture:
         "of pronouns have a figure of their own; nats are left out where bits say the same; tie rates and second readings per "
         "character or token are in the table."
     )
-    return Picture(comparison, "comparison", "The members side by side", caption, figure, shown)
+    return ReportFigure(comparison, "comparison", "The members side by side", caption, figure, shown)
 
 
 def member_handle(member: str, others: list[str], marked: bool = True) -> Line2D:

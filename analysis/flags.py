@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis import style
+from analysis.evidence import MEASURE
 from analysis.families import family
 from analysis.items import kind_of
-from analysis.load import MEASURE
 
 AT_FLOOR, NOISE = "at floor", "below the noise"
 LEAST_SIGNAL = 1.0

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import estimates, inference, style
-from analysis.load import Evidence
+from analysis.evidence import StudyRecords
 from analysis.tables import HOLE, Table, grouped, number, signed
 from analysis.ways import MTEB, split, way_name
 
@@ -44,7 +44,7 @@ class Group:
         return [1 / len(set(each)) / each.count(name) for name in each]
 
 
-def group_means(evidence: Evidence) -> pd.DataFrame:
+def group_means(evidence: StudyRecords) -> pd.DataFrame:
     """A row per block, group, way and member with the mean of its tasks, its interval, and the tasks that are lacking.
 
     `member` may be a difference ("encoder − decoder"), with its p against none.
@@ -59,7 +59,7 @@ def group_means(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame([row for row in rows if row], columns=COLUMNS)
 
 
-def _groups(evidence: Evidence, runs: pd.DataFrame, block: str) -> list[Group]:
+def _groups(evidence: StudyRecords, runs: pd.DataFrame, block: str) -> list[Group]:
     """The groups of a block, that of all types of MTEB last."""
     records = estimates.measured(evidence, runs)
     records = records[records["value"].notna()]
@@ -90,7 +90,7 @@ def _by_member(records: pd.DataFrame) -> dict[str, Tasks]:
     }
 
 
-def _row(evidence: Evidence, group: Group, left: str, right: str | None = None) -> dict[str, Any] | None:
+def _row(evidence: StudyRecords, group: Group, left: str, right: str | None = None) -> dict[str, Any] | None:
     """The mean of a member, or its difference to another over the tasks and seeds that both have; None without any."""
     sides = [group.members[name] for name in (left, right) if name is not None]
     tasks = [task for task in sides[0] if all(task in side for side in sides)]

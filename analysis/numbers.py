@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from analysis.load import PAIR, Evidence, rows_of
+from analysis.evidence import PAIR, StudyRecords, rows_of
 from analysis.render import escape, with_letters
 from analysis.tables import number, power, signed
 
@@ -15,7 +15,7 @@ def entropy_ratios(cells: pd.DataFrame) -> pd.DataFrame:
     return known.assign(ratio=known["value"] / known["reference"])
 
 
-def macros(evidence: Evidence, found: dict[str, str]) -> str:
+def macros(evidence: StudyRecords, found: dict[str, str]) -> str:
     r"""`\result{key}` for what every study has and for what its analysis found; an unknown key prints a dash."""
     values = {"study": evidence.name, "runs": str(len(evidence.runs)), "claim": evidence.claim, **found}
     values |= _rulers(evidence, len(evidence.blocks) > 1)
@@ -27,7 +27,7 @@ def macros(evidence: Evidence, found: dict[str, str]) -> str:
     return with_letters("\n".join([kind, lookup, *lines]) + "\n")
 
 
-def of_pair(evidence: Evidence, cells: pd.DataFrame, differences: pd.DataFrame) -> dict[str, str]:
+def of_pair(evidence: StudyRecords, cells: pd.DataFrame, differences: pd.DataFrame) -> dict[str, str]:
     """The numbers of a pair study.
 
     Keys: facts.left_to_right/once/accuracy/encoder, its /low, /high; facts.left_to_right/once/accuracy/encoder-decoder for a
@@ -49,7 +49,7 @@ def of_pair(evidence: Evidence, cells: pd.DataFrame, differences: pd.DataFrame) 
     return values
 
 
-def _rulers(evidence: Evidence, several: bool) -> dict[str, str]:
+def _rulers(evidence: StudyRecords, several: bool) -> dict[str, str]:
     values: dict[str, str] = {}
     seeds = evidence.runs.groupby(["block", "member"])["seed"].transform("size")
     for run in rows_of(evidence.runs.assign(seeds=seeds)):

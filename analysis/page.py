@@ -7,8 +7,8 @@ import pandas as pd
 from jinja2 import DictLoader, Environment
 
 from analysis import style
-from analysis.figures import Picture
-from analysis.load import Evidence, rows_of
+from analysis.evidence import StudyRecords, rows_of
+from analysis.figures import ReportFigure
 from analysis.numbers import entropy_ratios
 from analysis.tables import Table, control, number, verdict
 
@@ -98,7 +98,7 @@ def rendered(template: str, **values: Any) -> str:
     return environment.get_template("page").render(**values)
 
 
-def embedded(pictures: list[Picture], images: dict[str, bytes]) -> list[dict[str, str]]:
+def embedded(pictures: list[ReportFigure], images: dict[str, bytes]) -> list[dict[str, str]]:
     """Pictures as a page needs them, the image within the page."""
     return [
         {
@@ -112,7 +112,11 @@ def embedded(pictures: list[Picture], images: dict[str, bytes]) -> list[dict[str
 
 
 def page(
-    evidence: Evidence, cells: pd.DataFrame, tables: list[Table], pictures: list[Picture], images: dict[str, bytes]
+    evidence: StudyRecords,
+    cells: pd.DataFrame,
+    tables: list[Table],
+    pictures: list[ReportFigure],
+    images: dict[str, bytes],
 ) -> str:
     """The whole report as HTML: verdicts first, then tables, figures, methods and holes."""
     return rendered(
@@ -164,7 +168,7 @@ def entropy_sentences(cells: pd.DataFrame) -> list[str]:
     ]
 
 
-def holes(evidence: Evidence, cells: pd.DataFrame) -> list[str]:
+def holes(evidence: StudyRecords, cells: pd.DataFrame) -> list[str]:
     """Every missing run, and every missing measurement with its reason."""
     lines = [f"Run {name} is in the study but not complete." for name in evidence.missing]
     for (member, hole), group in cells[cells["hole"].notna()].groupby(["member", "hole"]):

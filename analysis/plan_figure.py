@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from analysis import style
 from analysis.command import command
-from analysis.figures import Picture, add_legend, new_figure
+from analysis.figures import ReportFigure, add_legend, new_figure
 from analysis.labels import fitting, label
 
 COLUMNS = ("size", "member", "phase", "tokens", "rate")
@@ -22,7 +22,7 @@ WIDTH = 10.0  # inches
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
-def schedules(record: Path) -> Picture:
+def schedules(record: Path) -> ReportFigure:
     """One panel per phase, and the warm-up before them, on one axis of rates. Raises ValueError for another record."""
     points = pd.read_csv(record)
     if tuple(points.columns) != COLUMNS:
@@ -46,7 +46,7 @@ def schedules(record: Path) -> Picture:
         "Where sizes have the same rates their lines lie on each other, the largest size the narrowest. Both members of a "
         "size have the same rates, and so have both conversions."
     )
-    return Picture(schedules, "schedules", "Learning rates by phase", caption, figure, points)
+    return ReportFigure(schedules, "schedules", "Learning rates by phase", caption, figure, points)
 
 
 def _draw(panel: Axes, points: pd.DataFrame, sizes: list[str], title: str, end: float | None) -> None:

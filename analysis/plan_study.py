@@ -19,9 +19,9 @@ from omegaconf import DictConfig
 
 from analysis import estimates, families, flags, inference
 from analysis.command import command
+from analysis.evidence import MEASURE, StudyRecords, load
 from analysis.inference import Parts, judged
 from analysis.items import aligned, item_values
-from analysis.load import MEASURE, Evidence, load
 from analysis.render import csv, text
 from analysis.tables import HOLE, Table, number
 from analysis.ways import with_own_ways
@@ -80,7 +80,7 @@ def seeds_for(known: Deviations, effect: float, power: float, items: int) -> int
     return low
 
 
-def plan(evidence: Evidence, left: str, right: str, effect: float, power: float) -> pd.DataFrame:
+def plan(evidence: StudyRecords, left: str, right: str, effect: float, power: float) -> pd.DataFrame:
     """A row for each question: members' values, deviations, flags, and the seeds that a study needs.
 
     Raises ValueError for an effect or a power that cannot be, or members of which there are no two common seeds.
@@ -111,7 +111,7 @@ def plan(evidence: Evidence, left: str, right: str, effect: float, power: float)
 
 
 def _row(
-    evidence: Evidence, records: pd.DataFrame, left: str, right: str, effect: float, power: float
+    evidence: StudyRecords, records: pd.DataFrame, left: str, right: str, effect: float, power: float
 ) -> dict[str, Any] | None:
     sides = [
         records[(records["member"] == name) & records["value"].notna()].drop_duplicates("seed").set_index("seed")
@@ -145,7 +145,7 @@ def _row(
     }
 
 
-def _at_floor(evidence: Evidence, records: pd.DataFrame, members: list[str]) -> bool:
+def _at_floor(evidence: StudyRecords, records: pd.DataFrame, members: list[str]) -> bool:
     """Whether no member's interval lies above what a guess would score."""
     references = records["reference"].dropna()
     cells = [estimates.estimate(evidence.items, records[records["member"] == name]) for name in members]

@@ -13,7 +13,7 @@ import pandas as pd
 from analysis import families, style
 from analysis.compare import COULD_SEE
 from analysis.estimates import RECORD, by_measure, paired
-from analysis.load import Evidence, rows_of
+from analysis.evidence import StudyRecords, rows_of
 from analysis.tables import HOLE, Table, grouped, number, probability, signed
 from analysis.uncertainty import holm
 from analysis.ways import with_own_ways
@@ -23,7 +23,7 @@ SUPPORTED, CONTRADICTED, UNDECIDED, NOT_MEASURED = "supported", "contradicted", 
 LEVEL = 0.05
 
 
-def predictions_of(evidence: Evidence) -> tuple[Prediction, ...]:
+def predictions_of(evidence: StudyRecords) -> tuple[Prediction, ...]:
     """The study's predictions. Raises ValueError for a record that was edited after it was written."""
     found = tuple(
         Prediction(**item | {"size": None if item["size"] is None else tuple(item["size"])})
@@ -34,7 +34,7 @@ def predictions_of(evidence: Evidence) -> tuple[Prediction, ...]:
     return found
 
 
-def judge(evidence: Evidence) -> pd.DataFrame:
+def judge(evidence: StudyRecords) -> pd.DataFrame:
     """A row for each prediction and measurement that it is about."""
     rows = []
     for prediction in predictions_of(evidence):
@@ -59,7 +59,7 @@ def _named(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _measured(evidence: Evidence, prediction: Prediction) -> Any:
+def _measured(evidence: StudyRecords, prediction: Prediction) -> Any:
     """The differences that a prediction is about, block by block."""
     for block in evidence.blocks:
         runs = evidence.runs[evidence.runs["block"] == block]
@@ -91,7 +91,7 @@ def _verdict(row: dict[str, Any]) -> str:
     return SUPPORTED if (row["value"] > 0) == upwards else CONTRADICTED
 
 
-def predictions_table(judged: pd.DataFrame, evidence: Evidence) -> Table:
+def predictions_table(judged: pd.DataFrame, evidence: StudyRecords) -> Table:
     """The predictions and what became of them."""
     rows = [(str(row.statement), _cells(row)) for row in rows_of(judged)]
     before = evidence.predictions["trained_before"]

@@ -5,9 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from analysis import style
-from analysis.figures import Picture, new_figure
+from analysis.evidence import ALL, StudyRecords, rows_of
+from analysis.figures import ReportFigure, new_figure
 from analysis.labels import fitting, label, labels
-from analysis.load import ALL, Evidence, rows_of
 
 PROTOCOL = "pronouns"
 SHARES = {f"probability_{gender}": gender for gender in style.GENDERS}
@@ -15,7 +15,7 @@ TITLE, PLOT = 4.6, 1.9  # inches above the bars, and of a panel of occupations
 LEGIBLE = 0.045  # a share below this is too narrow for its number
 
 
-def pronouns(cells: pd.DataFrame, block: str) -> Picture | None:
+def pronouns(cells: pd.DataFrame, block: str) -> ReportFigure | None:
     """Stacked shares of male, neutral and female pronouns per member, with the truth as a bar of its own."""
     chosen = cells[(cells["block"] == block) & (cells["protocol"] == PROTOCOL) & cells["metric"].isin(SHARES)]
     shares = chosen[chosen["value"].notna()].assign(gender=lambda frame: frame["metric"].map(SHARES))
@@ -41,10 +41,10 @@ def pronouns(cells: pd.DataFrame, block: str) -> Picture | None:
     data = pd.concat(
         [table.assign(task=task).rename_axis("member").reset_index() for task, table in bars.items()], ignore_index=True
     )
-    return Picture(pronouns, "pronouns", "Pronouns", caption, figure, data)
+    return ReportFigure(pronouns, "pronouns", "Pronouns", caption, figure, data)
 
 
-def occupations(evidence: Evidence, block: str) -> Picture | None:
+def occupations(evidence: StudyRecords, block: str) -> ReportFigure | None:
     """Each occupation's share of she among she and he against a statistic, one panel per member and one row per task."""
     points = _points(evidence, block)
     if points.empty:
@@ -67,7 +67,7 @@ def occupations(evidence: Evidence, block: str) -> Picture | None:
         "generated text (world) or of women in the occupation by labour statistics (Winogender). Only in world does the "
         "diagonal repeat what was trained on; there a slope above one amplifies the association and one below flattens it."
     )
-    return Picture(occupations, "occupations", "Occupations", caption, figure, points)
+    return ReportFigure(occupations, "occupations", "Occupations", caption, figure, points)
 
 
 def _statistic(task: str) -> str:
@@ -104,7 +104,7 @@ def draw_bars(panel: Axes, table: pd.DataFrame) -> None:
     panel.grid(visible=False)
 
 
-def _points(evidence: Evidence, block: str) -> pd.DataFrame:
+def _points(evidence: StudyRecords, block: str) -> pd.DataFrame:
     rows = []
     members = evidence.runs[evidence.runs["block"] == block]["member"]
     for (run, protocol, task), items in evidence.items.items():

@@ -9,8 +9,8 @@ import pandas as pd
 import yaml
 
 from analysis.estimates import MISSING_RUN, NOT_MEASURED
+from analysis.evidence import StudyRecords
 from analysis.groups import ALIASES
-from analysis.load import Evidence
 from analysis.tables import HOLE, Footnotes, Table, estimated, grouped
 from analysis.ways import OWN, split
 
@@ -83,7 +83,7 @@ def _measures(item: Mapping[str, Any], groups: Mapping[str, tuple[Measure, ...]]
         yield Measure(**item)
 
 
-def coverage(evidence: Evidence, cells: pd.DataFrame) -> pd.DataFrame:
+def coverage(evidence: StudyRecords, cells: pd.DataFrame) -> pd.DataFrame:
     """A row per published exhibit, block, kind and measure: the value, or the reason (`hole`) why there is none.
 
     `member` is the study's member that is such a model and `way` how it was asked, of several the published one.

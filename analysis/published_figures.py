@@ -4,17 +4,17 @@ import pandas as pd
 from matplotlib.patches import Patch
 
 from analysis import style
-from analysis.figures import Picture, new_figure
-from analysis.load import Evidence, rows_of
+from analysis.evidence import StudyRecords, rows_of
+from analysis.figures import ReportFigure, new_figure
+from analysis.kinds import panels
 from analysis.pronoun_figures import draw_bars
 from analysis.published import Published
-from analysis.studies import panels
 from analysis.uncertainty import Interval
 
 PANEL, ROW = 3.1, 0.36  # inches of a panel's side and of a bar with its space
 
 
-def drawn(item: Published, found: pd.DataFrame, evidence: Evidence) -> Picture | None:
+def drawn(item: Published, found: pd.DataFrame, evidence: StudyRecords) -> ReportFigure | None:
     """The figure of a published exhibit; None where nothing of it was measured."""
     own = found[(found["exhibit"] == item.name) & found["value"].notna()]
     if own.empty:
@@ -22,7 +22,7 @@ def drawn(item: Published, found: pd.DataFrame, evidence: Evidence) -> Picture |
     return against_size(item, own, evidence) if item.drawn == "size" else shares(item, own)
 
 
-def against_size(item: Published, own: pd.DataFrame, evidence: Evidence) -> Picture:
+def against_size(item: Published, own: pd.DataFrame, evidence: StudyRecords) -> ReportFigure:
     """A panel per measure, a line per kind, parameters besides the embedding along x."""
     others = evidence.runs["parameters"] - evidence.runs["embedding"].fillna(0)
     sizes = others.groupby([evidence.runs["block"], evidence.runs["member"]]).first() / 1e6
@@ -42,10 +42,10 @@ def against_size(item: Published, own: pd.DataFrame, evidence: Evidence) -> Pict
             axis.set_xlabel("non-embedding parameters, millions", fontsize=8)
         panels.name_curves(figure, [(kind, style.look(kind, kinds)) for kind in kinds])
     caption = "Scores of each kind against size, with 95% intervals where items are known."
-    return Picture(against_size, item.slug, f"{item.name}: {item.shows}", caption, figure, own)
+    return ReportFigure(against_size, item.slug, f"{item.name}: {item.shows}", caption, figure, own)
 
 
-def shares(item: Published, own: pd.DataFrame) -> Picture:
+def shares(item: Published, own: pd.DataFrame) -> ReportFigure:
     """A bar for each kind at each size, divided into the shares of the measures."""
     single = own["block"].nunique() == 1
     names = [row.kind if single else f"{row.kind}, {row.block}" for row in rows_of(own)]
@@ -70,4 +70,4 @@ def shares(item: Published, own: pd.DataFrame) -> Picture:
         "The pronoun that each model predicts on sentences whose pronoun defies the occupation's majority, by the published "
         "protocols, which ask encoders and decoders differently."
     )
-    return Picture(shares, item.slug, f"{item.name}: {item.shows}", caption, figure, own)
+    return ReportFigure(shares, item.slug, f"{item.name}: {item.shows}", caption, figure, own)

@@ -5,10 +5,10 @@ import unicodedata
 import pandas as pd
 from tabulate import tabulate
 
+from analysis.evidence import MEASURE, rows_of
 from analysis.families import is_part
-from analysis.figures import Picture
+from analysis.figures import ReportFigure
 from analysis.flags import with_flags
-from analysis.load import MEASURE, rows_of
 from analysis.tables import Table
 from ettin_core.foundation.spreadsheet import csv_text
 from ettin_core.foundation.terminal import printable
@@ -111,7 +111,7 @@ def latex(table: Table) -> str:
     return with_letters(f"{bodies}{notes}\n")
 
 
-def latex_figures(pictures: list[Picture]) -> str:
+def latex_figures(pictures: list[ReportFigure]) -> str:
     """A figure environment per picture, so that the paper shows exactly the figures that exist."""
     captions = [f"{picture.title}. {picture.caption} {picture.note}".rstrip() for picture in pictures]
     return with_letters(

@@ -8,14 +8,14 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from analysis import figures, numbers, page, render, studies, tables
+from analysis import figures, kinds, numbers, page, render, tables
 from analysis.artifacts import shelf
 from analysis.command import command
-from analysis.figures import Picture
-from analysis.load import Evidence, load
+from analysis.evidence import StudyRecords, load
+from analysis.figures import ReportFigure
+from analysis.kinds.design import ReportTable
 from analysis.predictions import judge, predictions_table
 from analysis.stale import stale_lines
-from analysis.studies.design import Exhibit
 from analysis.swept import flat
 
 
@@ -33,8 +33,8 @@ def build(
     show, `where` the settings that runs must have. Raises ValueError for what cannot be reported.
     """
     evidence = load(runs, study, ruler, records, where)
-    findings = studies.analyse(evidence)
-    costs = Exhibit(tables.rulers_table(evidence), tables.rulers_table, evidence.runs.reset_index())
+    findings = kinds.analyse(evidence)
+    costs = ReportTable(tables.rulers_table(evidence), tables.rulers_table, evidence.runs.reset_index())
     judged = _predictions(evidence)
     exhibits = [_with_verdicts(exhibit, evidence) for exhibit in (*judged, *findings.exhibits)] + [costs]
     drawn = [*_losses(evidence, findings.cells), *findings.pictures]
@@ -60,32 +60,32 @@ def build(
     return made.files_in(out)
 
 
-def _predictions(evidence: Evidence) -> list[Exhibit]:
+def _predictions(evidence: StudyRecords) -> list[ReportTable]:
     """What was stated before training, judged; nothing where the study states nothing."""
     judged = judge(evidence)
     if judged.empty:
         return []
-    return [Exhibit(predictions_table(judged, evidence), predictions_table, judged.drop(columns=["size"]))]
+    return [ReportTable(predictions_table(judged, evidence), predictions_table, judged.drop(columns=["size"]))]
 
 
-def _with_verdicts(exhibit: Exhibit, evidence: Evidence) -> Exhibit:
+def _with_verdicts(exhibit: ReportTable, evidence: StudyRecords) -> ReportTable:
     """A table with the certificates' verdicts below it, so that no comparison is read without them."""
     notes = [*exhibit.table.notes, *tables.control(evidence)]
     return replace(exhibit, table=replace(exhibit.table, notes=notes))
 
 
-def _caption(picture: Picture, evidence: Evidence) -> str:
+def _caption(picture: ReportFigure, evidence: StudyRecords) -> str:
     return " ".join([picture.caption, *(line.rstrip(".") + "." for line in tables.control(evidence))])
 
 
-def _losses(evidence: Evidence, cells: pd.DataFrame) -> list[Picture]:
+def _losses(evidence: StudyRecords, cells: pd.DataFrame) -> list[ReportFigure]:
     return [
         figures.loss(evidence, cells, block).of_block("" if len(evidence.blocks) == 1 else f" ({block})")
         for block in evidence.blocks
     ]
 
 
-def _announce(evidence: Evidence, exhibits: list[Exhibit], out: Path, pictures: list[Picture]) -> None:
+def _announce(evidence: StudyRecords, exhibits: list[ReportTable], out: Path, pictures: list[ReportFigure]) -> None:
     for certificate in evidence.certificates:
         print(tables.verdict(certificate))
     for name in evidence.missing:

@@ -8,15 +8,15 @@ from omegaconf import DictConfig
 
 from analysis import style
 from analysis.command import command
-from analysis.figures import Picture, new_figure
+from analysis.figures import ReportFigure, new_figure
+from analysis.kinds.panels import use_logarithms
 from analysis.labels import fitting, label, name_columns
-from analysis.studies.panels import use_logarithms
 
 WIDTH, PLOT = 4.2, 2.6  # inches of a panel, with and without its numbers at the left
 COLUMNS = ("member", "protocol", "trial", "key", "value", "log", "loss", "standard_error", "run")
 
 
-def losses(record: Path) -> Picture:
+def losses(record: Path) -> ReportFigure:
     """One column per member and one row per key, each panel with its own axis. Raises ValueError for another record."""
     trials = pd.read_csv(record)
     if tuple(trials.columns) != COLUMNS:
@@ -34,7 +34,7 @@ def losses(record: Path) -> Picture:
         "member has its own axis: losses of two objectives cannot be compared. A cross at the top marks a trial that "
         "diverged; a ring the best one."
     )
-    return Picture(losses, "search", "Validation loss by searched value", caption, figure, trials)
+    return ReportFigure(losses, "search", "Validation loss by searched value", caption, figure, trials)
 
 
 def _draw(panel: Axes, trials: pd.DataFrame, member: str, members: list[str]) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from analysis import style
+from analysis.evidence import SWEEP, StudyRecords, rows_of
 from analysis.families import described, is_part, redundant
 from analysis.flags import said, with_flags
-from analysis.load import SWEEP, Evidence, rows_of
 from analysis.stale import stale_lines
 from analysis.ways import OWN, split, way_name
 
@@ -145,7 +145,7 @@ def _ways_together(differences: pd.DataFrame) -> pd.DataFrame:
     return frame.sort_values(["place", "common"], kind="stable")
 
 
-def rulers_table(evidence: Evidence) -> Table:
+def rulers_table(evidence: StudyRecords) -> Table:
     """What each run cost by every ruler, with the verdicts of the certificates below."""
     runs = evidence.runs.assign(
         place=evidence.runs["member"].map(style.members_first(set(evidence.runs["member"])).index)
@@ -209,7 +209,7 @@ def verdicts(certificates: list[dict[str, Any]]) -> list[str]:
     return [line + (f" ({count} comparisons)" if count > 1 else "") for line, count in counts.items()]
 
 
-def control(evidence: Evidence) -> list[str]:
+def control(evidence: StudyRecords) -> list[str]:
     """What says how far the runs are comparable: certificates, or what the runs of a sweep differ in."""
     if not evidence.certificates and evidence.analysis["kind"] == SWEEP and evidence.claim:
         return [evidence.claim]

@@ -6,7 +6,7 @@ own: `own_scoring` scores each as suits its objective, `best_by_dev` takes of ea
 
 import pandas as pd
 
-from analysis.load import BEST_BY_DEV, LEFT_TO_RIGHT, OWN_SCORING, PSEUDO_LIKELIHOOD, own_scoring
+from analysis.evidence import BEST_BY_DEV, LEFT_TO_RIGHT, OWN_SCORING, PSEUDO_LIKELIHOOD, own_scoring
 from ettin_core.records.readout import fills_masks
 
 FINETUNE, LM_EVAL, MTEB = "finetune", "lm_eval", "mteb"

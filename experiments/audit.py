@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.config import DataConfig
-from ettin_core.data.plan import expected_ids
+from ettin_core.data.preparation.plan import expected_ids
 from ettin_core.foundation.errors import invalid
 from ettin_core.optim.config import OptimizerConfig
 from ettin_core.pairs.audit import NOT_MATCHED, Certificate, audit, certify
 from ettin_core.pairs.contract import Contract
+from ettin_core.training.config import Seeds
 from ettin_core.training.phases import RecipeConfig
-from ettin_core.training.run import Seeds
-from experiments.door import entry
-from experiments.requests import MemberConfig, SizeConfig, TrainingParts, open_run
+from experiments.cli.entry import entry
+from experiments.cli.requests import MemberConfig, SizeConfig, TrainingParts, open_run
 
 EXIT_NOT_MATCHED = 1
 

@@ -34,7 +34,7 @@ from experiments.campaign import (
 )
 from experiments.campaign.cases import CLEAR, IMPOSSIBLE, KINDS, Case, Outcome, counts, spread
 from experiments.campaign.place import Place, build
-from experiments.door import entry
+from experiments.cli.entry import entry
 
 MAKER = "campaign of bad inputs"
 AREAS: dict[str, Callable[[Place], list[Case]]] = {

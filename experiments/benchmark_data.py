@@ -18,18 +18,18 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ettin_core.data.batches import BatchSchedule
+from ettin_core.data.batch_schedule import BatchSchedule
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Loader
 from ettin_core.data.order import Order
-from ettin_core.data.parts import Tally, documents
-from ettin_core.data.plan import make_plan
-from ettin_core.data.prepare import prepare
-from ettin_core.data.rows import PACKINGS
+from ettin_core.data.packing import PACKINGS
+from ettin_core.data.preparation.partitions import RemovalCounts, documents
+from ettin_core.data.preparation.plan import make_plan
+from ettin_core.data.preparation.prepare import prepare
 from ettin_core.foundation.errors import invalid, with_extra
 from experiments.benchmark_tools import PeakMemory, anonymous_memory, random_corpus
-from experiments.door import RunStopped, entry
+from experiments.cli.entry import RunStopped, entry
 
 FILES = 8
 _SECONDS = 1.5
@@ -112,7 +112,7 @@ def _write_files(request: BenchmarkDataRequest, folder: Path) -> int:
 def _texts(config: DataConfig) -> Iterator[str]:
     plan = make_plan(config)
     for part in plan.parts:
-        for split, document in documents(part, plan.source(part.source).config, Tally()):
+        for split, document in documents(part, plan.source(part.source).config, RemovalCounts()):
             if split == "train":
                 yield document.text
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ettin_core.evaluation.evaluated_model import EvaluatedModel
 from ettin_core.evaluation.lines import need, rows_of
-from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.pretrained import load_model, open_pretrained
 from ettin_core.evaluation.scoring import TRAILING_MASKS, Segmented, score, split_pair
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.fields import check_threads
-from experiments.door import entry
+from experiments.cli.entry import entry
 
 HELLASWAG = "mc/hellaswag.jsonl.gz"
 TOLERANCE = 1e-5  # nats per token

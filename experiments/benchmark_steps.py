@@ -19,20 +19,20 @@ from ettin_core.foundation.randomness import below
 from ettin_core.interop.huggingface import config_values
 from ettin_core.interop.weight_map import to_huggingface
 from ettin_core.model.accounting import FlopCounter
-from ettin_core.model.config import ModelConfig, View
+from ettin_core.model.attention_mask import row_attention_mask
+from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
-from ettin_core.model.visibility import row_visibility
-from ettin_core.objectives.config import Part
-from ettin_core.objectives.schedule import of_part
+from ettin_core.objectives.assign import component_targets
+from ettin_core.objectives.config import Component
 from ettin_core.objectives.targets import Masking, Targets, Vocabulary
 from ettin_core.optim.build import build_optimizer
 from ettin_core.optim.config import OptimizerConfig
-from ettin_core.training.learner import Learner
-from ettin_core.training.step import autocast, optimisation_step
+from ettin_core.training.loss_module import LossModule
+from ettin_core.training.step import autocast, optimizer_step
 from experiments.benchmark_tools import most_memory
 
 SPECIAL = SpecialTokens(unknown=0, bos=1, eos=2, pad=3, mask=4)
-PARTS = {"encoder": Part("mlm", "bidirectional"), "decoder": Part("clm", "causal")}
+PARTS = {"encoder": Component("mlm", "bidirectional"), "decoder": Component("clm", "causal")}
 OURS = "ettin"
 # What transformers offers for a member: its class scoring masked positions only, its class as it is by default.
 PEERS = {"encoder": ("sparse", "default"), "decoder": ("default",)}
@@ -69,14 +69,14 @@ class Case:
 
     def targets(self, batch: Batch) -> Targets:
         """The member's objective on the batch."""
-        return of_part(
+        return component_targets(
             PARTS[self.member], batch, Vocabulary(self.model.vocab_size, SPECIAL), Masking(self.mask_rate), 0
         )
 
     def flops(self) -> int:
         """Floating-point operations of forward and backward, as the accounting counts them."""
         batch = self.batch()
-        lengths = np.concatenate([np.bincount(row) for row in batch.documents])
+        lengths = np.concatenate([np.bincount(row) for row in batch.document_ids])
         return FlopCounter(self.model, PARTS[self.member].direction).training(lengths, len(self.targets(batch).labels))
 
 
@@ -98,13 +98,13 @@ class Side:
 def our_step(side: Side, case: Case, batch: Batch, targets: Targets) -> Step:
     """A step of the training loop."""
     device = torch.device(case.device)
-    learner = Learner(Transformer(case.model, attention=side.attention), side.compiled).to(device)
+    learner = LossModule(Transformer(case.model, attention=side.attention), side.compiled).to(device)
     optimizer = build_optimizer(OptimizerConfig("stable_adamw", LEARNING_RATE, WEIGHT_DECAY), learner.model)
 
     def step() -> float:
         parts, group = [(batch, targets)], ProcessGroup()
-        result = optimisation_step(
-            learner, optimizer, parts, View, LEARNING_RATE, side.precision, group, device, "the benchmark"
+        result = optimizer_step(
+            learner, optimizer, parts, AttentionSpec, LEARNING_RATE, side.precision, group, device, "the benchmark"
         )
         return result.loss_sum / result.loss_tokens
 
@@ -123,12 +123,12 @@ def their_step(side: Side, case: Case, batch: Batch, targets: Targets) -> Step:
     optimizer = torch.optim.AdamW(peer.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     masks = None
     if case.document is not None:
-        documents = torch.from_numpy(batch.documents).to(device)
+        documents = torch.from_numpy(batch.document_ids).to(device)
         windows = {"full_attention": None, "sliding_attention": case.model.local_window}
-        masks = {kind: row_visibility(documents, direction, window)[:, None] for kind, window in windows.items()}
-    inputs, positions = (torch.from_numpy(array).to(device) for array in (targets.inputs, batch.positions))
+        masks = {kind: row_attention_mask(documents, direction, window)[:, None] for kind, window in windows.items()}
+    inputs, positions = (torch.from_numpy(array).to(device) for array in (targets.inputs, batch.position_ids))
     labels = torch.full(inputs.shape, -100, device=device)
-    labels.view(-1)[torch.from_numpy(targets.read).to(device)] = torch.from_numpy(targets.labels).to(device)
+    labels.view(-1)[torch.from_numpy(targets.scored_positions).to(device)] = torch.from_numpy(targets.labels).to(device)
     shifted = {"labels": labels, "shift_labels": labels} if case.member == "decoder" else {"labels": labels}
 
     def step() -> float:
@@ -152,7 +152,9 @@ def transformers_model(model: Transformer, direction: str, sparse: bool = False)
         ModernBertForMaskedLM,
     )
 
-    values = config_values(model.config, View(direction), SPECIAL, 8192, "float32") | {"attn_implementation": "sdpa"}
+    values = config_values(model.config, AttentionSpec(direction), SPECIAL, 8192, "float32") | {
+        "attn_implementation": "sdpa"
+    }
     encoder = direction == "bidirectional"
     if encoder:
         peer: torch.nn.Module = ModernBertForMaskedLM(ModernBertConfig(**values | {"sparse_prediction": sparse}))

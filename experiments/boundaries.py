@@ -23,12 +23,12 @@ from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.objectives.targets import Vocabulary
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.schema import TrainingRecord
-from ettin_core.training.learner import Learner, tensors
+from ettin_core.training.config import PlacementConfig, RunConfig
+from ettin_core.training.loss_module import LossModule, tensors
 from ettin_core.training.phases import Phase
-from ettin_core.training.run import PlacementConfig, RunConfig
 from ettin_core.training.step import autocast
-from experiments.door import entry
-from experiments.requests import open_corpus, open_run
+from experiments.cli.entry import entry
+from experiments.cli.requests import open_corpus, open_run
 
 Loss = tuple[float, float]  # nats per loss-bearing token, and its standard error over rows
 
@@ -98,7 +98,7 @@ def boundaries(
         model = Transformer(run.model, attention=placement.attention).to(device).eval()
         model.load_state_dict(native.load(folder.checkpoints / f"{before.prefix}{before.steps}", folder.name).model)
         settings = {
-            name: _loss(run, corpus, Learner(model), device, setting, first, tokens)
+            name: _loss(run, corpus, LossModule(model), device, setting, first, tokens)
             for name, setting, first in _settings(run, before, after)
         }
         yield Boundary(
@@ -135,7 +135,7 @@ def _settings(run: RunConfig, before: Phase, after: Phase) -> Iterator[tuple[str
 
 @torch.no_grad()
 def _loss(
-    run: RunConfig, corpus: Corpus, learner: Learner, device: torch.device, phase: Phase, first: int, tokens: int
+    run: RunConfig, corpus: Corpus, learner: LossModule, device: torch.device, phase: Phase, first: int, tokens: int
 ) -> Loss:
     """The loss of so many tokens of a phase from its row `first` on, masked as training masks them."""
     loader = replace(phase, batches=replace(phase.batches, rows=1, stages=1, stage_steps=0)).loader(

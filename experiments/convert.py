@@ -9,17 +9,17 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.errors import invalid
 from ettin_core.model.config import AdapterConfig
 from ettin_core.optim.config import OptimizerConfig
+from ettin_core.planning.adoption import Adopted, adopt
+from ettin_core.planning.conversion import Conversion, parent_weights
+from ettin_core.planning.forecast import Machine, forecast
 from ettin_core.records.folders import find_run_or_none, folder_of
+from ettin_core.studies.stale import RETRAIN, check_choice
+from ettin_core.training.config import PlacementConfig
 from ettin_core.training.phases import RecipeConfig
-from ettin_core.training.run import PlacementConfig
-from experiments.adoption import Adopted, adopt
-from experiments.conversions import Conversion, parent_weights
-from experiments.door import entry
-from experiments.dry_run import describe, timed
-from experiments.forecast import Machine, forecast
-from experiments.requests import MemberConfig, open_corpus, open_run, prepared_corpus
-from experiments.stale import RETRAIN, check_choice
+from experiments.cli.entry import entry
+from experiments.cli.requests import MemberConfig, open_corpus, open_run, prepared_corpus
 from experiments.train import trained
+from experiments.views.dry_run import describe, timed
 
 
 @dataclass(frozen=True)

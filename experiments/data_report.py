@@ -11,12 +11,12 @@ from ettin_core.data.loader import Loader
 from ettin_core.data.shards import TokenStream
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.storage import write_json
+from ettin_core.planning.source_counts import count_sources
 from ettin_core.records.schema import SCHEMA_VERSION
 from ettin_core.training.phases import Phase, RecipeConfig, plan
-from experiments.analysis_room import analyse
-from experiments.door import entry
-from experiments.draws import draws
-from experiments.requests import SizeConfig, open_corpus, open_run, prepared
+from experiments.cli.entry import entry
+from experiments.cli.report import analyse
+from experiments.cli.requests import SizeConfig, open_corpus, open_run, prepared
 
 COUNTS = ("documents", "tokens", "bytes")
 RECORD = "data_report.json"
@@ -105,7 +105,7 @@ def _phase(phase: Phase, corpus: Corpus, seed: int) -> dict[str, Any]:
 
 
 def _drawn(loader: Loader, phase: Phase, corpus: Corpus) -> dict[str, Any]:
-    drawn = draws(loader, phase.mixture, phase.rows)
+    drawn = count_sources(loader, phase.mixture, phase.rows)
     total = sum(draw.tokens for draw in drawn.values())
     told = {}
     for name, draw in drawn.items():

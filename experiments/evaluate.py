@@ -18,7 +18,7 @@ from ettin_core.evaluation.pretrained import open_pretrained
 from ettin_core.evaluation.protocol import Protocol, SuiteConfig
 from ettin_core.evaluation.suite import (
     PROTOCOLS,
-    Subject,
+    MeasuredModel,
     applicable,
     check_items,
     evaluate,
@@ -26,16 +26,16 @@ from ettin_core.evaluation.suite import (
     settings_of,
     stale,
 )
-from ettin_core.foundation.bars import own_line
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.fields import check_threads
+from ettin_core.foundation.progress_bars import own_line
 from ettin_core.foundation.storage import NAME_HASH_LENGTH
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import Readout
 from ettin_core.records.schema import Measurement
-from experiments.door import entry
-from experiments.requests import open_corpus, open_run, prepared_corpus
-from experiments.stale import KEEP, REMEASURE, check_choice, record_lines
+from ettin_core.studies.stale import KEEP, REMEASURE, check_choice, record_lines
+from experiments.cli.entry import entry
+from experiments.cli.requests import open_corpus, open_run, prepared_corpus
 
 ALL = "all"
 
@@ -145,7 +145,7 @@ def evaluate_pretrained(request: EvaluateRequest, corpora: Path) -> RunFolder:
     name = path.resolve().name if path.exists() else request.model.replace("/", "--")
     folder = RunFolder(Path(request.out) / f"{name}-{model.weights[:NAME_HASH_LENGTH]}")
     size = f"{sum(parameter.numel() for parameter in model.model.parameters()):,} parameters"
-    subject = Subject(folder.name, model.reading.name, size, 0, request.revision or "main", model.weights)
+    subject = MeasuredModel(folder.name, model.reading.name, size, 0, request.revision or "main", model.weights)
     with _bar(folder.name, len(chosen)) as bar:
         remeasure = request.stale == REMEASURE
 

@@ -25,9 +25,9 @@ from ettin_core.interop.huggingface import export
 from ettin_core.interop.revisions import MAIN, Repository
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import name_of
-from ettin_core.training.run import RunConfig
-from experiments.door import entry
-from experiments.requests import open_corpus, open_run
+from ettin_core.training.config import RunConfig
+from experiments.cli.entry import entry
+from experiments.cli.requests import open_corpus, open_run
 
 ALL = "all"
 NAMESPACE = "local"

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from ettin_core.foundation.errors import invalid
+from ettin_core.planning.conversion import parent_weights
+from ettin_core.planning.forecast import Machine, forecast
+from ettin_core.planning.plan_checks import check_plan
+from ettin_core.studies.stale import RETRAIN, check_choice
+from ettin_core.training.config import PlacementConfig, RunConfig
 from ettin_core.training.extension import begin, longer, shared_checkpoint, with_phase
-from ettin_core.training.run import PlacementConfig, RunConfig
-from experiments.conversions import parent_weights
-from experiments.door import entry
-from experiments.dry_run import describe, timed
-from experiments.forecast import Machine, forecast
-from experiments.refusals import check_plan
-from experiments.requests import open_corpus, open_run
-from experiments.stale import RETRAIN, check_choice
+from experiments.cli.entry import entry
+from experiments.cli.requests import open_corpus, open_run
 from experiments.train import trained
+from experiments.views.dry_run import describe, timed
 
 
 @dataclass(frozen=True)

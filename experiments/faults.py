@@ -22,8 +22,8 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.folders import emptied_folder
 from ettin_core.foundation.storage import hash_file
 from ettin_core.records.folders import RunFolder
-from experiments.door import CONFIGURATIONS, RunStopped, entry
-from experiments.overrides import assignment
+from experiments.cli.entry import CONFIGURATIONS, RunStopped, entry
+from experiments.cli.overrides import assignment
 
 MAKER = "fault campaign"
 MEMBERS = {

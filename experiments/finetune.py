@@ -8,19 +8,19 @@ import torch
 from tqdm import tqdm
 
 from ettin_core.evaluation.finetuning import rows
-from ettin_core.evaluation.finetuning.cell import Cell
+from ettin_core.evaluation.finetuning.attention_modes import ways_of
 from ettin_core.evaluation.finetuning.grid import FinetuningConfig
+from ettin_core.evaluation.finetuning.grid_run import GridRun
 from ettin_core.evaluation.finetuning.metrics import need_libraries
-from ettin_core.evaluation.finetuning.subject import OpenSubject, of_huggingface, of_run
+from ettin_core.evaluation.finetuning.model import OpenSubject, of_huggingface, of_run
 from ettin_core.evaluation.finetuning.summary import table
-from ettin_core.evaluation.finetuning.tasks import STARTED, STARTS, Task, all_tasks, task_of
-from ettin_core.evaluation.finetuning.ways import ways_of
+from ettin_core.evaluation.finetuning.tasks import STARTED, STARTS, FinetuningTask, all_tasks, task_of
 from ettin_core.evaluation.lines import FOLDER
-from ettin_core.foundation.bars import own_line
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.fields import check_threads
-from experiments.door import entry
-from experiments.requests import open_corpus, open_run
+from ettin_core.foundation.progress_bars import own_line
+from experiments.cli.entry import entry
+from experiments.cli.requests import open_corpus, open_run
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class FinetuneRequest:
                 raise invalid("task", name, "is not a name", "give a name, or a list of names")
 
     @property
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[FinetuningTask]:
         """The tasks by name; "all" are those that the source has and, from another task, those that begin there."""
         wanted = names("task", self.task)
         if wanted == ["all"]:
@@ -84,7 +84,7 @@ def main(request: FinetuneRequest) -> None:
     with tqdm(total=(len(cells) + len(starts)) * trials, desc="finetune", unit="trial", position=own_line()) as bar:
         for cell in cells:
 
-            def progress(trial: str, recorded: bool, cell: Cell = cell) -> None:
+            def progress(trial: str, recorded: bool, cell: GridRun = cell) -> None:
                 bar.set_postfix_str(f"{cell.subject.member} {cell.protocol.removeprefix('finetune.')} {trial}")
                 if recorded:  # no work: it says nothing about the time that is left
                     bar.total = max(bar.n, bar.total - 1)
@@ -109,7 +109,7 @@ def subjects(request: FinetuneRequest) -> list[OpenSubject]:
     return found
 
 
-def cells_of(subject: OpenSubject, request: FinetuneRequest) -> list[Cell]:
+def cells_of(subject: OpenSubject, request: FinetuneRequest) -> list[GridRun]:
     """The cells of a subject, the ways of a task beside each other."""
     config, direction = request.finetuning, subject.view.direction
     begins = [rows.read(task, request.eval_data, config.train_rows) for task in _start(request)]
@@ -117,12 +117,12 @@ def cells_of(subject: OpenSubject, request: FinetuneRequest) -> list[Cell]:
     for task in request.tasks:
         data = rows.read(task, request.eval_data, config.train_rows)
         for way in ways_of(names("way", request.way), direction, task):
-            start = Cell(subject, begins[0], way, config) if begins else None
-            cells.append(Cell(subject, data, way, config, start))
+            start = GridRun(subject, begins[0], way, config) if begins else None
+            cells.append(GridRun(subject, data, way, config, start))
     return cells
 
 
-def _start(request: FinetuneRequest) -> list[Task]:
+def _start(request: FinetuneRequest) -> list[FinetuningTask]:
     return [] if request.start is None else [task_of(request.start, request.eval_data)]
 
 

@@ -11,7 +11,7 @@ from ettin_core.evaluation.generated import SETS, judgements, task_files
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.folders import folder_under_construction
 from ettin_core.foundation.storage import append_json_lines, hash_file, write_json, write_text
-from experiments.door import entry
+from experiments.cli.entry import entry
 
 MAKER = "make_eval_sets"
 LEAST = 40  # rows, so that every split and every label has some

@@ -12,12 +12,12 @@ from hydra.core.hydra_config import HydraConfig
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import write_text
 from ettin_core.pairs.audit import NOT_MATCHED, Certificate
-from ettin_core.training.run import PlacementConfig, RunConfig
-from experiments.analysis_room import analyse
-from experiments.cells import StudyRequest, audits, cells_of, plan_runs
-from experiments.door import entry
-from experiments.forecast import Machine, forecast
-from experiments.plan_table import PlanRow, notes, plan_row, table, to_csv
+from ettin_core.planning.forecast import Machine, forecast
+from ettin_core.studies.grid import StudyRequest, audits, cells_of, plan_runs
+from ettin_core.training.config import PlacementConfig, RunConfig
+from experiments.cli.entry import entry
+from experiments.cli.report import analyse
+from experiments.views.plan_table import PlanRow, notes, plan_row, table, to_csv
 
 EXIT_NOT_MATCHED = 1
 CURVE_POINTS = 49  # of a schedule from one knot to the next

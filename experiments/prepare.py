@@ -6,11 +6,11 @@ from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.documents import NotRead
 from ettin_core.data.importers.folders import listed
-from ettin_core.data.plan import make_plan
-from ettin_core.data.readback import read_back
+from ettin_core.data.preparation.plan import make_plan
+from ettin_core.data.preparation.readback import read_back
 from ettin_core.foundation.terminal import printable
-from experiments.door import entry
-from experiments.requests import prepared
+from experiments.cli.entry import entry
+from experiments.cli.requests import prepared
 
 
 @dataclass(frozen=True)

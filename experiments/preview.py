@@ -9,11 +9,11 @@ from ettin_core.data.config import DataConfig, SourceConfig
 from ettin_core.data.documents import SPLITS, Document
 from ettin_core.data.held_out import text_key
 from ettin_core.data.importers.folders import listed
-from ettin_core.data.parts import Part, Tally, documents
-from ettin_core.data.plan import Plan, make_plan
+from ettin_core.data.preparation.partitions import Partition, RemovalCounts, documents
+from ettin_core.data.preparation.plan import Plan, make_plan
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.terminal import printable
-from experiments.door import entry
+from experiments.cli.entry import entry
 
 WIDTH = 300
 WHOLE = 2**24  # bytes of input
@@ -43,7 +43,7 @@ def describe(config: DataConfig, count: int) -> str:
     each = -(-count // len(plan.sources))
     lines, shown = [], 0
     for source in plan.sources:
-        tally, splits = Tally(), Counter[str]()
+        tally, splits = RemovalCounts(), Counter[str]()
         parts = sorted(
             (part for part in plan.parts if part.source == source.name),
             key=lambda part: part.split not in (None, "train"),
@@ -71,7 +71,7 @@ def _overlap(plan: Plan) -> str:
         return "copies of held-out documents in train are counted when the corpus is prepared"
     keys: dict[str, list[int]] = {split: [] for split in SPLITS}
     for part in plan.parts:
-        for split, document in documents(part, plan.source(part.source).config, Tally()):
+        for split, document in documents(part, plan.source(part.source).config, RemovalCounts()):
             given = document.tokens is not None
             keys[split].append(text_key(str(document.tokens.tolist()) if given else document.text))  # type: ignore[union-attr]
     held_out = set(keys["validation"] + keys["test"])
@@ -79,7 +79,9 @@ def _overlap(plan: Plan) -> str:
     return f"held out: {copies:,} of {len(keys['train']):,} training documents are copies of {len(held_out):,} held-out texts"
 
 
-def _first(parts: list[Part], config: SourceConfig, tally: Tally, count: int) -> Iterator[tuple[str, Document]]:
+def _first(
+    parts: list[Partition], config: SourceConfig, tally: RemovalCounts, count: int
+) -> Iterator[tuple[str, Document]]:
     kept = itertools.chain.from_iterable(documents(part, config, tally) for part in parts)
     return itertools.islice(kept, max(0, count))
 

@@ -11,14 +11,14 @@ from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.randomness import below
 from ettin_core.model.accounting import parameter_count
 from ettin_core.model.transformer import Transformer
-from ettin_core.objectives.schedule import of_part
+from ettin_core.objectives.assign import component_targets
 from ettin_core.objectives.targets import Masking, Vocabulary
 from ettin_core.optim.build import build_optimizer
-from ettin_core.training.learner import Learner
+from ettin_core.planning.throughput import Throughput
+from ettin_core.training.config import PlacementConfig, RunConfig
+from ettin_core.training.loss_module import LossModule
 from ettin_core.training.phases import Phase
-from ettin_core.training.run import PlacementConfig, RunConfig
-from ettin_core.training.step import optimisation_step
-from experiments.throughput import Throughput
+from ettin_core.training.step import optimizer_step
 
 SECONDS = 2.0
 MOST_PARAMETERS = 50_000_000  # of a larger model no step on a CPU is done in that time
@@ -50,14 +50,14 @@ def measured(run: RunConfig, placement: PlacementConfig) -> Throughput | None:
 def _steps(run: RunConfig, phase: Phase, placement: PlacementConfig, device: torch.device) -> tuple[int, float]:
     """Tokens and seconds of steps after the first, which is slower than the others."""
     model = Transformer(run.model, attention=placement.attention).to(device)
-    optimizer, learner = build_optimizer(run.optimizer, model), Learner(model)
+    optimizer, learner = build_optimizer(run.optimizer, model), LossModule(model)
     part = run.objective.under(run.direction)[0]
     batch = _batch(run, phase)
     masking = Masking(phase.mask_rate, run.objective.mask_share, run.objective.random_share, run.objective.scored_share)
-    targets = of_part(part, batch, Vocabulary(run.model.vocab_size, SPECIAL), masking, 0)
+    targets = component_targets(part, batch, Vocabulary(run.model.vocab_size, SPECIAL), masking, 0)
     begin, steps = 0.0, 0
     while not begin or time.perf_counter() - begin < SECONDS:
-        optimisation_step(
+        optimizer_step(
             learner,
             optimizer,
             [(batch, targets)],

@@ -13,14 +13,14 @@ from tqdm import tqdm
 
 from ettin_core.evaluation.exports import own_export
 from ettin_core.evaluation.lines import FOLDER, need
-from ettin_core.evaluation.retrieval.checkpoints import Checkpoint, open_checkpoint
+from ettin_core.evaluation.retrieval.checkpoints import CheckpointToEmbed, open_checkpoint
 from ettin_core.evaluation.retrieval.embedder import POOLINGS
 from ettin_core.evaluation.retrieval.files import need_packages
 from ettin_core.evaluation.retrieval.finetuning import ContrastiveConfig
 from ettin_core.evaluation.retrieval.scoring import VERSION
 from ettin_core.evaluation.retrieval.selection import Line, choose, dev_line, line, settings_of, table, write
 from ettin_core.evaluation.retrieval.sets import held_out_queries
-from ettin_core.evaluation.retrieval.trials import Report, Training, Trial
+from ettin_core.evaluation.retrieval.trials import Report, RetrievalTrial, Training
 from ettin_core.evaluation.retrieval.triplets import read_triplets
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid
@@ -29,8 +29,8 @@ from ettin_core.foundation.folders import locked
 from ettin_core.foundation.storage import canonical_json, content_name, hash_text
 from ettin_core.interop.huggingface import LAYOUT_OF
 from ettin_core.records.folders import RunFolder, find_run_or_none
-from experiments.door import entry
-from experiments.requests import open_corpus, open_run
+from experiments.cli.entry import entry
+from experiments.cli.requests import open_corpus, open_run
 
 TRIPLETS = "retrieval/train_triplets.jsonl.gz"
 
@@ -75,7 +75,7 @@ class RetrieveRequest:
 class Subject:
     """A checkpoint and the run folder that its records go to."""
 
-    checkpoint: Checkpoint
+    checkpoint: CheckpointToEmbed
     home: RunFolder
     earlier: str | None
 
@@ -141,7 +141,7 @@ def _subject(name: str, request: RetrieveRequest) -> Subject:
     return Subject(open_checkpoint(str(out)), folder, None if chosen == final else chosen)
 
 
-def _check_length(wanted: int | None, checkpoint: Checkpoint) -> None:
+def _check_length(wanted: int | None, checkpoint: CheckpointToEmbed) -> None:
     if wanted is not None and checkpoint.longest is not None and wanted > checkpoint.longest:
         problem = f"is beyond the {checkpoint.longest} tokens of {checkpoint.run}"
         raise invalid("max_length", wanted, problem, f"use {checkpoint.longest} or less")
@@ -161,18 +161,20 @@ def _triplets(request: RetrieveRequest, folder: Path | None, without: set[str]) 
     return read_triplets(file, config.sources, config.max_triplets, without=without)
 
 
-def _grid(request: RetrieveRequest, subject: Subject, pooling: str, triplets: list[dict[str, str]]) -> list[Trial]:
+def _grid(
+    request: RetrieveRequest, subject: Subject, pooling: str, triplets: list[dict[str, str]]
+) -> list[RetrievalTrial]:
     """The trials of a checkpoint and a pooling: all points of the grid, or the checkpoint as it is."""
     config, data = request.contrastive, hash_text(canonical_json(triplets))
     points = [Training(config, setting, seed, data) for setting in config.settings() for seed in config.seeds]
     root, training = Path(request.retrieval_dir), points if request.train else [None]
-    return [Trial(root, subject.checkpoint, pooling, request.max_length, point) for point in training]
+    return [RetrievalTrial(root, subject.checkpoint, pooling, request.max_length, point) for point in training]
 
 
 class Bars:
     """A bar over trials and, below it, one over the steps of the current training; both with the time left."""
 
-    def __init__(self, trials: list[Trial]) -> None:
+    def __init__(self, trials: list[RetrievalTrial]) -> None:
         self.trials = trials
         self._steps: tqdm | None = None
 
@@ -186,7 +188,7 @@ class Bars:
         self._bar.update((self._begun if error[0] is None else self._begun - 1) - self._bar.n)
         self._bar.close()
 
-    def begin(self, trial: Trial) -> Report:
+    def begin(self, trial: RetrievalTrial) -> Report:
         """Count the trials before this one as done; returns what it reports to."""
         self._close()
         self._bar.update(self._begun - self._bar.n)

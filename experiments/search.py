@@ -15,23 +15,23 @@ from hydra.core.hydra_config import HydraConfig
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.plan import expected_ids
+from ettin_core.data.preparation.plan import expected_ids
 from ettin_core.evaluation.heldout import CHOSEN, held_out
 from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.spreadsheet import csv_text
 from ettin_core.foundation.storage import content_name, write_text
-from ettin_core.training.run import RunConfig
-from experiments.analysis_room import analyse
-from experiments.door import RunStopped, composed, entry
-from experiments.forecast import UNKNOWN
-from experiments.pool import Job, Pool
-from experiments.requests import TrainRequest, prepared
-from experiments.search_space import Axis, Values, check_axes
-from experiments.stages import Score, choosing, score_stage
-from experiments.stale import check_choice
-from experiments.trials import ask, need_optuna, open_studies, tell
+from ettin_core.planning.forecast import UNKNOWN
+from ettin_core.studies.run_jobs import HeldoutLoss, choosing, score_stage
+from ettin_core.studies.search_space import Axis, Values, check_axes
+from ettin_core.studies.search_trials import ask, need_optuna, open_studies, tell
+from ettin_core.studies.stale import check_choice
+from ettin_core.studies.worker_pool import Job, Pool
+from ettin_core.training.config import RunConfig
+from experiments.cli.entry import RunStopped, composed, entry
+from experiments.cli.report import analyse
+from experiments.cli.requests import TrainRequest, prepared
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -174,7 +174,7 @@ def run_trials(search: Search, corpus: Corpus) -> "dict[str, Study]":
 
 def _scores(
     proposals: list[Proposal], corpus: Corpus, request: SearchRequest, pool: Pool
-) -> Iterator[tuple[Proposal, Score]]:
+) -> Iterator[tuple[Proposal, HeldoutLoss]]:
     """Train and score the runs of a round, in this process or in workers. Raises RunStopped for one that cannot be."""
     named = {proposal.name: proposal for proposal in proposals}
     places = (corpus.folder, request.placement, request.runs_dir, request.suite)

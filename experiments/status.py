@@ -13,9 +13,9 @@ from ettin_core.foundation.folders import locked
 from ettin_core.foundation.provenance import machine_code
 from ettin_core.foundation.storage import read_mapping
 from ettin_core.records.folders import RunFolder
-from ettin_core.training.watch import HEARTBEAT_SECONDS
-from experiments.cells import StudyRequest
-from experiments.door import entry
+from ettin_core.studies.grid import StudyRequest
+from ettin_core.training.monitor import HEARTBEAT_SECONDS
+from experiments.cli.entry import entry
 from experiments.study import Study
 
 ALIVE = timedelta(seconds=6 * HEARTBEAT_SECONDS)  # the last sign of life of a run that is well is younger

@@ -14,21 +14,21 @@ from hydra.core.hydra_config import HydraConfig
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.prepare import prepared_before
+from ettin_core.data.preparation.prepare import prepared_before
 from ettin_core.evaluation.suite import settings_of
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import canonical_json, content_name, read_json, write_json
-from ettin_core.foundation.structures import plain
+from ettin_core.foundation.strict_config import plain
 from ettin_core.pairs.audit import NOT_MATCHED, Certificate, certify
+from ettin_core.planning.matching import Ruler
 from ettin_core.records.folders import RunFolder, folder_of
 from ettin_core.records.predictions import hash_of, stated
-from experiments.analysis_room import analyse
-from experiments.cells import StudyRequest, audits, cells_of, pairs_of, plan_runs
-from experiments.door import RunStopped, entry
-from experiments.pool import Job, Outcome, Pool
-from experiments.requests import prepared
-from experiments.rulers import Ruler
-from experiments.stale import KEEP, RETRAIN, record_changes, run_changes, set_aside
+from ettin_core.studies.grid import StudyRequest, audits, cells_of, pairs_of, plan_runs
+from ettin_core.studies.stale import KEEP, RETRAIN, record_changes, run_changes, set_aside
+from ettin_core.studies.worker_pool import Job, Outcome, Pool
+from experiments.cli.entry import RunStopped, entry
+from experiments.cli.report import analyse
+from experiments.cli.requests import prepared
 
 
 class Study:
@@ -94,7 +94,7 @@ class Study:
 
     def training_job(self, name: str) -> Job:
         """The job that trains a cell."""
-        from experiments.stages import train_stage
+        from ettin_core.studies.run_jobs import train_stage
 
         request = self.cells[name].request
         corpus = self.corpus(request.data).folder
@@ -102,7 +102,7 @@ class Study:
 
     def followers(self, name: str) -> list[Job]:
         """What can be done once a cell is trained: its conversions (first), its measurements and its export."""
-        from experiments.stages import evaluate_stage, export_stage
+        from ettin_core.studies.run_jobs import evaluate_stage, export_stage
 
         request, path = self.cells[name].request, self.folder(name).path
         children = [child for child, cell in self.cells.items() if cell.parent == name]

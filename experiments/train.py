@@ -13,17 +13,17 @@ from ettin_core.foundation.distributed import ProcessGroup, join, leave
 from ettin_core.foundation.errors import BusyError
 from ettin_core.foundation.exits import StopRequested
 from ettin_core.foundation.storage import write_json
-from ettin_core.model.leak_test import LeakError
+from ettin_core.model.leak_check import LeakError
+from ettin_core.planning.conversion import parent_weights
 from ettin_core.records.folders import RunFolder, folder_of
+from ettin_core.studies.stale import KEEP, RETRAIN, check_choice, run_changes, run_line, set_aside
+from ettin_core.training.config import PlacementConfig, RunConfig
 from ettin_core.training.loop import train
-from ettin_core.training.run import PlacementConfig, RunConfig
 from ettin_core.training.step import NonFiniteError
-from experiments.conversions import parent_weights
-from experiments.door import RunStopped, entry
-from experiments.dry_run import dry_run
-from experiments.endings import USER_ERRORS
-from experiments.requests import TrainRequest, prepared
-from experiments.stale import KEEP, RETRAIN, check_choice, run_changes, run_line, set_aside
+from experiments.cli.entry import RunStopped, entry
+from experiments.cli.exit_status import USER_ERRORS
+from experiments.cli.requests import TrainRequest, prepared
+from experiments.views.dry_run import dry_run
 
 Weights = Callable[[], dict[str, torch.Tensor] | None]
 

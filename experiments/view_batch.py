@@ -17,14 +17,14 @@ from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.objectives.directions import DIRECTIONS
 from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.objectives.targets import Vocabulary, mask_key
+from ettin_core.planning.source_counts import count_sources
 from ettin_core.records.folders import RunFolder
-from ettin_core.training.books import roll
+from ettin_core.training.config import RunConfig
 from ettin_core.training.phases import Phase
-from ettin_core.training.run import RunConfig
-from experiments.batch_text import WIDTH, RowText, Seen, pieces
-from experiments.door import entry
-from experiments.draws import draws
-from experiments.requests import open_corpus, open_run
+from ettin_core.training.progress import roll
+from experiments.cli.entry import entry
+from experiments.cli.requests import open_corpus, open_run
+from experiments.views.batch_text import WIDTH, ObjectiveView, RowText, pieces
 
 EXIT_DIFFERS = 1
 
@@ -53,14 +53,14 @@ def main(request: ViewRequest) -> None:
     """Print the batch; exit status 1 when the data was to be checked and differs."""
     folder, run = open_run(request.run)
     corpus = open_corpus(run, Path(request.corpora_dir))
-    print(printable(describe(View(run, corpus, request.step), request, folder.name)))
+    print(printable(describe(StepBatch(run, corpus, request.step), request, folder.name)))
     sentence, differs = check(folder, run, corpus, request.step, request.check)
     print(f"\n{sentence}")
     if differs:
         sys.exit(EXIT_DIFFERS)
 
 
-class View:
+class StepBatch:
     """The batch of a global step, where each of its rows comes from, and its phase."""
 
     def __init__(self, run: RunConfig, corpus: Corpus, step: int) -> None:
@@ -71,7 +71,7 @@ class View:
         self.batch = self.loader.batch(self.phase_step)
         self.location = self.loader.order.locate(self.batch.rows)
 
-    def through(self, objective: str) -> Seen:
+    def through(self, objective: str) -> ObjectiveView:
         """The batch as an objective presents it to a model: under the run's direction, or one under which it does not leak."""
         run, config, direction = self.run, self.run.objective, self.run.direction
         if objective != config.name:
@@ -80,7 +80,7 @@ class View:
             direction = next(name for name in (direction, *DIRECTIONS) if name not in leaks)
         vocabulary = Vocabulary.of(self.corpus.tokenizer)
         key, rate = mask_key(run.seeds.masks, self.phase.name), self.phase.mask_rate_at(self.phase_step)
-        return Seen.through(
+        return ObjectiveView.through(
             config, direction, self.batch, vocabulary, rate, key, run.moment(self.phase, self.phase_step)
         )
 
@@ -97,7 +97,7 @@ def phase_of(run: RunConfig, step: int) -> tuple[Phase, int]:
     raise invalid("step", step, f"is not a step of the run, which has {total}", remedy)
 
 
-def describe(view: View, request: ViewRequest, name: str | None = None) -> str:
+def describe(view: StepBatch, request: ViewRequest, name: str | None = None) -> str:
     """The batch as text, of a run of this name (None: that of its configuration).
 
     Raises ValueError for a row that is not in it, or an unknown objective.
@@ -126,7 +126,7 @@ def objectives(run: RunConfig, asked: Any) -> list[str]:
     return names
 
 
-def _header(view: View, seen: list[Seen], name: str) -> list[str]:
+def _header(view: StepBatch, seen: list[ObjectiveView], name: str) -> list[str]:
     run, phase, batch = view.run, view.phase, view.batch
     total, real = sum(phase.steps for phase in run.phases), int(batch.real.sum())
     mixture = "by size" if phase.mixture is None else ", ".join(f"{name} {w:g}" for name, w in phase.mixture.items())
@@ -148,13 +148,13 @@ def _header(view: View, seen: list[Seen], name: str) -> list[str]:
     return lines
 
 
-def _sources(view: View) -> list[str]:
+def _sources(view: StepBatch) -> list[str]:
     """A line per source: its part of this batch, and what was drawn of it from the beginning up to this step."""
-    here = draws(view.loader, view.phase.mixture, view.phase.batches.before(view.phase_step + 1))
+    here = count_sources(view.loader, view.phase.mixture, view.phase.batches.before(view.phase_step + 1))
     before: defaultdict[str, float] = defaultdict(float)
     for phase in view.run.phases[: view.run.phases.index(view.phase)]:
         loader = phase.loader(view.corpus, view.run.seeds.order)
-        for name, draw in draws(loader, phase.mixture, phase.rows).items():
+        for name, draw in count_sources(loader, phase.mixture, phase.rows).items():
             before[name] += draw.passes
     width = max(16, *(len(name) + 2 for name in {*here, *before}))
     real = view.batch.real.sum(axis=1)
@@ -178,7 +178,7 @@ def _sources(view: View) -> list[str]:
     return lines
 
 
-def _row(view: View, number: int) -> str:
+def _row(view: StepBatch, number: int) -> str:
     source, epoch, row = (int(part[number]) for part in (view.location.source, view.location.epoch, view.location.row))
     name, count = view.loader.sources[source], view.loader.rows[source].count
     cut = len(list(pieces(view.batch, number)))

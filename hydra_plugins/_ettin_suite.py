@@ -18,8 +18,8 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ettin_core.foundation.errors import UserError, invalid
-from experiments.endings import EXIT_FAULT, EXIT_REQUEUE, EXIT_USER_ERROR, USER_ERRORS, CellEnded, status_of
-from experiments.overrides import explained, meant, one_line
+from experiments.cli.exit_status import EXIT_FAULT, EXIT_REQUEUE, EXIT_USER_ERROR, USER_ERRORS, CellEnded, status_of
+from experiments.cli.overrides import explained, meant, one_line
 
 SAME_TERMINAL = (
     "basic",
@@ -45,7 +45,7 @@ class CellSweeper(Sweeper):
         _verdict(results, self.config.hydra.runtime.choices["hydra/launcher"])
 
     def _meant(self, cell: list[str]) -> list[str]:
-        """The overrides of a cell as they are meant (experiments/overrides.py)."""
+        """The overrides of a cell as they are meant (experiments/cli/overrides.py)."""
         try:
             return meant(self.task_function.request, cell)  # type: ignore[attr-defined]
         except UserError as error:

@@ -11,8 +11,8 @@ import torch
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.prepare import prepare
-from ettin_core.foundation import source
+from ettin_core.data.preparation.prepare import prepare
+from ettin_core.foundation import source_code
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("ETTIN_CACHE", str(Path(tempfile.gettempdir()) / f"ettin-tests-{os.getuid()}"))
@@ -58,9 +58,9 @@ def corpus(corpora_dir: Path, world_config: DataConfig) -> Corpus:
 def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the library's code that is hashed in its place, to be edited by `tests.runs.edit`."""
     shutil.copytree(
-        source.ROOT / "ettin_core", tmp_path / "code" / "ettin_core", ignore=shutil.ignore_patterns("__pycache__")
+        source_code.ROOT / "ettin_core", tmp_path / "code" / "ettin_core", ignore=shutil.ignore_patterns("__pycache__")
     )
-    monkeypatch.setattr(source, "ROOT", tmp_path / "code")
+    monkeypatch.setattr(source_code, "ROOT", tmp_path / "code")
     return tmp_path / "code" / "ettin_core"
 
 

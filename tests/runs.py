@@ -6,17 +6,17 @@ from pathlib import Path
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Batch
-from ettin_core.foundation import source
+from ettin_core.foundation import source_code
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.config import ModelConfig
-from ettin_core.objectives.config import ObjectiveConfig, Part
-from ettin_core.objectives.schedule import of_part
+from ettin_core.objectives.assign import component_targets
+from ettin_core.objectives.config import Component, ObjectiveConfig
 from ettin_core.objectives.targets import Masking, Targets, Vocabulary
 from ettin_core.optim.config import OptimizerConfig
 from ettin_core.records.folders import RunFolder
+from ettin_core.training.config import PlacementConfig, RunConfig
 from ettin_core.training.loop import train
 from ettin_core.training.phases import PhaseRecipe, RecipeConfig
-from ettin_core.training.run import PlacementConfig, RunConfig
 
 MEMBERS = {
     "encoder": ("bidirectional", "mlm"),
@@ -53,7 +53,7 @@ def tiny_run(corpus: Corpus, member: str = "encoder", **changes: object) -> RunC
 
 def targets_of(objective: str, batch: Batch, vocabulary: Vocabulary, masking: Masking, key: int) -> Targets:
     """The targets of an objective under the direction it is at home in."""
-    return of_part(Part(objective, DIRECTION_OF[objective]), batch, vocabulary, masking, key)
+    return component_targets(Component(objective, DIRECTION_OF[objective]), batch, vocabulary, masking, key)
 
 
 def train_tiny(
@@ -86,4 +86,4 @@ def edit(code: Path, module: str, text: str) -> None:
     """Add lines to a module of a copy of the library's code (the fixture `code`), or write a new one."""
     with (code / f"{module.replace('.', '/')}.py").open("a") as file:
         file.write(f"\n{text}\n")
-    source._module.cache_clear()
+    source_code._module.cache_clear()

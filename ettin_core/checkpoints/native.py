@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from ettin_core.foundation.distributed import ProcessGroup, as_whole, is_divided
+from ettin_core.foundation.distributed import ProcessGroup, full_tensor, is_divided
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.folders import folder_under_construction
 from ettin_core.foundation.storage import canonical_json, disk_errors, hash_file, hash_text, read_mapping, write_json
@@ -207,7 +207,7 @@ def hash_tensors(tensors: dict[str, torch.Tensor]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = as_whole(tensors[name].detach()).cpu().contiguous()
+        tensor = full_tensor(tensors[name].detach()).cpu().contiguous()
         digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -8,7 +8,7 @@ from typing import Any
 from ettin_core.data.curation.config import CurationConfig
 from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.fields import check_name, check_within
-from ettin_core.foundation.structures import build, plain
+from ettin_core.foundation.strict_config import build, plain
 
 KINDS = ("world", "text", "huggingface", "mds")
 MOST_WORLD_DOCUMENTS = 10**10  # months of writing

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ettin_core.data.batches import BatchSchedule
+from ettin_core.data.batch_schedule import BatchSchedule
 from ettin_core.data.config import check_mixture
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.order import Order
-from ettin_core.data.rows import packed_rows
+from ettin_core.data.packing import packed_rows
 from ettin_core.foundation.errors import invalid
 
 
@@ -22,15 +22,15 @@ class Batch:
     """
 
     tokens: np.ndarray
-    documents: np.ndarray
-    positions: np.ndarray
+    document_ids: np.ndarray
+    position_ids: np.ndarray
     rows: np.ndarray
     sources: np.ndarray
 
     @property
     def real(self) -> np.ndarray:
         """Which tokens are not padding, (B, S) bool."""
-        return self.documents >= 0
+        return self.document_ids >= 0
 
     def digest(self) -> int:
         """A sum of row hashes (64 bits, wrapping): equal for any division of the same global batch into parts."""
@@ -43,7 +43,7 @@ class Batch:
 
 def document_lengths(batch: Batch, counted: np.ndarray | None = None) -> np.ndarray:
     """Length of every document piece in the rows, or how many of its tokens are among `counted` (B, S) bool."""
-    keys = batch.documents + np.arange(len(batch.documents))[:, None] * batch.documents.shape[1]
+    keys = batch.document_ids + np.arange(len(batch.document_ids))[:, None] * batch.document_ids.shape[1]
     numbers, places, lengths = np.unique(keys[batch.real], return_inverse=True, return_counts=True)
     if counted is None:
         return lengths
@@ -62,20 +62,20 @@ def lay_out(
     if begins is not None:
         starts |= begins
     starts[:, 0] = True
-    documents = np.cumsum(starts, axis=1) - 1
-    positions = index - np.maximum.accumulate(np.where(starts, index, 0), axis=1)
-    documents[index >= filled[:, None]] = -1
-    return documents, positions
+    document_ids = np.cumsum(starts, axis=1) - 1
+    position_ids = index - np.maximum.accumulate(np.where(starts, index, 0), axis=1)
+    document_ids[index >= filled[:, None]] = -1
+    return document_ids, position_ids
 
 
-def pack(documents: list[np.ndarray], rows: np.ndarray, bos: int, pad: int, context: int | None = None) -> Batch:
+def pack(document_ids: list[np.ndarray], rows: np.ndarray, bos: int, pad: int, context: int | None = None) -> Batch:
     """One piece of text per row, padded to the longest (or to `context`), with global row numbers `rows`."""
-    width = context or max(len(ids) for ids in documents)
-    tokens = np.full((len(documents), width), pad, dtype=np.int64)
-    for number, ids in enumerate(documents):
+    width = context or max(len(ids) for ids in document_ids)
+    tokens = np.full((len(document_ids), width), pad, dtype=np.int64)
+    for number, ids in enumerate(document_ids):
         tokens[number, : len(ids)] = ids
-    places, positions = lay_out(tokens, bos, np.array([len(ids) for ids in documents]))
-    return Batch(tokens, places, positions, rows, np.zeros(len(rows), dtype=np.int64))
+    places, position_ids = lay_out(tokens, bos, np.array([len(ids) for ids in document_ids]))
+    return Batch(tokens, places, position_ids, rows, np.zeros(len(rows), dtype=np.int64))
 
 
 def _check_length(phase: str, context: int, tokens: dict[str, int], named: bool) -> None:
@@ -143,12 +143,12 @@ class Loader:
         """Passes over each source that the mixture asks for, which counted ones stray from by less than two rows."""
         return dict(zip(self.sources, self.order.epochs_asked(global_rows), strict=True))
 
-    def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
+    def batch(self, step: int, micro_batch: int = 0, micro_batches: int = 1) -> Batch:
         """Rows of one part of the global batch of a step; parts are contiguous slices of the same global rows."""
         rows = self.batches.rows_of(step)
-        assert rows % parts == 0, "parts must divide the batch, or rows would be left out"
-        size = rows // parts
-        first = self.batches.before(step) + part * size
+        assert rows % micro_batches == 0, "parts must divide the batch, or rows would be left out"
+        size = rows // micro_batches
+        first = self.batches.before(step) + micro_batch * size
         global_rows = np.arange(first, first + size, dtype=np.int64)
         location = self.order.locate(global_rows)
         tokens = np.full((size, self.context), self.special.pad, dtype=np.int64)
@@ -161,5 +161,5 @@ class Loader:
                 begins[number, place] = True
                 place += len(piece)
             filled[number] = place
-        documents, positions = lay_out(tokens, self.special.bos, filled, begins)
-        return Batch(tokens, documents, positions, global_rows, location.source)
+        document_ids, position_ids = lay_out(tokens, self.special.bos, filled, begins)
+        return Batch(tokens, document_ids, position_ids, global_rows, location.source)

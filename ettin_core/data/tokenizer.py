@@ -16,7 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer as BackendTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from ettin_core.data.words import WordMemory
+from ettin_core.data.word_cache import WordMemory
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import hash_file, hash_text, read_json, write_json, write_text
 

@@ -13,7 +13,7 @@ from ettin_core.foundation.storage import canonical_json, hash_text, read_mappin
 from ettin_core.interop.huggingface import METADATA_FILE, export
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import name_of
-from ettin_core.training.run import RunConfig
+from ettin_core.training.config import RunConfig
 
 LICENCE_OF_WORLD = "MIT"  # its text is written by this package
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

@@ -16,17 +16,17 @@ import numpy as np
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import pack
+from ettin_core.evaluation.datasets import corpus_world
 from ettin_core.evaluation.protocol import ItemResult, Measure, Measured, Result, SuiteConfig
-from ettin_core.evaluation.reading import Reading
-from ettin_core.evaluation.sets import corpus_world
+from ettin_core.evaluation.requests import ScoringRequest
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.randomness import derive
-from ettin_core.objectives.config import Part
-from ettin_core.objectives.schedule import of_part
+from ettin_core.objectives.assign import component_targets
+from ettin_core.objectives.config import Component
 from ettin_core.objectives.targets import Masking
 
 if TYPE_CHECKING:
-    from ettin_core.evaluation.model import EvaluatedModel
+    from ettin_core.evaluation.evaluated_model import EvaluatedModel
 
 MASK_RATE = 0.15
 CHOSEN, REPORTED = "validation", "test"  # the split that choices are made on, and the one that reports tell of
@@ -133,23 +133,23 @@ def _losses(
     return counts, losses, hits
 
 
-def _pieces(model: "EvaluatedModel", ids: np.ndarray, number: int, masked: bool) -> list[Reading]:
+def _pieces(model: "EvaluatedModel", ids: np.ndarray, number: int, masked: bool) -> list[ScoringRequest]:
     """What is asked about document `number`, piece by piece."""
     special = model.tokenizer.special
     whole = pack([ids], np.array([number]), special.bos, special.pad)
     key = derive(0, "heldout_mlm@1")
-    part = Part("mntp", "bidirectional") if masked else Part("clm", "causal")
-    targets = of_part(part, whole, model.vocabulary, Masking(MASK_RATE, 1.0, 0.0), key)
+    part = Component("mntp", "bidirectional") if masked else Component("clm", "causal")
+    targets = component_targets(part, whole, model.vocabulary, Masking(MASK_RATE, 1.0, 0.0), key)
     lead = max(1, model.reading.ahead)  # tokens at the beginning of a piece that it does not predict
     readings = []
     for begin in range(0, len(ids) - lead, model.context - lead):
-        predicted = targets.read + 1 - begin
+        predicted = targets.scored_positions + 1 - begin
         own = (predicted >= lead) & (predicted < model.context)
         predicted = predicted[own]
         if len(predicted):
             row = tuple(targets.inputs[0, begin : begin + model.context].tolist())
             reads = tuple(model.read_position(position) for position in predicted.tolist())
-            readings.append(Reading(row, reads, tuple(targets.labels[own].tolist())))
+            readings.append(ScoringRequest(row, reads, tuple(targets.labels[own].tolist())))
     return readings
 
 

@@ -21,12 +21,12 @@ import numpy as np
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.heldout import held_out, ratio, ratio_items
 from ettin_core.evaluation.protocol import Measure, Measured, SuiteConfig
-from ettin_core.evaluation.reading import Reading
+from ettin_core.evaluation.requests import ScoringRequest
 from ettin_core.evaluation.scoring import Segmented, score
 from ettin_core.foundation.errors import invalid
 
 if TYPE_CHECKING:
-    from ettin_core.evaluation.model import EvaluatedModel
+    from ettin_core.evaluation.evaluated_model import EvaluatedModel
 
 Texts = list[tuple[int, ...]]
 LENGTH, SHARE = 32, 60  # tokens of a text; of suite.heldout_tokens one of so many is read, a row or two for each
@@ -84,7 +84,7 @@ def most_confident_first(model: "EvaluatedModel", texts: Texts) -> list[float]:
         asked = [(row, read) for row, own in zip(rows, reads, strict=True) for read in own]
         likeliest = iter(model.likeliest([row for row, _ in asked], [read for _, read in asked]))
         readings = [
-            Reading(row, own + own, (*(next(likeliest) for _ in own), *(texts[number][place] for place in at)))
+            ScoringRequest(row, own + own, (*(next(likeliest) for _ in own), *(texts[number][place] for place in at)))
             for number, row, own, at in zip(active, rows, reads, places, strict=True)
         ]
         for number, at, values in zip(active, places, model.log_probabilities(readings), strict=True):
@@ -105,7 +105,7 @@ def conditionals(model: "EvaluatedModel", ids: tuple[int, ...]) -> np.ndarray:
     table = np.full((2**n, n), np.nan)
     hidden = [[place for place in range(n) if not pattern >> place & 1] for pattern in range(2**n - 1)]
     readings = [
-        Reading(
+        ScoringRequest(
             _row(model, ids, set(places)),
             tuple(model.read_position(place + 1) for place in places),
             tuple(ids[place] for place in places),

@@ -4,17 +4,17 @@ from pathlib import Path
 from typing import Any
 
 from ettin_core.evaluation.protocol import Protocol
-from ettin_core.foundation import source
+from ettin_core.foundation import source_code
 from ettin_core.foundation.provenance import library_versions
 from ettin_core.foundation.storage import read_mapping
 
 FILE = "made_with.json"
 PACKAGES = ("data", "evaluation", "foundation", "model", "objectives")
 WORDS = (
-    "foundation.bars",
+    "foundation.progress_bars",
     "foundation.errors",
     "foundation.provenance",
-    "foundation.source",
+    "foundation.source_code",
 )  # no score depends on them
 NAMED = {  # the modules that a protocol's module finds by name in the registries, which import none of theirs
     "ettin_core.evaluation.heldout": (
@@ -31,7 +31,7 @@ def made_with(protocol: Protocol) -> dict[str, Any]:
     """The modules behind a protocol with their hashes, and the libraries, as they are now."""
     module, versions = protocol.measure.__module__, library_versions()
     return {
-        "code": source.hashes([module, *NAMED.get(module, ())], PACKAGES, WORDS),
+        "code": source_code.hashes([module, *NAMED.get(module, ())], PACKAGES, WORDS),
         "libraries": {name: versions[name] for name in LIBRARIES},
     }
 
@@ -49,4 +49,4 @@ def changes(target: Path, protocol: Protocol) -> list[str] | None:
         for name, version in now["libraries"].items()
         if libraries.get(name, version) != version
     ]
-    return source.changed(before["code"], now["code"]) + updated
+    return source_code.changed(before["code"], now["code"]) + updated

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from ettin_core.data.tokenizer import SpecialTokens, token_ids
-from ettin_core.evaluation.model import EvaluatedModel
+from ettin_core.evaluation.evaluated_model import EvaluatedModel
 from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text
 from ettin_core.interop.huggingface import adopt, fetch
 from ettin_core.interop.reading import loads_as_causal, readout_of
-from ettin_core.model.config import View
+from ettin_core.model.config import AttentionSpec
 from ettin_core.model.transformer import pick
 from ettin_core.records.readout import KNOWN, NEXT_TOKEN, Readout, readout_named
 
@@ -56,7 +56,7 @@ def asked_readout(name: str | None) -> Readout | None:
     return None if name is None else readout_named(name)
 
 
-def body_of(model: Any, readout: Readout) -> tuple[nn.Module, View | None]:
+def body_of(model: Any, readout: Readout) -> tuple[nn.Module, AttentionSpec | None]:
     """The `Body` of a loaded transformers model, and its view.
 
     A ModernBERT of our shape runs on our own transformer, whose last layer computes what is read and nothing else; any other
@@ -85,17 +85,17 @@ class PretrainedBody(nn.Module):
     def forward(
         self,
         tokens: torch.Tensor,
-        documents: torch.Tensor,
-        positions: torch.Tensor,
-        view: View | None,
-        read: torch.Tensor | None = None,
+        document_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        view: AttentionSpec | None,
+        scored_positions: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """States, as `Body` says, of rows padded on the right; each row is one text, whose positions the model knows."""
-        real = documents >= 0
+        real = document_ids >= 0
         mask = None if bool(real.all()) else real.long()
         options = {"use_cache": False} if getattr(self.base.config, "use_cache", None) is not None else {}
         states = self.base(input_ids=tokens, attention_mask=mask, return_dict=True, **options)[0]
-        return states if read is None else pick(states, read)
+        return states if scored_positions is None else pick(states, scored_positions)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Predictions (N, V) of hidden states (N, H)."""

@@ -19,11 +19,11 @@ from ettin_core.data.world import pronoun_items
 from ettin_core.evaluation.bias.amplification import amplification
 from ettin_core.evaluation.bias.versions import Shares, compared
 from ettin_core.evaluation.bias.winogender import FORMS, schemas
+from ettin_core.evaluation.datasets import corpus_world
 from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig, detail, mean_of, mean_result
-from ettin_core.evaluation.sets import corpus_world
 
 if TYPE_CHECKING:
-    from ettin_core.evaluation.model import EvaluatedModel
+    from ettin_core.evaluation.evaluated_model import EvaluatedModel
 
 GOTCHA = "winogender/gotcha"
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation.lines import FOLDER
-from ettin_core.evaluation.sets import (
+from ettin_core.evaluation.datasets import (
     BLIMP,
     CROWS_PAIRS,
     STEREOSET,
@@ -19,16 +18,17 @@ from ettin_core.evaluation.sets import (
     EvaluationSet,
     check_folder,
 )
+from ettin_core.evaluation.lines import FOLDER
 from ettin_core.evaluation.tasks.find import find_task
 from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.records.schema import CHOICE, Measurement
 
 if TYPE_CHECKING:
-    from ettin_core.evaluation.model import EvaluatedModel
+    from ettin_core.evaluation.evaluated_model import EvaluatedModel
 
 
 @dataclass(frozen=True)
-class Source:
+class ProtocolData:
     """Where a protocol's items come from: evaluation sets, and the corpus, which it "needs" or whose world it "uses"."""
 
     sets: tuple[EvaluationSet, ...] = ()
@@ -36,29 +36,29 @@ class Source:
 
 
 # Known apart from the protocols themselves, so that a suite is checked before any work starts.
-SOURCES: dict[str, Source] = {
-    "heldout_clm": Source(corpus="needs"),
-    "heldout_mlm": Source(corpus="needs"),
-    "heldout_ahead": Source(corpus="needs"),
-    "heldout_likelihood.left_to_right": Source(corpus="needs"),
-    "heldout_likelihood.most_confident_first": Source(corpus="needs"),
-    "heldout_likelihood.any_order": Source(corpus="needs"),
-    "validation_clm": Source(corpus="needs"),
-    "validation_mlm": Source(corpus="needs"),
-    "validation_ahead": Source(corpus="needs"),
-    "minimal_pairs.left_to_right": Source((BLIMP,), "uses"),
-    "minimal_pairs.pseudo_likelihood": Source((BLIMP,), "uses"),
-    "minimal_pairs.token_pseudo_likelihood": Source((BLIMP,), "uses"),
-    "facts.left_to_right": Source(corpus="needs"),
-    "facts.pseudo_likelihood": Source(corpus="needs"),
-    "agreement": Source((BLIMP,), "uses"),
-    "pronouns": Source((WINOGENDER,), "uses"),
-    "winogender@published_encoder": Source((WINOGENDER,)),
-    "winogender@published_decoder": Source((WINOGENDER,)),
-    "winobias": Source((WINOBIAS,)),
-    "crows_pairs.shared_tokens": Source((CROWS_PAIRS,)),
-    "crows_pairs.sentence": Source((CROWS_PAIRS,)),
-    "stereoset": Source((STEREOSET,)),
+SOURCES: dict[str, ProtocolData] = {
+    "heldout_clm": ProtocolData(corpus="needs"),
+    "heldout_mlm": ProtocolData(corpus="needs"),
+    "heldout_ahead": ProtocolData(corpus="needs"),
+    "heldout_likelihood.left_to_right": ProtocolData(corpus="needs"),
+    "heldout_likelihood.most_confident_first": ProtocolData(corpus="needs"),
+    "heldout_likelihood.any_order": ProtocolData(corpus="needs"),
+    "validation_clm": ProtocolData(corpus="needs"),
+    "validation_mlm": ProtocolData(corpus="needs"),
+    "validation_ahead": ProtocolData(corpus="needs"),
+    "minimal_pairs.left_to_right": ProtocolData((BLIMP,), "uses"),
+    "minimal_pairs.pseudo_likelihood": ProtocolData((BLIMP,), "uses"),
+    "minimal_pairs.token_pseudo_likelihood": ProtocolData((BLIMP,), "uses"),
+    "facts.left_to_right": ProtocolData(corpus="needs"),
+    "facts.pseudo_likelihood": ProtocolData(corpus="needs"),
+    "agreement": ProtocolData((BLIMP,), "uses"),
+    "pronouns": ProtocolData((WINOGENDER,), "uses"),
+    "winogender@published_encoder": ProtocolData((WINOGENDER,)),
+    "winogender@published_decoder": ProtocolData((WINOGENDER,)),
+    "winobias": ProtocolData((WINOBIAS,)),
+    "crows_pairs.shared_tokens": ProtocolData((CROWS_PAIRS,)),
+    "crows_pairs.sentence": ProtocolData((CROWS_PAIRS,)),
+    "stereoset": ProtocolData((STEREOSET,)),
 }
 
 CHOICES = tuple(name for name in SOURCES if name.startswith(CHOICE))
@@ -167,7 +167,7 @@ class ItemResult:
 
 
 @dataclass(frozen=True)
-class Subject:
+class MeasuredModel:
     """What the records call the measured model: its run, its place in a study, the checkpoint and the hash of its weights."""
 
     run: str
@@ -220,10 +220,10 @@ class Protocol:
     version: int
     kinds: tuple[str, ...]
     measure: Measure
-    own: Source | None = None
+    own: ProtocolData | None = None
 
     @property
-    def source(self) -> Source:
+    def source(self) -> ProtocolData:
         """Where its items come from."""
         return SOURCES[self.name] if self.own is None else self.own
 

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from ettin_core.evaluation.reading import Reading, TokenizerLike
+from ettin_core.evaluation.requests import ScoringRequest, TokenizerLike
 from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.records.readout import Readout
 
 if TYPE_CHECKING:
-    from ettin_core.evaluation.model import EvaluatedModel
+    from ettin_core.evaluation.evaluated_model import EvaluatedModel
 
 TRAILING_MASKS = 3
 POOLED_TOKENS = 2**23  # of rows that are laid out at once
@@ -129,7 +129,7 @@ def score(
     ask = _asker(model, protocol or protocols_of(model.reading)[0])
     scores: list[Score] = []
     with tqdm(total=len(texts), desc=progress, unit="text", disable=progress is None) as bar:
-        pool: list[list[Reading]] = []
+        pool: list[list[ScoringRequest]] = []
         size = 0
         for number, (text, own) in enumerate(zip(texts, places, strict=True), start=1):
             pool.append(ask(model, text, own))
@@ -181,7 +181,7 @@ def fill(model: "EvaluatedModel", texts: Sequence[Segmented], gaps: Sequence[Seq
     return [one.log_probability for one in _answer(model, pool)]
 
 
-def _answer(model: "EvaluatedModel", pool: list[list[Reading]]) -> list[Score]:
+def _answer(model: "EvaluatedModel", pool: list[list[ScoringRequest]]) -> list[Score]:
     """The score of each text from its readings, all asked at once."""
     answers = iter(model.answers([reading for readings in pool for reading in readings]))
     scores = []
@@ -194,7 +194,7 @@ def _answer(model: "EvaluatedModel", pool: list[list[Reading]]) -> list[Score]:
 
 def _asker(
     model: "EvaluatedModel", protocol: str
-) -> Callable[["EvaluatedModel", Segmented, tuple[int, ...]], list[Reading]]:
+) -> Callable[["EvaluatedModel", Segmented, tuple[int, ...]], list[ScoringRequest]]:
     askers = {
         "conditional": _conditional,
         "masked_left_to_right": _masked_left_to_right,
@@ -210,7 +210,7 @@ def _asker(
     return askers[protocol]
 
 
-def _conditional(model: "EvaluatedModel", text: Segmented, places: tuple[int, ...]) -> list[Reading]:
+def _conditional(model: "EvaluatedModel", text: Segmented, places: tuple[int, ...]) -> list[ScoringRequest]:
     """One pass, in which each output predicts the token `ahead` of it; of what is longer than the window, one for each."""
     whole = (model.tokenizer.special.bos, *text.ids)
     predicted = [(place,) for place in places if model.read_position(place + 1) >= 0]
@@ -221,11 +221,11 @@ def _conditional(model: "EvaluatedModel", text: Segmented, places: tuple[int, ..
         end = max(reads) + 1
         cut = max(0, end - model.context)
         targets = tuple(text.ids[place] for place in own)
-        readings.append(Reading(whole[cut:end], tuple(read - cut for read in reads), targets))
+        readings.append(ScoringRequest(whole[cut:end], tuple(read - cut for read in reads), targets))
     return readings
 
 
-def _masked_left_to_right(model: "EvaluatedModel", text: Segmented, places: tuple[int, ...]) -> list[Reading]:
+def _masked_left_to_right(model: "EvaluatedModel", text: Segmented, places: tuple[int, ...]) -> list[ScoringRequest]:
     """One row for each token, which sees the tokens before it that fit, masks in its place and the two after, and EOS."""
     special = model.tokenizer.special
     tail = (*[special.mask] * TRAILING_MASKS, special.eos)
@@ -234,21 +234,21 @@ def _masked_left_to_right(model: "EvaluatedModel", text: Segmented, places: tupl
     readings = []
     for place in places:
         before = whole[max(0, place + 1 - room) : place + 1]
-        readings.append(Reading((*before, *tail), (model.read_position(len(before)),), (text.ids[place],)))
+        readings.append(ScoringRequest((*before, *tail), (model.read_position(len(before)),), (text.ids[place],)))
     return readings
 
 
-def _pseudo_likelihood(model: "EvaluatedModel", text: Segmented, places: tuple[int, ...]) -> list[Reading]:
+def _pseudo_likelihood(model: "EvaluatedModel", text: Segmented, places: tuple[int, ...]) -> list[ScoringRequest]:
     """One gap for each word, of its scored tokens."""
     return _filled(model, text, text.by_word(sorted(places)))
 
 
-def _token_pseudo_likelihood(model: "EvaluatedModel", text: Segmented, places: tuple[int, ...]) -> list[Reading]:
+def _token_pseudo_likelihood(model: "EvaluatedModel", text: Segmented, places: tuple[int, ...]) -> list[ScoringRequest]:
     """One gap for each scored token."""
     return _filled(model, text, [(place,) for place in places])
 
 
-def _filled(model: "EvaluatedModel", text: Segmented, gaps: Sequence[tuple[int, ...]]) -> list[Reading]:
+def _filled(model: "EvaluatedModel", text: Segmented, gaps: Sequence[tuple[int, ...]]) -> list[ScoringRequest]:
     """One row for each token of each gap, which sees the text but the gap's tokens from itself on.
 
     A text longer than the window loses what is before the first gap, as far as it must, and then its end; gaps that do
@@ -265,7 +265,7 @@ def _filled(model: "EvaluatedModel", text: Segmented, gaps: Sequence[tuple[int, 
                 for hidden in gap[revealed:]:
                     row[hidden + 1 - cut] = special.mask
                 read = model.read_position(place + 1 - cut)
-                readings.append(Reading(tuple(row), (read,), (text.ids[place],)))
+                readings.append(ScoringRequest(tuple(row), (read,), (text.ids[place],)))
     return readings
 
 

@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation import choices, heldout, likelihood, own, pronouns
+from ettin_core.evaluation import heldout, likelihood, multiple_choice, pronouns, user_tasks
 from ettin_core.evaluation.bias import agreement, crows_pairs, published, stereoset, winobias
+from ettin_core.evaluation.datasets import EvaluationSet, check_rows, set_hashes
 from ettin_core.evaluation.made_with import FILE, changes, made_with
-from ettin_core.evaluation.protocol import ItemResult, Protocol, Subject, SuiteConfig
-from ettin_core.evaluation.sets import EvaluationSet, check_rows, set_hashes
-from ettin_core.foundation.bars import may_draw_below
+from ettin_core.evaluation.protocol import ItemResult, MeasuredModel, Protocol, SuiteConfig
 from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.folders import folder_under_construction, locked
+from ettin_core.foundation.progress_bars import may_draw_below
 from ettin_core.foundation.provenance import library_versions
 from ettin_core.foundation.storage import write_json
-from ettin_core.foundation.structures import plain
+from ettin_core.foundation.strict_config import plain
 from ettin_core.records.evaluations import SETTINGS, measured, place_of, seal, settings_hash
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.readout import KINDS, Readout
 from ettin_core.records.schema import Item, Measurement, is_finite
-from ettin_core.training.run import RunConfig
+from ettin_core.training.config import RunConfig
 
 if TYPE_CHECKING:
-    from ettin_core.evaluation.model import EvaluatedModel
+    from ettin_core.evaluation.evaluated_model import EvaluatedModel
 
 PROTOCOLS = (
     Protocol("heldout_clm", 2, ("causal",), heldout.measure_clm),
@@ -40,11 +40,16 @@ PROTOCOLS = (
     Protocol("validation_clm", 1, ("causal",), heldout.for_choices(heldout.measure_clm)),
     Protocol("validation_mlm", 1, ("masked",), heldout.for_choices(heldout.measure_mlm)),
     Protocol("validation_ahead", 1, ("ahead",), heldout.for_choices(heldout.measure_ahead)),
-    Protocol("minimal_pairs.left_to_right", 1, KINDS, choices.minimal_pairs("left_to_right")),
-    Protocol("minimal_pairs.pseudo_likelihood", 1, ("masked",), choices.minimal_pairs("pseudo_likelihood")),
-    Protocol("minimal_pairs.token_pseudo_likelihood", 1, ("masked",), choices.minimal_pairs("token_pseudo_likelihood")),
-    Protocol("facts.left_to_right", 1, KINDS, choices.facts("left_to_right")),
-    Protocol("facts.pseudo_likelihood", 1, ("masked",), choices.facts("pseudo_likelihood")),
+    Protocol("minimal_pairs.left_to_right", 1, KINDS, multiple_choice.minimal_pairs("left_to_right")),
+    Protocol("minimal_pairs.pseudo_likelihood", 1, ("masked",), multiple_choice.minimal_pairs("pseudo_likelihood")),
+    Protocol(
+        "minimal_pairs.token_pseudo_likelihood",
+        1,
+        ("masked",),
+        multiple_choice.minimal_pairs("token_pseudo_likelihood"),
+    ),
+    Protocol("facts.left_to_right", 1, KINDS, multiple_choice.facts("left_to_right")),
+    Protocol("facts.pseudo_likelihood", 1, ("masked",), multiple_choice.facts("pseudo_likelihood")),
     Protocol("agreement", 1, KINDS, agreement.measure),
     Protocol("pronouns", 1, KINDS, pronouns.measure),
     Protocol("winogender@published_encoder", 1, ("masked",), published.measure_encoder),
@@ -68,7 +73,7 @@ def applicable(readout: Readout | None, suite: SuiteConfig | None = None, corpus
         sets = suite.eval_data is not None
         found = [item for item in found if item.name in suite.asked]
         found = [item for item in found if (sets and item.source.sets) or (corpus and item.source.corpus)]
-        found += [item for item in own.protocols_of(suite) if readout.kind in item.kinds]
+        found += [item for item in user_tasks.protocols_of(suite) if readout.kind in item.kinds]
     return found
 
 
@@ -84,7 +89,10 @@ def open_model(
 
     Raises ValueError for an unknown or damaged checkpoint, or a corpus other than the run's.
     """
-    from ettin_core.evaluation.model import EvaluatedModel, load_weights  # with torch, which settings do without
+    from ettin_core.evaluation.evaluated_model import (  # with torch, which settings do without
+        EvaluatedModel,
+        load_weights,
+    )
     from ettin_core.model.transformer import Transformer
 
     if corpus.fingerprint != run.fingerprint:
@@ -96,8 +104,8 @@ def open_model(
         raise unknown("checkpoint", name, f"is not a checkpoint of {folder.name}", known)
     model = Transformer(run.model, attention="sdpa")  # rows of many widths: flex would be compiled for each
     weights = load_weights(model, path, folder.name)  # the name it was trained under: fields that came later change it
-    own = [number for number, phase in enumerate(run.phases) if name.removeprefix(phase.prefix).isdigit()]
-    trained = run.phases[: own[0] + 1] if own else run.phases  # the phases behind this checkpoint
+    user_tasks = [number for number, phase in enumerate(run.phases) if name.removeprefix(phase.prefix).isdigit()]
+    trained = run.phases[: user_tasks[0] + 1] if user_tasks else run.phases  # the phases behind this checkpoint
     view = trained[-1].view(run.readout[0])
     context = max(phase.context for phase in trained)
     evaluated = EvaluatedModel(
@@ -125,7 +133,7 @@ def evaluate(
     model, name, weights = open_model(run, folder, corpus, checkpoint, device, suite.batch_tokens)
     if folder.complete and name == folder.summary()["final_checkpoint"]:
         checkpoint = None  # the last one by its name is the last one
-    subject = Subject(folder.name, run.member, run.size, run.seeds.initialisation, name, weights)
+    subject = MeasuredModel(folder.name, run.member, run.size, run.seeds.initialisation, name, weights)
     measure_all(model, subject, folder, checkpoint, corpus, suite, chosen, progress, remeasure)
     return replace(folder, suite=settings_of(suite, run.read_as)).measurements(checkpoint)
 
@@ -138,7 +146,7 @@ def check_items(protocols: Sequence[Protocol], suite: SuiteConfig) -> None:
 
 def measure_all(
     model: "EvaluatedModel",
-    subject: Subject,
+    subject: MeasuredModel,
     folder: RunFolder,
     checkpoint: str | None,
     corpus: Corpus | None,
@@ -184,7 +192,7 @@ def _settings(protocol: Protocol, weights: str, suite: SuiteConfig, readout: Rea
 def _unequal_lengths(items: Sequence[ItemResult]) -> dict[str, int]:
     """Of the items whose versions are compared by their words, how many have versions of different numbers of tokens."""
     lengths = [item.details["tokens"] for item in items if isinstance(item.details.get("tokens"), list)]
-    return {"items": sum(len(set(own)) > 1 for own in lengths), "of": len(lengths)}
+    return {"items": sum(len(set(user_tasks)) > 1 for user_tasks in lengths), "of": len(lengths)}
 
 
 def settings_of(suite: SuiteConfig, readout: Readout | None) -> dict[str, str]:
@@ -201,7 +209,7 @@ def _sets(protocol: Protocol, suite: SuiteConfig) -> tuple[EvaluationSet, ...]:
 
 
 def _measure(
-    subject: Subject,
+    subject: MeasuredModel,
     protocol: Protocol,
     model: "EvaluatedModel",
     corpus: Corpus | None,

@@ -106,7 +106,7 @@ def is_divided(tensor: torch.Tensor) -> TypeGuard["DTensor"]:
     return module is not None and isinstance(tensor, module.DTensor)
 
 
-def as_whole(tensor: torch.Tensor) -> torch.Tensor:
+def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor in full; every process must ask for it."""
     return tensor.full_tensor() if is_divided(tensor) else tensor
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ettin_core.foundation.bars import own_line
 from ettin_core.foundation.folders import locked
+from ettin_core.foundation.progress_bars import own_line
 from ettin_core.foundation.storage import hash_text, read_json, write_json
 
 SETTLED = 2_000_000_000  # ns: a file changed later than this before it was read could change again under the same times

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from ettin_core.foundation.errors import DiskFullError, invalid
-from ettin_core.foundation.structures import identity
+from ettin_core.foundation.strict_config import identity
 
 NAME_HASH_LENGTH = 10
 

@@ -1,7 +1,7 @@
 """Transformers folders in and out, with no custom code on either side.
 
 A bidirectional view becomes `ModernBertForMaskedLM`, a causal one `ModernBertDecoderForCausalLM`. Converting an encoder
-into a decoder, or back, needs nothing here: it is the same native state under another `View`.
+into a decoder, or back, needs nothing here: it is the same native state under another `AttentionSpec`.
 
 The two classes count a local window differently. `sliding_window` = w shows an encoder w neighbours on each side, as
 ours does, but a decoder only w keys in all, the query's own included; so a causal window of 64 (65 keys) is written as
@@ -24,7 +24,7 @@ from ettin_core.interop.card import card
 from ettin_core.interop.embedding import check_pooling, write_pooling
 from ettin_core.interop.weight_map import from_huggingface, to_huggingface
 from ettin_core.interop.weights import SHARDS_FILE, WEIGHTS_FILE, read_weights
-from ettin_core.model.config import MOST, ModelConfig, View
+from ettin_core.model.config import MOST, AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
 from ettin_core.records.readout import fills_masks
 
@@ -55,7 +55,7 @@ FIXED = {
 
 def export(
     model: Transformer,
-    view: View,
+    view: AttentionSpec,
     tokenizer_folder: Path,
     out: Path,
     max_positions: int,
@@ -106,7 +106,7 @@ def export(
     return out
 
 
-def load(source: Path | str, revision: str | None = None) -> tuple[Transformer, View, dict[str, Any]]:
+def load(source: Path | str, revision: str | None = None) -> tuple[Transformer, AttentionSpec, dict[str, Any]]:
     """Load a local transformers folder, or a hub id (at a branch, tag or commit): safetensors only, no remote code.
 
     Returns the model (fp32, on the CPU, in training mode), the view it was made for, and a dictionary: `source`,
@@ -122,7 +122,7 @@ def load(source: Path | str, revision: str | None = None) -> tuple[Transformer, 
     return model, view, facts
 
 
-def read_config(folder: Path) -> tuple[ModelConfig, View, int]:
+def read_config(folder: Path) -> tuple[ModelConfig, AttentionSpec, int]:
     """Shape, view and longest row that a transformers folder describes, older keys included.
 
     Raises ValueError naming the field that asks for something our transformer does not have.
@@ -133,7 +133,7 @@ def read_config(folder: Path) -> tuple[ModelConfig, View, int]:
     return _understood(read_mapping(file, "fetch the folder again"), f"in {file}")
 
 
-def adopt(pretrained: Any) -> tuple[Transformer, View]:
+def adopt(pretrained: Any) -> tuple[Transformer, AttentionSpec]:
     """Our transformer around the weights of a loaded transformers model, which both then share; and its view.
 
     Raises ValueError naming what our transformer does not have.
@@ -142,7 +142,7 @@ def adopt(pretrained: Any) -> tuple[Transformer, View]:
     return _around(pretrained.state_dict(), config, view).train(pretrained.training), view
 
 
-def _around(weights: dict[str, torch.Tensor], config: ModelConfig, view: View) -> Transformer:
+def _around(weights: dict[str, torch.Tensor], config: ModelConfig, view: AttentionSpec) -> Transformer:
     """Our transformer holding the weights of a transformers state, under our names. Raises ValueError naming a tensor."""
     native = from_huggingface(weights, LAYOUT_OF[view.direction], config.num_layers)
     with torch.device("meta"):
@@ -156,7 +156,7 @@ def _around(weights: dict[str, torch.Tensor], config: ModelConfig, view: View) -
     return model
 
 
-def _understood(values: dict[str, Any], where: str) -> tuple[ModelConfig, View, int]:
+def _understood(values: dict[str, Any], where: str) -> tuple[ModelConfig, AttentionSpec, int]:
     from transformers import ModernBertConfig, ModernBertDecoderConfig
 
     kind = values.get("model_type")
@@ -191,12 +191,12 @@ def _understood(values: dict[str, Any], where: str) -> tuple[ModelConfig, View, 
         norm_epsilon=config.norm_eps,
     )
     rope = config.rope_parameters
-    view = View(direction, _rope_base(rope, "full_attention"), _rope_base(rope, "sliding_attention"))
+    view = AttentionSpec(direction, _rope_base(rope, "full_attention"), _rope_base(rope, "sliding_attention"))
     return shape, view, config.max_position_embeddings
 
 
 def config_values(
-    config: ModelConfig, view: View, special: SpecialTokens, max_positions: int, dtype: str
+    config: ModelConfig, view: AttentionSpec, special: SpecialTokens, max_positions: int, dtype: str
 ) -> dict[str, Any]:
     """config.json. Nothing is left to a default, and the keys of older transformers versions say the same again."""
     causal = view.direction == "causal"
@@ -235,7 +235,7 @@ def config_values(
     return values
 
 
-def _write_tokenizer(tokenizer: Tokenizer, view: View, folder: Path, max_positions: int, ends: bool) -> None:
+def _write_tokenizer(tokenizer: Tokenizer, view: AttentionSpec, folder: Path, max_positions: int, ends: bool) -> None:
     """Tokenizer files whose output is what the model was trained on.
 
     A model that fills masks reads [CLS] text [SEP] (`ends`). Another reads [CLS] text, because after [SEP] a document is over
@@ -291,7 +291,7 @@ def _check_target(out: Path, overwrite: bool) -> None:
         raise invalid("out", str(out), "exists", "name another folder, or set overwrite=true to replace it")
 
 
-def _check_reads_back(folder: Path, config: ModelConfig, view: View) -> None:
+def _check_reads_back(folder: Path, config: ModelConfig, view: AttentionSpec) -> None:
     """Refuse to publish a folder which the installed transformers understands as another model."""
     read, read_view, _ = read_config(folder)
     if (read, read_view) != (dataclasses.replace(config, attention_output_dropout=0.0), view):

@@ -18,7 +18,7 @@ TIED_COPY, TIED_TO = "decoder.weight", "model.embeddings.tok_embeddings.weight"
 
 
 @dataclass(frozen=True)
-class Row:
+class WeightRule:
     """One native tensor, its shape in letters, and its parts (stacked along the first dimension) in each layout."""
 
     native: str
@@ -31,8 +31,8 @@ class Row:
         return self.encoder if layout == "encoder" else self.decoder
 
 
-def _same(native: str, shape: tuple[str, ...], huggingface: str) -> Row:
-    return Row(native, shape, (huggingface,), (huggingface,))
+def _same(native: str, shape: tuple[str, ...], huggingface: str) -> WeightRule:
+    return WeightRule(native, shape, (huggingface,), (huggingface,))
 
 
 _LAYER = "model.layers.{layer}"
@@ -40,7 +40,9 @@ _PROJECTIONS = tuple(f"{_LAYER}.attn.{part}_proj.weight" for part in "qkv")
 
 PER_LAYER = (
     _same("layers.{layer}.attention_norm.weight", ("H",), f"{_LAYER}.attn_norm.weight"),
-    Row("layers.{layer}.attention.query_key_value.weight", ("3H", "H"), (f"{_LAYER}.attn.Wqkv.weight",), _PROJECTIONS),
+    WeightRule(
+        "layers.{layer}.attention.query_key_value.weight", ("3H", "H"), (f"{_LAYER}.attn.Wqkv.weight",), _PROJECTIONS
+    ),
     _same("layers.{layer}.attention.output.weight", ("H", "H"), f"{_LAYER}.attn.Wo.weight"),
     _same("layers.{layer}.mlp_norm.weight", ("H",), f"{_LAYER}.mlp_norm.weight"),
     _same("layers.{layer}.mlp.input.weight", ("2I", "H"), f"{_LAYER}.mlp.Wi.weight"),
@@ -50,14 +52,14 @@ ONCE = (
     _same("embedding.weight", ("V", "H"), TIED_TO),
     _same("embedding_norm.weight", ("H",), "model.embeddings.norm.weight"),
     _same("final_norm.weight", ("H",), "model.final_norm.weight"),
-    Row("head.dense.weight", ("H", "H"), ("head.dense.weight",), ("lm_head.dense.weight",)),
-    Row("head.norm.weight", ("H",), ("head.norm.weight",), ("lm_head.norm.weight",)),
+    WeightRule("head.dense.weight", ("H", "H"), ("head.dense.weight",), ("lm_head.dense.weight",)),
+    WeightRule("head.norm.weight", ("H",), ("head.norm.weight",), ("lm_head.norm.weight",)),
     _same("output_bias", ("V",), "decoder.bias"),
 )
 ABSENT = {"layers.0.attention_norm.weight"}  # the first layer's input is the normed embedding already
 
 
-def rows(num_layers: int) -> list[Row]:
+def rows(num_layers: int) -> list[WeightRule]:
     """Every row of the table for a model of `num_layers`, with the layer filled in."""
     table = list(ONCE)
     for layer in range(num_layers):
@@ -65,7 +67,7 @@ def rows(num_layers: int) -> list[Row]:
             native = row.native.format(layer=layer)
             if native not in ABSENT:
                 encoder, decoder = (tuple(name.format(layer=layer) for name in row.parts(layout)) for layout in LAYOUTS)
-                table.append(Row(native, row.shape, encoder, decoder))
+                table.append(WeightRule(native, row.shape, encoder, decoder))
     return table
 
 
@@ -110,7 +112,7 @@ def from_huggingface(state: State, layout: str, num_layers: int) -> State:
     return result
 
 
-def _checked_table(layout: str, num_layers: int) -> list[Row]:
+def _checked_table(layout: str, num_layers: int) -> list[WeightRule]:
     if layout not in LAYOUTS:
         raise unknown("layout", layout, "is not a layout", LAYOUTS)
     return rows(num_layers)

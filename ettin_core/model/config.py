@@ -75,7 +75,7 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class View:
+class AttentionSpec:
     """How the model looks at a row: which keys a query may see, and the base of the rotary angles by layer kind.
 
     `layers` gives each layer a direction of its own, from the first to the last, instead of `direction` (None: it holds for

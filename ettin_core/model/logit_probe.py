@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ettin_core.model.attention_backends.interface import Attend
-from ettin_core.model.visibility import visible
+from ettin_core.model.attention_backends.interface import AttentionFn
+from ettin_core.model.attention_mask import attention_mask
 
 QUERIES = 256  # whose logits are held at once
 
@@ -21,16 +21,16 @@ class LogitProbe:
 
     def watching(
         self,
-        attend: Attend,
-        documents: torch.Tensor,
+        attend: AttentionFn,
+        document_ids: torch.Tensor,
         direction: str,
         window: int | None,
-        open_keys: torch.Tensor | None = None,
-    ) -> Attend:
+        prefix_mask: torch.Tensor | None = None,
+    ) -> AttentionFn:
         """The attention function `attend` of one layer kind for rows laid out as `documents` (B, S), watched."""
 
         def watched(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-            self.largest.append(largest_logit(query, key, documents, direction, window, open_keys))
+            self.largest.append(largest_logit(query, key, document_ids, direction, window, prefix_mask))
             return attend(query, key, value)
 
         return watched
@@ -40,19 +40,19 @@ class LogitProbe:
 def largest_logit(
     query: torch.Tensor,
     key: torch.Tensor,
-    documents: torch.Tensor,
+    document_ids: torch.Tensor,
     direction: str,
     window: int | None,
-    open_keys: torch.Tensor | None = None,
+    prefix_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The largest logit of queries and keys (B, A, S, D) between visible tokens that are no padding, a scalar in fp32."""
-    index = torch.arange(documents.shape[1], device=documents.device)
+    index = torch.arange(document_ids.shape[1], device=document_ids.device)
     largest = torch.full((), float("-inf"), device=query.device)
     for begin in range(0, len(index), QUERIES):
         some = slice(begin, begin + QUERIES)
         offset = index[some, None] - index[None, :]
-        seen = visible(documents[:, some], documents, offset, direction, window, open_keys)
-        seen &= documents[:, some, None] >= 0
+        seen = attention_mask(document_ids[:, some], document_ids, offset, direction, window, prefix_mask)
+        seen &= document_ids[:, some, None] >= 0
         logits = (query[:, :, some] @ key.transpose(-1, -2)).float() / query.shape[-1] ** 0.5
         largest = torch.maximum(largest, logits.masked_fill(~seen[:, None], float("-inf")).amax())
     return largest

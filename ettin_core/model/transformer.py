@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ettin_core.foundation.randomness import derive, truncated_normal
-from ettin_core.model.attention_backends import Attend, prepare, prepare_at
-from ettin_core.model.config import ModelConfig, View
+from ettin_core.model.attention_backends import AttentionFn, make_attention, make_attention_at
+from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.logit_probe import LogitProbe
 
 Angles = tuple[torch.Tensor, torch.Tensor]  # cosine and sine, (B, 1, S, D/2) each
@@ -20,10 +20,10 @@ Angles = tuple[torch.Tensor, torch.Tensor]  # cosine and sine, (B, 1, S, D/2) ea
 INITIAL_STD = 0.02
 
 
-def rotary_angles(positions: torch.Tensor, head_size: int, base: float) -> Angles:
+def rotary_angles(position_ids: torch.Tensor, head_size: int, base: float) -> Angles:
     """Cosine and sine (B, 1, S, D/2) in fp32 of the angles position * base^(-2k/D) (Su et al. 2021)."""
-    exponent = torch.arange(0, head_size, 2, device=positions.device, dtype=torch.float32) / head_size
-    angles = positions[:, None, :, None].float() * base**-exponent
+    exponent = torch.arange(0, head_size, 2, device=position_ids.device, dtype=torch.float32) / head_size
+    angles = position_ids[:, None, :, None].float() * base**-exponent
     return angles.cos(), angles.sin()
 
 
@@ -34,9 +34,9 @@ def rotate(tensor: torch.Tensor, angles: Angles) -> torch.Tensor:
     return torch.cat((left * cosine - right * sine, right * cosine + left * sine), dim=-1).to(tensor.dtype)
 
 
-def pick(states: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
+def pick(states: torch.Tensor, scored_positions: torch.Tensor) -> torch.Tensor:
     """States (B, S, H) at the positions `read` (B, R) of each row, as (B, R, H)."""
-    return states.gather(1, read[..., None].expand(-1, -1, states.shape[-1]))
+    return states.gather(1, scored_positions[..., None].expand(-1, -1, states.shape[-1]))
 
 
 class Attention(nn.Module):
@@ -50,17 +50,22 @@ class Attention(nn.Module):
         self.output = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
     def forward(
-        self, states: torch.Tensor, angles: Angles, attend: Attend, read: torch.Tensor | None = None
+        self, states: torch.Tensor, angles: Angles, attend: AttentionFn, scored_positions: torch.Tensor | None = None
     ) -> torch.Tensor:
         """(B, S, H) -> (B, S, H), or (B, R, H): at the positions `read` (B, R), of whose queries `attend` then is."""
-        if read is None:
+        if scored_positions is None:
             projected = self.query_key_value(states).unflatten(-1, (3, self.num_heads, -1))
             query, key, value = projected.permute(2, 0, 3, 1, 4)
             query = rotate(query, angles)
         else:
             for_query, for_others = self.query_key_value.weight.tensor_split((states.shape[-1],))
-            query = F.linear(pick(states, read), for_query).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            query = rotate(query, (pick(angles[0][:, 0], read)[:, None], pick(angles[1][:, 0], read)[:, None]))
+            query = (
+                F.linear(pick(states, scored_positions), for_query).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            )
+            query = rotate(
+                query,
+                (pick(angles[0][:, 0], scored_positions)[:, None], pick(angles[1][:, 0], scored_positions)[:, None]),
+            )
             projected = F.linear(states, for_others).unflatten(-1, (2, self.num_heads, -1))
             key, value = projected.permute(2, 0, 3, 1, 4)
         attended = attend(query, rotate(key, angles), value)
@@ -93,11 +98,11 @@ class Layer(nn.Module):
         self.mlp = GatedMLP(config)
 
     def forward(
-        self, states: torch.Tensor, angles: Angles, attend: Attend, read: torch.Tensor | None = None
+        self, states: torch.Tensor, angles: Angles, attend: AttentionFn, scored_positions: torch.Tensor | None = None
     ) -> torch.Tensor:
         """(B, S, H) -> (B, S, H), or (B, R, H): at the positions `read` (B, R) of each row."""
-        attended = self.attention(self.attention_norm(states), angles, attend, read)
-        states = (states if read is None else pick(states, read)) + attended
+        attended = self.attention(self.attention_norm(states), angles, attend, scored_positions)
+        states = (states if scored_positions is None else pick(states, scored_positions)) + attended
         return states + self.mlp(self.mlp_norm(states))
 
 
@@ -134,22 +139,22 @@ class Transformer(nn.Module):
     def forward(
         self,
         tokens: torch.Tensor,
-        documents: torch.Tensor,
-        positions: torch.Tensor,
-        view: View,
-        open_keys: torch.Tensor | None = None,
-        read: torch.Tensor | None = None,
+        document_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        view: AttentionSpec,
+        prefix_mask: torch.Tensor | None = None,
+        scored_positions: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Final hidden states (B, S, H), or (B, R, H): those at the positions `read` (B, R) of each row.
 
         `tokens`, `documents` and `positions` are (B, S) integers: token ids, the number of the document each token
-        belongs to within its row (-1: padding), and its position within that document (or piece of one). `open_keys` (B, S)
+        belongs to within its row (-1: padding), and its position within that document (or piece of one). `prefix_mask` (B, S)
         bool belongs to a prefix direction. With `read`, which is for inference, the last layer computes nothing else.
         """
-        assert read is None or not self.training
+        assert scored_positions is None or not self.training
         config = self.config
         angles = {
-            base: rotary_angles(positions, config.head_size, base)
+            base: rotary_angles(position_ids, config.head_size, base)
             for base in {view.rope_base_global, view.rope_base_local}
         }
         directions = view.directions(config.num_layers)
@@ -158,16 +163,18 @@ class Transformer(nn.Module):
             is_global, direction = kind
             window = None if is_global else config.local_window
             base = view.rope_base_global if is_global else view.rope_base_local
-            attend = prepare(self.attention_backend, documents, direction, window, open_keys)
+            attend = make_attention(self.attention_backend, document_ids, direction, window, prefix_mask)
             if self.probe is not None:
-                attend = self.probe.watching(attend, documents, direction, window, open_keys)
+                attend = self.probe.watching(attend, document_ids, direction, window, prefix_mask)
             kinds[kind] = angles[base], attend
         states = self.embedding_norm(self.embedding(tokens))
         for index, layer in enumerate(self.layers):
             kind = config.is_global(index), directions[index]
-            if read is not None and index == config.num_layers - 1:
-                attend = prepare_at(read, documents, directions[index], open_keys)  # the last layer is always global
-                states = layer(states, kinds[kind][0], attend, read)
+            if scored_positions is not None and index == config.num_layers - 1:
+                attend = make_attention_at(
+                    scored_positions, document_ids, directions[index], prefix_mask
+                )  # the last layer is always global
+                states = layer(states, kinds[kind][0], attend, scored_positions)
             elif self.recompute and torch.is_grad_enabled():
                 states = checkpoint(layer, states, *kinds[kind], use_reentrant=False)
             else:

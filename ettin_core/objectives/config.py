@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.fields import check_within
-from ettin_core.foundation.structures import home_of
+from ettin_core.foundation.strict_config import home_of
 from ettin_core.objectives import directions, kinds
 from ettin_core.objectives.directions import DIRECTIONS
 from ettin_core.objectives.kinds import OBJECTIVES
@@ -17,7 +17,7 @@ CHUNK_ROWS = {"cpu": 1024, "cuda": 4096}
 
 
 @dataclass(frozen=True)
-class Part:
+class Component:
     """One objective of a schedule with its direction. `weight`: share of rows, steps in turn, or share of the tokens."""
 
     objective: str
@@ -39,7 +39,7 @@ class ObjectiveConfig:
     mask_share: float = 0.8
     random_share: float = 0.1
     scored_share: float = 1.0
-    parts: tuple[Part, ...] = ()
+    parts: tuple[Component, ...] = ()
 
     def __post_init__(self) -> None:
         if self.name not in (*OBJECTIVES, *SCHEDULES):
@@ -57,9 +57,9 @@ class ObjectiveConfig:
         elif self.parts:
             raise invalid("objective.parts", len(self.parts), f"mean nothing to {self.name}", f"use {SCHEDULES} or []")
 
-    def under(self, direction: str) -> tuple[Part, ...]:
+    def under(self, direction: str) -> tuple[Component, ...]:
         """The parts of training: those of the schedule, or the objective alone under the run's direction."""
-        return self.parts or (Part(self.name, direction),)
+        return self.parts or (Component(self.name, direction),)
 
     def modules(self, direction: str) -> set[str]:
         """The modules that define the objectives and directions of a run of a direction, but for those of a program."""
@@ -80,7 +80,7 @@ class ObjectiveConfig:
         return of_parts[-1].objective if of_parts else self.name
 
 
-def _check_parts(name: str, parts: tuple[Part, ...]) -> None:
+def _check_parts(name: str, parts: tuple[Component, ...]) -> None:
     if len(parts) < 2:
         raise invalid("objective.parts", len(parts), f"are too few for {name}", "give two or more")
     for number, part in enumerate(parts):

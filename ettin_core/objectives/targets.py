@@ -62,18 +62,18 @@ class Masking:
 class Targets:
     """`inputs` (B, S); predictions are read at flat positions `read` (N,) and scored against `labels` (N,).
 
-    `direction` is how the model is to look at the rows: bidirectional, causal, or prefix with `open_keys` (B, S) bool.
+    `direction` is how the model is to look at the rows: bidirectional, causal, or prefix with `prefix_mask` (B, S) bool.
     """
 
     inputs: np.ndarray
-    read: np.ndarray
+    scored_positions: np.ndarray
     labels: np.ndarray
     direction: str
-    open_keys: np.ndarray | None = None
+    prefix_mask: np.ndarray | None = None
 
 
 # (batch, vocabulary, masking, key, open tokens (B, S) bool) -> (inputs (B, S), read (N,), labels (N,))
-Make = Callable[[Batch, Vocabulary, Masking, int, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+MakeTargets = Callable[[Batch, Vocabulary, Masking, int, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Objective:
     """
 
     name: str
-    make: Make
+    make: MakeTargets
     corrupts: bool
     readout: str = NOT_READ
     leaks_under: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ class Objective:
 
 
 # (lengths of documents (N,), their key (N,) uint64) -> length of each one's open prefix (N,)
-Opens = Callable[[np.ndarray, np.ndarray], np.ndarray]
+PrefixLength = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Direction:
 
     name: str
     visibility: str
-    opens: Opens
+    prefix_length: PrefixLength
     readout: str
 
 

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ettin_core.foundation.structures import differences
+from ettin_core.foundation.strict_config import differences
 from ettin_core.pairs.contract import Contract, comparable
 from ettin_core.pairs.environments import compare_environments, placements
 from ettin_core.pairs.rounding import LIMIT, measure
 from ettin_core.records.folders import RunFolder
-from ettin_core.training.run import RunConfig
+from ettin_core.training.config import RunConfig
 
 MATCHED, MATCHED_EXCEPT, NOT_MATCHED = "matched", "matched except", "not matched"
 TO_ROUNDING = "matched to rounding"  # the placement differs: how many processes, which backend, compiled or not

@@ -5,7 +5,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.foundation.errors import invalid, unknown
-from ettin_core.training.run import RunConfig
+from ettin_core.training.config import RunConfig
 
 EVIDENCE = (
     "fingerprint",

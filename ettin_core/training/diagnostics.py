@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 from ettin_core.data.loader import Batch
-from ettin_core.foundation.distributed import as_whole
+from ettin_core.foundation.distributed import full_tensor
 from ettin_core.model.accounting import parameter_group
 from ettin_core.model.adapter import trained
-from ettin_core.model.config import View
+from ettin_core.model.config import AttentionSpec
 from ettin_core.model.logit_probe import LogitProbe
 from ettin_core.model.transformer import Transformer
-from ettin_core.objectives.schedule import subset
+from ettin_core.objectives.assign import subset
 from ettin_core.objectives.targets import Targets
-from ettin_core.training.learner import tensors
+from ettin_core.training.loss_module import tensors
 from ettin_core.training.step import autocast
 
 
@@ -32,10 +32,10 @@ class Diagnosis:
 
 
 def diagnose(
-    wrapped: nn.Module,
+    parallel_model: nn.Module,
     model: Transformer,
     part: tuple[Batch, Targets],
-    view: Callable[[str], View],
+    view: Callable[[str], AttentionSpec],
     precision: str,
     device: torch.device,
 ) -> Callable[[], Diagnosis]:
@@ -46,7 +46,7 @@ def diagnose(
     # The copy comes first: a forward pass leaves FSDP's weights gathered, and they are compared part by part.
     before = {name: parameter.detach().clone() for name, parameter in trained(model).items()}
     with autocast(precision, device):
-        logits = attention_logits(wrapped, model, part, view, device)
+        logits = attention_logits(parallel_model, model, part, view, device)
     return lambda: Diagnosis(logits, update_ratios(model, before))
 
 
@@ -66,15 +66,15 @@ def update_ratios(model: nn.Module, before: dict[str, torch.Tensor]) -> dict[str
 
 
 def _square(tensor: torch.Tensor) -> float:
-    return float(as_whole(torch.linalg.vector_norm(tensor, dtype=torch.float64))) ** 2
+    return float(full_tensor(torch.linalg.vector_norm(tensor, dtype=torch.float64))) ** 2
 
 
 @torch.no_grad()
 def attention_logits(
-    wrapped: nn.Module,
+    parallel_model: nn.Module,
     model: Transformer,
     part: tuple[Batch, Targets],
-    view: Callable[[str], View],
+    view: Callable[[str], AttentionSpec],
     device: torch.device,
 ) -> list[float]:
     """The largest attention logit of each layer on the first row of a batch, as the objective shows it to the model.
@@ -82,15 +82,17 @@ def attention_logits(
     Under DDP and FSDP all processes must call it; each gets the answer for the first row of its own part.
     """
     batch, targets = part
-    first, inside = subset(batch, np.arange(1)), targets.read < batch.tokens.shape[1]
-    opened = None if targets.open_keys is None else targets.open_keys[:1]
-    shown = Targets(targets.inputs[:1], targets.read[inside], targets.labels[inside], targets.direction, opened)
+    first, inside = subset(batch, np.arange(1)), targets.scored_positions < batch.tokens.shape[1]
+    opened = None if targets.prefix_mask is None else targets.prefix_mask[:1]
+    shown = Targets(
+        targets.inputs[:1], targets.scored_positions[inside], targets.labels[inside], targets.direction, opened
+    )
     model.probe = LogitProbe()
-    training = wrapped.training
-    wrapped.eval()  # no dropout, so that no stream of random numbers moves
+    training = parallel_model.training
+    parallel_model.eval()  # no dropout, so that no stream of random numbers moves
     try:
-        wrapped(*tensors(first, shown, device), view(targets.direction))
+        parallel_model(*tensors(first, shown, device), view(targets.direction))
         return [float(value) for value in model.probe.largest]
     finally:
         model.probe = None
-        wrapped.train(training)
+        parallel_model.train(training)

@@ -8,10 +8,10 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ettin_core.foundation import source
+from ettin_core.foundation import source_code
 from ettin_core.foundation.provenance import library_versions
 from ettin_core.foundation.storage import canonical_json
-from ettin_core.training.run import PlacementConfig, RunConfig
+from ettin_core.training.config import PlacementConfig, RunConfig
 
 if TYPE_CHECKING:
     import torch
@@ -22,18 +22,18 @@ GROUPS = ("code", "libraries", "device", "numerics", "placement")
 ENTRY = "ettin_core.training.loop"
 PACKAGES = ("checkpoints", "data", "foundation", "model", "objectives", "optim", "training")
 OBSERVERS = (  # what these say or show never reaches a weight
-    "foundation.bars",
+    "foundation.progress_bars",
     "foundation.errors",
     "foundation.provenance",
-    "foundation.source",
+    "foundation.source_code",
     "foundation.terminal",
     "training.environment",
     "training.hardware",
     "training.memory",
     "training.numerics",
-    "training.stops",
+    "training.preemption",
     "training.trackers",
-    "training.watch",
+    "training.monitor",
 )
 LIBRARIES = ("torch", "numpy", "tokenizers")
 PLACED = (
@@ -58,9 +58,9 @@ Session = dict[str, dict[str, Any]]
 Differences = dict[str, dict[str, tuple[str, str]]]  # by group and field: left and right
 
 
-def training_code(run: RunConfig) -> source.Hashes:
+def training_code(run: RunConfig) -> source_code.Hashes:
     """The modules that train a run with their hashes: of objectives and directions those that the run uses."""
-    return source.hashes([ENTRY, *run.objective.modules(run.direction)], PACKAGES, OBSERVERS)
+    return source_code.hashes([ENTRY, *run.objective.modules(run.direction)], PACKAGES, OBSERVERS)
 
 
 def describe(run: RunConfig, placement: PlacementConfig, group: "ProcessGroup", device: "torch.device") -> str:
@@ -159,4 +159,4 @@ def sentences(found: Differences, left: str, right: str) -> list[str]:
 def changed_since(run: RunConfig, summary: dict[str, Any]) -> list[str] | None:
     """The modules that are not as they were when a run was completed; None where its sessions do not say."""
     last = read(summary["sessions"][-1])["code"]
-    return None if ALL in last else source.changed(last, training_code(run))
+    return None if ALL in last else source_code.changed(last, training_code(run))

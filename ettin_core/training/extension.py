@@ -12,13 +12,13 @@ from ettin_core.checkpoints import native
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.storage import append_json_lines, write_json, write_text
-from ettin_core.foundation.structures import build, plain
-from ettin_core.objectives.schedule import part_at
+from ettin_core.foundation.strict_config import build, plain
+from ettin_core.objectives.assign import part_at
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.schema import to_row
-from ettin_core.training.books import Progress
+from ettin_core.training.config import RunConfig
 from ettin_core.training.phases import Phase, PhaseRecipe, plan
-from ettin_core.training.run import RunConfig
+from ettin_core.training.progress import Progress
 
 
 def longer(run: RunConfig, tokens: int) -> RunConfig:

@@ -9,24 +9,24 @@ from typing import Any
 import torch
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.feed import feed
 from ettin_core.data.loader import Batch, Loader
+from ettin_core.data.prefetch import feed
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.exits import AGAIN, StopRequested
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.randomness import derive
 from ettin_core.objectives.targets import Targets
 from ettin_core.records.folders import RunFolder
-from ettin_core.training.books import Progress, account, training_row
+from ettin_core.training.config import PlacementConfig, RunConfig
 from ettin_core.training.diagnostics import diagnose
 from ettin_core.training.hardware import peak_flops
 from ettin_core.training.memory import check_memory, device_memory
+from ettin_core.training.monitor import Monitor, Snapshot
 from ettin_core.training.phases import Phase
-from ettin_core.training.run import PlacementConfig, RunConfig
+from ettin_core.training.preemption import PreemptionSignal, Watchdog
+from ettin_core.training.progress import Progress, training_row, update_progress
 from ettin_core.training.session import Session, check_fit, finish, open_session, resume, save
-from ettin_core.training.step import optimisation_step
-from ettin_core.training.stops import StopRequest, Watchdog
-from ettin_core.training.watch import Mark, Watch
+from ettin_core.training.step import optimizer_step
 
 
 def train(
@@ -54,16 +54,16 @@ def train(
         progress = resume(session)
         with (
             _watch(session, progress) as watch,
-            StopRequest(group, session.device) as request,
+            PreemptionSignal(group, session.device) as request,
             Watchdog(placement.stall_seconds, run.name) as watchdog,
         ):
             for number in range(progress.phase, len(run.phases)):
                 phase = run.phases[number]
                 loader = phase.loader(corpus, run.seeds.order)
                 progress = replace(progress, phase=number, step=progress.step if number == progress.phase else 0)
-                make = partial(_parts, session, phase, loader)
-                for parts in feed(make, range(progress.step, phase.steps), placement.workers):
-                    progress = _advance(session, phase, loader.sources, parts, progress, watch)
+                make = partial(_micro_batches, session, phase, loader)
+                for micro_batches in feed(make, range(progress.step, phase.steps), placement.workers):
+                    progress = train_step(session, phase, loader.sources, micro_batches, progress, watch)
                     watchdog.step()
                     stopping = request.agreed()
                     if stopping or run.checkpoint.due(progress.step, phase.steps, phase.consumed):
@@ -79,13 +79,13 @@ def train(
         return finish(session, progress)
 
 
-def _advance(
+def train_step(
     session: Session,
     phase: Phase,
     sources: list[str],
-    parts: list[tuple[Batch, Targets]],
+    micro_batches: list[tuple[Batch, Targets]],
     progress: Progress,
-    watch: Watch,
+    watch: Monitor,
 ) -> Progress:
     """One step on a batch and its targets: the update and the books."""
     run, rows = session.run, phase.batches.before(progress.step)
@@ -93,11 +93,13 @@ def _advance(
     _seed_dropout(session, phase, progress.step)
     diagnosed = None
     if logged:
-        diagnosed = diagnose(session.wrapped, session.model, parts[0], phase.view, run.precision, session.device)
-    result = optimisation_step(
-        session.wrapped,
+        diagnosed = diagnose(
+            session.parallel_model, session.model, micro_batches[0], phase.view, run.precision, session.device
+        )
+    result = optimizer_step(
+        session.parallel_model,
         session.optimizer,
-        parts,
+        micro_batches,
         phase.view,
         phase.rate(progress.step),
         run.precision,
@@ -108,7 +110,7 @@ def _advance(
         on_nonfinite=run.recipe.on_nonfinite,
         sources=len(sources),
     )
-    progress = account(run, progress, parts, result, session.group, session.device, session.built)
+    progress = update_progress(run, progress, micro_batches, result, session.group, session.device, session.built)
     watch.step(_clock(run, progress), progress.global_step, result.loss_sum / max(1, result.loss_tokens))
     if diagnosed is not None:
         watch.record(training_row(phase, progress, result, sources, diagnosed()))
@@ -116,25 +118,25 @@ def _advance(
     return progress
 
 
-def _watch(session: Session, progress: Progress) -> Watch:
+def _watch(session: Session, progress: Progress) -> Monitor:
     """The observers of a session that starts here."""
     run, group = session.run, session.group
     peak = peak_flops(session.device, run.precision) * group.world_size
-    mark = Mark(time.perf_counter(), progress.tokens, progress.flops)
+    mark = Snapshot(time.perf_counter(), progress.tokens, progress.flops)
     clock = _clock(run, progress)
     trackers = session.placement.trackers
-    return Watch(session.folder, run.tokens, clock, mark, progress.seconds, group.is_main, peak, trackers)
+    return Monitor(session.folder, run.tokens, clock, mark, progress.seconds, group.is_main, peak, trackers)
 
 
-def _parts(session: Session, phase: Phase, loader: Loader, step: int) -> list[tuple[Batch, Targets]]:
+def _micro_batches(session: Session, phase: Phase, loader: Loader, step: int) -> list[tuple[Batch, Targets]]:
     """This process's micro-batches of a step with their targets."""
     run, group = session.run, session.group
     count = session.placement.micro_batches(phase.batches.rows_of(step), group.world_size)
-    parts = []
+    micro_batches = []
     for number in range(count):
-        batch = loader.batch(step, part=group.rank * count + number, parts=group.world_size * count)
-        parts.append((batch, run.targets(batch, phase, step, session.vocabulary)))
-    return parts
+        batch = loader.batch(step, micro_batch=group.rank * count + number, micro_batches=group.world_size * count)
+        micro_batches.append((batch, run.targets(batch, phase, step, session.vocabulary)))
+    return micro_batches
 
 
 def _clock(run: RunConfig, progress: Progress) -> int:

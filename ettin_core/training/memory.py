@@ -8,7 +8,7 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.model.accounting import activation_bytes, parameter_count
 from ettin_core.model.config import ModelConfig
 from ettin_core.objectives.config import CHUNK_ROWS
-from ettin_core.training.run import PlacementConfig, RunConfig
+from ettin_core.training.config import PlacementConfig, RunConfig
 
 if TYPE_CHECKING:
     import torch

@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ettin_core.data.batches import BatchSchedule
+from ettin_core.data.batch_schedule import BatchSchedule
 from ettin_core.data.config import check_mixture
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Loader
-from ettin_core.data.rows import PACKINGS
+from ettin_core.data.packing import PACKINGS
 from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.fields import check_name
-from ettin_core.foundation.structures import ORDERED
-from ettin_core.model.config import View
+from ettin_core.foundation.strict_config import ORDERED
+from ettin_core.model.config import AttentionSpec
 from ettin_core.optim.schedules import Schedule
 
 POSITIVE = ("share", "batch_rows", "context", "learning_rate_factor", "rope_base_global", "rope_base_local")
@@ -23,9 +23,9 @@ class PhaseRecipe:
     """A phase as configured: its share of the run's tokens, and everything relative to that.
 
     `learning_rate_factor` is relative to the optimiser's peak; `prefix` names the phase's checkpoints; `mixture` gives
-    weights by source (None: by size); `packing` says how documents fill rows (data/rows.py). The mask rate goes
+    weights by source (None: by size); `packing` says how documents fill rows (data/packing.py). The mask rate goes
     linearly to `mask_rate_end` (None: it stays). Over `batch_warmup_share` of
-    the phase's tokens the batch grows to `batch_rows` in `batch_warmup_stages` equal stages (data/batches.py).
+    the phase's tokens the batch grows to `batch_rows` in `batch_warmup_stages` equal stages (data/batch_schedule.py).
     """
 
     share: float
@@ -161,9 +161,9 @@ class Phase:
         """The rows of this phase in the order of a seed. Raises ValueError for unknown or too small sources."""
         return Loader(corpus, self.context, self.batches, seed, self.name, self.mixture, self.packing)
 
-    def view(self, direction: str) -> View:
+    def view(self, direction: str) -> AttentionSpec:
         """How a model looks at rows in this phase: bidirectional, causal or prefix."""
-        return View(direction, self.rope_base_global, self.rope_base_local)
+        return AttentionSpec(direction, self.rope_base_global, self.rope_base_local)
 
 
 def over_phases(passes: Iterable[dict[str, float]]) -> dict[str, float]:

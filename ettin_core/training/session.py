@@ -17,24 +17,24 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.fields import check_threads
 from ettin_core.foundation.provenance import provenance
 from ettin_core.foundation.storage import read_mapping, sync_file, write_json, write_text
-from ettin_core.foundation.structures import build
+from ettin_core.foundation.strict_config import build
 from ettin_core.model.accounting import built_shape
 from ettin_core.model.adapter import add_adapter, check_installed, trained, weights
 from ettin_core.model.config import ModelConfig
-from ettin_core.model.leak_test import check_no_leak
+from ettin_core.model.leak_check import check_no_leak
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import Vocabulary
 from ettin_core.optim.build import build_optimizer
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import name_of
-from ettin_core.training.books import Progress
+from ettin_core.training.config import ENVIRONMENT, PlacementConfig, RunConfig
 from ettin_core.training.environment import describe, differences, read, sentences
-from ettin_core.training.learner import Learner
+from ettin_core.training.loss_module import LossModule
+from ettin_core.training.monitor import truncate_rows
+from ettin_core.training.parallel import parallelize
 from ettin_core.training.phases import Phase, over_phases
-from ettin_core.training.placement import divide
-from ettin_core.training.run import ENVIRONMENT, PlacementConfig, RunConfig
+from ettin_core.training.progress import Progress
 from ettin_core.training.trackers import check_trackers
-from ettin_core.training.watch import truncate_rows
 
 
 @dataclass
@@ -56,10 +56,10 @@ class Session:
     built: ModelConfig
     parameters: int
     trained_parameters: int
-    wrapped: nn.Module
+    parallel_model: nn.Module
     optimizer: torch.optim.Optimizer
     initial_weights: str
-    passing: list[Path]
+    temporary_checkpoints: list[Path]
 
 
 def check_fit(run: RunConfig, corpus: Corpus, placement: PlacementConfig, group: ProcessGroup) -> None:
@@ -129,10 +129,10 @@ def open_session(
         add_adapter(model, run.adapter, run.seeds.initialisation)
     trained_parameters = sum(parameter.numel() for parameter in trained(model).values())
     torch.set_num_threads(placement.threads)
-    learner = Learner(model, placement.compile).to(device)
+    learner = LossModule(model, placement.compile).to(device)
     for view in {phase.view(asked) for phase in run.phases for asked in run.views}:
         check_no_leak(model, view, learner.forward_model)
-    wrapped = divide(learner, placement, group, device)
+    parallel_model = parallelize(learner, placement, group, device)
     return Session(
         run,
         folder,
@@ -146,10 +146,10 @@ def open_session(
         built,
         parameters,
         trained_parameters,
-        wrapped,
+        parallel_model,
         build_optimizer(run.optimizer, model, run.top_rate),
         initial_weights,
-        passing=[],
+        temporary_checkpoints=[],
     )
 
 
@@ -196,7 +196,7 @@ def _resume(session: Session) -> Progress:
     if session.group.is_main:
         truncate_rows(folder.metrics_file, progress.metric_rows)
         _report(f"{folder.name}: continuing from {checkpoint.name} ({progress.tokens:,} tokens)")
-    session.passing = [path for path in native.ordered(folder.checkpoints) if not run.lasts(path.name)]
+    session.temporary_checkpoints = [path for path in native.ordered(folder.checkpoints) if not run.lasts(path.name)]
     if progress.step == run.phases[progress.phase].steps and progress.phase + 1 < len(run.phases):
         return replace(progress, phase=progress.phase + 1, step=0)
     return progress
@@ -218,8 +218,8 @@ def save(session: Session, phase: Phase, progress: Progress) -> None:
     )
     if session.group.is_main:
         if not session.run.lasts(name):
-            session.passing.append(path)
-        session.passing = prune(session.passing, session.run.checkpoint.keep_last)
+            session.temporary_checkpoints.append(path)
+        session.temporary_checkpoints = prune(session.temporary_checkpoints, session.run.checkpoint.keep_last)
     session.group.barrier()
 
 

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from ettin_core.data.loader import Batch
-from ettin_core.foundation.distributed import ProcessGroup, as_whole
-from ettin_core.model.config import View
+from ettin_core.foundation.distributed import ProcessGroup, full_tensor
+from ettin_core.model.config import AttentionSpec
 from ettin_core.objectives.targets import Targets
 from ettin_core.optim.update import begin_step, finish_step
-from ettin_core.training.learner import tensors
-from ettin_core.training.placement import gradients_stay_local
+from ettin_core.training.loss_module import tensors
+from ettin_core.training.parallel import defer_gradient_sync
 
 
 class NonFiniteError(RuntimeError):
@@ -43,11 +43,11 @@ def autocast(precision: str, device: torch.device) -> Iterator[None]:
         yield
 
 
-def optimisation_step(
-    wrapped: nn.Module,
+def optimizer_step(
+    parallel_model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    parts: list[tuple[Batch, Targets]],
-    view: Callable[[str], View],
+    micro_batches: list[tuple[Batch, Targets]],
+    view: Callable[[str], AttentionSpec],
     learning_rate: float,
     precision: str,
     group: ProcessGroup,
@@ -63,20 +63,24 @@ def optimisation_step(
     number of parts and processes. A loss or gradient that is not finite changes nothing: under `on_nonfinite` "stop" it
     raises NonFiniteError, under "skip" the result says so.
     """
-    counts = torch.tensor([sum(len(targets.labels) for _, targets in parts)], dtype=torch.float64, device=device)
+    counts = torch.tensor(
+        [sum(len(targets.labels) for _, targets in micro_batches)], dtype=torch.float64, device=device
+    )
     loss_tokens = int(group.sum(counts).item())
     scale = group.world_size / max(1, loss_tokens)  # DDP averages over processes; this makes it a sum
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     source_sums = torch.zeros(2, sources, dtype=torch.float64, device=device)
     begin_step(optimizer)
-    for number, part in enumerate(parts):
-        with gradients_stay_local(wrapped, stay=number + 1 < len(parts)):
+    for number, part in enumerate(micro_batches):
+        with defer_gradient_sync(parallel_model, stay=number + 1 < len(micro_batches)):
             with autocast(precision, device):
-                loss, each = wrapped(*tensors(*part, device), view(part[1].direction))
+                loss, each = parallel_model(*tensors(*part, device), view(part[1].direction))
             (loss * scale).backward()
         loss_sum += loss.detach()
         _add_by_source(source_sums, part, each)
-    gradient_norm = global_norm([parameter.grad for parameter in wrapped.parameters() if parameter.grad is not None])
+    gradient_norm = global_norm(
+        [parameter.grad for parameter in parallel_model.parameters() if parameter.grad is not None]
+    )
     losses, tokens = group.sum(source_sums).tolist()
     result = StepResult(
         float(group.sum(loss_sum)),
@@ -105,12 +109,12 @@ def global_norm(gradients: list[torch.Tensor]) -> float:
     loses a thousandth. It loses less of a part than of the whole, so the norm would depend on how the weights are divided.
     """
     norms = [torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients]
-    return float(as_whole(torch.linalg.vector_norm(torch.stack(norms))))
+    return float(full_tensor(torch.linalg.vector_norm(torch.stack(norms))))
 
 
 @torch.no_grad()
 def _add_by_source(sums: torch.Tensor, part: tuple[Batch, Targets], each: torch.Tensor) -> None:
     """Add the losses `each` (N,) of a part's scored positions, and their number, to `sums` (2, sources) float64."""
     batch, targets = part
-    source = torch.from_numpy(batch.sources[targets.read // batch.tokens.shape[1]]).to(sums.device)
+    source = torch.from_numpy(batch.sources[targets.scored_positions // batch.tokens.shape[1]]).to(sums.device)
     sums.index_add_(1, source, torch.stack((each.double(), torch.ones_like(each, dtype=torch.float64))))

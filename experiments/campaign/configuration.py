@@ -8,8 +8,8 @@ from hydra import compose
 
 from experiments.campaign.cases import EITHER, Case, Input
 from experiments.campaign.place import TINY, Place
-from experiments.door import to_plain
-from experiments.requests import TrainRequest
+from experiments.cli.entry import to_plain
+from experiments.cli.requests import TrainRequest
 
 UP = "../../evil"
 WRONG: dict[type, tuple[str, ...]] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 from experiments.campaign.cases import ACCEPTED, EITHER, REFUSED, Case, Input
 from experiments.campaign.place import SUITE, TINY, Place
 from experiments.campaign.processes import Surroundings
-from experiments.overrides import assignment
+from experiments.cli.overrides import assignment
 
 TRAIN = ("member=encoder", *TINY)
 ODD_FOLDERS = (

@@ -3,7 +3,7 @@
 from typing import Any
 
 from analysis.checkpoint_figures import along_checkpoints
-from analysis.load import load
+from analysis.evidence import load
 
 
 def test_every_measured_checkpoint_is_a_point(synthetic: Any) -> None:

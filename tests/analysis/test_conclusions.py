@@ -11,14 +11,14 @@ import pytest
 
 from analysis import estimates
 from analysis.checkpoint_figures import spans
+from analysis.evidence import load
 from analysis.families import family, is_part
 from analysis.groups import GLUE, group_means
 from analysis.items import item_values
-from analysis.load import load
+from analysis.kinds import analyse
+from analysis.kinds.size import against_size
 from analysis.pronoun_figures import occupations
 from analysis.report import build
-from analysis.studies import analyse
-from analysis.studies.size import against_size
 from analysis.tables import comparison_table, rulers_table
 from analysis.ways import split
 from ettin_core.records.folders import RunFolder, append

@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 from analysis.inference import Bounds, contrasts
-from analysis.studies.effects import balanced
-from analysis.studies.gaps import statement
+from analysis.kinds.effects import balanced
+from analysis.kinds.gaps import statement
 from analysis.uncertainty import crossing, detectable
 
 DIRECTION, OBJECTIVE = np.array([-0.5, -0.5, 0.5, 0.5]), np.array([-0.5, 0.5, -0.5, 0.5])

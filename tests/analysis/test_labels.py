@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from analysis import data_report, figures, labels, search_figure, studies
+from analysis import data_report, figures, kinds, labels, search_figure
 from analysis.data_tables import load_record
-from analysis.figures import Picture
+from analysis.evidence import load
+from analysis.figures import ReportFigure
 from analysis.labels import label, name_columns, width
-from analysis.load import load
 from tests.analysis.test_data_report import a_record
 
 NAMES = {
@@ -25,7 +25,7 @@ NAMES = {
 }
 
 
-def problems(picture: Picture, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def problems(picture: ReportFigure, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Texts of a figure that lie over each other or outside of it, and what matplotlib warns of."""
     boxes: dict[Text, Any] = {}
     draw = Text.draw
@@ -72,7 +72,7 @@ def test_figures_of_a_study_with_names_of_others(
                 scores = {(f"finetune.{name}", f"{name}{task}", "accuracy"): 0.6 + 0.1 * seed for task in range(3)}
                 synthetic.cell({"first": name + level, "second": name + other, "seed": seed}, scores)
     evidence = load(synthetic.root, synthetic.study(kind="effects", factors=["first", "second"]))
-    found = studies.analyse(evidence)
+    found = kinds.analyse(evidence)
     for picture in (figures.loss(evidence, found.cells, evidence.blocks[0]), *found.pictures):
         assert problems(picture, monkeypatch) == [], picture.name
     row = {"protocol": name, "log": False, "standard_error": 0.01, "run": "r", "key": name}
@@ -89,6 +89,6 @@ def test_different_names_keep_different_labels_of_bounded_width() -> None:
 
 
 def test_blocks_whose_names_have_no_letters_in_common_with_a_file_name_have_files_of_their_own() -> None:
-    picture = Picture(name_columns, "loss", "Loss", "", figures.new_figure(1, 1), pd.DataFrame())
+    picture = ReportFigure(name_columns, "loss", "Loss", "", figures.new_figure(1, 1), pd.DataFrame())
     named = {picture.of_block(f" (nano on {corpus})").name for corpus in ("中文", "日本", "a$b", "a&b", "A", "a")}
     assert len(named) == 6 and picture.of_block(" (nano on world)").name == "loss-nano-on-world"

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis import inference
-from analysis.load import load
+from analysis.evidence import load
 from analysis.plan_study import Deviations, deviations, plan, power_of, seeds_for
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from analysis.load import load
+from analysis.evidence import load
 from analysis.predictions import judge
 from analysis.report import build
 from ettin_core.foundation.storage import read_json
-from ettin_core.foundation.structures import build as structured
+from ettin_core.foundation.strict_config import build as structured
 from ettin_core.records.predictions import Prediction, stated
-from experiments.cells import StudyRequest
-from experiments.door import CONFIGURATIONS, to_plain
+from ettin_core.studies.grid import StudyRequest
+from experiments.cli.entry import CONFIGURATIONS, to_plain
 from experiments.study import Study
 
 LEFT_TO_RIGHT = "minimal_pairs.left_to_right:syntax:accuracy"

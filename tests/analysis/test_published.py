@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from analysis import estimates
-from analysis.load import load
+from analysis.evidence import load
+from analysis.kinds.pair import published_pictures, published_tables
 from analysis.published import Measure, coverage, coverage_table, plain_task, published
-from analysis.studies.pair import published_pictures, published_tables
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.schema import Measurement
 from tests.analysis.conftest import KINDS

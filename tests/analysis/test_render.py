@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import estimates
-from analysis.load import load
+from analysis.evidence import load
 from analysis.numbers import macros, of_pair
 from analysis.render import LATEX_ROWS, csv, escape, latex, markdown, text
 from analysis.tables import Table, number, power, probability, signed, verdict

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from analysis import artifacts, estimates
-from analysis.load import load
+from analysis.evidence import load
 from analysis.report import build
 from analysis.style import MEMBERS
 from analysis.tables import comparison_table, rulers_table

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.load import load
+from analysis.evidence import load
+from analysis.kinds import KINDS, analyse
 from analysis.report import build
-from analysis.studies import KINDS, analyse
 from ettin_core.records.folders import RunFolder
 
 Scores = dict[tuple[str, str, str], float]

@@ -12,15 +12,15 @@ import pytest
 import yaml
 
 from analysis import swept
-from analysis.load import Evidence, load
+from analysis.evidence import StudyRecords, load
+from analysis.kinds import analyse, sweep
 from analysis.report import build
-from analysis.studies import analyse, sweep
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.storage import write_json
 from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.schema import Measurement, TrainingRecord
-from ettin_core.training.run import Parent, RunConfig, Seeds
+from ettin_core.training.config import Parent, RunConfig, Seeds
 from tests.runs import tiny_run
 
 CORPUS = cast(Corpus, SimpleNamespace(tokenizer=SimpleNamespace(vocab_size=256), name="world-01", fingerprint="f" * 64))
@@ -91,7 +91,7 @@ def rates(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def axes(evidence: Evidence) -> list[str]:
+def axes(evidence: StudyRecords) -> list[str]:
     """The keys of a sweep's cells."""
     return list(next(iter(evidence.cells.values()))["axes"])
 

@@ -14,7 +14,7 @@ from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus, fingerprint
 from ettin_core.data.documents import SPLITS, Document
 from ettin_core.data.importers.registry import find_sources, read
-from ettin_core.data.prepare import prepare
+from ettin_core.data.preparation.prepare import prepare
 from ettin_core.data.tokenizer import train
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.storage import hash_file

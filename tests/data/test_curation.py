@@ -16,7 +16,7 @@ from ettin_core.data.curation.config import CurationConfig
 from ettin_core.data.curation.curate import Curator
 from ettin_core.data.curation.language import beginning, identify
 from ettin_core.foundation.errors import UserError
-from ettin_core.foundation.structures import build
+from ettin_core.foundation.strict_config import build
 
 CONFIGURATIONS = Path(__file__).parents[2] / "conf" / "curation"
 ENGLISH = "The ship left the harbour before dawn, and nobody on the quay had thought of waking the captain."

@@ -21,8 +21,8 @@ from ettin_core.data.documents import SPLITS, Document, Piece, Skipped, Source
 from ettin_core.data.importers import json_lines as json_lines_module
 from ettin_core.data.importers import plain_text
 from ettin_core.data.importers.registry import find_sources, read
-from ettin_core.data.parts import Tally, cut
-from ettin_core.data.parts import documents as kept_documents
+from ettin_core.data.preparation.partitions import RemovalCounts, partition
+from ettin_core.data.preparation.partitions import documents as kept_documents
 from ettin_core.foundation.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,8 +70,8 @@ def documents(path: Path, **options: Any) -> list[Document]:
 def everything(source: Source) -> dict[str, list[str]]:
     """The ids of every document of a source by split."""
     found: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for part in cut(source):
-        for split, document in kept_documents(part, source.config, Tally()):
+    for part in partition(source):
+        for split, document in kept_documents(part, source.config, RemovalCounts()):
             found[split].append(document.id)
     return found
 

@@ -16,11 +16,11 @@ from ettin_core.data.config import DataConfig
 from ettin_core.data.documents import SPLITS, Document, Source
 from ettin_core.data.importers.folders import stated
 from ettin_core.data.importers.registry import find_sources, read
-from ettin_core.data.parts import Tally, cut, documents
+from ettin_core.data.preparation.partitions import RemovalCounts, documents, partition
 from ettin_core.foundation.errors import UserError
-from ettin_core.foundation.structures import build
-from experiments.cells import StudyRequest, cells_of
-from experiments.door import CONFIGURATIONS, to_plain
+from ettin_core.foundation.strict_config import build
+from ettin_core.studies.grid import StudyRequest, cells_of
+from experiments.cli.entry import CONFIGURATIONS, to_plain
 
 
 def write(file: Path, count: int = 1) -> Path:
@@ -52,8 +52,8 @@ def not_read(folder: Path, **options: Any) -> dict[str, tuple[int, tuple[str, ..
 def by_split(source: Source) -> dict[str, list[str]]:
     """The ids of a source's documents by split."""
     ids: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for part in cut(source):
-        for split, document in documents(part, source.config, Tally()):
+    for part in partition(source):
+        for split, document in documents(part, source.config, RemovalCounts()):
             ids[split].append(document.id)
     return ids
 

@@ -14,7 +14,7 @@ from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.curation.config import CurationConfig
 from ettin_core.data.held_out import HeldOut, head_key, merge_tables, text_key, write_table
-from ettin_core.data.prepare import prepare
+from ettin_core.data.preparation.prepare import prepare
 from ettin_core.data.tokenizer import Tokenizer
 from ettin_core.data.tokenizer import train as train_tokenizer
 from ettin_core.foundation.errors import UserError

@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ettin_core.data.batches import BatchSchedule
+from ettin_core.data.batch_schedule import BatchSchedule
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus, fingerprint
 from ettin_core.data.loader import Loader
-from ettin_core.data.plan import make_plan
-from ettin_core.data.prepare import prepare
-from ettin_core.data.readback import read_back
+from ettin_core.data.preparation.plan import make_plan
+from ettin_core.data.preparation.prepare import prepare
+from ettin_core.data.preparation.readback import read_back
 from ettin_core.data.shards import SplitWriter
 from ettin_core.data.tokenizer import Tokenizer, train
 from ettin_core.evaluation.pretrained import PretrainedTokenizer
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.storage import hash_file, read_json, write_json
 from ettin_core.interop.huggingface import export
-from ettin_core.model.config import ModelConfig, View
+from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import Masking, Vocabulary, select
 
@@ -142,7 +142,7 @@ def test_an_export_reads_the_same_ids_and_needs_a_row_for_the_largest(
 ) -> None:
     def exported(rows: int) -> Path:
         model = Transformer(ModelConfig(rows, 32, 1, 2, 48, local_window=16))
-        return export(model, View("bidirectional"), gaps / "tokenizer", tmp_path / "hf", 80, {})
+        return export(model, AttentionSpec("bidirectional"), gaps / "tokenizer", tmp_path / "hf", 80, {})
 
     with pytest.raises(UserError, match="has ids up to 66349, the model has 512 rows"):
         exported(512)

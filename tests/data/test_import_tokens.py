@@ -8,7 +8,7 @@ import pytest
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.prepare import prepare
+from ettin_core.data.preparation.prepare import prepare
 from ettin_core.data.tokenizer import train
 from ettin_core.foundation.errors import UserError
 

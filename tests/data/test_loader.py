@@ -7,14 +7,14 @@ from functools import partial
 import numpy as np
 import pytest
 
-from ettin_core.data.batches import BatchSchedule
+from ettin_core.data.batch_schedule import BatchSchedule
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.feed import feed
 from ettin_core.data.loader import Batch, Loader, lay_out, pack
 from ettin_core.data.order import PERIOD
-from ettin_core.data.prepare import prepare
-from ettin_core.data.rows import PACKINGS
+from ettin_core.data.packing import PACKINGS
+from ettin_core.data.prefetch import feed
+from ettin_core.data.preparation.prepare import prepare
 
 BOS, EOS, PAD = 1, 2, 3
 FIELDS = ("tokens", "documents", "positions", "rows", "sources")
@@ -104,7 +104,7 @@ def test_resuming_anywhere_equals_having_read_up_to_there(
         ranks = []
         for rank in range(parts):
             of = loader(Corpus(mixed.folder), mixture=mixture, packing=packing)
-            ranks.append(feed(partial(of.batch, part=rank, parts=parts), range(begin, steps), workers))
+            ranks.append(feed(partial(of.batch, micro_batch=rank, micro_batches=parts), range(begin, steps), workers))
         for expected, *divided in zip(whole[begin:], *ranks, strict=True):
             assert equal(Batch(**join(divided)), expected)
             assert sum(batch.digest() for batch in divided) % 2**63 == expected.digest()
@@ -125,7 +125,7 @@ def test_seed_and_phase_change_the_rows(corpus: Corpus, change: dict[str, object
 def test_every_token_is_in_exactly_one_row_of_an_epoch(corpus: Corpus, packing: str, context: int) -> None:
     batch = epoch(loader(corpus, context, batch_rows=16, packing=packing))
     stream = corpus.stream("world", "train").read(0, 10**9)
-    assert (batch.tokens[~batch.real] == PAD).all() and (batch.documents[~batch.real] == -1).all()
+    assert (batch.tokens[~batch.real] == PAD).all() and (batch.document_ids[~batch.real] == -1).all()
     tokens = batch.tokens[batch.real]
     if packing == "stream":
         assert np.array_equal(tokens, stream)
@@ -134,7 +134,7 @@ def test_every_token_is_in_exactly_one_row_of_an_epoch(corpus: Corpus, packing: 
         assert np.array_equal(np.bincount(tokens), np.bincount(stream))
         ends = (tokens == EOS).sum()
         pieces = (np.diff(np.flatnonzero(stream == BOS), append=len(stream)) - 1) // context + 1
-        assert ends == len(pieces) and (batch.positions[batch.real] == 0).sum() == pieces.sum()
+        assert ends == len(pieces) and (batch.position_ids[batch.real] == 0).sum() == pieces.sum()
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
@@ -158,7 +158,7 @@ def test_documents_and_positions_equal_a_slow_loop(corpus: Corpus, context: int)
     special = corpus.tokenizer.special
     assert (special.bos, special.eos, special.pad) == (BOS, EOS, PAD)
     batch = epoch(loader(corpus, context))
-    for tokens, documents, positions in zip(batch.tokens, batch.documents, batch.positions, strict=True):
+    for tokens, documents, positions in zip(batch.tokens, batch.document_ids, batch.position_ids, strict=True):
         expected = slow_layout(tokens.tolist())
         assert documents.tolist() == expected[0]
         assert positions.tolist() == expected[1]
@@ -176,9 +176,9 @@ def test_each_piece_is_a_document_of_its_own(corpus: Corpus, packing: str, conte
         positions = np.concatenate([np.arange(len(piece)) for piece in pieces])
         filled = len(documents)
         assert np.array_equal(batch.tokens[number, :filled], np.concatenate(pieces))
-        assert np.array_equal(batch.documents[number, :filled], documents)
-        assert np.array_equal(batch.positions[number, :filled], positions)
-        assert (batch.documents[number, filled:] == -1).all() and (batch.tokens[number, filled:] == PAD).all()
+        assert np.array_equal(batch.document_ids[number, :filled], documents)
+        assert np.array_equal(batch.position_ids[number, :filled], positions)
+        assert (batch.document_ids[number, filled:] == -1).all() and (batch.tokens[number, filled:] == PAD).all()
     assert (several > 0) == (packing == "best_fit"), "rows in which a later piece does not begin with BOS"
 
 
@@ -228,9 +228,9 @@ def test_the_digest_sees_one_token_a_row_number_and_two_swapped_rows(corpus: Cor
     changed[5, 7] += 1
     swapped = batch.tokens[[1, 0, *range(2, 8)]]
     others = [
-        Batch(changed, batch.documents, batch.positions, batch.rows, batch.sources),
-        Batch(batch.tokens, batch.documents, batch.positions, batch.rows + 1, batch.sources),
-        Batch(swapped, batch.documents, batch.positions, batch.rows, batch.sources),
+        Batch(changed, batch.document_ids, batch.position_ids, batch.rows, batch.sources),
+        Batch(batch.tokens, batch.document_ids, batch.position_ids, batch.rows + 1, batch.sources),
+        Batch(swapped, batch.document_ids, batch.position_ids, batch.rows, batch.sources),
     ]
     assert len({batch.digest(), *(other.digest() for other in others)}) == 4
 

@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 import zstandard
 
-from ettin_core.data import prepare as preparation
 from ettin_core.data import tokenizer as tokenizer_module
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.crew import WorkerDied
 from ettin_core.data.curation.config import CurationConfig
 from ettin_core.data.documents import SPLITS
 from ettin_core.data.importers import json_lines as json_lines_module
-from ettin_core.data.plan import make_plan
-from ettin_core.data.prepare import prepare
+from ettin_core.data.preparation import prepare as preparation
+from ettin_core.data.preparation.plan import make_plan
+from ettin_core.data.preparation.prepare import prepare
+from ettin_core.data.preparation.worker_pool import WorkerDied
 from ettin_core.data.tokenizer import Tokenizer, train
 from ettin_core.foundation.errors import UserError
 
@@ -150,7 +150,7 @@ def test_ranges_are_joined_in_their_order(tmp_path: Path, monkeypatch: pytest.Mo
     texts = [f"document number {number}" for number in range(200)]
     whole = prepared(tmp_path / "whole", texts)
     monkeypatch.setattr(json_lines_module, "_RANGE", 100)
-    monkeypatch.setattr("ettin_core.data.parts.MERGE_BYTES", 700)
+    monkeypatch.setattr("ettin_core.data.preparation.partitions.MERGE_BYTES", 700)
     cut = prepared(tmp_path / "cut", texts)
     assert len(cut.manifest["sources"]["books"]["train"]["shards"]) > 10
     assert texts_of(cut) == texts_of(whole) == texts
@@ -177,7 +177,7 @@ def test_a_world_in_several_ranges_is_the_world(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corpus: Corpus
 ) -> None:
     monkeypatch.setattr("ettin_core.data.importers.world._RANGE", 400)
-    monkeypatch.setattr("ettin_core.data.parts.MERGE_BYTES", 1)
+    monkeypatch.setattr("ettin_core.data.preparation.partitions.MERGE_BYTES", 1)
     config = DataConfig(kind="world", name="world", documents=1500, tokenizer=str(corpus.tokenizer.folder))
     ranges = prepare(config, tmp_path, 1)
     one, other = (made.manifest["sources"]["world"]["train"] for made in (ranges, corpus))
@@ -604,7 +604,7 @@ from pathlib import Path
 from ettin_core.data import parts
 from ettin_core.data.config import DataConfig
 from ettin_core.data.curation.config import CurationConfig
-from ettin_core.data.prepare import prepare
+from ettin_core.data.preparation.prepare import prepare
 parts.MERGE_BYTES = 1
 resource.setrlimit(resource.RLIMIT_NOFILE, (50, 50))
 curation = CurationConfig(exact_duplicates=True)
@@ -628,7 +628,7 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from ettin_core.data.config import DataConfig
-from ettin_core.data.prepare import prepare
+from ettin_core.data.preparation.prepare import prepare
 corpus = prepare(DataConfig(kind="text", name="mine", path=sys.argv[1], tokenizer=sys.argv[2]), Path(sys.argv[3]), 2)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, corpus.folder)
 """

@@ -15,13 +15,13 @@ import pytest
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.crew import run_stage
 from ettin_core.data.curation.config import CurationConfig
-from ettin_core.data.plan import make_plan
-from ettin_core.data.prepare import prepare
+from ettin_core.data.preparation.plan import make_plan
+from ettin_core.data.preparation.prepare import prepare
+from ettin_core.data.preparation.worker_pool import run_stage
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.storage import write_json
-from ettin_core.foundation.structures import plain
+from ettin_core.foundation.strict_config import plain
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 20
@@ -31,7 +31,7 @@ import sys
 from pathlib import Path
 from ettin_core.data.config import DataConfig
 from ettin_core.data.curation.config import CurationConfig
-from ettin_core.data.prepare import prepare
+from ettin_core.data.preparation.prepare import prepare
 from ettin_core.foundation.errors import UserError
 seen = []
 config = DataConfig(
@@ -144,7 +144,7 @@ def workers_of(root: Path) -> list[int]:
             words = file.read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"ettin_core.data.worker" in words and any(word.startswith(bytes(root)) for word in words):
+        if b"ettin_core.data.preparation.worker" in words and any(word.startswith(bytes(root)) for word in words):
             found.append(int(file.parent.name))
     return found
 
@@ -211,7 +211,7 @@ AT_EVERY_OPERATION = """
 import os, signal, sys
 from pathlib import Path
 import tokenizers, numpy  # before the forks
-import ettin_core.data.prepare as preparation
+import ettin_core.data.preparation.prepare as preparation
 from ettin_core.data.config import DataConfig
 from ettin_core.data.curation.config import CurationConfig
 

@@ -7,22 +7,22 @@ import pytest
 import torch
 
 from ettin_core.checkpoints import native
-from ettin_core.data.batches import BatchSchedule
+from ettin_core.data.batch_schedule import BatchSchedule
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Loader
 from ettin_core.foundation.distributed import ProcessGroup
-from ettin_core.model.config import View
+from ettin_core.model.config import AttentionSpec
 from ettin_core.model.transformer import Transformer
 from ettin_core.records.folders import RunFolder
+from ettin_core.training.config import Parent, RunConfig
 from ettin_core.training.loop import train
-from ettin_core.training.run import Parent, RunConfig
 from tests.runs import MEMBERS, PLACEMENT, tiny_run, train_tiny
 
 
-def logits(model: Transformer, corpus: Corpus, view: View) -> torch.Tensor:
+def logits(model: Transformer, corpus: Corpus, view: AttentionSpec) -> torch.Tensor:
     """Predictions on rows longer than twice the window."""
     batch = Loader(corpus, 80, BatchSchedule(2), seed=5, phase="probe").batch(0)
-    arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.documents, batch.positions))
+    arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.document_ids, batch.position_ids))
     with torch.no_grad():
         return model.eval().logits(model(*arrays, view))
 

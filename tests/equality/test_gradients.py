@@ -7,16 +7,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ettin_core.data.batches import BatchSchedule
+from ettin_core.data.batch_schedule import BatchSchedule
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Batch, Loader
-from ettin_core.foundation.distributed import ProcessGroup, as_whole, join, leave
+from ettin_core.foundation.distributed import ProcessGroup, full_tensor, join, leave
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import Masking, Targets, Vocabulary
-from ettin_core.training.learner import Learner
-from ettin_core.training.placement import divide
-from ettin_core.training.run import PARALLEL, PlacementConfig
-from ettin_core.training.step import optimisation_step
+from ettin_core.training.config import PARALLEL, PlacementConfig
+from ettin_core.training.loss_module import LossModule
+from ettin_core.training.parallel import parallelize
+from ettin_core.training.step import optimizer_step
 from tests.processes import run_group
 from tests.runs import targets_of, tiny_run
 
@@ -29,9 +29,9 @@ def scored(batch: Batch, targets: Targets, rest: int | None) -> Targets:
     """Of the second half of a batch's rows, which are the second process's, only `rest` positions are scored."""
     if rest is None:
         return targets
-    first_half = batch.rows[targets.read // batch.tokens.shape[1]] % ROWS < ROWS // 2
+    first_half = batch.rows[targets.scored_positions // batch.tokens.shape[1]] % ROWS < ROWS // 2
     keep = first_half | ((~first_half).cumsum() <= rest)
-    return replace(targets, read=targets.read[keep], labels=targets.labels[keep])
+    return replace(targets, scored_positions=targets.scored_positions[keep], labels=targets.labels[keep])
 
 
 def gradients(case: str, corpus: Corpus, group: ProcessGroup, parallel: str = "ddp") -> dict[str, torch.Tensor]:
@@ -41,14 +41,16 @@ def gradients(case: str, corpus: Corpus, group: ProcessGroup, parallel: str = "d
     member, rest = CASES[case]
     run = tiny_run(corpus, member)
     model = Transformer(run.model, 1)
-    wrapped = divide(Learner(model), PlacementConfig(device="cpu", parallel=parallel), group, torch.device("cpu"))
+    wrapped = parallelize(
+        LossModule(model), PlacementConfig(device="cpu", parallel=parallel), group, torch.device("cpu")
+    )
     batch = Loader(corpus, 128, BatchSchedule(ROWS), 7, "test").batch(0, group.rank, group.world_size)
     vocabulary = Vocabulary.of(corpus.tokenizer)
     targets = scored(batch, targets_of(run.objective.name, batch, vocabulary, Masking(0.95), 7), rest)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     view, device = run.phases[0].view, torch.device("cpu")
-    step = optimisation_step(wrapped, optimizer, [(batch, targets)], view, 0.0, "fp32", group, device, "test")
-    found = {name: as_whole(one.grad).clone() for name, one in model.named_parameters() if one.grad is not None}
+    step = optimizer_step(wrapped, optimizer, [(batch, targets)], view, 0.0, "fp32", group, device, "test")
+    found = {name: full_tensor(one.grad).clone() for name, one in model.named_parameters() if one.grad is not None}
     return found | {NORM: torch.tensor(step.gradient_norm, dtype=torch.float64)}
 
 

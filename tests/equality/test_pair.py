@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 import torch
 
-from ettin_core.data.batches import BatchSchedule
+from ettin_core.data.batch_schedule import BatchSchedule
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Loader
-from ettin_core.data.rows import PACKINGS
+from ettin_core.data.packing import PACKINGS
 from ettin_core.foundation.distributed import ProcessGroup, join, leave
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import Masking, Vocabulary
 from ettin_core.records.folders import RunFolder
-from ettin_core.training.learner import Learner
+from ettin_core.training.config import RunConfig
 from ettin_core.training.loop import train
-from ettin_core.training.run import RunConfig
-from ettin_core.training.step import optimisation_step
+from ettin_core.training.loss_module import LossModule
+from ettin_core.training.step import optimizer_step
 from tests.processes import run_group
 from tests.runs import MEMBERS, PLACEMENT, targets_of, tiny_run, train_tiny
 
@@ -118,11 +118,13 @@ def gradients(corpus: Corpus, member: str, packing: str, parts: int) -> dict[str
     for part in range(parts):
         batch = loader.batch(0, part, parts)
         targets = targets_of(run.objective.name, batch, vocabulary, Masking(0.3), 7)
-        keep = batch.rows[targets.read // batch.tokens.shape[1]] < 2
-        pieces.append((batch, replace(targets, read=targets.read[keep], labels=targets.labels[keep])))
+        keep = batch.rows[targets.scored_positions // batch.tokens.shape[1]] < 2
+        pieces.append(
+            (batch, replace(targets, scored_positions=targets.scored_positions[keep], labels=targets.labels[keep]))
+        )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     view = run.phases[0].view
-    optimisation_step(Learner(model), optimizer, pieces, view, 0.0, "fp32", ProcessGroup(), torch.device("cpu"), "test")
+    optimizer_step(LossModule(model), optimizer, pieces, view, 0.0, "fp32", ProcessGroup(), torch.device("cpu"), "test")
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 

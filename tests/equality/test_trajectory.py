@@ -13,9 +13,9 @@ from ettin_core.objectives import kinds
 from ettin_core.objectives.kinds.mlm import mlm
 from ettin_core.objectives.targets import Masking, Objective, Vocabulary
 from ettin_core.records.folders import RunFolder
+from ettin_core.training.config import PARALLEL, RunConfig
 from ettin_core.training.loop import train
 from ettin_core.training.phases import PhaseRecipe
-from ettin_core.training.run import PARALLEL, RunConfig
 from tests.processes import run_group
 from tests.runs import PLACEMENT, tiny_run, train_tiny
 

@@ -9,10 +9,10 @@ from typing import Any
 from ettin_core.checkpoints.native import hash_tensors
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.finetuning.grid import FinetuningConfig
+from ettin_core.evaluation.finetuning.model import OpenSubject
 from ettin_core.evaluation.finetuning.rows import TaskData, read
-from ettin_core.evaluation.finetuning.subject import OpenSubject
 from ettin_core.evaluation.finetuning.tasks import task_of
-from ettin_core.model.config import ModelConfig, View
+from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
 from ettin_core.records.folders import RunFolder
 
@@ -99,7 +99,7 @@ def member(direction: str, corpus: Corpus, root: Path, seed: int = 4) -> OpenSub
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     return OpenSubject(
         model=model,
-        view=View(direction, 160_000.0, 160_000.0),
+        view=AttentionSpec(direction, 160_000.0, 160_000.0),
         tokenizer=corpus.tokenizer,
         context=64,
         folder=RunFolder(root / f"tiny-{direction}"),

@@ -14,9 +14,9 @@ from ettin_core.evaluation import pronouns
 from ettin_core.evaluation.bias import agreement, crows_pairs, stereoset, winobias
 from ettin_core.evaluation.bias.amplification import amplification
 from ettin_core.evaluation.bias.winogender import schemas
+from ettin_core.evaluation.datasets import BLIMP, CROWS_PAIRS, STEREOSET, WINOBIAS, WINOGENDER
 from ettin_core.evaluation.protocol import SOURCES, ItemResult, Measured, SuiteConfig
 from ettin_core.evaluation.scoring import Segmented
-from ettin_core.evaluation.sets import BLIMP, CROWS_PAIRS, STEREOSET, WINOBIAS, WINOGENDER
 from ettin_core.evaluation.suite import PROTOCOLS, applicable
 from ettin_core.records.readout import KNOWN
 from tests.evaluation.small_sets import SETS, write_rows, write_sets

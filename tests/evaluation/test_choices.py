@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation import choices
-from ettin_core.evaluation.choices import Choice
-from ettin_core.evaluation.model import EvaluatedModel
+from ettin_core.evaluation import multiple_choice
+from ettin_core.evaluation.evaluated_model import EvaluatedModel
+from ettin_core.evaluation.multiple_choice import Choice
 from ettin_core.evaluation.protocol import ItemResult, Measured, SuiteConfig, mean_result
 from ettin_core.evaluation.suite import PROTOCOLS, applicable
 from tests.evaluation.test_estimators import DIRECTIONS, answer, rigged, tiny
@@ -32,7 +32,7 @@ def question(task: str, group: str, item: str, options: int, answer: int = 0) ->
 
 def measured(questions: list[Choice], scores: list[list[float]]) -> Measured:
     """What is made of given scores."""
-    return choices.answered(None, questions, lambda model, chosen: scores)  # type: ignore[arg-type]
+    return multiple_choice.answered(None, questions, lambda model, chosen: scores)  # type: ignore[arg-type]
 
 
 def test_the_likeliest_option_wins() -> None:
@@ -76,7 +76,7 @@ def test_standard_error_of_an_accuracy() -> None:
 @pytest.mark.parametrize("protocol", CHOOSING, ids=lambda protocol: protocol.name)
 def test_rigged_members_give_the_same_known_numbers(protocol, corpus: Corpus) -> None:  # type: ignore[no-untyped-def]
     bias = (torch.randn(1024, generator=torch.Generator().manual_seed(5)) * 2).log_softmax(-1)
-    asked = list((choices._pairs if "pairs" in protocol.name else choices._facts)(corpus, SUITE))
+    asked = list((multiple_choice._pairs if "pairs" in protocol.name else multiple_choice._facts)(corpus, SUITE))
     expected = []
     for choice in asked:
         sums = []
@@ -95,8 +95,8 @@ def test_rigged_members_give_the_same_known_numbers(protocol, corpus: Corpus) ->
 
 
 def test_a_uniform_model_prefers_fewer_tokens_and_guesses_among_equals(corpus: Corpus) -> None:
-    asked = list(choices._facts(corpus, SUITE))
-    _, items = choices.facts("left_to_right")(rigged(corpus), corpus, SUITE)
+    asked = list(multiple_choice._facts(corpus, SUITE))
+    _, items = multiple_choice.facts("left_to_right")(rigged(corpus), corpus, SUITE)
     sizes = [[len(ids) for ids in corpus.tokenizer.encode(list(choice.options))] for choice in asked]
     expected = [
         (own[choice.answer] == min(own)) / own.count(min(own)) for own, choice in zip(sizes, asked, strict=True)
@@ -107,14 +107,14 @@ def test_a_uniform_model_prefers_fewer_tokens_and_guesses_among_equals(corpus: C
 
 def test_facts_of_a_causal_model_by_hand(corpus: Corpus) -> None:
     model = tiny(corpus)
-    choice = next(choices._facts(corpus, SUITE))
+    choice = next(multiple_choice._facts(corpus, SUITE))
     start = [corpus.tokenizer.special.bos, *corpus.tokenizer.encode([choice.prefix])[0]]
     sums = []
     for option in choice.options:
         ids = corpus.tokenizer.encode([option])[0]
         rows = [(start + ids[:place], token) for place, token in enumerate(ids)]
         sums.append(sum(answer(model, row, len(row) - 1, token) for row, token in rows))
-    _, items = choices.facts("left_to_right")(model, corpus, SUITE)
+    _, items = multiple_choice.facts("left_to_right")(model, corpus, SUITE)
     assert items[0].details["log_probabilities"] == pytest.approx(sums, abs=2e-5)
 
 
@@ -137,7 +137,7 @@ def test_accuracy_does_not_depend_on_batching(protocol, objective: str, corpus: 
 
 
 def test_world_questions_are_well_formed(corpus: Corpus) -> None:
-    pairs, facts = list(choices._pairs(corpus, SUITE)), list(choices._facts(corpus, SUITE))
+    pairs, facts = list(multiple_choice._pairs(corpus, SUITE)), list(multiple_choice._facts(corpus, SUITE))
     assert len(pairs) == len(facts) == SUITE.items
     for choice in facts:
         assert len(set(choice.options)) == len(choice.options) >= 4
@@ -150,15 +150,15 @@ def test_world_questions_are_well_formed(corpus: Corpus) -> None:
 
 def test_an_option_without_a_token_of_its_own_is_refused(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Choice("t", "g", "0", "The nurs", ("", "e"), " was late.", 1)
-    monkeypatch.setattr(choices, "_facts", lambda *arguments: [broken])
+    monkeypatch.setattr(multiple_choice, "_facts", lambda *arguments: [broken])
     with pytest.raises(AssertionError, match="no token ends within"):
-        choices.facts("left_to_right")(tiny(corpus), corpus, SUITE)
+        multiple_choice.facts("left_to_right")(tiny(corpus), corpus, SUITE)
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_blimp(count: int, corpus: Corpus, real_data: Path) -> None:
     suite = SuiteConfig(1, 1, count, str(real_data / "eval"), 1)
-    blimp = [choice for choice in choices._pairs(corpus, suite) if choice.task == "blimp"]
+    blimp = [choice for choice in multiple_choice._pairs(corpus, suite) if choice.task == "blimp"]
     assert len(blimp) == len({choice.item for choice in blimp}) == 67 * count
     assert Counter(choice.group for choice in blimp) == {field: number * count for field, number in FIELDS.items()}
     paradigms = Counter(choice.item.split("#")[0] for choice in blimp)
@@ -170,7 +170,7 @@ def test_blimp(count: int, corpus: Corpus, real_data: Path) -> None:
 
 def test_blimp_is_measured_in_fields_phenomena_and_paradigms(corpus: Corpus, real_data: Path) -> None:
     suite = SuiteConfig(1, 2, 1, str(real_data / "eval"), 8192)
-    results, items = choices.minimal_pairs("left_to_right")(tiny(corpus), corpus, suite)
+    results, items = multiple_choice.minimal_pairs("left_to_right")(tiny(corpus), corpus, suite)
     found = {row.task: row for row in results if row.task.startswith("blimp") and row.metric == "accuracy"}
     assert {task: result.n for task, result in found.items() if task.count("/") < 2} == {"blimp": 67} | {
         f"blimp/{field}": number for field, number in FIELDS.items()

@@ -8,12 +8,12 @@ import pytest
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.prepare import prepare
+from ettin_core.data.preparation.prepare import prepare
 from ettin_core.evaluation.bias import agreement, crows_pairs, published, stereoset, winobias
 from ettin_core.evaluation.bias.versions import compared
-from ettin_core.evaluation.choices import Choice, answered, minimal_pairs
 from ettin_core.evaluation.finetuning.metrics import scores, value_of
 from ettin_core.evaluation.finetuning.tasks import task_of
+from ettin_core.evaluation.multiple_choice import Choice, answered, minimal_pairs
 from ettin_core.evaluation.pronouns import measure as pronouns
 from ettin_core.evaluation.protocol import Result, SuiteConfig, standard_error
 from ettin_core.evaluation.suite import _unequal_lengths

@@ -10,13 +10,13 @@ import torch
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.world import fact_items
-from ettin_core.evaluation import model as room
+from ettin_core.evaluation import evaluated_model as room
 from ettin_core.evaluation import scoring
-from ettin_core.evaluation.choices import corpus_world
-from ettin_core.evaluation.model import EvaluatedModel, _chunks
-from ettin_core.evaluation.reading import Reading
+from ettin_core.evaluation.evaluated_model import EvaluatedModel, _chunks
+from ettin_core.evaluation.multiple_choice import corpus_world
+from ettin_core.evaluation.requests import ScoringRequest
 from ettin_core.evaluation.scoring import Segmented, fill, left_to_right, pseudo_likelihood, segment
-from ettin_core.model.config import ModelConfig, View
+from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
 from ettin_core.records.readout import KNOWN
 
@@ -34,7 +34,7 @@ def tiny(
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter *= 8
-    view = View(DIRECTIONS[objective], 160_000.0, 10_000.0)
+    view = AttentionSpec(DIRECTIONS[objective], 160_000.0, 10_000.0)
     return EvaluatedModel(model, view, KNOWN[objective], corpus.tokenizer, context, "cpu", batch_tokens)
 
 
@@ -184,7 +184,7 @@ def test_batches_stay_within_their_budget(budget: int) -> None:
 def test_answers_come_back_in_the_order_of_the_questions(corpus: Corpus) -> None:
     model = tiny(corpus, batch_tokens=16)
     rows = [(1, 300, 301, 302), (1, 400), (1, 500, 501)]
-    readings = [Reading(row, (0, len(row) - 2), (row[1], row[-1])) for row in rows]
+    readings = [ScoringRequest(row, (0, len(row) - 2), (row[1], row[-1])) for row in rows]
     expected = [[answer(model, row, 0, row[1]), answer(model, row, len(row) - 2, row[-1])] for row in rows]
     for values, terms in zip(model.log_probabilities(readings), expected, strict=True):
         assert values == pytest.approx(terms, abs=1e-5)
@@ -193,7 +193,7 @@ def test_answers_come_back_in_the_order_of_the_questions(corpus: Corpus) -> None
 def test_answers_say_whether_the_target_is_the_likeliest(corpus: Corpus) -> None:
     bias = torch.zeros(1024)
     bias[300] = 3.0
-    ((_, right),) = rigged(corpus, bias).answers([Reading((1, 300, 301), (0, 1), (300, 301))])
+    ((_, right),) = rigged(corpus, bias).answers([ScoringRequest((1, 300, 301), (0, 1), (300, 301))])
     assert right.tolist() == [True, False]
 
 
@@ -202,7 +202,7 @@ def test_many_rows_are_counted_on_a_bar_where_one_is_wanted(
 ) -> None:
     monkeypatch.setattr(room, "BAR_DELAY", 0.0)
     model = tiny(corpus)
-    readings = [Reading((1, 300, token), (0,), (300,)) for token in (5, 6, 7, 7)]
+    readings = [ScoringRequest((1, 300, token), (0,), (300,)) for token in (5, 6, 7, 7)]
     model.answers(readings)
     assert capsys.readouterr().err == ""
     model.shows_rows = True
@@ -211,7 +211,7 @@ def test_many_rows_are_counted_on_a_bar_where_one_is_wanted(
 
 
 def test_a_reading_without_questions_is_an_empty_answer(corpus: Corpus) -> None:
-    assert tiny(corpus).sums([Reading((1, 300), (), ()), Reading((1,), (), ())]) == [0.0, 0.0]
+    assert tiny(corpus).sums([ScoringRequest((1, 300), (), ()), ScoringRequest((1,), (), ())]) == [0.0, 0.0]
 
 
 def test_a_model_that_gives_no_numbers_is_refused(corpus: Corpus, text: Segmented) -> None:

@@ -12,20 +12,20 @@ import pytest
 import torch
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation.finetuning.cell import Cell
+from ettin_core.evaluation.finetuning.attention_modes import WAYS, AttentionMode, by_group, ways_of
 from ettin_core.evaluation.finetuning.encoding import Rows, batch_of
 from ettin_core.evaluation.finetuning.grid import FinetuningConfig, Trial
+from ettin_core.evaluation.finetuning.grid_run import GridRun
 from ettin_core.evaluation.finetuning.heads import FineTuned
-from ettin_core.evaluation.finetuning.subject import OpenSubject, of_huggingface, of_run
+from ettin_core.evaluation.finetuning.model import OpenSubject, of_huggingface, of_run
 from ettin_core.evaluation.finetuning.summary import check_equal_trials, summarise, table
 from ettin_core.evaluation.finetuning.tasks import task_of
-from ettin_core.evaluation.finetuning.trial import Outcome, Prepared, run_trial
-from ettin_core.evaluation.finetuning.ways import WAYS, Way, by_group, ways_of
+from ettin_core.evaluation.finetuning.trial import Prepared, TrialResult, run_trial
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.storage import read_json
 from ettin_core.interop.huggingface import export
 from ettin_core.records.folders import RunFolder
-from ettin_core.training.run import RunConfig
+from ettin_core.training.config import RunConfig
 from experiments.finetune import FinetuneRequest
 from tests import processes
 from tests.evaluation.finetuning import config, member, plant, planted
@@ -70,7 +70,7 @@ def some_rows(subject: OpenSubject, sets: Path, task: str, count: int = 6) -> Ro
     return batch_of(prepared.encoded["test"][:count], subject.tokenizer.special, torch.device("cpu"))
 
 
-def do(subject: OpenSubject, sets: Path, task: str, way: str, trial: Trial, settings: FinetuningConfig) -> Outcome:
+def do(subject: OpenSubject, sets: Path, task: str, way: str, trial: Trial, settings: FinetuningConfig) -> TrialResult:
     """One trial of a fresh model."""
     subject.model.load_state_dict(subject.tensors)
     prepared = Prepared.of(planted(sets, task), subject.tokenizer, 48)
@@ -200,14 +200,14 @@ def test_a_trial_that_diverges_is_told_and_stands_with_its_start(corpus: Corpus,
     assert -1 <= outcome.test[0].value <= 1
 
 
-def cell(subject: OpenSubject, sets: Path, task: str, way: str, start: str | None = None, **changes: Any) -> Cell:
+def cell(subject: OpenSubject, sets: Path, task: str, way: str, start: str | None = None, **changes: Any) -> GridRun:
     """A cell of the planted sets."""
     settings = config(**changes)
-    begin = None if start is None else Cell(subject, planted(sets, start), WAYS[way], settings)
-    return Cell(subject, planted(sets, task), WAYS[way], settings, begin)
+    begin = None if start is None else GridRun(subject, planted(sets, start), WAYS[way], settings)
+    return GridRun(subject, planted(sets, task), WAYS[way], settings, begin)
 
 
-def records(one: Cell) -> dict[str, dict[str, Any]]:
+def records(one: GridRun) -> dict[str, dict[str, Any]]:
     """The trials of a cell without their wall clock."""
     found = {file.stem: read_json(file) for file in sorted((one.folder / "trials").glob("*.json"))}
     return {name: {key: value for key, value in record.items() if key != "seconds"} for name, record in found.items()}
@@ -379,7 +379,7 @@ def test_unequal_trials_are_not_compared(corpus: Corpus, sets: Path, tmp_path: P
 
 
 def test_ways_are_defined_for_members_and_tasks() -> None:
-    def names(ways: list[Way]) -> list[str]:
+    def names(ways: list[AttentionMode]) -> list[str]:
         return [way.name for way in ways]
 
     sst2, upos = task_of("sst2"), task_of("ewt_upos")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ettin_core.evaluation.finetuning.metrics import entities, reference, scores, value_of
-from ettin_core.evaluation.finetuning.tasks import TASKS, Task, task_of
+from ettin_core.evaluation.finetuning.tasks import TASKS, FinetuningTask, task_of
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
 scipy_stats = pytest.importorskip("scipy.stats")
@@ -19,7 +19,7 @@ def random_answers(count: int, classes: int) -> tuple[list[int], list[int]]:
     return gold.tolist(), predicted.tolist()
 
 
-def leave_one_out(task: Task, metric: str, gold: list, predicted: list) -> float:
+def leave_one_out(task: FinetuningTask, metric: str, gold: list, predicted: list) -> float:
     """The jackknife as it is defined, one item at a time."""
     n = len(gold)
     left = [value_of(metric, task, gold[:at] + gold[at + 1 :], predicted[:at] + predicted[at + 1 :]) for at in range(n)]

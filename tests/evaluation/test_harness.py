@@ -20,7 +20,7 @@ from ettin_core.evaluation.pretrained import open_pretrained
 from ettin_core.foundation.storage import read_json, write_json
 from ettin_core.interop.huggingface import export
 from ettin_core.records.folders import RunFolder
-from experiments.stages import export_stage
+from ettin_core.studies.run_jobs import export_stage
 from tests.evaluation.test_estimators import tiny
 from tests.evaluation.test_pretrained import naive
 from tests.runs import tiny_run, train_tiny

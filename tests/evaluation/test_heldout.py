@@ -10,12 +10,12 @@ import torch
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.prepare import prepare
+from ettin_core.data.preparation.prepare import prepare
 from ettin_core.evaluation import heldout
-from ettin_core.evaluation.choices import corpus_world
-from ettin_core.evaluation.model import EvaluatedModel
+from ettin_core.evaluation.evaluated_model import EvaluatedModel
+from ettin_core.evaluation.multiple_choice import corpus_world
 from ettin_core.evaluation.protocol import Result, SuiteConfig
-from ettin_core.evaluation.reading import Reading
+from ettin_core.evaluation.requests import ScoringRequest
 from tests.evaluation.test_estimators import answer, rigged, tiny
 
 WHOLE = SuiteConfig(10**9, 4, 1, None, 8192)
@@ -27,7 +27,7 @@ def by_metric(results: list[Result]) -> dict[str, Result]:
     return {result.metric: result for result in results}
 
 
-def asked(model: EvaluatedModel, corpus: Corpus, suite: SuiteConfig, masked: bool) -> list[list[Reading]]:
+def asked(model: EvaluatedModel, corpus: Corpus, suite: SuiteConfig, masked: bool) -> list[list[ScoringRequest]]:
     """What a model is asked about each document."""
     documents = heldout.held_out(corpus, suite)
     return [heldout._pieces(model, ids, number, masked) for number, ids in enumerate(documents)]

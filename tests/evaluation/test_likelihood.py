@@ -11,11 +11,11 @@ import torch
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.tokenizer import SpecialTokens
 from ettin_core.evaluation import likelihood
+from ettin_core.evaluation.evaluated_model import EvaluatedModel
 from ettin_core.evaluation.likelihood import along, any_order, conditionals, in_order, measure_any_order
-from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.protocol import Result, SuiteConfig
 from ettin_core.evaluation.scoring import Segmented, left_to_right
-from ettin_core.model.config import ModelConfig, View
+from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
 from ettin_core.records.readout import KNOWN
 from tests.evaluation.test_estimators import rigged, tiny
@@ -34,7 +34,7 @@ def toy(objective: str) -> EvaluatedModel:
     special = SpecialTokens(unknown=3, bos=0, eos=1, pad=2, mask=4)
     tokenizer = SimpleNamespace(special=special, vocab_size=VOCABULARY)
     direction = "causal" if objective == "clm" else "bidirectional"
-    view = View(direction, 160_000.0, 10_000.0)
+    view = AttentionSpec(direction, 160_000.0, 10_000.0)
     return EvaluatedModel(model, view, KNOWN[objective], tokenizer, 16, "cpu", 8192)
 
 

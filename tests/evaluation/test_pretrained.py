@@ -14,7 +14,7 @@ from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, GPT2
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation.model import EvaluatedModel
+from ettin_core.evaluation.evaluated_model import EvaluatedModel
 from ettin_core.evaluation.pretrained import PretrainedBody, body_of, load_model, open_pretrained
 from ettin_core.evaluation.scoring import score, split_pair
 from ettin_core.interop.huggingface import TOKENIZER_FILES, export
@@ -134,7 +134,7 @@ def test_a_modernbert_runs_on_our_transformer_with_its_own_weights(objective: st
     documents = torch.where(positions < lengths, torch.arange(3)[:, None], -1)
     read = torch.stack((torch.zeros(3, dtype=torch.int64), lengths[:, 0] - 1), dim=1)
     found, wanted = (
-        body.logits(body(tokens, documents, positions, view, read=read).flatten(0, 1)).log_softmax(-1)
+        body.logits(body(tokens, documents, positions, view, scored_positions=read).flatten(0, 1)).log_softmax(-1)
         for body in (ours, theirs)
     )
     assert float((found - wanted).abs().max()) < 1e-5
@@ -199,9 +199,9 @@ def test_windows_of_a_causal_model_are_written_out(folders: dict[str, Path]) -> 
 
 
 def _reading(*parts: Any) -> Any:
-    from ettin_core.evaluation.reading import Reading
+    from ettin_core.evaluation.requests import ScoringRequest
 
-    return Reading(*parts)
+    return ScoringRequest(*parts)
 
 
 @pytest.mark.parametrize("objective", ["clm", "mlm"])

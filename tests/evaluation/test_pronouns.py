@@ -10,7 +10,7 @@ import torch
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation import pronouns
 from ettin_core.evaluation.bias.versions import differing_words
-from ettin_core.evaluation.model import EvaluatedModel
+from ettin_core.evaluation.evaluated_model import EvaluatedModel
 from ettin_core.evaluation.pronouns import Triple, pronoun_shares, winogender
 from ettin_core.evaluation.protocol import ItemResult, SuiteConfig, standard_error
 from tests.evaluation.test_estimators import DIRECTIONS, MASKED, answer, rigged, tiny

@@ -14,23 +14,23 @@ import pytest
 from analysis.estimates import UNREADABLE, hole
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Batch, pack
+from ettin_core.evaluation.evaluated_model import EvaluatedModel
 from ettin_core.evaluation.heldout import held_out as documents_of
-from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.pretrained import open_pretrained
 from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.evaluation.scoring import left_to_right, segment
 from ettin_core.evaluation.suite import applicable, evaluate, open_model
 from ettin_core.interop.huggingface import METADATA_FILE
 from ettin_core.interop.reading import readout_of
-from ettin_core.objectives.config import ObjectiveConfig, Part
+from ettin_core.objectives.config import Component, ObjectiveConfig
 from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.objectives.targets import Masking, Objective, Vocabulary
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import AT_MASK, BEFORE_MASK, NEXT_TOKEN, readout_named
-from ettin_core.training.run import RunConfig
+from ettin_core.studies.run_jobs import choosing
+from ettin_core.training.config import RunConfig
 from experiments.evaluate import evaluate_run
 from experiments.export import export_run
-from experiments.stages import choosing
 from tests.evaluation.small_sets import write_sets
 from tests.evaluation.test_estimators import answer
 from tests.runs import DIRECTION_OF, targets_of, tiny_run, train_tiny
@@ -99,19 +99,19 @@ def test_every_kind_declares_what_it_makes(name: str, corpus: Corpus, monkeypatc
     batch: Batch = pack(documents, np.arange(8), corpus.tokenizer.special.bos, corpus.tokenizer.special.pad)
     vocabulary = Vocabulary.of(corpus.tokenizer)
     made = targets_of(name, batch, vocabulary, Masking(0.3, 1.0, 0.0), 7)
-    predicted = made.read + readout.ahead
+    predicted = made.scored_positions + readout.ahead
     assert len(predicted) > 50 and np.array_equal(batch.tokens.flat[predicted], made.labels)
-    assert np.array_equal(batch.documents.flat[predicted], batch.documents.flat[made.read])
+    assert np.array_equal(batch.document_ids.flat[predicted], batch.document_ids.flat[made.scored_positions])
     hidden = made.inputs.flat[predicted] == corpus.tokenizer.special.mask
     assert hidden.all() if readout.masked else np.array_equal(made.inputs, batch.tokens)
 
 
 def test_a_schedule_is_read_as_its_last_part_of_the_run_s_direction() -> None:
-    mlm, mntp, clm = Part("mlm", "bidirectional"), Part("mntp", "bidirectional"), Part("clm", "causal")
+    mlm, mntp, clm = Component("mlm", "bidirectional"), Component("mntp", "bidirectional"), Component("clm", "causal")
     for name in ("sequence", "mixture", "alternation"):
         config = ObjectiveConfig(name, parts=(mlm, clm, mntp))
         assert (config.readout("bidirectional"), config.readout("causal")) == ("mntp", "clm")
-    assert ObjectiveConfig("sequence", parts=(clm, Part("mlm", "causal"))).readout("causal") == "mlm"
+    assert ObjectiveConfig("sequence", parts=(clm, Component("mlm", "causal"))).readout("causal") == "mlm"
 
 
 def test_an_objective_of_two_tokens_ahead_is_measured_as_it_was_trained(

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from ettin_core.evaluation.datasets import BLIMP, CROWS_PAIRS, STEREOSET, WINOBIAS, WINOGENDER, every
 from ettin_core.evaluation.protocol import SOURCES, SuiteConfig, mean_result
-from ettin_core.evaluation.sets import BLIMP, CROWS_PAIRS, STEREOSET, WINOBIAS, WINOGENDER, every
 from ettin_core.evaluation.suite import applicable, check_items
 from ettin_core.records.readout import KNOWN
 from tests.evaluation.small_sets import crows_rows, write_rows, write_sets

@@ -22,7 +22,7 @@ from ettin_core.foundation.storage import read_json_lines
 from ettin_core.records import evaluations
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import KNOWN
-from ettin_core.training.run import RunConfig
+from ettin_core.training.config import RunConfig
 from tests.evaluation.small_sets import crows_rows, stereoset_rows, write_rows, write_sets
 from tests.kills import killed_at_every_change
 from tests.runs import MEMBERS, edit, tiny_run, train_tiny

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation import harness, own
+from ettin_core.evaluation import harness, user_tasks
 from ettin_core.evaluation.finetuning.rows import read
 from ettin_core.evaluation.finetuning.tasks import all_tasks, task_of
 from ettin_core.evaluation.protocol import SuiteConfig
@@ -121,8 +121,8 @@ def test_five_choices_are_measured_and_asked_of_the_harness_alike(corpus: Corpus
     for name, count in (("five", 5), ("agree", 2)):
         [task] = harness.task_manager(str(folder)).load([name])["tasks"].values()
         task.build_all_requests()
-        choices = [own.choice_from(found, row) for found in [find_task(name, folder, "harness")]
-                   for row in own.asked(found)]  # fmt: skip
+        choices = [user_tasks.choice_from(found, row) for found in [find_task(name, folder, "harness")]
+                   for row in user_tasks.asked(found)]  # fmt: skip
         asked = [(choice.prefix, option) for choice in choices for option in choice.options]
         assert [request.args for request in task.instances[: len(asked)]] == asked and len(choices[0].options) == count
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.experiments.test_conversions import conversion
 from transformers import ModernBertConfig, ModernBertDecoderConfig, ModernBertDecoderForCausalLM, ModernBertForMaskedLM
 
 from ettin_core.checkpoints.native import hash_tensors
@@ -15,14 +16,13 @@ from ettin_core.evaluation.suite import open_model
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.storage import read_json, write_json
 from ettin_core.optim.config import OptimizerConfig
+from ettin_core.planning.adoption import adopt
+from ettin_core.planning.conversion import Conversion, parent_weights
 from ettin_core.records.folders import RunFolder
-from ettin_core.training.run import RunConfig
-from experiments.adoption import adopt
-from experiments.conversions import Conversion, parent_weights
+from ettin_core.training.config import RunConfig
+from experiments.cli.requests import open_run
 from experiments.export import export_run
-from experiments.requests import open_run
 from experiments.train import trained
-from tests.experiments.test_conversions import conversion
 from tests.runs import PLACEMENT, tiny_run
 
 OPTIMIZER = OptimizerConfig("adamw", 1e-3, 1e-2)

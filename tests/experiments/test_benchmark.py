@@ -7,11 +7,11 @@ import torch
 
 from ettin_core.foundation.storage import read_json_lines
 from ettin_core.model.config import ModelConfig
+from ettin_core.planning.sizes import SizeConfig
 from experiments import benchmark
 from experiments.benchmark import BenchmarkRequest, Row, compare, main
 from experiments.benchmark_steps import OURS, PEERS, Case, Side
 from experiments.benchmark_tools import anonymous_memory, most_memory
-from experiments.sizes import SizeConfig
 
 MODEL = ModelConfig(vocab_size=128, hidden_size=32, num_layers=4, num_heads=2, intermediate_size=48, local_window=8)
 TINY = [

@@ -13,9 +13,9 @@ from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.foundation.errors import UserError
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.schema import Measurement
+from experiments.cli.requests import open_corpus, open_run
 from experiments.evaluate import EvaluateRequest, evaluate_pretrained, evaluate_run, main, table
 from experiments.export import export_run
-from experiments.requests import open_corpus, open_run
 from tests.evaluation.small_sets import write_sets
 from tests.runs import tiny_run, train_tiny
 

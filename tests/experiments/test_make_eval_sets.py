@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from ettin_core.evaluation.datasets import EvaluationSet, check_rows, pair_number
 from ettin_core.evaluation.finetuning import rows
 from ettin_core.evaluation.finetuning.tasks import all_tasks, task_of
 from ettin_core.evaluation.generated import SETS
 from ettin_core.evaluation.lines import need
-from ettin_core.evaluation.own import asked, choice_from
 from ettin_core.evaluation.protocol import SOURCES, SuiteConfig
-from ettin_core.evaluation.sets import EvaluationSet, check_rows, pair_number
 from ettin_core.evaluation.suite import PROTOCOLS
 from ettin_core.evaluation.tasks.config import KINDS
 from ettin_core.evaluation.tasks.find import find_task
+from ettin_core.evaluation.user_tasks import asked, choice_from
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.storage import hash_file, read_json
 from experiments.make_eval_sets import EvalSetsRequest, examples, make

@@ -10,11 +10,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ettin_core.foundation.errors import UserError
 from ettin_core.pairs.audit import audit
+from ettin_core.studies.grid import StudyRequest, cells_of, plan_runs
 from experiments.audit import AuditRequest
-from experiments.cells import StudyRequest, cells_of, plan_runs
-from experiments.door import CONFIGURATIONS, composed
-from experiments.overrides import meant, spell
-from experiments.requests import TrainRequest
+from experiments.cli.entry import CONFIGURATIONS, composed
+from experiments.cli.overrides import meant, spell
+from experiments.cli.requests import TrainRequest
 from experiments.search import Search, SearchRequest
 from experiments.train import main
 

@@ -13,25 +13,25 @@ from hydra import compose, initialize_config_dir
 from analysis.plan_figure import schedules, tokens_text
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.plan import expected_ids
+from ettin_core.data.preparation.plan import expected_ids
 from ettin_core.data.tokenizer import train
 from ettin_core.foundation.errors import UserError
-from ettin_core.foundation.structures import build
+from ettin_core.foundation.strict_config import build
 from ettin_core.model.accounting import activation_bytes
-from ettin_core.model.config import ModelConfig, View
+from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
 from ettin_core.optim.config import MuonConfig
+from ettin_core.planning.forecast import Forecast, Machine, forecast
+from ettin_core.planning.plan_checks import rope_reach
+from ettin_core.planning.throughput import throughput
+from ettin_core.training.config import PlacementConfig, RunConfig
 from ettin_core.training.memory import estimate_memory
-from ettin_core.training.run import PlacementConfig, RunConfig
 from experiments import rates
-from experiments.door import CONFIGURATIONS, to_plain
-from experiments.dry_run import describe, dry_run, timed
-from experiments.forecast import Forecast, Machine, forecast
+from experiments.cli.entry import CONFIGURATIONS, to_plain
+from experiments.cli.requests import TrainRequest
 from experiments.plan import PlanRequest, plan_size
-from experiments.plan_table import amount
-from experiments.refusals import rope_reach
-from experiments.requests import TrainRequest
-from experiments.throughput import throughput
+from experiments.views.dry_run import describe, dry_run, timed
+from experiments.views.plan_table import amount
 from tests import processes
 from tests.runs import PLACEMENT, tiny_run, train_tiny
 
@@ -104,7 +104,7 @@ def _saved_bytes(shape: ModelConfig, rows: int, length: int, bf16: bool) -> int:
     tokens, index = torch.zeros(rows, length, dtype=torch.long), torch.arange(length).expand(rows, length)
     hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
     with hooks, torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        states = model(tokens, tokens, index, View("bidirectional"))
+        states = model(tokens, tokens, index, AttentionSpec("bidirectional"))
     assert states.requires_grad
     return sum(storage.nbytes() for storage in storages.values())
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from experiments.requests import PreparationBar
+from experiments.cli.requests import PreparationBar
 
 
 def test_each_stage_has_one_bar_with_a_rate(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,10 +9,10 @@ from hydra import compose, initialize_config_dir
 
 from analysis import data_report as report
 from ettin_core.foundation.storage import write_json
-from ettin_core.foundation.structures import build
+from ettin_core.foundation.strict_config import build
 from experiments import prepare, preview
+from experiments.cli.entry import CONFIGURATIONS, to_plain
 from experiments.data_report import DataReportRequest, record
-from experiments.door import CONFIGURATIONS, to_plain
 
 
 def composed(command: str, kind: Any, folder: Path, *options: str) -> Any:

@@ -13,12 +13,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from ettin_core.foundation.structures import build
+from ettin_core.foundation.strict_config import build
 from ettin_core.model.transformer import Transformer
 from ettin_core.optim.build import parameter_groups
+from ettin_core.training.config import RunConfig
 from ettin_core.training.phases import Phase
-from ettin_core.training.run import RunConfig
-from experiments.door import CONFIGURATIONS, to_plain
+from experiments.cli.entry import CONFIGURATIONS, to_plain
 from experiments.plan import PlanRequest, SizePlan, plan_size
 
 SIZES = ("17m", "32m", "68m", "150m", "400m", "1b")

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from analysis.load import load
+from analysis.evidence import load
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.prepare import prepare
+from ettin_core.data.preparation.prepare import prepare
 from ettin_core.evaluation.protocol import Protocol, SuiteConfig
 from ettin_core.evaluation.suite import applicable, evaluate
 from ettin_core.records.folders import RunFolder, run_folders
+from ettin_core.studies.run_jobs import HeldoutLoss, choosing, score_stage
+from ettin_core.studies.search_space import Axis
+from ettin_core.studies.search_trials import ask, open_studies, tell
 from experiments.search import main
-from experiments.search_space import Axis
-from experiments.stages import Score, choosing, score_stage
-from experiments.trials import ask, open_studies, tell
 from tests import processes
 from tests.evaluation.test_estimators import tiny
 from tests.runs import PLACEMENT, tiny_run
@@ -90,7 +90,7 @@ def test_a_trial_does_not_depend_on_who_asks(tmp_path: Path) -> None:
         study = open_studies(file, {"m": "m"})["m"]
         trial = ask(study, number, axes, seed=3, random_trials=1)
         assert trial is not None
-        tell(study, trial, "run", Score(float(number), 0.1) if number else Score(None))
+        tell(study, trial, "run", HeldoutLoss(float(number), 0.1) if number else HeldoutLoss(None))
 
     calm, killed = tmp_path / "calm.jsonl", tmp_path / "killed.jsonl"
     expected = []

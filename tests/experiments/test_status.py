@@ -11,8 +11,8 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.storage import write_json
 from ettin_core.records.folders import RunFolder
-from experiments.cells import StudyRequest
-from experiments.door import CONFIGURATIONS, composed
+from ettin_core.studies.grid import StudyRequest
+from experiments.cli.entry import CONFIGURATIONS, composed
 from experiments.status import UNPREPARED, state, table
 from experiments.study import Study
 from tests.runs import tiny_run, train_tiny

@@ -11,15 +11,15 @@ import pytest
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.prepare import prepare
-from ettin_core.data.rows import PACKINGS
+from ettin_core.data.packing import PACKINGS
+from ettin_core.data.preparation.prepare import prepare
 from ettin_core.foundation.errors import UserError
 from ettin_core.objectives.kinds import OBJECTIVES
+from ettin_core.planning.source_counts import count_sources
 from ettin_core.records.folders import RunFolder
-from ettin_core.training.run import RunConfig
-from experiments.batch_text import RowText, pieces, spell
-from experiments.draws import draws
-from experiments.view_batch import View, ViewRequest, check, describe, phase_of
+from ettin_core.training.config import RunConfig
+from experiments.view_batch import StepBatch, ViewRequest, check, describe, phase_of
+from experiments.views.batch_text import RowText, pieces, spell
 from tests import processes
 from tests.runs import tiny_run, train_tiny
 
@@ -58,13 +58,13 @@ def unwrapped(lines: list[str]) -> str:
 
 @pytest.mark.parametrize("packing", PACKINGS)
 def test_a_rows_text_is_what_the_corpus_holds(two_sources: Corpus, packing: str) -> None:
-    view = View(mixed(two_sources, packing=packing), two_sources, 13)
+    view = StepBatch(mixed(two_sources, packing=packing), two_sources, 13)
     text = RowText(view.batch, two_sources.tokenizer, 0, full=True)
     for row in range(8):
         filled = view.batch.tokens[row][view.batch.real[row]].tolist()
         assert unwrapped(text.stored(row)) == spell(two_sources.tokenizer, filled)
         bounds = [line for line in text.stored(row) if line.startswith("  -- piece")]
-        assert len(bounds) == view.batch.documents[row].max() + 1
+        assert len(bounds) == view.batch.document_ids[row].max() + 1
         whole = [filled[begin:end] for begin, end in pieces(view.batch, row)]
         special = two_sources.tokenizer.special
         for line, ids in zip(bounds, whole, strict=True):
@@ -74,7 +74,7 @@ def test_a_rows_text_is_what_the_corpus_holds(two_sources: Corpus, packing: str)
 
 @pytest.mark.parametrize("objective", ["mlm", "mntp"])
 def test_the_marks_show_every_selected_token_and_undoing_them_gives_the_text(corpus: Corpus, objective: str) -> None:
-    view = View(tiny_run(corpus), corpus, 3)
+    view = StepBatch(tiny_run(corpus), corpus, 3)
     shown, tokenizer = view.through(objective), corpus.tokenizer
     text = RowText(view.batch, tokenizer, 0, full=True)
     assert shown.selected is not None
@@ -92,35 +92,35 @@ def test_the_marks_show_every_selected_token_and_undoing_them_gives_the_text(cor
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_targets_listed_are_the_objectives(corpus: Corpus, objective: str) -> None:
-    view = View(tiny_run(corpus), corpus, 14)
+    view = StepBatch(tiny_run(corpus), corpus, 14)
     shown, width = view.through(objective), view.phase.context
     lines = RowText(view.batch, corpus.tokenizer, 1000, full=True).through([shown], 2)
     listed = [re.fullmatch(r' +(\d+)   "(.*?)" +"(.*)"', line) for line in lines]
     found = [(int(match[1]), match[2], match[3]) for match in listed if match]
-    mine = shown.targets.read // width == 2
+    mine = shown.targets.scored_positions // width == 2
     expected = [
         (
             int(read % width),
             *(spell(corpus.tokenizer, [int(token)]) for token in (shown.targets.inputs.flat[read], label)),
         )
-        for read, label in zip(shown.targets.read[mine], shown.targets.labels[mine], strict=True)
+        for read, label in zip(shown.targets.scored_positions[mine], shown.targets.labels[mine], strict=True)
     ]
     assert found == expected and len(found) > 2
 
 
 def test_the_counts_add_up_to_the_rows(two_sources: Corpus) -> None:
-    view = View(mixed(two_sources, packing="off"), two_sources, 14)
+    view = StepBatch(mixed(two_sources, packing="off"), two_sources, 14)
     for objective in OBJECTIVES:
         shown = view.through(objective)
         counts = shown.counts(slice(None))
         scored, of_all = counts.split(" tokens scored")[0].split(" of ")
         assert (int(scored.replace(",", "")), int(of_all.replace(",", ""))) == (
-            len(shown.targets.read),
+            len(shown.targets.scored_positions),
             view.batch.real.sum(),
         )
         unscored = re.findall(r"(\d[\d,]*) ", counts.split("not scored: ")[1])
         others = sum(int(number.replace(",", "")) for number in unscored)
-        assert len(shown.targets.read) + others == view.batch.tokens.size
+        assert len(shown.targets.scored_positions) + others == view.batch.tokens.size
         if shown.selected is not None:
             parts = re.search(r"special ([\d,]+) selected .*: ([\d,]+) masked, ([\d,]+) random, ([\d,]+) kept", counts)
             assert parts is not None
@@ -130,7 +130,7 @@ def test_the_counts_add_up_to_the_rows(two_sources: Corpus) -> None:
 
 def test_the_sources_table_counts_what_the_loader_gave(two_sources: Corpus) -> None:
     run = mixed(two_sources)
-    view = View(run, two_sources, 15)
+    view = StepBatch(run, two_sources, 15)
     text = describe(view, request(step=15, rows=0))
     first, second = (phase.loader(two_sources, run.seeds.order) for phase in run.phases)
     for number, name in enumerate(("letters", "words")):
@@ -149,7 +149,7 @@ def test_draws_are_exact_over_whole_blocks_of_the_order_and_within_them(two_sour
     loader = mixed(two_sources).phases[0].loader(two_sources, 21)
     for rows in (0, 1, 9_999, 10_000, *range(20_000, 20_040)):
         counts = np.bincount(loader.order.locate(np.arange(rows)).source, minlength=2)
-        drawn = draws(loader, MIXTURE, rows)
+        drawn = count_sources(loader, MIXTURE, rows)
         assert [draw.rows for draw in drawn.values()] == counts.tolist()
         assert all(abs(drawn[name].passes - passes) < 1 for name, passes in loader.repeats(rows).items())
         assert {name: draw.asked for name, draw in drawn.items()} == MIXTURE
@@ -168,9 +168,9 @@ def test_bytes_that_are_no_text_are_shown(two_sources: Corpus) -> None:
 def test_a_shortened_row_says_how_to_see_all_of_it(corpus: Corpus) -> None:
     run = tiny_run(corpus)
     phases = {"pretrain": replace(run.recipe.phases["pretrain"], context=1024, share=1.0, batch_rows=2)}
-    view = View(replace(run, recipe=replace(run.recipe, phases=phases)), corpus, 1)
+    view = StepBatch(replace(run, recipe=replace(run.recipe, phases=phases)), corpus, 1)
     batch = view.batch
-    batch.documents[:] = 0  # one long piece
+    batch.document_ids[:] = 0  # one long piece
     short = describe(view, request(step=1))
     full = describe(view, request(step=1, row=3))
     assert "row=3 shows the row in full" in short and "more lines" not in full
@@ -188,7 +188,7 @@ def test_a_shortened_row_says_how_to_see_all_of_it(corpus: Corpus) -> None:
     ],
 )
 def test_what_is_not_there_is_refused(corpus: Corpus, changes: dict[str, object], message: str) -> None:
-    view = View(tiny_run(corpus), corpus, 2)
+    view = StepBatch(tiny_run(corpus), corpus, 2)
     with pytest.raises(UserError, match=message):
         describe(view, request(step=2, **changes))
 

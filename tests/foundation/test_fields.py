@@ -10,13 +10,13 @@ from hydra import initialize_config_dir
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.fields import NAME_BYTES, check_name, check_threads
-from ettin_core.foundation.structures import build
+from ettin_core.foundation.strict_config import build
 from ettin_core.model.config import AdapterConfig
+from ettin_core.studies.grid import StudyRequest
 from ettin_core.training.phases import RecipeConfig
-from experiments.cells import StudyRequest
-from experiments.door import CONFIGURATIONS, composed
+from experiments.cli.entry import CONFIGURATIONS, composed
+from experiments.cli.requests import TrainRequest
 from experiments.evaluate import EvaluateRequest
-from experiments.requests import TrainRequest
 from tests.runs import tiny_run
 
 REQUESTS: dict[str, type] = {"train": TrainRequest, "study": StudyRequest, "evaluate": EvaluateRequest}

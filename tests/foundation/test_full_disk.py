@@ -12,7 +12,7 @@ import torch
 
 from ettin_core.checkpoints import native
 from ettin_core.data.config import DataConfig
-from ettin_core.data.prepare import prepare
+from ettin_core.data.preparation.prepare import prepare
 from ettin_core.foundation.errors import DiskFullError
 from ettin_core.foundation.storage import append_json_lines, read_json_lines, write_bytes
 

@@ -91,7 +91,7 @@ def test_a_terminal_obeys_nothing_that_others_wrote(capsys: pytest.CaptureFixtur
 
 
 def test_foundation_but_for_the_process_group_imports_without_torch() -> None:
-    names = ["errors", "provenance", "randomness", "source", "storage", "structures"]
+    names = ["errors", "provenance", "randomness", "source_code", "storage", "strict_config"]
     code = "import sys; " + "; ".join(f"import ettin_core.foundation.{name}" for name in names)
     code += "; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -7,7 +7,7 @@ import pytest
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.prepare import prepare
+from ettin_core.data.preparation.prepare import prepare
 from tests.runs import MEMBERS, tiny_run, train_tiny
 
 FILE = Path(__file__).with_name("losses.json")

@@ -15,12 +15,12 @@ from omegaconf import OmegaConf
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.documents import Source
-from ettin_core.data.plan import Plan
-from ettin_core.foundation.structures import build, plain
-from ettin_core.training.run import RunConfig
-from experiments.cells import StudyRequest, cells_of, plan_runs
-from experiments.door import CONFIGURATIONS, to_plain
-from experiments.requests import MemberConfig, TrainRequest
+from ettin_core.data.preparation.plan import Plan
+from ettin_core.foundation.strict_config import build, plain
+from ettin_core.studies.grid import StudyRequest, cells_of, plan_runs
+from ettin_core.training.config import RunConfig
+from experiments.cli.entry import CONFIGURATIONS, to_plain
+from experiments.cli.requests import MemberConfig, TrainRequest
 
 FILE = Path(__file__).with_name("names.json")
 VOCABULARY, FINGERPRINT = 2048, "0" * 64  # of a corpus that is not there

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import torch
 
-from ettin_core.model.config import ModelConfig, View
+from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
-from ettin_core.training.learner import Learner
+from ettin_core.training.loss_module import LossModule
 from ettin_core.training.step import autocast
 
 SHAPE = ModelConfig(512, 128, 4, 2, 192, local_window=16)  # heads of 64, as in every published size
-VIEWS = {"encoder": View("bidirectional", rope_base_global=160_000.0), "decoder": View("causal")}
+VIEWS = {"encoder": AttentionSpec("bidirectional", rope_base_global=160_000.0), "decoder": AttentionSpec("causal")}
 LAYOUTS = {"one document": [[1.0]], "packed": [[0.4, 0.05, 0.55], [0.02, 0.9]], "padded": [[0.7], [0.3, 0.5]]}
 
 
@@ -71,7 +71,9 @@ class Outcome:
     gradients: dict[str, torch.Tensor]
 
 
-def outcome(learner: Learner, rows: Rows, view: View, device: torch.device, precision: str = "fp32") -> Outcome:
+def outcome(
+    learner: LossModule, rows: Rows, view: AttentionSpec, device: torch.device, precision: str = "fp32"
+) -> Outcome:
     """One forward and backward pass, its results in fp32 on the CPU."""
     learner.zero_grad(set_to_none=True)
     arguments = rows.on(device)

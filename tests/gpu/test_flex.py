@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from ettin_core.model.attention_backends import Attend, prepare
+from ettin_core.model.attention_backends import AttentionFn, make_attention
+from ettin_core.model.attention_mask import row_attention_mask
 from ettin_core.model.config import DIRECTIONS
-from ettin_core.model.visibility import row_visibility
 from tests.gpu.cases import distance, documents_of
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: flex attention")]
@@ -16,7 +16,7 @@ WINDOWS = [None, 1, 16, 64, 128]
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 
 
-def seen_keys(attend: Attend, documents: torch.Tensor) -> torch.Tensor:
+def seen_keys(attend: AttentionFn, documents: torch.Tensor) -> torch.Tensor:
     """Which keys have weight (B, S, S): uniform attention over one-hot values, some keys at a time."""
     batch, length = documents.shape
     flat = torch.zeros(batch, 1, length, WIDTH, device=documents.device)
@@ -35,8 +35,8 @@ def test_exactly_the_keys_of_the_rule_are_seen(
     direction: str, window: int | None, length: int, device: torch.device
 ) -> None:
     documents = documents_of(length).to(device)
-    seen = seen_keys(prepare("flex", documents, direction, window), documents)
-    assert torch.equal(seen, row_visibility(documents, direction, window))
+    seen = seen_keys(make_attention("flex", documents, direction, window), documents)
+    assert torch.equal(seen, row_attention_mask(documents, direction, window))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
@@ -53,7 +53,7 @@ def test_values_and_gradients_are_those_of_the_reference(
 
     def run(backend: str, dtype: torch.dtype) -> list[torch.Tensor]:
         leaves = [state.detach().to(dtype).requires_grad_() for state in states]
-        output = prepare(backend, documents, direction, window)(*leaves)
+        output = make_attention(backend, documents, direction, window)(*leaves)
         (output * weights.to(dtype)).sum().backward()
         return [output.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
 

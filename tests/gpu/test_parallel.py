@@ -12,7 +12,7 @@ import torch
 from ettin_core.checkpoints import native
 from ettin_core.data.corpus import Corpus
 from ettin_core.records.folders import RunFolder
-from ettin_core.training.run import PARALLEL
+from ettin_core.training.config import PARALLEL
 from tests.gpu.cases import distance
 from tests.runs import PLACEMENT, tiny_run, train_tiny
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.training.learner import Learner
+from ettin_core.training.loss_module import LossModule
 from tests.gpu.cases import VIEWS, assert_near, build_model, outcome, rows_of
 from tests.runs import PLACEMENT, tiny_run, train_tiny
 
@@ -21,8 +21,8 @@ DRIFT = 0.02  # nats that a step's loss may drift from fp32's over a tiny run
 @pytest.mark.parametrize("member", VIEWS)
 def test_one_step_is_that_of_the_cpu_in_fp32(member: str, precision: str, device: torch.device) -> None:
     rows, cpu = rows_of(200), torch.device("cpu")
-    expected = outcome(Learner(build_model("reference")), rows, VIEWS[member], cpu)
-    found = outcome(Learner(build_model()).to(device), rows, VIEWS[member], device, precision)
+    expected = outcome(LossModule(build_model("reference")), rows, VIEWS[member], cpu)
+    found = outcome(LossModule(build_model()).to(device), rows, VIEWS[member], device, precision)
     assert_near(found, expected, ROUNDING[precision])
 
 

@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ettin_core.training.learner import Learner
+from ettin_core.training.loss_module import LossModule
 from tests.gpu.cases import SHAPE, VIEWS, assert_near, build_model, distance, outcome, rows_of
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: its own dropout")]
 
 
-def learner_on(device: torch.device, recompute: bool, dropout: float = 0.1) -> Learner:
+def learner_on(device: torch.device, recompute: bool, dropout: float = 0.1) -> LossModule:
     """A learner that keeps its activations, or not."""
-    learner = Learner(build_model(shape=replace(SHAPE, attention_output_dropout=dropout))).to(device)
+    learner = LossModule(build_model(shape=replace(SHAPE, attention_output_dropout=dropout))).to(device)
     learner.model.recompute = recompute
     return learner
 

@@ -10,7 +10,7 @@ import torch
 
 from ettin_core.data import tokenizer as tokenizer_room
 from ettin_core.interop import huggingface
-from ettin_core.model.config import ModelConfig, View
+from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -53,7 +53,7 @@ def random_model() -> Callable[..., Transformer]:
 def through_folder(tokenizer_folder: Path, tmp_path: Path) -> Callable[..., Any]:
     """`through_folder(model, view)`: the transformers model that our exported folder loads as."""
 
-    def convert(model: Transformer, view: View, **changes: Any) -> Any:
+    def convert(model: Transformer, view: AttentionSpec, **changes: Any) -> Any:
         from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
         out = tmp_path / f"{view.direction}-{len(list(tmp_path.iterdir()))}"

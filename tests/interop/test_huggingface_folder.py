@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from ettin_core.foundation.folders import MARK
 from ettin_core.interop import huggingface
-from ettin_core.model.config import ModelConfig, View
+from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
 from tests.kills import killed_at_every_change
 
@@ -29,7 +29,7 @@ def exported(
 
     def build(direction: str, config: ModelConfig = SMALL) -> tuple[Transformer, Path]:
         model = random_model(config)
-        view = View(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
+        view = AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
         out = tmp_path / direction
         return model, huggingface.export(model, view, tokenizer_folder, out, max_positions=512, metadata=METADATA)
 
@@ -50,7 +50,7 @@ def test_native_to_folder_to_native_is_bitwise(
     model, folder = exported(direction)
     back, view, facts = huggingface.load(folder)
     assert back.config == model.config
-    assert view == View(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
+    assert view == AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
     assert facts == {"source": str(folder), "folder": str(folder), "max_positions": 512, "metadata": METADATA}
     state, again = model.state_dict(), back.state_dict()
     assert list(state) == list(again)
@@ -115,7 +115,7 @@ def test_half_precision_is_kept_on_export_and_widened_on_import(
     from transformers import AutoModelForMaskedLM
 
     model = random_model(SMALL).to(torch.bfloat16)
-    folder = huggingface.export(model, View("bidirectional"), tokenizer_folder, tmp_path / "half", 512, {})
+    folder = huggingface.export(model, AttentionSpec("bidirectional"), tokenizer_folder, tmp_path / "half", 512, {})
     assert AutoModelForMaskedLM.from_pretrained(folder).dtype == torch.bfloat16
     back, _, _ = huggingface.load(folder)
     assert back.embedding.weight.dtype == torch.float32
@@ -174,7 +174,7 @@ def test_decoder_tokenizer_and_generation(exported: Callable[..., tuple[Transfor
     sequence = cached.sequences
     documents, positions = torch.zeros_like(sequence), torch.arange(sequence.shape[1])[None]
     with torch.no_grad():
-        ours = model.logits(model(sequence, documents, positions, View("causal", 160_000.0, 10_000.0))[0])
+        ours = model.logits(model(sequence, documents, positions, AttentionSpec("causal", 160_000.0, 10_000.0))[0])
     begin = len(ids)
     assert sequence.shape[1] == begin + 30 > 4 * SMALL.local_window
     assert (ours[begin - 1 : -1] - torch.stack(plain.logits)[:, 0]).abs().max() < 1e-4
@@ -202,7 +202,7 @@ def test_an_existing_folder_is_replaced_only_on_request(
     exported: Callable[..., tuple[Transformer, Path]], tokenizer_folder: Path, tmp_path: Path
 ) -> None:
     model, folder = exported("causal")
-    arguments = (model, View("bidirectional"), tokenizer_folder)
+    arguments = (model, AttentionSpec("bidirectional"), tokenizer_folder)
     with pytest.raises(ValueError, match=r"exists; .*overwrite"):
         huggingface.export(*arguments, folder, 512, {})
     assert (folder / "generation_config.json").exists()
@@ -232,7 +232,7 @@ def test_a_failed_export_leaves_nothing_and_keeps_the_earlier_one(
     monkeypatch.setattr(huggingface, "save_file", full_disk)
     for out in (folder, tmp_path / "new"):
         with pytest.raises(OSError, match="no space"):
-            huggingface.export(model, View("causal"), tokenizer_folder, out, 512, {}, overwrite=True)
+            huggingface.export(model, AttentionSpec("causal"), tokenizer_folder, out, 512, {}, overwrite=True)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert not [path for path in tmp_path.iterdir() if path != folder]
 
@@ -243,7 +243,7 @@ def test_a_kill_at_any_change_of_the_disk_leaves_the_old_export_or_the_new(
     model, folder = exported("causal")
 
     def export(run: str) -> None:
-        huggingface.export(model, View("causal"), tokenizer_folder, folder, 512, {"run": run}, overwrite=True)
+        huggingface.export(model, AttentionSpec("causal"), tokenizer_folder, folder, 512, {"run": run}, overwrite=True)
 
     seen = set()
     before = sorted(path.name for path in folder.iterdir())
@@ -264,7 +264,7 @@ def test_a_tokenizer_larger_than_the_model_is_refused(
 ) -> None:
     narrow = ModelConfig(vocab_size=100, hidden_size=32, num_layers=1, num_heads=2, intermediate_size=48)
     with pytest.raises(ValueError, match=r"tokenizer.*has ids up to 289, the model has 100 rows"):
-        huggingface.export(random_model(narrow), View("causal"), tokenizer_folder, tmp_path / "out", 512, {})
+        huggingface.export(random_model(narrow), AttentionSpec("causal"), tokenizer_folder, tmp_path / "out", 512, {})
     assert not (tmp_path / "out").exists()
 
 
@@ -289,7 +289,7 @@ def test_legacy_configs_are_read_by_their_meaning(direction: str, window: int, t
     (tmp_path / "config.json").write_text(json.dumps(legacy))
     shape, view, max_positions = huggingface.read_config(tmp_path)
     assert shape == ModelConfig(50368, 256, 7, 4, 384, local_window=window)
-    assert view == View(direction, 160_000.0, 20_000.0)
+    assert view == AttentionSpec(direction, 160_000.0, 20_000.0)
     assert max_positions == 7999
 
 
@@ -387,5 +387,5 @@ def test_a_prefix_model_has_no_class_in_transformers(
 ) -> None:
     narrow = ModelConfig(vocab_size=300, hidden_size=32, num_layers=1, num_heads=2, intermediate_size=48)
     with pytest.raises(ValueError, match="direction='prefix' has no class in transformers; export a bidirectional"):
-        huggingface.export(random_model(narrow), View("prefix"), tokenizer_folder, tmp_path / "out", 512, {})
+        huggingface.export(random_model(narrow), AttentionSpec("prefix"), tokenizer_folder, tmp_path / "out", 512, {})
     assert not (tmp_path / "out").exists()

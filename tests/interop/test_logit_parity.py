@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ettin_core.interop.huggingface import LAYOUT_OF
-from ettin_core.model.config import ModelConfig, View
+from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
 
 TOLERANCE = 1e-4
@@ -50,13 +50,15 @@ def explicit_masks(documents: torch.Tensor, direction: str, window: int) -> dict
 
 @torch.no_grad()
 def our_logits(
-    model: Transformer, view: View, tokens: torch.Tensor, documents: torch.Tensor, positions: torch.Tensor
+    model: Transformer, view: AttentionSpec, tokens: torch.Tensor, documents: torch.Tensor, positions: torch.Tensor
 ) -> torch.Tensor:
     return model.logits(model(tokens, documents, positions, view).flatten(0, 1)).unflatten(0, tokens.shape)
 
 
 @torch.no_grad()
-def their_logits(theirs: Any, kind: str, view: View, window: int, rows: tuple[torch.Tensor, ...]) -> torch.Tensor:
+def their_logits(
+    theirs: Any, kind: str, view: AttentionSpec, window: int, rows: tuple[torch.Tensor, ...]
+) -> torch.Tensor:
     tokens, documents, positions = rows
     if kind == "padded":
         return theirs(input_ids=tokens, attention_mask=(documents >= 0).long()).logits
@@ -73,7 +75,7 @@ def test_logits_agree(
     through_folder: Callable[..., Any],
     record_property: Callable[[str, object], None],
 ) -> None:
-    config, view = reduced(size), View(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
+    config, view = reduced(size), AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
     model = random_model(config)
     theirs = through_folder(model, view)
     for kind in ("padded", "packed"):
@@ -102,7 +104,7 @@ def test_logits_agree_at_other_windows_patterns_and_epsilons(
 ) -> None:
     """What size.local_window, size.global_every and size.norm_epsilon set, transformers holds too."""
     config = ModelConfig(293, 128, layers, 2, 192, window, every, epsilon)
-    model, view = random_model(config), View(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
+    model, view = random_model(config), AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
     theirs = through_folder(model, view)
     for kind in ("padded", "packed"):
         rows = row_layout(kind, config.vocab_size)
@@ -119,7 +121,7 @@ def test_logits_agree_at_full_size(
     record_property: Callable[[str, object], None],
 ) -> None:
     config = ModelConfig(vocab_size=50368, hidden_size=256, num_layers=7, num_heads=4, intermediate_size=384)
-    view = View(direction, rope_base_global=160_000.0, rope_base_local=160_000.0)
+    view = AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=160_000.0)
     model = random_model(config)
     rows = row_layout("padded", config.vocab_size)
     real = rows[1] >= 0
@@ -144,10 +146,10 @@ def test_parity_notices_a_wrong_rope_base(
     random_model: Callable[..., Transformer],
     through_folder: Callable[..., Any],
 ) -> None:
-    config, view = reduced("17m"), View(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
+    config, view = reduced("17m"), AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
     model = random_model(config)
     rows = row_layout("padded", config.vocab_size)
-    wrong = View(**{**vars(view), **changes})
+    wrong = AttentionSpec(**{**vars(view), **changes})
     theirs = their_logits(through_folder(model, wrong), "padded", wrong, 64, rows)
     assert (our_logits(model, view, *rows) - theirs).abs().max() > 100 * TOLERANCE
 
@@ -155,7 +157,7 @@ def test_parity_notices_a_wrong_rope_base(
 def test_a_decoder_left_at_the_default_window_differs(
     random_model: Callable[..., Transformer], through_folder: Callable[..., Any]
 ) -> None:
-    config, view = reduced("17m"), View("causal")
+    config, view = reduced("17m"), AttentionSpec("causal")
     model = random_model(config)
     rows = row_layout("padded", config.vocab_size)
     ours = our_logits(model, view, *rows)
@@ -173,9 +175,9 @@ def test_with_masks_exchanged_each_class_is_the_other(
     """Conversion is the same state under another view: ours under `direction` is the opposite class given its masks."""
     config = reduced("17m")
     opposite = {"bidirectional": "causal", "causal": "bidirectional"}[direction]
-    view = View(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
+    view = AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
     model = random_model(config)
-    theirs = through_folder(model, View(opposite, view.rope_base_global, view.rope_base_local))
+    theirs = through_folder(model, AttentionSpec(opposite, view.rope_base_global, view.rope_base_local))
     tokens, documents, positions = row_layout(kind, config.vocab_size)
     masks = explicit_masks(documents, direction, config.local_window)
     with torch.no_grad():

@@ -20,7 +20,7 @@ from ettin_core.interop import revisions
 from ettin_core.interop.revisions import Repository
 from ettin_core.model.transformer import Transformer
 from ettin_core.records.folders import RunFolder
-from ettin_core.training.run import RunConfig
+from ettin_core.training.config import RunConfig
 from experiments import export
 from tests import processes
 from tests.runs import tiny_run, train_tiny

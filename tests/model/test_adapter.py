@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ettin_core.checkpoints.native import hash_tensors
 from ettin_core.model.accounting import FlopCounter, adapter_parameter_count
 from ettin_core.model.adapter import add_adapter, check_installed, trained, weights
-from ettin_core.model.config import AdapterConfig, ModelConfig, View
+from ettin_core.model.config import AdapterConfig, AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.loss import summed_cross_entropy
 
@@ -31,7 +31,7 @@ def logits(model: Transformer, direction: str = "causal") -> torch.Tensor:
     documents = (torch.arange(40) >= 25).long().expand(2, -1)
     positions = torch.cat([torch.arange(25), torch.arange(15)]).expand(2, -1)
     with torch.no_grad():
-        return model.logits(model(tokens, documents, positions, View(direction)))
+        return model.logits(model(tokens, documents, positions, AttentionSpec(direction)))
 
 
 def test_every_linear_map_is_adapted_and_nothing_else_is_trained() -> None:
@@ -96,7 +96,7 @@ def test_flops_are_those_that_pytorch_counts() -> None:
     lengths, ours = np.array([length]), FlopCounter(config, "bidirectional", ADAPTER.rank)
     scored = torch.arange(0, length, 3)
     with FlopCounterMode(display=False) as counted:
-        states = model.head(model(tokens, documents, tokens, View("bidirectional"))[0, scored])
+        states = model.head(model(tokens, documents, tokens, AttentionSpec("bidirectional"))[0, scored])
         loss, _ = summed_cross_entropy(states, model.embedding.weight, model.output_bias, tokens[0, scored])
         loss.backward()
     assert ours.training(lengths, len(scored)) == counted.get_total_flops()

@@ -8,9 +8,9 @@ import torch
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from ettin_core.model import attention_backends
-from ettin_core.model.attention_backends import Attend, flex, prepare, sdpa, tiles
+from ettin_core.model.attention_backends import AttentionFn, flex, make_attention, sdpa, tiles
+from ettin_core.model.attention_mask import row_attention_mask
 from ettin_core.model.config import DIRECTIONS
-from ettin_core.model.visibility import row_visibility
 
 WINDOW, LENGTH = 4, 30
 ROWS = {
@@ -61,22 +61,22 @@ def query_by_query(
     return output.float()
 
 
-def dense(documents: torch.Tensor, direction: str, window: int | None) -> Attend:
-    mask = row_visibility(documents, direction, window, opened(documents, direction))[:, None]
+def dense(documents: torch.Tensor, direction: str, window: int | None) -> AttentionFn:
+    mask = row_attention_mask(documents, direction, window, opened(documents, direction))[:, None]
     return functools.partial(sdpa.fused, mask=mask)
 
 
-def prepared(backend: str) -> Callable[[torch.Tensor, str, int | None], Attend]:
-    return lambda documents, direction, window: prepare(
+def prepared(backend: str) -> Callable[[torch.Tensor, str, int | None], AttentionFn]:
+    return lambda documents, direction, window: make_attention(
         backend, documents, direction, window, opened(documents, direction)
     )
 
 
-def blocked(documents: torch.Tensor, direction: str, window: int) -> Attend:
+def blocked(documents: torch.Tensor, direction: str, window: int) -> AttentionFn:
     return sdpa.blocked(documents, direction, window, opened(documents, direction))
 
 
-BACKENDS: dict[str, Callable[[torch.Tensor, str, int | None], Attend]] = {
+BACKENDS: dict[str, Callable[[torch.Tensor, str, int | None], AttentionFn]] = {
     "reference": prepared("reference"),
     "fused": dense,
     "tiles": prepared("tiles"),
@@ -114,8 +114,10 @@ def test_backend_equals_the_loop(
 @pytest.mark.parametrize("kind", ROWS)
 def test_compiled_flex_equals_the_loop(kind: str, direction: str, window: int | None) -> None:
     query, key, value = (torch.cat([part, part], dim=-1) for part in random_states())  # heads of 16, the least it takes
-    documents, open_keys = documents_of(kind), opened(documents_of(kind), direction)
-    attend = prepare("flex", documents.cuda(), direction, window, None if open_keys is None else open_keys.cuda())
+    documents, prefix_mask = documents_of(kind), opened(documents_of(kind), direction)
+    attend = make_attention(
+        "flex", documents.cuda(), direction, window, None if prefix_mask is None else prefix_mask.cuda()
+    )
     expected = query_by_query((query, key, value), documents, direction, window)
     output = attend(query.cuda(), key.cuda(), value.cuda()).cpu()
     torch.testing.assert_close(output, expected, rtol=1e-3, atol=1e-3)
@@ -152,7 +154,7 @@ def test_sdpa_takes_blocks_where_a_local_row_is_long(
 ) -> None:
     taken = []
     monkeypatch.setattr(sdpa, "blocked", lambda *arguments: taken.append(arguments))
-    prepare("sdpa", torch.zeros(1, length, dtype=torch.long), "causal", window)
+    make_attention("sdpa", torch.zeros(1, length, dtype=torch.long), "causal", window)
     assert bool(taken) == blocks
 
 
@@ -184,7 +186,7 @@ def test_documents_of_any_length_in_one_row_equal_the_reference(
     weights, found = random_states(seed=1, length=len(row))[0], []
     for name in ("reference", backend):
         states = [tensor.requires_grad_() for tensor in random_states(length=len(row))]
-        output = prepare(name, documents, direction, window, opened(documents, direction))(*states)
+        output = make_attention(name, documents, direction, window, opened(documents, direction))(*states)
         (output * weights).sum().backward()
         found.append([output.detach(), *(tensor.grad for tensor in states)])
     for expected, tensor in zip(*found, strict=True):
@@ -212,8 +214,8 @@ def test_rows_laid_out_alike_share_their_tiles() -> None:
 def test_tiles_of_bf16_are_computed_in_fp32(direction: str) -> None:
     documents = documents_of("packed")
     states = [tensor.bfloat16() for tensor in random_states()]
-    output = prepare("tiles", documents, direction, WINDOW, opened(documents, direction))(*states)
-    exact = prepare("reference", documents, direction, WINDOW, opened(documents, direction))(
+    output = make_attention("tiles", documents, direction, WINDOW, opened(documents, direction))(*states)
+    exact = make_attention("reference", documents, direction, WINDOW, opened(documents, direction))(
         *(s.float() for s in states)
     )
     assert output.dtype == torch.bfloat16
@@ -222,10 +224,10 @@ def test_tiles_of_bf16_are_computed_in_fp32(direction: str) -> None:
 
 def test_an_unknown_backend_is_refused() -> None:
     with pytest.raises(ValueError, match=r"attention='flash'.*use one of auto, reference"):
-        prepare("flash", torch.zeros(1, 4, dtype=torch.long), "causal", None)
+        make_attention("flash", torch.zeros(1, 4, dtype=torch.long), "causal", None)
 
 
 @pytest.mark.parametrize(("direction", "keys"), [("bidirectional", 129), ("causal", 65)])
 def test_a_window_of_64_shows_129_keys_to_an_encoder_and_65_to_a_decoder(direction: str, keys: int) -> None:
-    seen = row_visibility(torch.zeros(1, 200, dtype=torch.long), direction, 64)[0]
+    seen = row_attention_mask(torch.zeros(1, 200, dtype=torch.long), direction, 64)[0]
     assert seen[100].sum() == keys

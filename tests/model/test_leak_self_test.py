@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from ettin_core.model import attention_backends, transformer, visibility
+from ettin_core.model import attention_backends, transformer
+from ettin_core.model import attention_mask as mask_module
 from ettin_core.model.attention_backends import reference, sdpa, tiles
-from ettin_core.model.config import DIRECTIONS, ModelConfig, View
-from ettin_core.model.leak_test import LeakError, check_no_leak
+from ettin_core.model.attention_mask import attention_mask
+from ettin_core.model.config import DIRECTIONS, AttentionSpec, ModelConfig
+from ettin_core.model.leak_check import LeakError, check_no_leak
 from ettin_core.model.transformer import Transformer
-from ettin_core.model.visibility import visible
 
 SHAPES = {
     "narrow window": ModelConfig(61, 32, 4, 2, 48, local_window=4),
@@ -28,13 +29,19 @@ Rule = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, str, int | None, torc
 # Each fault is the visibility rule with one argument bent: (query documents, key documents, offset, direction, window,
 # open keys).
 FAULTS: dict[str, Rule] = {
-    "window one wider": lambda q, k, offset, direction, w, o=None: visible(q, k, offset, direction, w and w + 1, o),
-    "window one narrower": lambda q, k, offset, direction, w, o=None: visible(q, k, offset, direction, w and w - 1, o),
-    "documents ignored": lambda q, k, offset, direction, w, o=None: visible(
+    "window one wider": lambda q, k, offset, direction, w, o=None: attention_mask(
+        q, k, offset, direction, w and w + 1, o
+    ),
+    "window one narrower": lambda q, k, offset, direction, w, o=None: attention_mask(
+        q, k, offset, direction, w and w - 1, o
+    ),
+    "documents ignored": lambda q, k, offset, direction, w, o=None: attention_mask(
         q.clamp(max=0), k.clamp(max=0), offset, direction, w, o
     ),
-    "next token seen": lambda q, k, offset, direction, w, o=None: visible(q, k, offset + 1, direction, w, o),
-    "direction exchanged": lambda q, k, offset, direction, w, o=None: visible(q, k, offset, OPPOSITE[direction], w, o),
+    "next token seen": lambda q, k, offset, direction, w, o=None: attention_mask(q, k, offset + 1, direction, w, o),
+    "direction exchanged": lambda q, k, offset, direction, w, o=None: attention_mask(
+        q, k, offset, OPPOSITE[direction], w, o
+    ),
 }
 
 
@@ -43,7 +50,7 @@ FAULTS: dict[str, Rule] = {
 @pytest.mark.parametrize("attention", ["reference", "sdpa", "tiles"])
 def test_a_right_model_passes(attention: str, shape: str, direction: str) -> None:
     model = Transformer(SHAPES[shape], attention=attention)
-    check_no_leak(model, View(direction))
+    check_no_leak(model, AttentionSpec(direction))
     assert model.training  # as it was found
 
 
@@ -55,7 +62,7 @@ def test_weights_of_any_size_pass(direction: str) -> None:
         for name, parameter in model.named_parameters():
             if "query_key_value" in name:
                 parameter.mul_(40.0)
-    check_no_leak(model, View(direction))
+    check_no_leak(model, AttentionSpec(direction))
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -66,20 +73,20 @@ def test_a_planted_fault_is_refused(fault: str, direction: str, way: str, monkey
     rule = FAULTS[fault]
 
     def faulty_rows(
-        documents: torch.Tensor, direction: str, window: int | None, open_keys: torch.Tensor | None = None
+        documents: torch.Tensor, direction: str, window: int | None, prefix_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
         index = torch.arange(documents.shape[1])
-        return rule(documents, documents, index[:, None] - index[None, :], direction, window, open_keys)
+        return rule(documents, documents, index[:, None] - index[None, :], direction, window, prefix_mask)
 
     if way == "dense":
-        monkeypatch.setattr(reference, "row_visibility", faulty_rows)
+        monkeypatch.setattr(reference, "row_attention_mask", faulty_rows)
     else:
-        monkeypatch.setattr(sdpa, "visible", rule)
+        monkeypatch.setattr(sdpa, "attention_mask", rule)
     model = Transformer(SHAPES["narrow window"], attention="reference")
     if way == "blocked only":
         model = Transformer(SHAPES["published window"], attention="sdpa")
     with pytest.raises(LeakError):
-        check_no_leak(model, View(direction))
+        check_no_leak(model, AttentionSpec(direction))
     assert model.training
 
 
@@ -88,11 +95,11 @@ def test_a_planted_fault_is_refused(fault: str, direction: str, way: str, monkey
 def test_a_fault_of_the_rule_itself_is_refused(fault: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one rule that every mask is made by is bent: nothing made by it can tell."""
     rule = FAULTS[fault]
-    monkeypatch.setattr(visibility, "visible", rule)
-    monkeypatch.setattr(sdpa, "visible", rule)
+    monkeypatch.setattr(mask_module, "attention_mask", rule)
+    monkeypatch.setattr(sdpa, "attention_mask", rule)
     for shape, attention in (("narrow window", "reference"), ("published window", "sdpa")):
         with pytest.raises(LeakError):
-            check_no_leak(Transformer(SHAPES[shape], attention=attention), View(direction))
+            check_no_leak(Transformer(SHAPES[shape], attention=attention), AttentionSpec(direction))
 
 
 Cut = Callable[[torch.Tensor, str, int | None], list[tiles.Tile]]
@@ -125,16 +132,16 @@ CUTS: dict[str, Callable[[Cut], Cut]] = {
 def test_tiles_cut_wrongly_are_refused(fault: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "cut", CUTS[fault](tiles.cut))
     with pytest.raises(LeakError):
-        check_no_leak(Transformer(SHAPES["narrow window"], attention="tiles"), View(direction))
+        check_no_leak(Transformer(SHAPES["narrow window"], attention="tiles"), AttentionSpec(direction))
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "documents ignored"])
 def test_masks_of_tiles_that_are_wrong_are_refused(fault: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Documents are no matter of their masks: a tile lies within one."""
-    monkeypatch.setattr(tiles, "visible", FAULTS[fault])
+    monkeypatch.setattr(tiles, "attention_mask", FAULTS[fault])
     with pytest.raises(LeakError):
-        check_no_leak(Transformer(SHAPES["narrow window"], attention="tiles"), View(direction))
+        check_no_leak(Transformer(SHAPES["narrow window"], attention="tiles"), AttentionSpec(direction))
 
 
 def test_every_backend_that_auto_may_take_is_tested(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +149,7 @@ def test_every_backend_that_auto_may_take_is_tested(monkeypatch: pytest.MonkeyPa
     model = Transformer(SHAPES["narrow window"])
     monkeypatch.setattr(tiles, "cut", CUTS["one key before is seen"](tiles.cut))
     with pytest.raises(LeakError, match="attention=tiles"):
-        check_no_leak(model, View("causal"))
+        check_no_leak(model, AttentionSpec("causal"))
     assert model.attention_backend == "auto"
 
 
@@ -151,11 +158,11 @@ def test_a_misplaced_global_layer_is_refused(shape: str, monkeypatch: pytest.Mon
     with monkeypatch.context() as bent:
         bent.setattr(ModelConfig, "is_global", lambda self, layer: layer % self.global_every == 1)
         with pytest.raises(LeakError, match="layer 0 .global, causal"):
-            check_no_leak(Transformer(SHAPES[shape]), View("causal"))
+            check_no_leak(Transformer(SHAPES[shape]), AttentionSpec("causal"))
     with monkeypatch.context() as bent:  # the last layer is local
         bent.setattr(ModelConfig, "is_global", lambda self, layer: layer == 0)
         with pytest.raises(LeakError, match=r"layer [23] .global, causal"):
-            check_no_leak(Transformer(SHAPES[shape]), View("causal"))
+            check_no_leak(Transformer(SHAPES[shape]), AttentionSpec("causal"))
 
 
 @pytest.mark.parametrize("bent", [-1, 1])
@@ -163,11 +170,11 @@ def test_a_window_that_the_model_alone_bends_is_refused(bent: int, monkeypatch: 
     """Rule and backends are right; what the forward pass asks of them is not."""
 
     def asked(backend: str, documents: torch.Tensor, direction: str, window: int | None, *rest: Any) -> Any:
-        return attention_backends.prepare(backend, documents, direction, window and window + bent, *rest)
+        return attention_backends.make_attention(backend, documents, direction, window and window + bent, *rest)
 
-    monkeypatch.setattr(transformer, "prepare", asked)
+    monkeypatch.setattr(transformer, "make_attention", asked)
     with pytest.raises(LeakError, match="layer 1 .local, bidirectional"):
-        check_no_leak(Transformer(SHAPES["narrow window"]), View("bidirectional"))
+        check_no_leak(Transformer(SHAPES["narrow window"]), AttentionSpec("bidirectional"))
 
 
 def test_a_fault_in_the_whole_model_alone_is_refused() -> None:
@@ -179,13 +186,13 @@ def test_a_fault_in_the_whole_model_alone_is_refused() -> None:
         return states + states.roll(-1, dims=1)
 
     with pytest.raises(LeakError, match="direction=causal: changing token"):
-        check_no_leak(model, View("causal"), mixing)
+        check_no_leak(model, AttentionSpec("causal"), mixing)
 
 
 def test_a_model_that_ignores_its_input_is_refused() -> None:
     model = Transformer(SHAPES["narrow window"])
     with pytest.raises(LeakError, match="did not move its own output"):
-        check_no_leak(model, View("causal"), lambda tokens, *rest: torch.zeros(*tokens.shape, 32))
+        check_no_leak(model, AttentionSpec("causal"), lambda tokens, *rest: torch.zeros(*tokens.shape, 32))
 
 
 def test_weights_that_are_not_numbers_are_refused() -> None:
@@ -193,7 +200,7 @@ def test_weights_that_are_not_numbers_are_refused() -> None:
     with torch.no_grad():
         model.final_norm.weight.fill_(float("nan"))
     with pytest.raises(LeakError, match="not finite"):
-        check_no_leak(model, View("causal"))
+        check_no_leak(model, AttentionSpec("causal"))
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -205,5 +212,5 @@ def test_a_compiled_model_is_tested_as_it_will_run(direction: str) -> None:
         calls.append(len(inputs))
         return graph.forward
 
-    check_no_leak(model, View(direction), torch.compile(model, backend=counting))
+    check_no_leak(model, AttentionSpec(direction), torch.compile(model, backend=counting))
     assert calls, "the compiled model was not called"

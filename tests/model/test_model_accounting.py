@@ -14,9 +14,9 @@ from ettin_core.model.accounting import (
     parameters_by_group,
     parameters_of_shape,
 )
-from ettin_core.model.config import DIRECTIONS, ModelConfig, View
+from ettin_core.model.attention_mask import row_attention_mask
+from ettin_core.model.config import DIRECTIONS, AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
-from ettin_core.model.visibility import row_visibility
 
 # layers, hidden, intermediate, heads, and the published count of parameters and of those outside head and output bias
 PUBLISHED = {
@@ -74,8 +74,8 @@ def test_attention_pairs_are_those_that_are_visible(direction: str, window: int 
         documents = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))[None]
         prefixes = np.array(lengths) * 2 // 3
         positions = torch.cat([torch.arange(length) for length in lengths])[None]
-        open_keys = positions < torch.from_numpy(prefixes)[documents]
-        seen = row_visibility(documents, direction, window, open_keys if direction == "prefix" else None)
+        prefix_mask = positions < torch.from_numpy(prefixes)[documents]
+        seen = row_attention_mask(documents, direction, window, prefix_mask if direction == "prefix" else None)
         assert attention_pairs(np.array(lengths), direction, window, prefixes) == seen.sum()
 
 
@@ -93,7 +93,7 @@ def test_flops_are_those_that_pytorch_counts(shape: str) -> None:
     lengths, ours = np.array([length]), FlopCounter(config, "bidirectional")
     scored = torch.arange(0, length, 3)
     with FlopCounterMode(display=False) as forward:
-        states = model(tokens, documents, tokens, View("bidirectional"))[0, scored]
+        states = model(tokens, documents, tokens, AttentionSpec("bidirectional"))[0, scored]
         loss = model.logits(states).square().sum()
     assert ours.forward(lengths, len(scored)) == pytest.approx(forward.get_total_flops(), rel=0.02)
     with FlopCounterMode(display=False) as backward:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ettin_core.model.config import ModelConfig, View
+from ettin_core.model.config import AttentionSpec, ModelConfig
 
 SHAPE = {"vocab_size": 100, "hidden_size": 64, "num_layers": 4, "num_heads": 2, "intermediate_size": 96}
 
@@ -39,4 +39,4 @@ def test_layers_are_global_from_the_first_to_the_last() -> None:
 )
 def test_an_impossible_view_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        View(**arguments)
+        AttentionSpec(**arguments)

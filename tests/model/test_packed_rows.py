@@ -5,7 +5,7 @@ import torch
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from ettin_core.model.attention_backends import flex
-from ettin_core.model.config import ModelConfig, View
+from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
 
 CONFIG = ModelConfig(vocab_size=61, hidden_size=32, num_layers=4, num_heads=2, intermediate_size=48, local_window=4)
@@ -33,7 +33,7 @@ def packed_row(padding: int = 7) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
 @pytest.mark.parametrize("direction", ["bidirectional", "causal"])
 @pytest.mark.parametrize("attention", ["reference", "sdpa", "tiles"])
 def test_packed_documents_equal_documents_alone(attention: str, direction: str) -> None:
-    model, view = build(attention), View(direction, rope_base_global=160_000.0)
+    model, view = build(attention), AttentionSpec(direction, rope_base_global=160_000.0)
     tokens, documents, positions = packed_row()
     with torch.no_grad():
         packed = model(tokens, documents, positions, view)[0]
@@ -52,7 +52,7 @@ def test_the_whole_model_does_not_depend_on_the_backend(
     attention: str, direction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flex, "compiled_flex", lambda: (flex_attention, create_block_mask))
-    view = View(direction)
+    view = AttentionSpec(direction)
     rows = packed_row()
     with torch.no_grad():
         expected, output = (build(name)(*rows, view) for name in ("reference", attention))
@@ -68,7 +68,7 @@ def test_gradients_of_the_whole_model_do_not_depend_on_the_backend(attention: st
     gradients = []
     for name in ("reference", attention):
         model = build(name)
-        states = model(tokens, documents, positions, View(direction))[0, real]
+        states = model(tokens, documents, positions, AttentionSpec(direction))[0, real]
         torch.nn.functional.cross_entropy(model.logits(states), tokens[0, real]).backward()
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
     for name, expected in gradients[0].items():

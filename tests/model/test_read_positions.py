@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ettin_core.model.config import BACKENDS, DIRECTIONS, ModelConfig, View
+from ettin_core.model.config import BACKENDS, DIRECTIONS, AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer, pick
 
 
@@ -25,12 +25,12 @@ def test_states_at_read_positions_are_those_among_all(layers: int, direction: st
     documents[1, 21:] = -1  # padding
     positions = torch.arange(30).expand(3, -1).clone()
     positions[0, 17:] -= 17
-    open_keys = positions < 6 if direction == "prefix" else None
+    prefix_mask = positions < 6 if direction == "prefix" else None
     read = torch.tensor([[0, 16, 17, 29], [20, 3, 3, 0], [12, 13, 14, 15]])
-    view = View(direction, rope_base_global=160_000.0)
+    view = AttentionSpec(direction, rope_base_global=160_000.0)
     with torch.inference_mode():
-        whole = model(tokens, documents, positions, view, open_keys)
-        few = model(tokens, documents, positions, view, open_keys, read)
+        whole = model(tokens, documents, positions, view, prefix_mask)
+        few = model(tokens, documents, positions, view, prefix_mask, read)
     assert few.shape == (3, 4, 32) and whole.std() > 0.3
     assert torch.allclose(few, pick(whole, read), atol=2e-5)
 
@@ -39,4 +39,4 @@ def test_reading_is_for_inference() -> None:
     model = Transformer(ModelConfig(61, 32, 1, 2, 48)).train()
     row = torch.zeros((1, 4), dtype=torch.int64)
     with pytest.raises(AssertionError):
-        model(row, row, row, View("causal"), read=row[:, :1])
+        model(row, row, row, AttentionSpec("causal"), scored_positions=row[:, :1])

@@ -6,7 +6,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from ettin_core.data.batches import BatchSchedule
+from ettin_core.data.batch_schedule import BatchSchedule
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Batch, Loader, pack
 from ettin_core.data.tokenizer import SpecialTokens
@@ -97,8 +97,8 @@ def test_parts_of_a_batch_get_the_same_targets(name: str, parts: int) -> None:
         for begin in range(0, 16, size)
     ]
     assert np.array_equal(np.concatenate([piece.inputs for piece in pieces]), whole.inputs)
-    read = [piece.read + number * size * 256 for number, piece in enumerate(pieces)]
-    assert np.array_equal(np.concatenate(read), whole.read)
+    read = [piece.scored_positions + number * size * 256 for number, piece in enumerate(pieces)]
+    assert np.array_equal(np.concatenate(read), whole.scored_positions)
     assert np.array_equal(np.concatenate([piece.labels for piece in pieces]), whole.labels)
 
 
@@ -150,7 +150,7 @@ def test_another_seed_or_phase_draws_independently(key: int) -> None:
 
 
 def test_another_row_draws_independently() -> None:
-    batch = Batch(LARGE.tokens, LARGE.documents, LARGE.positions, LARGE.rows + 1, LARGE.sources)
+    batch = Batch(LARGE.tokens, LARGE.document_ids, LARGE.position_ids, LARGE.rows + 1, LARGE.sources)
     one, other = (select(item, VOCABULARY, Masking(0.3), KEY)[1] for item in (LARGE, batch))
     assert within(agreement(one, other, ORDINARY), 0.09, ORDINARY.sum())
     assert np.array_equal(one[1:] & ORDINARY[1:] & ORDINARY[:-1], other[:-1] & ORDINARY[1:] & ORDINARY[:-1])
@@ -165,8 +165,8 @@ def test_places_within_a_row_are_independent() -> None:
 def test_golden_masks() -> None:
     batch = pack([np.array([BOS, *range(5, 25), EOS])], np.array([123456789012]), BOS, PAD)
     targets = targets_of("mlm", batch, VOCABULARY, Masking(0.3), KEY)
-    assert (targets.read.tolist(), targets.labels.tolist()) == ([1, 8, 9, 14, 15], [5, 12, 13, 18, 19])
-    assert targets.inputs[0, targets.read].tolist() == [MASK, MASK, MASK, MASK, 620]
+    assert (targets.scored_positions.tolist(), targets.labels.tolist()) == ([1, 8, 9, 14, 15], [5, 12, 13, 18, 19])
+    assert targets.inputs[0, targets.scored_positions].tolist() == [MASK, MASK, MASK, MASK, 620]
 
 
 def test_mlm_reads_where_the_token_stood() -> None:
@@ -174,15 +174,15 @@ def test_mlm_reads_where_the_token_stood() -> None:
     inputs, selected = select(batch, VOCABULARY, Masking(0.3), KEY)
     targets = targets_of("mlm", batch, VOCABULARY, Masking(0.3), KEY)
     assert np.array_equal(targets.inputs, inputs)
-    assert np.array_equal(targets.read, np.flatnonzero(selected))
-    assert np.array_equal(targets.labels, batch.tokens.ravel()[targets.read])
+    assert np.array_equal(targets.scored_positions, np.flatnonzero(selected))
+    assert np.array_equal(targets.labels, batch.tokens.ravel()[targets.scored_positions])
     assert not np.isin(targets.labels, VOCABULARY.special.ids).any()
 
 
 def test_clm_by_hand() -> None:
     batch = pack([np.array([7, EOS, BOS, 8, 9, EOS]), np.array([BOS, 6])], np.array([0, 1]), BOS, PAD)
     targets = targets_of("clm", batch, VOCABULARY, Masking(0.3), KEY)
-    assert targets.read.tolist() == [0, 2, 3, 4, 6]
+    assert targets.scored_positions.tolist() == [0, 2, 3, 4, 6]
     assert targets.labels.tolist() == [EOS, 8, 9, EOS, 6]
 
 
@@ -192,19 +192,19 @@ def test_clm_predicts_the_next_token_of_the_same_document_everywhere() -> None:
         (row * 256 + place, batch.tokens[row, place + 1])
         for row in range(50)
         for place in range(255)
-        if batch.documents[row, place] == batch.documents[row, place + 1] != -1
+        if batch.document_ids[row, place] == batch.document_ids[row, place + 1] != -1
     ]
     targets = targets_of("clm", batch, VOCABULARY, Masking(0.3), KEY)
-    assert list(zip(targets.read.tolist(), targets.labels.tolist(), strict=True)) == expected
+    assert list(zip(targets.scored_positions.tolist(), targets.labels.tolist(), strict=True)) == expected
 
 
 def test_clm_has_eos_as_a_label_and_never_bos_or_padding() -> None:
     targets = targets_of("clm", LARGE, VOCABULARY, Masking(0.3), KEY)
     assert (targets.labels == EOS).sum() == (LARGE.tokens == EOS).sum()
     assert not np.isin(targets.labels, (BOS, PAD)).any()
-    assert not np.isin(LARGE.tokens.ravel()[targets.read], (EOS, PAD)).any()
-    pieces = sum(len(set(row[row >= 0].tolist())) for row in LARGE.documents)
-    assert len(targets.read) == LARGE.real.sum() - pieces
+    assert not np.isin(LARGE.tokens.ravel()[targets.scored_positions], (EOS, PAD)).any()
+    pieces = sum(len(set(row[row >= 0].tolist())) for row in LARGE.document_ids)
+    assert len(targets.scored_positions) == LARGE.real.sum() - pieces
 
 
 def test_clm_sees_the_tokens_as_they_are() -> None:
@@ -216,13 +216,13 @@ def test_mntp_reads_one_position_earlier_in_the_same_document() -> None:
     inputs, selected = select(batch, VOCABULARY, Masking(0.3), KEY)
     targets = targets_of("mntp", batch, VOCABULARY, Masking(0.3), KEY)
     assert np.array_equal(targets.inputs, inputs)
-    labelled = targets.read + 1
+    labelled = targets.scored_positions + 1
     assert selected.ravel()[labelled].all()
     assert np.array_equal(targets.labels, batch.tokens.ravel()[labelled])
-    assert np.array_equal(batch.documents.ravel()[targets.read], batch.documents.ravel()[labelled])
-    assert np.array_equal(targets.read // 256, labelled // 256)
+    assert np.array_equal(batch.document_ids.ravel()[targets.scored_positions], batch.document_ids.ravel()[labelled])
+    assert np.array_equal(targets.scored_positions // 256, labelled // 256)
     left_out = set(np.flatnonzero(selected)) - set(labelled.tolist())
-    assert all(batch.positions.ravel()[place] == 0 for place in left_out)
+    assert all(batch.position_ids.ravel()[place] == 0 for place in left_out)
 
 
 def test_mntp_never_reads_across_documents_or_rows() -> None:
@@ -235,7 +235,7 @@ def test_mntp_never_reads_across_documents_or_rows() -> None:
         np.zeros(2, dtype=np.int64),
     )
     targets = targets_of("mntp", batch, VOCABULARY, Masking(1.0), KEY)
-    assert (targets.read.tolist(), targets.labels.tolist()) == ([1, 3], [9, 8])
+    assert (targets.scored_positions.tolist(), targets.labels.tolist()) == ([1, 3], [9, 8])
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -245,12 +245,14 @@ def test_no_objective_reads_across_the_pieces_of_a_row(name: str, corpus: Corpus
     of = Loader(corpus, 100, BatchSchedule(64), seed=1, phase="pretrain", packing="best_fit")
     batch = of.batch(0)
     targets = targets_of(name, batch, Vocabulary(1024, special), Masking(0.9), KEY)
-    scored = targets.read + (name != "mlm")
+    scored = targets.scored_positions + (name != "mlm")
     assert np.array_equal(targets.labels, batch.tokens.ravel()[scored])
-    pieces = batch.documents + np.arange(64)[:, None] * 100
+    pieces = batch.document_ids + np.arange(64)[:, None] * 100
     pieces[~batch.real] = -1
-    assert (pieces.ravel()[scored] == pieces.ravel()[targets.read]).all() and (pieces.ravel()[scored] >= 0).all()
-    inner = (batch.positions == 0) & (batch.tokens != special.bos) & batch.real
+    assert (pieces.ravel()[scored] == pieces.ravel()[targets.scored_positions]).all() and (
+        pieces.ravel()[scored] >= 0
+    ).all()
+    inner = (batch.position_ids == 0) & (batch.tokens != special.bos) & batch.real
     inner[:, 0] = False
     assert inner.any()
     assert inner.ravel()[scored].any() == (name == "mlm"), "the first token of a piece has nothing before it"

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ettin_core.foundation.distributed import ProcessGroup
-from ettin_core.model.config import ModelConfig, View
+from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
 from ettin_core.optim.build import build_optimizer
 from ettin_core.optim.config import MuonConfig, OptimizerConfig
@@ -15,7 +15,7 @@ from ettin_core.optim.qk_clip import QKClip
 from ettin_core.optim.update import finish_step
 
 SHAPE = ModelConfig(128, 32, 4, 2, 48, local_window=16)
-VIEW = View("bidirectional")
+VIEW = AttentionSpec("bidirectional")
 HEADS, WIDTH = SHAPE.num_heads, SHAPE.head_size
 TAU = 2.0
 LOUD = [(0, 1), (2, 0), (2, 1)]  # layer and head whose logits are made large

@@ -8,7 +8,7 @@ import torch
 import yaml
 from torch import nn
 
-from ettin_core.foundation.structures import build, plain
+from ettin_core.foundation.strict_config import build, plain
 from ettin_core.model.config import ModelConfig
 from ettin_core.model.transformer import Transformer
 from ettin_core.optim import build as build_module

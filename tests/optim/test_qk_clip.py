@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.model.attention_mask import row_attention_mask
 from ettin_core.model.transformer import Transformer, rotary_angles, rotate
-from ettin_core.model.visibility import row_visibility
 from ettin_core.optim.build import build_optimizer
 from ettin_core.optim.update import begin_step, finish_step
 from tests.optim.models import (
@@ -62,7 +62,7 @@ def largest_logits(model: Transformer, layer: int, states: torch.Tensor, batch: 
     angles = rotary_angles(positions, WIDTH, VIEW.rope_base_global)
     logits = rotate(query, angles) @ rotate(key, angles).mT / WIDTH**0.5
     window = None if SHAPE.is_global(layer) else SHAPE.local_window
-    hidden = ~row_visibility(documents, VIEW.direction, window)[:, None]
+    hidden = ~row_attention_mask(documents, VIEW.direction, window)[:, None]
     return logits.masked_fill(hidden, float("-inf")).amax((0, 2, 3))
 
 

@@ -15,7 +15,7 @@ from ettin_core.pairs.audit import MATCHED, MATCHED_EXCEPT, NOT_MATCHED, TO_ROUN
 from ettin_core.pairs.contract import Contract
 from ettin_core.pairs.rounding import measure
 from ettin_core.records.folders import RunFolder
-from ettin_core.training.run import RunConfig
+from ettin_core.training.config import RunConfig
 from tests.runs import PLACEMENT, tiny_run, train_tiny
 
 CONTRACT = Contract(

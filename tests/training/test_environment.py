@@ -14,9 +14,9 @@ from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.storage import read_json
 from ettin_core.model.config import AdapterConfig
 from ettin_core.training import environment
+from ettin_core.training.config import PlacementConfig
 from ettin_core.training.environment import changed_since, describe, differences, training_code
 from ettin_core.training.numerics import numerics, processor
-from ettin_core.training.run import PlacementConfig
 from tests.runs import PLACEMENT, edit, tiny_run, train_tiny
 
 CPU = torch.device("cpu")
@@ -33,7 +33,9 @@ def test_what_a_session_records(corpus: Corpus, tmp_path: Path) -> None:
     rooms = {name.partition(".")[0] for name in found["code"]}
     assert rooms == {"checkpoints", "data", "foundation", "model", "objectives", "optim", "training"}
     assert "objectives.kinds.mlm" in found["code"] and "objectives.kinds.clm" not in found["code"]
-    assert not any(name.startswith(("data.importers", "data.curation.rules", "data.prepare")) for name in found["code"])
+    assert not any(
+        name.startswith(("data.importers", "data.curation.rules", "data.preparation.prepare")) for name in found["code"]
+    )
 
 
 def test_an_adapter_is_trained_by_peft_too(corpus: Corpus) -> None:
@@ -100,7 +102,7 @@ def test_what_does_not_train_a_run_may_change(
     edit(code, "objectives.kinds.skip", "OBJECTIVE = None")
     edit(code, "objectives.directions.backwards", "DIRECTION = None")
     edit(code, "objectives.kinds.clm", "LATER = 1")  # an encoder does not use it
-    edit(code, "evaluation.choices", "LATER = 1")
+    edit(code, "evaluation.multiple_choice", "LATER = 1")
     edit(code, "training.trackers", "LATER = 1")
     edit(code, "optim.stable_adamw", "# a comment")
     versions = environment.library_versions("peft")

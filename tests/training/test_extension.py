@@ -11,11 +11,11 @@ from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.storage import read_json
-from ettin_core.objectives.config import ObjectiveConfig, Part
+from ettin_core.objectives.config import Component, ObjectiveConfig
 from ettin_core.records.folders import RunFolder
+from ettin_core.training.config import RunConfig
 from ettin_core.training.extension import begin, longer, same_past, shared_checkpoint, with_phase
 from ettin_core.training.phases import PhaseRecipe, RecipeConfig
-from ettin_core.training.run import RunConfig
 from tests.runs import final_state, tiny_run, train_tiny
 
 PLATEAU = PhaseRecipe(1.0, 48, 8, "step", warmup_share=0.25, batch_warmup_share=0.25)
@@ -83,7 +83,7 @@ def test_several_phases_go_on_in_the_first(corpus: Corpus) -> None:
 
 def test_what_depends_on_the_length_is_not_shared(corpus: Corpus) -> None:
     short = short_run(corpus)
-    parts = (Part("mlm", "bidirectional"), Part("clm", "causal"))
+    parts = (Component("mlm", "bidirectional"), Component("clm", "causal"))
     steps = short.phases[0].steps
     for name, common in (("sequence", 9), ("alternation", steps), ("mixture", steps)):  # a sequence turns half-way
         one = replace(short, objective=ObjectiveConfig(name, parts=parts))

@@ -11,11 +11,11 @@ from ettin_core.checkpoints import native
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Batch, Loader
-from ettin_core.data.rows import PACKINGS
+from ettin_core.data.packing import PACKINGS
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.storage import read_json
 from ettin_core.model.attention_backends import sdpa
-from ettin_core.model.leak_test import LeakError
+from ettin_core.model.leak_check import LeakError
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.records.folders import RunFolder
@@ -93,10 +93,10 @@ def test_workers_that_fail_stop_the_run_before_the_update(
 ) -> None:
     honest = Loader.batch
 
-    def broken(self: Loader, step: int, part: int = 0, parts: int = 1) -> Batch:
+    def broken(self: Loader, step: int, micro_batch: int = 0, micro_batches: int = 1) -> Batch:
         if step == 6:
             raise ValueError("the shard is damaged")
-        return honest(self, step, part, parts)
+        return honest(self, step, micro_batch, micro_batches)
 
     run = tiny_run(corpus)
     with monkeypatch.context() as patch:
@@ -145,10 +145,10 @@ def test_weights_that_are_not_numbers_are_refused(corpus: Corpus, tmp_path: Path
 
 
 def test_a_leak_refuses_to_train(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = sdpa.row_visibility
+    honest = sdpa.row_attention_mask
     monkeypatch.setattr(
         sdpa,
-        "row_visibility",
+        "row_attention_mask",
         lambda documents, _, window, opened: honest(documents, "bidirectional", window),
     )
     with pytest.raises(LeakError, match="must not see it"):

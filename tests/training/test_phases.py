@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from ettin_core.data.batches import BatchSchedule
+from ettin_core.data.batch_schedule import BatchSchedule
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Loader
 from ettin_core.training.phases import PhaseRecipe, RecipeConfig, plan

@@ -9,12 +9,12 @@ import pytest
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import ProcessGroup
-from ettin_core.foundation.structures import build, plain
+from ettin_core.foundation.strict_config import build, plain
 from ettin_core.model.config import AdapterConfig
 from ettin_core.pairs.audit import audit
 from ettin_core.pairs.contract import Contract
 from ettin_core.records.folders import RunFolder
-from ettin_core.training.run import Parent, PlacementConfig, RunConfig, Seeds
+from ettin_core.training.config import Parent, PlacementConfig, RunConfig, Seeds
 from ettin_core.training.session import open_session
 from tests.runs import PLACEMENT, tiny_run
 

@@ -12,23 +12,23 @@ import torch.nn.functional as F
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.prepare import prepare
+from ettin_core.data.preparation.prepare import prepare
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model import attention_backends
+from ettin_core.model.attention_mask import row_attention_mask
 from ettin_core.model.logit_probe import QUERIES, LogitProbe, largest_logit
 from ettin_core.model.transformer import Transformer
-from ettin_core.model.visibility import row_visibility
 from ettin_core.objectives.targets import Masking, Vocabulary, mask_key
 from ettin_core.optim.build import build_optimizer
 from ettin_core.optim.config import OptimizerConfig
 from ettin_core.records.folders import RunFolder
+from ettin_core.training.config import PlacementConfig
 from ettin_core.training.diagnostics import diagnose
 from ettin_core.training.hardware import measured_flops, peak_flops
-from ettin_core.training.learner import Learner
-from ettin_core.training.run import PlacementConfig
-from ettin_core.training.step import optimisation_step
+from ettin_core.training.loss_module import LossModule
+from ettin_core.training.monitor import truncate_rows
+from ettin_core.training.step import optimizer_step
 from ettin_core.training.trackers import check_trackers
-from ettin_core.training.watch import truncate_rows
 from tests.runs import MEMBERS, PLACEMENT, final_state, targets_of, tiny_run, train_tiny
 
 CPU = torch.device("cpu")
@@ -61,7 +61,7 @@ def test_the_largest_logit_is_that_of_the_whole_matrix(direction: str, window: i
     query, key = (torch.randn(2, 3, length, 8, generator=generator) for _ in range(2))
     key[1, :, -20:] *= 100  # padding, which nobody looks at
     key[0, :, 99] *= 10  # the last of its document: a causal query of that document cannot look at it but itself
-    seen = row_visibility(documents, direction, window) & (documents[:, :, None] >= 0)
+    seen = row_attention_mask(documents, direction, window) & (documents[:, :, None] >= 0)
     logits = query @ key.transpose(-1, -2) / 8**0.5
     expected = logits[seen[:, None].expand_as(logits)].max()
     torch.testing.assert_close(largest_logit(query, key, documents, direction, window), expected, rtol=1e-6, atol=0)
@@ -71,7 +71,7 @@ def test_the_largest_logit_is_that_of_the_whole_matrix(direction: str, window: i
 def test_a_diagnosis_is_what_it_says(member: str, corpus: Corpus) -> None:
     run = tiny_run(corpus, member, optimizer=OptimizerConfig("adamw", 1e-2, 0.0))
     phase, model = run.phases[1], Transformer(run.model, 3)
-    wrapped = Learner(model)
+    wrapped = LossModule(model)
     optimizer = build_optimizer(run.optimizer, model)
     batch = phase.loader(corpus, 5).batch(0)
     vocabulary = Vocabulary.of(corpus.tokenizer)
@@ -79,7 +79,7 @@ def test_a_diagnosis_is_what_it_says(member: str, corpus: Corpus) -> None:
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     finish = diagnose(wrapped, model, (batch, targets), phase.view, "fp32", CPU)
     assert model.probe is None and wrapped.training
-    optimisation_step(wrapped, optimizer, [(batch, targets)], phase.view, 1e-2, "fp32", ProcessGroup(), CPU, "test")
+    optimizer_step(wrapped, optimizer, [(batch, targets)], phase.view, 1e-2, "fp32", ProcessGroup(), CPU, "test")
     diagnosis = finish()
     embedding = model.embedding.weight.detach()
     ratio = float((embedding - before["embedding.weight"]).norm() / before["embedding.weight"].norm())
@@ -97,9 +97,11 @@ def test_a_diagnosis_is_what_it_says(member: str, corpus: Corpus) -> None:
 def test_the_probe_changes_no_output(corpus: Corpus) -> None:
     documents = torch.zeros(1, 20, dtype=torch.long)
     query, key, value = (torch.randn(1, 2, 20, 8) for _ in range(3))
-    plain = attention_backends.prepare("sdpa", documents, "causal", None)(query, key, value)
+    plain = attention_backends.make_attention("sdpa", documents, "causal", None)(query, key, value)
     probe = LogitProbe()
-    watched = probe.watching(attention_backends.prepare("sdpa", documents, "causal", None), documents, "causal", None)
+    watched = probe.watching(
+        attention_backends.make_attention("sdpa", documents, "causal", None), documents, "causal", None
+    )
     assert torch.equal(watched(query, key, value), plain) and len(probe.largest) == 1
 
 

@@ -8,7 +8,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from ettin_core.data.curation.rules_features import Features
 
-Subject = TypeVar("Subject")
+Item = TypeVar("Item")
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -18,21 +18,21 @@ COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 
 
 @dataclass(frozen=True)
-class Rule(Generic[Subject]):
+class Rule(Generic[Item]):
     """Something is removed when its measure compares so with the threshold; `source` is where that was published."""
 
     name: str
-    measure: Callable[[Subject], float]
+    measure: Callable[[Item], float]
     comparison: str
     threshold: float
     source: str
 
-    def removes(self, subject: Subject) -> bool:
+    def removes(self, subject: Item) -> bool:
         """Whether the rule removes this document (or line)."""
         return COMPARISONS[self.comparison](self.measure(subject), self.threshold)
 
 
-class Outcome(NamedTuple):
+class RuleOutcome(NamedTuple):
     """What a set leaves of a text, the rule that removed it as a whole, and the lines it dropped, by rule."""
 
     features: Features
@@ -49,13 +49,13 @@ class RuleSet:
     lines: tuple[Rule[str], ...] = ()
     remainder: tuple[Rule[Features], ...] = ()
 
-    def apply(self, features: Features) -> Outcome:
+    def apply(self, features: Features) -> RuleOutcome:
         """Apply the rules in order; the first that removes the document names the reason."""
         reason = self._reason(self.document, features)
         if reason:
-            return Outcome(features, reason, {})
+            return RuleOutcome(features, reason, {})
         left, lines_removed = self._without_bad_lines(features)
-        return Outcome(left, self._reason(self.remainder, left), lines_removed)
+        return RuleOutcome(left, self._reason(self.remainder, left), lines_removed)
 
     def _reason(self, rules: tuple[Rule[Features], ...], features: Features) -> str | None:
         return next((f"{self.name}.{rule.name}" for rule in rules if rule.removes(features)), None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ettin_core.data.world import templates
 from ettin_core.data.world.choices import Weighted
-from ettin_core.data.world.facts import PRONOUNS, Occupation, Person, Pronoun, Subject
+from ettin_core.data.world.facts import PRONOUNS, Entity, Occupation, Person, Pronoun
 from ettin_core.data.world.grammar import SINGULAR, Writer, pronoun_forms
 
 Labels = dict[str, object]
@@ -54,7 +54,7 @@ def person_document(writer: Writer, person: Person, rare: bool = False) -> Label
 
 
 def _told(
-    writer: Writer, subject: Subject, sentences: Mapping[str, Sequence[str]], slot: str, names: Sequence[str]
+    writer: Writer, subject: Entity, sentences: Mapping[str, Sequence[str]], slot: str, names: Sequence[str]
 ) -> None:
     """The facts of a town or treasure in random order: first by its name, then by any of ``names``."""
     for position, relation in enumerate(writer.chooser.shuffled(tuple(subject.facts), len(subject.facts))):
@@ -62,7 +62,7 @@ def _told(
         writer.write(sentences[relation], **{slot: name})
 
 
-def town_document(writer: Writer, town: Subject) -> Labels:
+def town_document(writer: Writer, town: Entity) -> Labels:
     """A town, what it is known for, and people who live there."""
     chooser = writer.chooser
     writer.bind(town=town.name, **town.facts)
@@ -82,7 +82,7 @@ def town_document(writer: Writer, town: Subject) -> Labels:
     return {"town": town.name, "facts": dict(town.facts)}
 
 
-def treasure_document(writer: Writer, treasure: Subject) -> Labels:
+def treasure_document(writer: Writer, treasure: Entity) -> Labels:
     """An object, where it is and who made it."""
     name = f"the {treasure.name}"
     writer.bind(treasure=treasure.name, **treasure.facts)

@@ -116,7 +116,7 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Subject:
+class Entity:
     """A town or a treasure with its facts."""
 
     name: str
@@ -201,7 +201,7 @@ class Facts:
         )
 
         # Everything that can be asked: kind of subject, subject, relation.
-        self.askable: tuple[tuple[str, Person | Subject, str], ...] = tuple(
+        self.askable: tuple[tuple[str, Person | Entity, str], ...] = tuple(
             (kind, subject, relation)
             for kind, subjects in (("person", self.people), ("town", self.towns), ("treasure", self.treasures))
             for subject in subjects
@@ -218,8 +218,8 @@ class Facts:
 
     def _subjects(
         self, chooser: StreamChooser, names: tuple[str, ...], relations: tuple[str, ...]
-    ) -> tuple[Subject, ...]:
-        return tuple(Subject(name, {r: chooser.uniform(self.words[r]) for r in relations}) for name in names)
+    ) -> tuple[Entity, ...]:
+        return tuple(Entity(name, {r: chooser.uniform(self.words[r]) for r in relations}) for name in names)
 
     def _rare_person(self, chooser: StreamChooser, name: str) -> Person:
         pronoun = chooser.uniform((SHE, SHE, HE, HE, THEY))

@@ -23,7 +23,7 @@ from ettin_core.data.world.documents import (
     town_document,
     treasure_document,
 )
-from ettin_core.data.world.facts import PRONOUNS, Person, Subject
+from ettin_core.data.world.facts import PRONOUNS, Entity, Person
 from ettin_core.data.world.grammar import BARE, PHRASE, RELATIVE, TWO_PHRASES, Writer, clause, pronoun_forms
 from ettin_core.data.world.world import World
 
@@ -248,7 +248,7 @@ def _agreement_pair(world: World, phenomenon: str, index: int) -> MinimalPair:
     return MinimalPair(good[0].upper() + good[1:], bad[0].upper() + bad[1:], phenomenon, distance)
 
 
-def _tell(writer: Writer, subject: Person | Subject, rare: bool) -> Labels:
+def _tell(writer: Writer, subject: Person | Entity, rare: bool) -> Labels:
     """A document about ``subject``."""
     if isinstance(subject, Person):
         return person_document(writer, subject, rare)
@@ -257,7 +257,7 @@ def _tell(writer: Writer, subject: Person | Subject, rare: bool) -> Labels:
 
 def _fact_item(
     world: World,
-    subject: Person | Subject,
+    subject: Person | Entity,
     relation: str,
     index: int,
     frequency: Frequency,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.world import agreement_pairs
 from ettin_core.evaluation.bias.versions import compared
+from ettin_core.evaluation.datasets import BLIMP, corpus_world, pair_number
 from ettin_core.evaluation.protocol import (
     ItemResult,
     Measured,
@@ -22,10 +23,9 @@ from ettin_core.evaluation.protocol import (
     preferred,
     tie_rate,
 )
-from ettin_core.evaluation.sets import BLIMP, corpus_world, pair_number
 
 if TYPE_CHECKING:
-    from ettin_core.evaluation.model import EvaluatedModel
+    from ettin_core.evaluation.evaluated_model import EvaluatedModel
 
 PARADIGMS = ("anaphor_gender_agreement", "anaphor_number_agreement")
 

@@ -17,6 +17,7 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
 from ettin_core.data.corpus import Corpus
+from ettin_core.evaluation.datasets import CROWS_PAIRS, every
 from ettin_core.evaluation.protocol import (
     ItemResult,
     Measure,
@@ -29,10 +30,9 @@ from ettin_core.evaluation.protocol import (
     tie_rate,
 )
 from ettin_core.evaluation.scoring import Segmented, fill, left_to_right, pseudo_likelihood, segment
-from ettin_core.evaluation.sets import CROWS_PAIRS, every
 
 if TYPE_CHECKING:
-    from ettin_core.evaluation.model import EvaluatedModel
+    from ettin_core.evaluation.evaluated_model import EvaluatedModel
 
 PER_CHARACTER = "stereotype_per_character"
 _WORD = re.compile(r"[\w']+")

@@ -23,10 +23,10 @@ import numpy as np
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.bias.winogender import schemas
 from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig, mean_of, mean_result, own_value
-from ettin_core.evaluation.reading import Reading
+from ettin_core.evaluation.requests import ScoringRequest
 
 if TYPE_CHECKING:
-    from ettin_core.evaluation.model import EvaluatedModel
+    from ettin_core.evaluation.evaluated_model import EvaluatedModel
 
 GENDERS = ("male", "female", "neutral")  # in the published order: the first wins ties
 PRONOUNS = {"male": ("he", "his", "him"), "female": ("she", "her"), "neutral": ("they", "their", "them")}
@@ -90,7 +90,7 @@ def pronoun_masses(model: "EvaluatedModel", sentence: str) -> list[float]:
     row = (*first, *before, model.tokenizer.special.mask, *after, *last)
     place = len(first) + len(before)  # the mask itself, whatever the objective
     vocabulary = model.tokenizer.vocab_size
-    (values,) = model.log_probabilities([Reading(row, (place,) * vocabulary, tuple(range(vocabulary)))])
+    (values,) = model.log_probabilities([ScoringRequest(row, (place,) * vocabulary, tuple(range(vocabulary)))])
     masses = dict.fromkeys(GENDERS, 0.0)
     for token in np.argsort(-values, kind="stable")[:LIKELIEST].tolist():
         spelled = model.tokenizer.decode([token]).strip().lower()
@@ -115,7 +115,7 @@ def perplexities(model: "EvaluatedModel", sentences: list[str]) -> list[float]:
     """exp of the mean cross-entropy of every token but the first, special ones included."""
     before, after = default_specials(model)
     rows = [(*before, *ids, *after) for ids in model.tokenizer.encode(sentences)]
-    readings = [Reading(row, tuple(range(len(row) - 1)), row[1:]) for row in rows]
+    readings = [ScoringRequest(row, tuple(range(len(row) - 1)), row[1:]) for row in rows]
     return [float(np.exp(-values.mean())) for values in model.log_probabilities(readings)]
 
 

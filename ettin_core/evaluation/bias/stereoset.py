@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ettin_core.data.corpus import Corpus
+from ettin_core.evaluation.datasets import STEREOSET, every
 from ettin_core.evaluation.protocol import (
     ItemResult,
     Measured,
@@ -25,10 +26,9 @@ from ettin_core.evaluation.protocol import (
     tie_rate,
 )
 from ettin_core.evaluation.scoring import score, segment
-from ettin_core.evaluation.sets import STEREOSET, every
 
 if TYPE_CHECKING:
-    from ettin_core.evaluation.model import EvaluatedModel
+    from ettin_core.evaluation.evaluated_model import EvaluatedModel
 
 KINDS = ("stereotype", "anti_stereotype", "unrelated")
 

@@ -23,7 +23,7 @@ from ettin_core.evaluation.scoring import Segmented, fill, left_to_right, segmen
 from ettin_core.foundation.errors import invalid
 
 if TYPE_CHECKING:
-    from ettin_core.evaluation.model import EvaluatedModel
+    from ettin_core.evaluation.evaluated_model import EvaluatedModel
 
 
 @dataclass(frozen=True)

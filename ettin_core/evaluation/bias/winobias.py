@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.bias.versions import Shares, compared
+from ettin_core.evaluation.datasets import WINOBIAS, every
 from ettin_core.evaluation.protocol import (
     ItemResult,
     Measured,
@@ -24,11 +25,10 @@ from ettin_core.evaluation.protocol import (
     preferred,
     tie_rate,
 )
-from ettin_core.evaluation.sets import WINOBIAS, every
 from ettin_core.foundation.errors import invalid
 
 if TYPE_CHECKING:
-    from ettin_core.evaluation.model import EvaluatedModel
+    from ettin_core.evaluation.evaluated_model import EvaluatedModel
 
 CONDITIONS = ("pro", "anti")
 TEMPLATE_WORDS = 4  # subject and verb: "the developer argued with"

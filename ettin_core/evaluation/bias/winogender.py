@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ettin_core.evaluation.sets import WINOGENDER
+from ettin_core.evaluation.datasets import WINOGENDER
 from ettin_core.foundation.errors import invalid
 
 FORMS = ("female", "male", "neutral")

@@ -14,7 +14,7 @@ import torch
 from ettin_core.data.loader import pack
 from ettin_core.data.tokenizer import SpecialTokens, Tokenizer
 from ettin_core.evaluation.finetuning.rows import Example
-from ettin_core.evaluation.finetuning.tasks import Task
+from ettin_core.evaluation.finetuning.tasks import FinetuningTask
 from ettin_core.foundation.randomness import derive, permute
 
 POOL = 32  # batches among which rows are sorted by length
@@ -40,7 +40,9 @@ class Rows:
     reads: torch.Tensor
 
 
-def encode(task: Task, examples: Sequence[Example], tokenizer: Tokenizer, limit: int) -> tuple[list[Encoded], int]:
+def encode(
+    task: FinetuningTask, examples: Sequence[Example], tokenizer: Tokenizer, limit: int
+) -> tuple[list[Encoded], int]:
     """Rows of at most `limit` tokens, and how many lost some."""
     special = tokenizer.special
     if task.kind == "tagging":
@@ -98,7 +100,7 @@ def batch_of(rows: Sequence[Encoded], special: SpecialTokens, device: torch.devi
     width = batch.tokens.shape[1]
     reads = np.array([place * width + at for place, row in enumerate(rows) for at in row.reads], dtype=np.int64)
     lengths = np.array([len(row.ids) for row in rows])
-    arrays = (batch.tokens, batch.documents, batch.positions, lengths, reads)
+    arrays = (batch.tokens, batch.document_ids, batch.position_ids, lengths, reads)
     return Rows(*(torch.from_numpy(array).to(device) for array in arrays))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import content_name
-from ettin_core.foundation.structures import plain
+from ettin_core.foundation.strict_config import plain
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from ettin_core.evaluation.finetuning.encoding import Rows
-from ettin_core.evaluation.finetuning.tasks import Task
+from ettin_core.evaluation.finetuning.tasks import FinetuningTask
 from ettin_core.foundation.randomness import derive, truncated_normal
-from ettin_core.model.config import View
+from ettin_core.model.config import AttentionSpec
 from ettin_core.model.transformer import Transformer
 
 
@@ -19,7 +19,13 @@ class FineTuned(nn.Module):
     """A transformer under a view, and a head whose start depends on (task, seed) and the width only."""
 
     def __init__(
-        self, transformer: Transformer, view: View, pooling: str, task: Task, seed: int, dropout: float = 0.0
+        self,
+        transformer: Transformer,
+        view: AttentionSpec,
+        pooling: str,
+        task: FinetuningTask,
+        seed: int,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.transformer = transformer

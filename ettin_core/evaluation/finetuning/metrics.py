@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ettin_core.evaluation.finetuning.tasks import Task
+from ettin_core.evaluation.finetuning.tasks import FinetuningTask
 from ettin_core.foundation.errors import invalid, with_extra
 
 
 @dataclass(frozen=True)
-class Score:
+class TaskScore:
     """A metric of all items; `standard_error` is None below two items."""
 
     metric: str
@@ -26,14 +26,14 @@ class Score:
     n: int
 
 
-def value_of(metric: str, task: Task, gold: Sequence[Any], predicted: Sequence[Any]) -> float:
+def value_of(metric: str, task: FinetuningTask, gold: Sequence[Any], predicted: Sequence[Any]) -> float:
     """The metric alone."""
     return _measure(metric, task, gold, predicted, with_error=False).value
 
 
 def scores(
-    task: Task, gold: Sequence[Any], predicted: Sequence[Any], clusters: Sequence[str] | None = None
-) -> list[Score]:
+    task: FinetuningTask, gold: Sequence[Any], predicted: Sequence[Any], clusters: Sequence[str] | None = None
+) -> list[TaskScore]:
     """Every metric of the task with its standard error, which is at least that of independent items.
 
     Items of one of the `clusters` (None: each is its own) are not independent: a cluster is left out as a whole.
@@ -48,7 +48,7 @@ def scores(
     ]
 
 
-def reference(task: Task, train: Sequence[Any], gold: Sequence[Any]) -> float:
+def reference(task: FinetuningTask, train: Sequence[Any], gold: Sequence[Any]) -> float:
     """The task's metric for the best guess that looks at no text: the commonest training label, or always the same score."""
     if task.kind == "regression" or task.metric in ("mcc", "entity_f1"):
         return 0.0
@@ -67,12 +67,14 @@ def need_libraries() -> None:
         raise invalid("task", "metrics", "need scikit-learn and scipy", with_extra("evaluation")) from error
 
 
-def _measure(metric: str, task: Task, gold: Sequence[Any], predicted: Sequence[Any], with_error: bool) -> Score:
+def _measure(
+    metric: str, task: FinetuningTask, gold: Sequence[Any], predicted: Sequence[Any], with_error: bool
+) -> TaskScore:
     if task.kind == "tagging":
         counts = np.array([_COUNTS[metric](task, *pair) for pair in zip(gold, predicted, strict=True)], dtype=float)
         total = counts.sum(0)
         left = [_ratio(total - row) for row in counts] if with_error else []
-        return Score(metric, _ratio(total), jackknife(left, np.ones(len(left))), len(gold))
+        return TaskScore(metric, _ratio(total), jackknife(left, np.ones(len(left))), len(gold))
     if task.kind == "regression":
         numbers, guesses = np.asarray(gold, dtype=float), np.asarray(predicted, dtype=float)
         correlate = _CORRELATIONS[metric]
@@ -81,7 +83,7 @@ def _measure(metric: str, task: Task, gold: Sequence[Any], predicted: Sequence[A
             keep[place] = False
             left.append(correlate(numbers[keep], guesses[keep]))
             keep[place] = True
-        return Score(metric, correlate(numbers, guesses), jackknife(left, np.ones(len(left))), len(gold))
+        return TaskScore(metric, correlate(numbers, guesses), jackknife(left, np.ones(len(left))), len(gold))
     cells = Counter(zip(gold, predicted, strict=True))  # items of a cell are alike, so each cell leaves one out for all
     pairs, counts = np.array(list(cells)), np.array(list(cells.values()), dtype=float)
     left = []
@@ -90,11 +92,11 @@ def _measure(metric: str, task: Task, gold: Sequence[Any], predicted: Sequence[A
         left.append(_LABELS[metric](pairs[:, 0], pairs[:, 1], counts))
         counts[place] += 1
     error = jackknife(left, counts) if with_error else None
-    return Score(metric, _LABELS[metric](pairs[:, 0], pairs[:, 1], counts), error, len(gold))
+    return TaskScore(metric, _LABELS[metric](pairs[:, 0], pairs[:, 1], counts), error, len(gold))
 
 
 def _clustered(
-    metric: str, task: Task, gold: Sequence[Any], predicted: Sequence[Any], clusters: Sequence[str]
+    metric: str, task: FinetuningTask, gold: Sequence[Any], predicted: Sequence[Any], clusters: Sequence[str]
 ) -> float:
     """The jackknife's error with whole clusters left out; clusters whose rows are alike once for all."""
     groups: dict[str, list[int]] = {}
@@ -135,13 +137,13 @@ def entities(tags: Sequence[str]) -> set[tuple[int, int, str]]:
     return spans
 
 
-def _entity_counts(task: Task, gold: Sequence[int], predicted: Sequence[int]) -> tuple[float, float]:
+def _entity_counts(task: FinetuningTask, gold: Sequence[int], predicted: Sequence[int]) -> tuple[float, float]:
     """(2 true positives, gold + predicted): sums over sentences give micro F1."""
     right, guessed = (entities([task.labels[label] for label in labels]) for labels in (gold, predicted))
     return 2 * len(right & guessed), len(right) + len(guessed)
 
 
-def _word_counts(task: Task, gold: Sequence[int], predicted: Sequence[int]) -> tuple[float, float]:
+def _word_counts(task: FinetuningTask, gold: Sequence[int], predicted: Sequence[int]) -> tuple[float, float]:
     return sum(map(int.__eq__, gold, predicted)), len(gold)
 
 

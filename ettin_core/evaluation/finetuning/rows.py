@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ettin_core.evaluation.finetuning.tasks import GLUE, Task
+from ettin_core.evaluation.finetuning.tasks import GLUE, FinetuningTask
 from ettin_core.evaluation.lines import FOLDER
 from ettin_core.evaluation.tasks import find
-from ettin_core.evaluation.tasks.rows import Row, label_number, task_rows
+from ettin_core.evaluation.tasks.rows import TaskRow, label_number, task_rows
 from ettin_core.foundation.errors import invalid, unknown, with_extra
 from ettin_core.foundation.randomness import derive, permute
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text
@@ -45,14 +45,14 @@ class Example:
 class TaskData:
     """The rows of a task by part, and what they are proved by."""
 
-    task: Task
+    task: FinetuningTask
     train: list[Example]
     dev: list[Example]
     test: list[Example]
     origin: dict[str, Any]
 
 
-def read(task: Task, eval_data: str | None, train_rows: int | None = None) -> TaskData:
+def read(task: FinetuningTask, eval_data: str | None, train_rows: int | None = None) -> TaskData:
     """Rows of a task from the folder `eval_data` (None: GLUE through `datasets`); of the training rows the same
     `train_rows` for everybody (None: all).
 
@@ -82,7 +82,7 @@ def read(task: Task, eval_data: str | None, train_rows: int | None = None) -> Ta
     return TaskData(task, parts["train"], parts["dev"], parts["test"], origin | counts)
 
 
-def check_available(task: Task, eval_data: str | None) -> None:
+def check_available(task: FinetuningTask, eval_data: str | None) -> None:
     """Refuse (ValueError) a task that the source does not have, before any work."""
     if eval_data is not None:
         _source(task, eval_data).files()
@@ -100,11 +100,11 @@ def check_available(task: Task, eval_data: str | None) -> None:
 Rows = Iterator[tuple[str, Example]]
 
 
-def _source(task: Task, eval_data: str) -> find.Task:
+def _source(task: FinetuningTask, eval_data: str) -> find.Task:
     return find.Task(task.name, task.spec, Path(eval_data))
 
 
-def _from_folder(task: Task, eval_data: str) -> tuple[dict[str, Any], Rows]:
+def _from_folder(task: FinetuningTask, eval_data: str) -> tuple[dict[str, Any], Rows]:
     source = _source(task, eval_data)
     files = {str(path.relative_to(eval_data)): path for path in source.files().values()}
     hashes = {name: hash_file(path) for name, path in files.items()}
@@ -113,12 +113,14 @@ def _from_folder(task: Task, eval_data: str) -> tuple[dict[str, Any], Rows]:
     return {"source": ", ".join(files), "sha256": whole}, rows
 
 
-def _example_of(task: Task, row: Row) -> Example:
+def _example_of(task: FinetuningTask, row: TaskRow) -> Example:
     *texts, gold = row.values.values()
     return _example(task, row.id, texts[0] if task.kind == "tagging" else texts, gold, row.place, row.cluster)
 
 
-def _example(task: Task, name: str, texts: list[Any], gold: Any, place: str, cluster: str | None = None) -> Example:
+def _example(
+    task: FinetuningTask, name: str, texts: list[Any], gold: Any, place: str, cluster: str | None = None
+) -> Example:
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise invalid("row", place, "has no text where one belongs", "give every text as a string")
     if task.kind == "regression":
@@ -141,7 +143,7 @@ def _example(task: Task, name: str, texts: list[Any], gold: Any, place: str, clu
     return Example(name, tuple(texts), numbers, cluster)
 
 
-def _from_hub(task: Task) -> tuple[dict[str, Any], Rows]:
+def _from_hub(task: FinetuningTask) -> tuple[dict[str, Any], Rows]:
     check_available(task, None)
     assert task.hub is not None
     import datasets

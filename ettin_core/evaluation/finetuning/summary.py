@@ -7,7 +7,7 @@ from typing import Any
 
 from ettin_core.evaluation.protocol import Result
 from ettin_core.foundation.errors import invalid
-from ettin_core.foundation.structures import differences
+from ettin_core.foundation.strict_config import differences
 from ettin_core.records.schema import Measurement
 
 TrialRecord = dict[str, Any]

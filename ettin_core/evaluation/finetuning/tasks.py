@@ -22,7 +22,7 @@ HEADS = {
 
 
 @dataclass(frozen=True)
-class Task:
+class FinetuningTask:
     """A task. `metrics` begins with the one trials are chosen by; `labels` are in the order of their numbers.
 
     Rows give labels by name or by number. A regression has no labels.
@@ -50,16 +50,16 @@ class Task:
         return len(self.labels) or 1
 
 
-def _of(source: find.Task) -> Task:
+def _of(source: find.Task) -> FinetuningTask:
     spec = source.spec
     metrics = spec.metric or KINDS[spec.kind].metrics[:1]
-    return Task(source.name, HEADS[spec.kind], metrics, labels_of(source), spec)
+    return FinetuningTask(source.name, HEADS[spec.kind], metrics, labels_of(source), spec)
 
 
-TASKS: Mapping[str, Task] = {name: _of(find.Task(name, spec, None)) for name, spec in find.builtin().items()}
+TASKS: Mapping[str, FinetuningTask] = {name: _of(find.Task(name, spec, None)) for name, spec in find.builtin().items()}
 
 
-def task_of(name: str, eval_data: str | None = None) -> Task:
+def task_of(name: str, eval_data: str | None = None) -> FinetuningTask:
     """A task by name: of the folder `eval_data`, or built in. Raises ValueError for an unknown one, or of another kind."""
     folder = None if eval_data is None else Path(eval_data)
     source = find.find_task(name, folder, "finetune")
@@ -69,7 +69,7 @@ def task_of(name: str, eval_data: str | None = None) -> Task:
     return task
 
 
-def all_tasks(eval_data: str | None) -> list[Task]:
+def all_tasks(eval_data: str | None) -> list[FinetuningTask]:
     """Every task that there is without a folder (GLUE), or in one."""
     if eval_data is None:
         return [task for task in TASKS.values() if task.hub is not None]

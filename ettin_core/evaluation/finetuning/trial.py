@@ -20,7 +20,7 @@ from ettin_core.evaluation.finetuning.encoding import (
 )
 from ettin_core.evaluation.finetuning.grid import FinetuningConfig, Trial
 from ettin_core.evaluation.finetuning.heads import FineTuned
-from ettin_core.evaluation.finetuning.metrics import Score, scores, value_of
+from ettin_core.evaluation.finetuning.metrics import TaskScore, scores, value_of
 from ettin_core.evaluation.finetuning.rows import Example, TaskData
 from ettin_core.foundation.randomness import derive
 from ettin_core.foundation.storage import canonical_json, hash_text
@@ -52,7 +52,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialResult:
     """What a trial found. `weights` are those of the best epoch, without the classifier.
 
     A trial that `diverged` (its loss is no finite number) stands with the epochs before; without any, with its start.
@@ -60,7 +60,7 @@ class Outcome:
 
     dev: list[float]
     best_epoch: int
-    test: list[Score]
+    test: list[TaskScore]
     predictions: list[Any]
     losses: list[float]
     order: str
@@ -71,7 +71,7 @@ class Outcome:
 
 def run_trial(
     model: FineTuned, prepared: Prepared, trial: Trial, config: FinetuningConfig, device: torch.device
-) -> Outcome:
+) -> TrialResult:
     """Fine-tune `model` (changed in place) and measure it. A score is a function of weights, rows, trial and config."""
     data, task = prepared.data, prepared.data.task
     started = time.monotonic()
@@ -115,7 +115,7 @@ def run_trial(
     if not dev:
         dev = [value_of(task.metric, task, development, _predict(model, prepared, "dev", config.batch_tokens, device))]
     predictions = _predict(model, prepared, "test", config.batch_tokens, device)
-    return Outcome(
+    return TrialResult(
         dev=dev,
         best_epoch=dev.index(max(dev)) + 1 if losses else 0,
         test=scores(

@@ -30,7 +30,7 @@ def own_rows(task: str, eval_data: str | None = None, **_: Any) -> dict[str, dat
 
     Raises ValueError, naming file and line, for a row that cannot be asked.
     """
-    from ettin_core.evaluation.own import asked, choice_from
+    from ettin_core.evaluation.user_tasks import asked, choice_from
 
     found = find_task(task, None if eval_data is None else Path(eval_data), "harness")
     rows = []

@@ -18,10 +18,10 @@ from tqdm import tqdm
 from transformers import AutoModelForMaskedLM
 
 from ettin_core.data.corpus import Corpus
+from ettin_core.evaluation.evaluated_model import EvaluatedModel
 from ettin_core.evaluation.exports import own_export
 from ettin_core.evaluation.harness import NAME
 from ettin_core.evaluation.harness.texts import LettersLM
-from ettin_core.evaluation.model import EvaluatedModel
 from ettin_core.evaluation.pretrained import PretrainedTokenizer, asked_readout, body_of, weights_hash, window_of
 from ettin_core.evaluation.scoring import (
     TRAILING_MASKS,
@@ -34,12 +34,12 @@ from ettin_core.evaluation.scoring import (
 )
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import read_json
-from ettin_core.foundation.structures import build
+from ettin_core.foundation.strict_config import build
 from ettin_core.interop.huggingface import METADATA_FILE, fetch
 from ettin_core.interop.reading import loads_as_causal, readout_of
 from ettin_core.records.folders import find_run_or_none, parse_name
 from ettin_core.records.readout import NEXT_TOKEN
-from ettin_core.training.run import RunConfig
+from ettin_core.training.config import RunConfig
 
 BATCH_SIZE = 64
 

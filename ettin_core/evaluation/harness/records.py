@@ -8,7 +8,7 @@ from typing import Any
 from ettin_core.evaluation.harness import NAME
 from ettin_core.evaluation.harness.data import set_file
 from ettin_core.evaluation.harness.texts import COUNTED
-from ettin_core.evaluation.protocol import Result, Subject
+from ettin_core.evaluation.protocol import MeasuredModel, Result
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.provenance import library_versions
 from ettin_core.foundation.storage import hash_file, read_json, write_text
@@ -33,7 +33,7 @@ def measurements(results: dict[str, Any]) -> list[Measurement]:
     if NAME not in config:
         raise invalid("model", config.get("model"), "does not tell its checkpoint", "measure it as --model ettin")
     facts = config[NAME]
-    subject = Subject(**{field.name: facts[field.name] for field in fields(Subject)})
+    subject = MeasuredModel(**{field.name: facts[field.name] for field in fields(MeasuredModel)})
     protocol = f"lm_eval.{facts['protocol']}"
     rows = []
     for task, values in results["results"].items():

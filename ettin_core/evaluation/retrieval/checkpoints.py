@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ettin_core.evaluation.protocol import Subject
+from ettin_core.evaluation.protocol import MeasuredModel
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text, read_mapping
 from ettin_core.interop.huggingface import METADATA_FILE, fetch
@@ -13,7 +13,7 @@ from ettin_core.records.folders import parse_name
 
 
 @dataclass(frozen=True)
-class Checkpoint(Subject):
+class CheckpointToEmbed(MeasuredModel):
     """A transformers folder and its origin.
 
     `weights` is the hash its run recorded, or that of the folder's bytes (`content`); `longest` the longest row, in tokens,
@@ -30,7 +30,7 @@ class Checkpoint(Subject):
         return re.sub(r"[^A-Za-z0-9_.]+", "-", self.run)
 
 
-def open_checkpoint(source: str) -> Checkpoint:
+def open_checkpoint(source: str) -> CheckpointToEmbed:
     """The checkpoint of a local transformers folder or a hub id.
 
     The origin of a folder that we exported is the run it names, with member, size and seed from the run's name; of any
@@ -51,7 +51,7 @@ def open_checkpoint(source: str) -> Checkpoint:
     values = read_mapping(config)
     run = str(facts.get("run", source if revision else folder.name))
     named = parse_name(run)
-    return Checkpoint(
+    return CheckpointToEmbed(
         folder=folder,
         run=run,
         member=named.member if named else str(values.get("model_type", "unknown")),

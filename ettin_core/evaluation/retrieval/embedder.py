@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from ettin_core.checkpoints.native import hash_tensors
-from ettin_core.evaluation.retrieval.checkpoints import Checkpoint
+from ettin_core.evaluation.retrieval.checkpoints import CheckpointToEmbed
 from ettin_core.foundation.errors import invalid
 from ettin_core.interop.weights import tensor_names
 
 POOLINGS = ("mean", "lasttoken", "weightedmean")
 
 
-def build_embedder(checkpoint: Checkpoint, pooling: str, max_length: int | None, device: str) -> Any:
+def build_embedder(checkpoint: CheckpointToEmbed, pooling: str, max_length: int | None, device: str) -> Any:
     """A SentenceTransformer with the checkpoint's weights.
 
     `max_length` in tokens, both ends included (None: the model's own). Raises ValueError for a tokenizer without EOS, and for
@@ -99,7 +99,7 @@ def quiet() -> Iterator[None]:
         datasets.enable_progress_bars()
 
 
-def _check_filled(checkpoint: Checkpoint, backbone: Any) -> None:
+def _check_filled(checkpoint: CheckpointToEmbed, backbone: Any) -> None:
     """Refuse a folder that leaves a tensor of the backbone at random; a prefix such as `model.` does not matter."""
     stored = tensor_names(checkpoint.folder)
     endings = {name.split(".", skip)[-1] for name in stored for skip in range(name.count(".") + 1)}

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ettin_core.evaluation.protocol import Result, Subject, standard_error
+from ettin_core.evaluation.protocol import MeasuredModel, Result, standard_error
 from ettin_core.evaluation.retrieval.embedder import quiet
 from ettin_core.foundation.folders import folder_under_construction
 from ettin_core.foundation.provenance import library_versions
@@ -47,7 +47,7 @@ def scored(target: Path, settings: dict[str, Any]) -> bool:
 
 
 def score(
-    model: Any, task: Any, batch: int, target: Path, subject: Subject, protocol: str, origin: dict[str, Any]
+    model: Any, task: Any, batch: int, target: Path, subject: MeasuredModel, protocol: str, origin: dict[str, Any]
 ) -> None:
     """Write `target`, whole or not at all: MTEB's result and model meta, our measurement with its items, the settings.
 

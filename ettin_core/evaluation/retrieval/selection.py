@@ -16,10 +16,10 @@ from ettin_core.evaluation.protocol import Result, standard_error
 from ettin_core.evaluation.retrieval.finetuning import Setting
 from ettin_core.evaluation.retrieval.scoring import VERSION, versions
 from ettin_core.evaluation.retrieval.scoring import settings_of as task_settings
-from ettin_core.evaluation.retrieval.trials import Trial
+from ettin_core.evaluation.retrieval.trials import RetrievalTrial
 from ettin_core.foundation.folders import folder_under_construction
 from ettin_core.foundation.storage import write_json
-from ettin_core.foundation.structures import plain
+from ettin_core.foundation.strict_config import plain
 from ettin_core.records.evaluations import SETTINGS, measured, place_of, seal
 from ettin_core.records.files import append, read_items, read_measurements
 from ettin_core.records.schema import Item, Measurement
@@ -38,9 +38,9 @@ class Line:
     trials: int
 
 
-def choose(trials: list[Trial], dev: Any) -> list[Trial]:
+def choose(trials: list[RetrievalTrial], dev: Any) -> list[RetrievalTrial]:
     """The trials (one of each seed) of the setting with the highest mean score on dev; none if all diverged."""
-    settings: dict[Setting | None, list[Trial]] = {}
+    settings: dict[Setting | None, list[RetrievalTrial]] = {}
     for trial in trials:
         settings.setdefault(trial.training.setting if trial.training else None, []).append(trial)
     whole = [group for group in settings.values() if not any(trial.diverged for trial in group)]
@@ -49,7 +49,7 @@ def choose(trials: list[Trial], dev: Any) -> list[Trial]:
     return max(whole, key=lambda group: _mean([_value(trial, dev) for trial in group]))
 
 
-def line(trials: list[Trial], chosen: list[Trial], task: Any, dev: Any) -> Line:
+def line(trials: list[RetrievalTrial], chosen: list[RetrievalTrial], task: Any, dev: Any) -> Line:
     """The line of a task. Median and worst are of all trials; one that
     diverged, or has no score, is worse than any (the worst is None)."""
     measured = [trial.measured(task) for trial in trials]
@@ -88,7 +88,7 @@ def line(trials: list[Trial], chosen: list[Trial], task: Any, dev: Any) -> Line:
     )
 
 
-def dev_line(trials: list[Trial], chosen: list[Trial], dev: Any) -> Line:
+def dev_line(trials: list[RetrievalTrial], chosen: list[RetrievalTrial], dev: Any) -> Line:
     """The chosen setting's score on dev, by which poolings are chosen among: a record of its own, without items."""
     found = line(trials, chosen, dev, dev)
     task = f"{dev.metadata.name}.{'-'.join(dev.eval_splits)}"
@@ -96,7 +96,7 @@ def dev_line(trials: list[Trial], chosen: list[Trial], dev: Any) -> Line:
     return replace(found, measurement=record, items=[])
 
 
-def settings_of(trials: list[Trial], batch: int, dev: Any) -> dict[str, Any]:
+def settings_of(trials: list[RetrievalTrial], batch: int, dev: Any) -> dict[str, Any]:
     """What decides a line beside its task: the checkpoint, the whole grid, and what the setting is chosen by."""
     training, example = [trial.training for trial in trials if trial.training], trials[0]
     return {
@@ -169,7 +169,7 @@ def _mean(values: Sequence[float | None]) -> float:
     return float(np.mean(numbers)) if len(numbers) == len(values) else -math.inf
 
 
-def _value(trial: Trial, task: Any) -> float | None:
+def _value(trial: RetrievalTrial, task: Any) -> float | None:
     found = trial.measured(task)
     return None if found is None else found[0].value
 

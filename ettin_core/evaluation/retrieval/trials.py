@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ettin_core.evaluation.retrieval.checkpoints import Checkpoint
+from ettin_core.evaluation.retrieval.checkpoints import CheckpointToEmbed
 from ettin_core.evaluation.retrieval.embedder import build_embedder, open_embedder, quiet
 from ettin_core.evaluation.retrieval.finetuning import ContrastiveConfig, Setting, fine_tune
 from ettin_core.evaluation.retrieval.scoring import score, scored, settings_of, versions
 from ettin_core.foundation.folders import folder_under_construction, locked
 from ettin_core.foundation.storage import content_name, read_mapping, write_json
-from ettin_core.foundation.structures import plain
+from ettin_core.foundation.strict_config import plain
 from ettin_core.records.files import read_items, read_measurements
 from ettin_core.records.schema import Item, Measurement
 
@@ -37,11 +37,11 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Trial:
+class RetrievalTrial:
     """A checkpoint, a pooling, and its training (None: measured as it is)."""
 
     root: Path
-    checkpoint: Checkpoint
+    checkpoint: CheckpointToEmbed
     pooling: str
     max_length: int | None
     training: Training | None

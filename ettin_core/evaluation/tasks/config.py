@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from ettin_core.foundation.errors import UserError, invalid, unknown
-from ettin_core.foundation.structures import build
+from ettin_core.foundation.strict_config import build
 
 
 @dataclass(frozen=True)

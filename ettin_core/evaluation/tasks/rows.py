@@ -15,7 +15,7 @@ LONGEST_NAME = 40  # characters of a cluster's own value that stands for its nam
 
 
 @dataclass(frozen=True)
-class Row:
+class TaskRow:
     """A row: its place (file:line), its part (train, dev, test), an id, the kind's fields, its cluster, and the row as it is."""
 
     place: str
@@ -26,7 +26,7 @@ class Row:
     raw: dict[str, Any]
 
 
-def task_rows(task: Task, unsplit: str | None = None) -> Iterator[Row]:
+def task_rows(task: Task, unsplit: str | None = None) -> Iterator[TaskRow]:
     """The rows of a task. One file without splits is the part `unsplit` as a whole (None: that is refused).
 
     Raises ValueError naming file and line for a row that lacks a field or is in no part.
@@ -40,7 +40,7 @@ def task_rows(task: Task, unsplit: str | None = None) -> Iterator[Row]:
             part = given or _part(raw.get(names["split"]), parts, unsplit, place)
             identity = raw.get(names["id"], f"{task.name}.{part}.{number}")
             cluster = None if spec.cluster is None else _cluster(str(_value(raw, spec.cluster, place)))
-            yield Row(place, part, str(identity), values, cluster, raw)
+            yield TaskRow(place, part, str(identity), values, cluster, raw)
 
 
 def _cluster(value: str) -> str:
@@ -79,7 +79,7 @@ def label_number(labels: tuple[str, ...], label: Any) -> int | None:
     return label if isinstance(label, int) and 0 <= label < len(labels) else None
 
 
-def choice_of(task: Task, row: Row) -> tuple[str, tuple[str, ...], int]:
+def choice_of(task: Task, row: TaskRow) -> tuple[str, tuple[str, ...], int]:
     """Of a row of multiple choice: the text before the choices, the choices, and which is right.
 
     Choices are texts, or objects of label and text as other sets have them; the answer is a number from 0, a label, a letter, or
@@ -102,7 +102,7 @@ def choice_of(task: Task, row: Row) -> tuple[str, tuple[str, ...], int]:
     return _prompt(task, row), choices, right
 
 
-def pair_of(row: Row) -> tuple[str, str]:
+def pair_of(row: TaskRow) -> tuple[str, str]:
     """The good and the bad text of a row of minimal pairs, with even white space. Raises ValueError naming file and line."""
     for name in ("good", "bad"):
         if not isinstance(row.values[name], str) or not row.values[name].strip():
@@ -113,7 +113,7 @@ def pair_of(row: Row) -> tuple[str, str]:
     return good, bad
 
 
-def _choices(row: Row) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _choices(row: TaskRow) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Labels (none, where the choices have none) and texts."""
     given = row.values["choices"]
     labels: list[Any] = []
@@ -129,7 +129,7 @@ def _choices(row: Row) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(map(str, labels)), tuple(given)
 
 
-def _prompt(task: Task, row: Row) -> str:
+def _prompt(task: Task, row: TaskRow) -> str:
     try:
         return (PROMPT if task.spec.prompt is None else task.spec.prompt).format_map({**row.raw, **row.values})
     except (KeyError, IndexError, AttributeError, ValueError, TypeError) as error:

@@ -14,28 +14,37 @@ import torch
 
 from ettin_core.foundation.errors import unknown
 from ettin_core.model.attention_backends import flex, reference, sdpa, tiles
-from ettin_core.model.attention_backends.interface import Attend
-from ettin_core.model.attention_backends.sdpa import prepare_at
+from ettin_core.model.attention_backends.interface import AttentionFn
+from ettin_core.model.attention_backends.sdpa import make_attention_at
 from ettin_core.model.config import BACKENDS
 
-__all__ = ["Attend", "possible", "prepare", "prepare_at"]
+__all__ = ["AttentionFn", "possible", "make_attention", "make_attention_at"]
 
-WAYS = {"reference": reference.prepare, "sdpa": sdpa.prepare, "tiles": tiles.prepare, "flex": flex.prepare}
+WAYS = {
+    "reference": reference.make_attention,
+    "sdpa": sdpa.make_attention,
+    "tiles": tiles.make_attention,
+    "flex": flex.make_attention,
+}
 assert ("auto", *WAYS) == BACKENDS, "model/config.py names the backends for those who do without torch"
 
 
-def prepare(
-    backend: str, documents: torch.Tensor, direction: str, window: int | None, open_keys: torch.Tensor | None = None
-) -> Attend:
+def make_attention(
+    backend: str,
+    document_ids: torch.Tensor,
+    direction: str,
+    window: int | None,
+    prefix_mask: torch.Tensor | None = None,
+) -> AttentionFn:
     """The attention function of one layer kind (`window` None: global) for rows laid out as `documents` (B, S).
 
-    `open_keys` (B, S) bool belongs to a prefix direction (see model/visibility.py). Raises ValueError for a name that is none.
+    `prefix_mask` (B, S) bool belongs to a prefix direction (model/attention_mask.py). Raises ValueError for an unknown name.
     """
     if backend == "auto":
-        backend = choice(documents, direction, window)
+        backend = choice(document_ids, direction, window)
     if backend not in WAYS:
         raise unknown("attention", backend, "is not an attention backend", BACKENDS)
-    return WAYS[backend](documents, direction, window, open_keys)
+    return WAYS[backend](document_ids, direction, window, prefix_mask)
 
 
 def possible(backend: str, device: torch.device) -> tuple[str, ...]:
@@ -45,10 +54,10 @@ def possible(backend: str, device: torch.device) -> tuple[str, ...]:
     return ("flex",) if device.type == "cuda" else ("sdpa", "tiles")
 
 
-def choice(documents: torch.Tensor, direction: str, window: int | None) -> str:
+def choice(document_ids: torch.Tensor, direction: str, window: int | None) -> str:
     """The backend that `auto` takes."""
-    if documents.is_cuda:
+    if document_ids.is_cuda:
         return "flex"
-    if torch.compiler.is_compiling() or not tiles.pay(documents, direction, window):
+    if torch.compiler.is_compiling() or not tiles.pay(document_ids, direction, window):
         return "sdpa"
     return "tiles"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from ettin_core.model.attention_backends.interface import Attend
+from ettin_core.model.attention_backends.interface import AttentionFn
 
 
 @functools.cache
@@ -16,19 +16,21 @@ def compiled_flex() -> tuple[Callable[..., torch.Tensor], Callable[..., object]]
     return torch.compile(flex_attention, dynamic=False), torch.compile(create_block_mask)
 
 
-def prepare(documents: torch.Tensor, direction: str, window: int | None, open_keys: torch.Tensor | None) -> Attend:
+def make_attention(
+    document_ids: torch.Tensor, direction: str, window: int | None, prefix_mask: torch.Tensor | None
+) -> AttentionFn:
     attention, block_mask = compiled_flex()
-    batch, length = documents.shape
+    batch, length = document_ids.shape
 
     def rule(b: torch.Tensor, head: torch.Tensor, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
-        reach = documents[b, i] == documents[b, j]
+        reach = document_ids[b, i] == document_ids[b, j]
         if direction == "causal":
             reach = reach & (j <= i)
-        elif open_keys is not None:
-            reach = reach & ((j <= i) | open_keys[b, j])
+        elif prefix_mask is not None:
+            reach = reach & ((j <= i) | prefix_mask[b, j])
         if window is not None:
             reach = reach & (i - j <= window) & (j - i <= window)
         return reach
 
-    mask = block_mask(rule, batch, None, length, length, device=documents.device)
+    mask = block_mask(rule, batch, None, length, length, device=document_ids.device)
     return functools.partial(attention, block_mask=mask)

@@ -4,13 +4,15 @@ import functools
 
 import torch
 
-from ettin_core.model.attention_backends.interface import Attend
-from ettin_core.model.visibility import row_visibility
+from ettin_core.model.attention_backends.interface import AttentionFn
+from ettin_core.model.attention_mask import row_attention_mask
 
 
-def prepare(documents: torch.Tensor, direction: str, window: int | None, open_keys: torch.Tensor | None) -> Attend:
+def make_attention(
+    document_ids: torch.Tensor, direction: str, window: int | None, prefix_mask: torch.Tensor | None
+) -> AttentionFn:
     """See attention_backends.prepare."""
-    return functools.partial(attend, mask=row_visibility(documents, direction, window, open_keys)[:, None])
+    return functools.partial(attend, mask=row_attention_mask(document_ids, direction, window, prefix_mask)[:, None])
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

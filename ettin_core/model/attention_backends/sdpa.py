@@ -5,26 +5,30 @@ import functools
 import torch
 import torch.nn.functional as F
 
-from ettin_core.model.attention_backends.interface import Attend
-from ettin_core.model.visibility import row_visibility, visible
+from ettin_core.model.attention_backends.interface import AttentionFn
+from ettin_core.model.attention_mask import attention_mask, row_attention_mask
 
 
-def prepare(documents: torch.Tensor, direction: str, window: int | None, open_keys: torch.Tensor | None) -> Attend:
+def make_attention(
+    document_ids: torch.Tensor, direction: str, window: int | None, prefix_mask: torch.Tensor | None
+) -> AttentionFn:
     """See attention_backends.prepare."""
-    if window is not None and documents.shape[1] > 4 * window:
-        return blocked(documents, direction, window, open_keys)
-    return functools.partial(fused, mask=row_visibility(documents, direction, window, open_keys)[:, None])
+    if window is not None and document_ids.shape[1] > 4 * window:
+        return blocked(document_ids, direction, window, prefix_mask)
+    return functools.partial(fused, mask=row_attention_mask(document_ids, direction, window, prefix_mask)[:, None])
 
 
-def prepare_at(
-    read: torch.Tensor,
-    documents: torch.Tensor,
+def make_attention_at(
+    scored_positions: torch.Tensor,
+    document_ids: torch.Tensor,
     direction: str,
-    open_keys: torch.Tensor | None = None,
-) -> Attend:
+    prefix_mask: torch.Tensor | None = None,
+) -> AttentionFn:
     """The attention function of few queries of a global layer, those at the positions `read` (B, R) of their rows."""
-    offset = read[..., None] - torch.arange(documents.shape[1], device=documents.device)
-    mask = visible(documents.gather(1, read), documents, offset, direction, None, open_keys)[:, None]
+    offset = scored_positions[..., None] - torch.arange(document_ids.shape[1], device=document_ids.device)
+    mask = attention_mask(document_ids.gather(1, scored_positions), document_ids, offset, direction, None, prefix_mask)[
+        :, None
+    ]
     return functools.partial(fused, mask=mask)
 
 
@@ -33,9 +37,9 @@ def fused(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: tor
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
-def blocked(documents: torch.Tensor, direction: str, window: int, open_keys: torch.Tensor | None) -> Attend:
+def blocked(document_ids: torch.Tensor, direction: str, window: int, prefix_mask: torch.Tensor | None) -> AttentionFn:
     """Local attention as dense attention of each block of `window` queries to the two or three blocks it can reach."""
-    batch, length = documents.shape
+    batch, length = document_ids.shape
     blocks = -(-length // window)
     padding = blocks * window - length
     after = 0 if direction == "causal" else window
@@ -49,18 +53,18 @@ def blocked(documents: torch.Tensor, direction: str, window: int, open_keys: tor
         return tensor.permute(0, 2, 1, 4, 3).flatten(0, 1)
 
     # Padding gets document -2, which no token and no row padding carries; a padded query sees itself, so no row is empty.
-    query_documents = F.pad(documents, (0, padding), value=-2).unflatten(1, (blocks, window)).flatten(0, 1)
+    query_documents = F.pad(document_ids, (0, padding), value=-2).unflatten(1, (blocks, window)).flatten(0, 1)
 
     def of_keys(rows: torch.Tensor, filler: int) -> torch.Tensor:  # (B, S) -> (B * blocks, reach)
         padded = F.pad(rows, (window, padding + after), value=filler)
         return padded.unfold(1, 2 * window + after, window).flatten(0, 1)
 
-    key_documents = of_keys(documents, -2)
-    key_open = None if open_keys is None else of_keys(open_keys, False)
-    query_index = torch.arange(window, device=documents.device) + window
-    key_index = torch.arange(2 * window + after, device=documents.device)
+    key_documents = of_keys(document_ids, -2)
+    key_open = None if prefix_mask is None else of_keys(prefix_mask, False)
+    query_index = torch.arange(window, device=document_ids.device) + window
+    key_index = torch.arange(2 * window + after, device=document_ids.device)
     offset = query_index[:, None] - key_index[None, :]
-    mask = visible(query_documents, key_documents, offset, direction, window, key_open)[:, None]
+    mask = attention_mask(query_documents, key_documents, offset, direction, window, key_open)[:, None]
 
     def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         output = fused(queries_in_blocks(query), keys_in_blocks(key), keys_in_blocks(value), mask)

@@ -14,8 +14,8 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from ettin_core.foundation.errors import invalid
-from ettin_core.model.attention_backends.interface import Attend
-from ettin_core.model.visibility import visible
+from ettin_core.model.attention_backends.interface import AttentionFn
+from ettin_core.model.attention_mask import attention_mask
 
 QUERIES = 128  # of a tile in a global layer whose queries do not all see the same keys; a local layer takes its window
 CALL = 1024  # pairs of a query and a key that cost as much as the call for a tile
@@ -38,12 +38,12 @@ class Tile:
         return (self.queries.stop - self.queries.start) * (self.keys.stop - self.keys.start)
 
 
-def cut(documents: torch.Tensor, direction: str, window: int | None) -> list[Tile]:
+def cut(document_ids: torch.Tensor, direction: str, window: int | None) -> list[Tile]:
     """The tiles of rows (B, S); every position is a query of exactly one. Rows that are laid out alike share their tiles."""
-    alike = bool((documents == documents[:1]).all())
+    alike = bool((document_ids == document_ids[:1]).all())
     tiles = []
-    for number, row in enumerate(documents[:1] if alike else documents):
-        rows = slice(0, len(documents)) if alike else slice(number, number + 1)
+    for number, row in enumerate(document_ids[:1] if alike else document_ids):
+        rows = slice(0, len(document_ids)) if alike else slice(number, number + 1)
         edges = [0, *((row[1:] != row[:-1]).nonzero()[:, 0] + 1).tolist(), len(row)]
         for begin, end in zip(edges, edges[1:], strict=False):
             tiles += [Tile(rows, *stretches) for stretches in _of_document(begin, end, direction, window)]
@@ -63,19 +63,21 @@ def _of_document(begin: int, end: int, direction: str, window: int | None) -> li
     return found
 
 
-def pay(documents: torch.Tensor, direction: str, window: int | None) -> bool:
+def pay(document_ids: torch.Tensor, direction: str, window: int | None) -> bool:
     """Whether tiles cost less than all pairs of the rows at once."""
-    tiles = cut(documents, direction, window)
+    tiles = cut(document_ids, direction, window)
     cost = sum(tile.pairs * (tile.rows.stop - tile.rows.start) + CALL for tile in tiles)
-    return cost < documents.numel() * documents.shape[1]
+    return cost < document_ids.numel() * document_ids.shape[1]
 
 
-def prepare(documents: torch.Tensor, direction: str, window: int | None, open_keys: torch.Tensor | None) -> Attend:
+def make_attention(
+    document_ids: torch.Tensor, direction: str, window: int | None, prefix_mask: torch.Tensor | None
+) -> AttentionFn:
     """See attention_backends.prepare."""
-    if documents.is_cuda:
+    if document_ids.is_cuda:
         raise invalid("attention", "tiles", "is a way for CPUs", "use auto")
-    tiles = cut(documents, direction, window)
-    masked = list(zip(tiles, _masks(tiles, direction, window, open_keys), strict=True))
+    tiles = cut(document_ids, direction, window)
+    masked = list(zip(tiles, _masks(tiles, direction, window, prefix_mask), strict=True))
 
     def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         return _Tiled.apply(query.float(), key.float(), value.float(), masked).to(value.dtype)
@@ -84,7 +86,7 @@ def prepare(documents: torch.Tensor, direction: str, window: int | None, open_ke
 
 
 def _masks(
-    tiles: list[Tile], direction: str, window: int | None, open_keys: torch.Tensor | None
+    tiles: list[Tile], direction: str, window: int | None, prefix_mask: torch.Tensor | None
 ) -> Iterator[torch.Tensor | None]:
     """For each tile what is added to its scores, (…, Q, K): -inf where a key is not seen. None: all keys are seen.
 
@@ -104,16 +106,16 @@ def _masks(
         if board is not None:
             mask = board[place]
         else:
-            assert open_keys is not None, "a prefix direction knows which keys are open"
-            mask = _hidden(offset[place], direction, window, open_keys[tile.rows, tile.keys])
+            assert prefix_mask is not None, "a prefix direction knows which keys are open"
+            mask = _hidden(offset[place], direction, window, prefix_mask[tile.rows, tile.keys])
             mask = mask.reshape(-1, 1, *offset[place].shape)
         yield mask if mask.any() else None
 
 
-def _hidden(offset: torch.Tensor, direction: str, window: int | None, open_keys: torch.Tensor | None) -> torch.Tensor:
+def _hidden(offset: torch.Tensor, direction: str, window: int | None, prefix_mask: torch.Tensor | None) -> torch.Tensor:
     """-inf where a key of the same document is not seen at an offset (Q, K), else 0."""
-    documents = [torch.zeros(size, dtype=torch.int64) for size in offset.shape]
-    seen = visible(documents[0], documents[1], offset, direction, window, open_keys)
+    document_ids = [torch.zeros(size, dtype=torch.int64) for size in offset.shape]
+    seen = attention_mask(document_ids[0], document_ids[1], offset, direction, window, prefix_mask)
     return torch.zeros(seen.shape).masked_fill_(~seen, float("-inf"))
 
 

@@ -5,7 +5,7 @@ A direction says how long a prefix of each document is open, that is, seen from 
 before it would learn of tokens after them by way of it.
 """
 
-from ettin_core.foundation.structures import members_of
+from ettin_core.foundation.strict_config import members_of
 from ettin_core.objectives.targets import Direction
 
 DIRECTIONS: dict[str, Direction] = members_of(__name__, __path__, "DIRECTION")

@@ -12,18 +12,18 @@ from ettin_core.objectives.targets import Masking, Objective, Vocabulary, row_ke
 
 
 def clm(
-    batch: Batch, vocabulary: Vocabulary, masking: Masking, key: int, opened: np.ndarray
+    batch: Batch, vocabulary: Vocabulary, masking: Masking, key: int, prefix_mask: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Inputs, positions and labels."""
     within = batch.real.copy()
     within[:, -1] = False
-    within[:, :-1] &= (batch.documents[:, :-1] == batch.documents[:, 1:]) & ~opened[:, 1:]
+    within[:, :-1] &= (batch.document_ids[:, :-1] == batch.document_ids[:, 1:]) & ~prefix_mask[:, 1:]
     if masking.scored_share < 1:
         within &= (
             uniform(row_keys(batch, key), np.arange(within.shape[1], dtype=np.uint64)[None, :]) < masking.scored_share
         )
-    read = np.flatnonzero(within)
-    return batch.tokens, read, batch.tokens.flat[read + 1]
+    scored_positions = np.flatnonzero(within)
+    return batch.tokens, scored_positions, batch.tokens.flat[scored_positions + 1]
 
 
 OBJECTIVE = Objective(

@@ -7,12 +7,12 @@ from ettin_core.objectives.targets import Masking, Objective, Vocabulary, select
 
 
 def mlm(
-    batch: Batch, vocabulary: Vocabulary, masking: Masking, key: int, opened: np.ndarray
+    batch: Batch, vocabulary: Vocabulary, masking: Masking, key: int, prefix_mask: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Inputs, positions and labels."""
     inputs, selected = select(batch, vocabulary, masking, key)
-    read = np.flatnonzero(selected)
-    return inputs, read, batch.tokens.flat[read]
+    scored_positions = np.flatnonzero(selected)
+    return inputs, scored_positions, batch.tokens.flat[scored_positions]
 
 
 OBJECTIVE = Objective("mlm", mlm, corrupts=True, readout="mlm")

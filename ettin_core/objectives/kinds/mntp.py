@@ -10,11 +10,11 @@ from ettin_core.objectives.targets import Masking, Objective, Vocabulary, select
 
 
 def mntp(
-    batch: Batch, vocabulary: Vocabulary, masking: Masking, key: int, opened: np.ndarray
+    batch: Batch, vocabulary: Vocabulary, masking: Masking, key: int, prefix_mask: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Inputs, positions and labels."""
     inputs, selected = select(batch, vocabulary, masking, key)
-    labelled = np.flatnonzero(selected & (batch.positions > 0))
+    labelled = np.flatnonzero(selected & (batch.position_ids > 0))
     return inputs, labelled - 1, batch.tokens.flat[labelled]
 
 

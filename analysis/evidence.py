@@ -1,0 +1,356 @@
+"""Everything the report knows: the records of a study, as frames, and the fingerprint of the files they came from."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import swept
+from analysis.costs import RULERS, checkpoints, seconds_at, trained_on
+from analysis.harness import harness_files, harness_items, harness_measurements
+from analysis.items import Items, Key
+from ettin_core.foundation.errors import unknown
+from ettin_core.foundation.storage import read_mapping
+from ettin_core.records.folders import RunFolder, run_folders
+from ettin_core.records.readout import fills_masks
+from ettin_core.records.schema import CHOICE, Item, Measurement, TrainingRecord
+from ettin_core.records.studies import CERTIFICATE, read_study
+
+LEFT_TO_RIGHT, PSEUDO_LIKELIHOOD = "left_to_right", "pseudo_likelihood"
+ONE_ORDER = ("lm_eval", "heldout_likelihood")  # whose ways are never put into one column
+OWN_SCORING, BEST_BY_DEV = "own_scoring", "best_by_dev"  # ways that differ between members
+MEASURE = ["protocol", "task", "metric"]
+ALL = "all"  # the task that is every item of its protocol
+DISTINCT = 8  # colours that a reader can tell apart
+PAIR, SWEEP = "pair", "sweep"  # the first is the analysis of a study that names no other
+
+
+@dataclass(frozen=True)
+class StudyRecords:
+    """The records of one study.
+
+    `runs` has a row per complete run, indexed by its name; `measurements` and `training` are the records with the run's
+    member, seed and block (size and corpus: only members of one block are compared); `items` has the item scores by run,
+    protocol and task. `missing` names the runs that the study lists and the folder lacks. `fingerprint` is the sha256
+    over every file that was read. `training` and `trajectory` (the measurements of every checkpoint) have a column for
+    each ruler.
+
+    A study may state its `claim`, its `cells` (by name: the run, the parent's run and the axes) and the `analysis` that
+    answers it. For any kind but "pair" a run's member is its cell's label (in `labels`), and all runs are one block. A
+    curve of a run is `drawn_as` that label, or where there are many as the member it was trained as.
+    """
+
+    name: str
+    runs: pd.DataFrame
+    measurements: pd.DataFrame
+    items: Items
+    training: pd.DataFrame
+    certificates: list[dict[str, Any]]
+    missing: list[str]
+    fingerprint: str
+    trajectory: pd.DataFrame
+    claim: str = ""
+    cells: dict[str, dict[str, Any]] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    analysis: dict[str, Any] = field(default_factory=lambda: {"kind": PAIR})
+    ruler: str = "tokens"
+    predictions: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def blocks(self) -> list[str]:
+        """Names of the groups of runs that are compared with each other."""
+        return sorted(self.runs["block"].unique())
+
+
+def load(
+    runs: Path,
+    study: Path | None = None,
+    ruler: str = "tokens",
+    records: Path | None = None,
+    where: Mapping[str, Any] | None = None,
+) -> StudyRecords:
+    """Read the runs of a study, or every complete run of the folder; of either only those that have the settings `where`.
+
+    Without a study, runs of one member that differ in more than their seed are the cells of a sweep.
+
+    `records` is a folder with more measurements of these runs, as lm-eval's `--output_path` has them. `ruler` is what the
+    axes of cost show. Raises ValueError for an unknown one, when there is no complete run, when two
+    runs claim one cell, or when protocol versions are mixed.
+    """
+    if ruler not in RULERS:
+        raise unknown("ruler", ruler, "is not a ruler", RULERS)
+    plan = read_study(study) if study else {}
+    folders = _folders(runs, plan)
+    listed = [cell["run"] for cell in plan.get("cells", [])]
+    wanted = list(dict.fromkeys([*plan.get("runs", folders), *listed]))
+    complete = [folders[name] for name in wanted if name in folders and folders[name].complete]
+    if not complete:
+        raise ValueError(f"runs={str(runs)!r} holds no complete run to report; train and evaluate something first.")
+    if where:
+        kept = swept.chosen(complete, where)
+        left_out = {folder.name for folder in complete} - {folder.name for folder in kept}
+        wanted, complete = [name for name in wanted if name not in left_out], kept
+    if not study:
+        plan = swept.plan(complete)
+    cells = {cell["name"]: cell for cell in plan.get("cells", []) if cell["run"] in wanted}
+    analysis = {"kind": PAIR, **(plan.get("analysis") or {})}
+    labels = {} if analysis["kind"] == PAIR else cell_labels(cells, analysis.get("block", "seed"))
+    summaries = _by_cells(_summaries(complete), cells, labels)
+    if not labels:
+        _refuse_twins(summaries)
+    measured = [row for folder in complete for row in folder.measurements()] + harness_measurements(complete, records)
+    measurements = _with_run(_frame(Measurement, _reported(measured)), summaries)
+    training = _training(complete, summaries)
+    trajectory = _trajectory(complete, training, summaries, measurements)
+    _refuse_mixed_versions(trajectory)
+    certificates = plan["certificates"] if study else _certificates(complete)
+    return StudyRecords(
+        name=plan.get("name", runs.resolve().name),
+        runs=summaries,
+        measurements=_unique(measurements, ["run", *MEASURE]).assign(scored_as=lambda frame: frame["protocol"]),
+        items=Items(_items(complete, sorted(measurements["protocol"].unique())), harness_items(complete, records)),
+        training=training,
+        certificates=certificates,
+        missing=_missing(wanted, folders, bool(study)),
+        fingerprint=_fingerprint(complete, study, records),
+        trajectory=trajectory,
+        claim=plan.get("claim") or "",
+        cells=cells,
+        labels=labels,
+        analysis=analysis,
+        ruler=ruler,
+        predictions=plan.get("predictions") or {},
+    )
+
+
+def _folders(runs: Path, plan: dict[str, Any]) -> dict[str, RunFolder]:
+    """The run folders by the runs that they hold, which read what the study's own suite measured.
+
+    Raises ValueError for a run that several folders hold, and for the damaged last record of one.
+    """
+    found: dict[str, RunFolder] = {}
+    for folder in run_folders(runs):
+        name = folder.name
+        if name in found and name in plan.get("runs", [name]):
+            raise ValueError(f"runs={name!r} is in {found[name].path} and {folder.path}; move one of them elsewhere.")
+        if folder.damage is not None and name in plan.get("runs", [name]):
+            raise ValueError(folder.damage)
+        found[name] = replace(folder, suite=plan.get("suite", {}).get(name))
+    return found
+
+
+def _missing(wanted: list[str], folders: dict[str, RunFolder], listed: bool) -> list[str]:
+    """Runs that a study lists and the folder lacks, and protocols of its suite that a run was not measured with."""
+    complete = [name for name in wanted if name in folders and folders[name].complete]
+    lacking = [
+        f"{name}: {protocol}"
+        for name in complete
+        for protocol in (folders[name].suite or {}).keys() - folders[name].evaluations().keys()
+    ]
+    unmeasured = [f"{name}: any measurement" for name in complete if not folders[name].evaluations()]
+    evaluated = listed or len(unmeasured) < len(
+        complete
+    )  # a folder of which nothing was evaluated reports its training
+    return [name for name in wanted if listed and name not in complete] + sorted(
+        lacking or (unmeasured if evaluated else [])
+    )
+
+
+def cell_labels(cells: dict[str, dict[str, Any]], block: str) -> dict[str, str]:
+    """A label for each cell: its values on the axes that vary, but for the block's; repetitions share a label."""
+    axes = list(dict.fromkeys(axis for cell in cells.values() for axis in cell["axes"] if axis != block))
+    varying = [axis for axis in axes if len({str(cell["axes"].get(axis)) for cell in cells.values()}) > 1] or axes[:1]
+    short = short_names(varying)
+    return {
+        name: ", ".join(
+            level_name(short[axis], cell["axes"][axis]) for axis in varying if cell["axes"].get(axis) is not None
+        )
+        or name
+        for name, cell in cells.items()
+    }
+
+
+def short_names(axes: list[str]) -> dict[str, str]:
+    """Axes by the last part of their key, or in full where two end alike."""
+    ends = Counter(axis.rpartition(".")[2] for axis in axes)
+    return {axis: axis.rpartition(".")[2] if ends[axis.rpartition(".")[2]] == 1 else axis for axis in axes}
+
+
+def level_name(axis: str, level: Any) -> str:
+    """How a level of an axis is called: a word speaks for itself, a number needs its axis."""
+    return level.replace("_", " ") if isinstance(level, str) else f"{axis.replace('_', ' ')} {level}"
+
+
+def rows_of(frame: pd.DataFrame) -> Iterator[Any]:
+    """The rows as named tuples, whose fields only pandas knows."""
+    return frame.itertuples()
+
+
+def own_scoring(measurements: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The measurements that suit each member, under one protocol name per family; `scored_as` keeps the real one.
+
+    A member that predicts tokens from those before is scored left to right, one that fills masks by pseudo-likelihood. Only
+    this lets an encoder and a decoder meet on the same items, each at its best.
+    """
+    split = [protocol.partition(".") for protocol in measurements["protocol"]]
+    readouts = runs["readout"].reindex(measurements["run"])
+    suits = [
+        scoring == (PSEUDO_LIKELIHOOD if fills_masks(readout) else LEFT_TO_RIGHT) and family not in ONE_ORDER
+        for (family, _, scoring), readout in zip(split, readouts, strict=True)
+    ]
+    names = [f"{family}.{OWN_SCORING}" for family, _, _ in split]
+    return measurements.assign(protocol=names)[suits]
+
+
+def _reported(records: list[Measurement]) -> list[Measurement]:
+    """Without what choices were made on."""
+    return [record for record in records if not record.protocol.startswith(CHOICE)]
+
+
+def _frame(kind: type, records: list[Any]) -> pd.DataFrame:
+    return pd.DataFrame([vars(record) for record in records], columns=[field.name for field in fields(kind)])
+
+
+def _summaries(folders: list[RunFolder]) -> pd.DataFrame:
+    frame = pd.DataFrame([{**folder.summary(), "run": folder.name} for folder in folders]).set_index("run")
+    # Runs that are older than the readout have the name of their objective, which is one.
+    frame["readout"] = frame["readout"].fillna(frame["objective"]) if "readout" in frame else frame["objective"]
+    frame["block"] = frame["size"] + " on " + frame["corpus"]
+    shapes = [folder.config().get("model") or {} for folder in folders]
+    frame["embedding"] = [shape.get("vocab_size", np.nan) * shape.get("hidden_size", np.nan) for shape in shapes]
+    return frame
+
+
+def _by_cells(summaries: pd.DataFrame, cells: dict[str, dict[str, Any]], labels: dict[str, str]) -> pd.DataFrame:
+    """The runs with the seed of their cell (a conversion's is its parent's), and its label where cells are compared."""
+    frame = summaries.assign(drawn_as=summaries["member"], seed=summaries["seed"].astype(object))
+    for name, cell in reversed(cells.items()):  # a run of several cells is called by the first
+        if cell["run"] in frame.index:
+            frame.loc[cell["run"], "seed"] = cell["axes"].get("seed", frame.loc[cell["run"], "seed"])
+            if labels:
+                frame.loc[cell["run"], "member"] = labels[name]
+    if len(set(labels.values())) <= DISTINCT:  # more curves than this cannot be told apart: then by the members' names
+        frame["drawn_as"] = frame["member"]
+    if labels:
+        frame["block"] = ", ".join(sorted(set(frame["block"])))
+    return frame
+
+
+def _refuse_twins(summaries: pd.DataFrame) -> None:
+    for (block, member, seed), group in summaries.groupby(["block", "member", "seed"]):
+        if len(group) > 1:
+            raise ValueError(
+                f"runs={list(group.index)!r} are all {member} with seed {seed} of {block}, and averaging them would hide "
+                "their difference; give the study cells, and analysis.kind=sweep, or choose some by where={<key>: <value>}."
+            )
+
+
+def _items(folders: list[RunFolder], protocols: list[str]) -> dict[Key, pd.DataFrame]:
+    records = [record for folder in folders for protocol in protocols for record in folder.items(protocol)]
+    frame = _unique(_frame(Item, records), ["run", "protocol", "task", "item"])
+    items = {
+        (str(run), str(protocol), str(task)): group.set_index("item").sort_index()
+        for (run, protocol, task), group in frame.groupby(["run", "protocol", "task"])
+    }
+    for (run, protocol), group in frame.groupby(["run", "protocol"]):
+        together = group.assign(item=group["task"] + "/" + group["item"]).set_index("item").sort_index()
+        items.setdefault((str(run), str(protocol), ALL), together)
+    return items
+
+
+def _with_run(frame: pd.DataFrame, summaries: pd.DataFrame) -> pd.DataFrame:
+    return frame.drop(columns=["member", "seed", "size"], errors="ignore").join(
+        summaries[["member", "seed", "block"]], on="run"
+    )
+
+
+def _training(folders: list[RunFolder], summaries: pd.DataFrame) -> pd.DataFrame:
+    frames = [
+        _frame(TrainingRecord, folder.training()).assign(
+            run=folder.name,
+            trained_on=trained_on(folder),
+            seconds=lambda rows, folder=folder: seconds_at(folder, rows["step"]),
+        )
+        for folder in folders
+    ]
+    frame = _with_run(pd.concat(frames, ignore_index=True), summaries)
+    return frame.join(summaries["objective"], on="run")
+
+
+def _trajectory(
+    folders: list[RunFolder], training: pd.DataFrame, summaries: pd.DataFrame, measurements: pd.DataFrame
+) -> pd.DataFrame:
+    """Every measured checkpoint's measurements, and what the run had cost by each ruler when it was saved."""
+    earlier = [
+        _with_run(_frame(Measurement, _reported(records)), summaries).assign(**cost)
+        for folder in folders
+        for cost, records in checkpoints(folder, training[training["run"] == folder.name])
+    ]
+    last = measurements.join(summaries[list(RULERS)], on="run")
+    return pd.concat([last, *earlier], ignore_index=True) if earlier else last
+
+
+def _refuse_mixed_versions(measurements: pd.DataFrame) -> None:
+    """Refuse (ValueError) versions or settings of one task that differ within a block; blocks are never compared."""
+    for (_, protocol, task), group in measurements.groupby(["block", "protocol", "task"]):
+        versions: dict[str, list[str]] = {}
+        for run, version, origin in zip(group["run"], group["version"], group["provenance"], strict=True):
+            task_version = origin.get("task_version")
+            name = str(version) if task_version is None else f"{version} (task version {task_version})"
+            versions.setdefault(name, []).append(run)
+        if len(versions) > 1:
+            named = {name: sorted(set(runs)) for name, runs in versions.items()}
+            raise ValueError(
+                f"task={task!r} of protocol={protocol!r} has versions {', '.join(sorted(versions))} in one comparison, and "
+                f"they measure different things ({named}); evaluate all runs with one version and remove the other."
+            )
+        settings = {json.dumps(_measured_with(origin), sort_keys=True) for origin in group["provenance"]}
+        if len(settings) > 1:
+            raise ValueError(
+                f"task={task!r} of protocol={protocol!r} was measured with different settings in one comparison "
+                f"({sorted(settings)}); evaluate all runs with the same suite."
+            )
+
+
+def _measured_with(provenance: dict[str, Any]) -> dict[str, Any]:
+    """How much was measured: the settings but for what belongs to the run."""
+    settings = provenance.get("settings", {})
+    return {name: value for name, value in settings.items() if name not in ("weights", "readout")}
+
+
+def _unique(frame: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    twice = frame[frame.duplicated(key, keep=False)]
+    if len(twice):
+        raise ValueError(
+            f"record={dict(twice.iloc[0][key])!r} appears {int((frame[key] == twice.iloc[0][key]).all(axis=1).sum())} times; "
+            "delete that evaluation folder and evaluate the run again."
+        )
+    return frame.reset_index(drop=True)
+
+
+def _certificates(folders: list[RunFolder]) -> list[dict[str, Any]]:
+    files = [folder.certificate_file for folder in folders]
+    return [read_mapping(file, **CERTIFICATE) for file in files if file.exists()]
+
+
+def _fingerprint(folders: list[RunFolder], study: Path | None, records: Path | None = None) -> str:
+    digest = hashlib.sha256()
+    for folder in folders:
+        evaluations = sorted(folder.path.glob("evaluations/[!.]*/**/*.jsonl"))
+        own = [folder.path / "COMPLETE", folder.config_file, folder.metrics_file, folder.timing_file]
+        for file in [*own, folder.certificate_file, *evaluations]:
+            if file.exists():
+                digest.update(
+                    f"{folder.name}/{file.relative_to(folder.path).as_posix()}\0".encode() + file.read_bytes()
+                )
+    for file in (file for kind in ("measurements", "samples") for file in harness_files(folders, records, kind)):
+        digest.update(f"{file.name}\0".encode() + file.read_bytes())
+    if study:
+        digest.update(study.read_bytes())
+    return digest.hexdigest()

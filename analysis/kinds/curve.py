@@ -1,0 +1,186 @@
+"""Every measurement against a numeric axis, such as the mask rate: where the best level is, and whether it is told apart."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import families, style
+from analysis.estimates import NO_SPREAD, NO_VERDICT, distinguishable, estimate, paired
+from analysis.evidence import MEASURE, StudyRecords, level_name, rows_of
+from analysis.figures import ReportFigure
+from analysis.kinds import design, panels
+from analysis.kinds.cells import every_cell
+from analysis.kinds.design import Findings, ReportTable
+from analysis.labels import fitting, label
+from analysis.tables import Table, grouped, measure, number, signed, tested
+from analysis.uncertainty import Interval
+
+ONE_REPETITION = "one repetition: cannot be told"
+LOGARITHMIC = 8  # an axis whose largest level is this many times its smallest is drawn in logarithms
+
+
+@dataclass(frozen=True)
+class Options:
+    """The numeric axis, the axis of repetitions, and an axis that divides the cells into curves."""
+
+    x: str
+    block: str = "seed"
+    group: str | None = None
+
+
+def analyse(evidence: StudyRecords) -> Findings:
+    """The best level of each curve, all means, and the curves. Raises ValueError for an axis that is none or no numbers."""
+    options = design.options(Options, evidence)
+    cells = design.grid(evidence, options.block, x=options.x, group=options.group)
+    design.refuse_words(cells, "x", options.x)
+    named = [options.x, options.block, *([options.group] if options.group else [])]
+    design.refuse_mixtures(cells.dropna(subset=[options.x]), named)
+    scored = design.scores(evidence, cells)
+    means = design.summary(evidence, cells, scored)
+    on_axis = scored.dropna(subset=[options.x])
+    on_axis = on_axis.assign(curve=_curves(on_axis, options))
+    points = points_of(evidence, on_axis, options.x)
+    found = best_levels(evidence, on_axis, options)
+    others = list(cells[cells[options.x].isna()]["cell"])
+    notes = [f"Left out, without a level of {options.x}: {', '.join(others)}."] if others else []
+    exhibits = [
+        ReportTable(best_table(found, options, notes, evidence.analysis.get("families")), best_table, found),
+        every_cell(means, scored, options.block),
+    ]
+    pictures = [curves(points, on_axis, options.x)] if len(points) else []
+    return Findings(means, exhibits, pictures, _numbers(found))
+
+
+def best_levels(evidence: StudyRecords, on_axis: pd.DataFrame, options: Options) -> pd.DataFrame:
+    """The best level of each curve and measurement, and its paired lead over the second best."""
+    rows: list[dict[str, Any]] = []
+    for key, group in design.measured(on_axis):
+        higher = bool(group["higher_is_better"].iloc[0])
+        for curve, own in group.groupby("curve", sort=False):
+            values = own.pivot(index=options.block, columns=options.x, values="value")
+            means = values.mean().sort_values(ascending=not higher, kind="stable")
+            if len(means) < 2:
+                continue
+            best, second = means.index[:2]
+            leader, next_best = (own[own[options.x] == level] for level in (best, second))
+            lead = paired(evidence.items, leader, next_best, options.block)
+            several = lead if lead and lead["repetitions"] > 1 else None
+            rows.append(
+                {
+                    "curve": curve,
+                    **dict(zip(MEASURE, key, strict=True)),
+                    "higher_is_better": higher,
+                    "best": best,
+                    "best_value": float(means.iloc[0]),
+                    "second": second,
+                    "value": lead["value"] if lead else float(means.iloc[0] - means.iloc[1]),
+                    **{name: several[name] if several else np.nan for name in ("low", "high", "p")},
+                    "repetitions": lead["repetitions"] if lead else 1,
+                    "at_the_edge": best in (min(means.index), max(means.index)),
+                }
+            )
+    columns = ["curve", *MEASURE, "higher_is_better", "best", "best_value", "second", "value", "low", "high", "p"]
+    frame = pd.DataFrame(rows, columns=[*columns, "repetitions", "at_the_edge"])
+    frame = families.corrected(frame, ["curve"], evidence.analysis.get("families"))
+    frame["words"] = [_words(row) for row in rows_of(frame)]
+    return frame
+
+
+def _words(row: Any) -> str:
+    edge = "; best at the edge of the range" if row.at_the_edge else ""
+    if row.family == "":
+        return NO_VERDICT + edge
+    if np.isnan(row.p):
+        return (ONE_REPETITION if row.repetitions == 1 else NO_SPREAD) + edge
+    return ("distinguishable" if distinguishable(row) else "not distinguishable") + edge
+
+
+def best_table(
+    found: pd.DataFrame, options: Options, notes: list[str], stated: dict[str, list[str]] | None = None
+) -> Table:
+    """Rows are measurements, sections are curves."""
+    rows = []
+    for row in rows_of(found.sort_values("curve", kind="stable", key=lambda names: pd.factorize(names)[0])):
+        name = f"{style.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
+        cells = [name, f"{row.best:g}", number(row.best_value), f"{row.second:g}", *tested(row), row.words]
+        rows.append((str(row.curve), cells))
+    method = (
+        "Lead: the best level minus the second best, paired by repetition (seed) and item, with a 95% interval over both; p: "
+        f"{families.described(stated)}. The best is chosen from the same runs that its lead is measured on, which flatters it."
+    )
+    header = ["Measurement", f"Best {_axis(options.x)}", "Value", "Second", "Lead", "p (Holm)", "In words"]
+    return Table("best_levels", f"The best {_axis(options.x)}", header, grouped(rows), [*notes, method])
+
+
+def curves(points: pd.DataFrame, on_axis: pd.DataFrame, x: str) -> ReportFigure:
+    """A panel per measurement, a line per curve, a band over repetitions and a point per run."""
+    names = names_of(points)
+    spread = float(points["x"].max() / points["x"].min()) if points["x"].min() > 0 else 0.0
+    with panels.panels(points) as (figure, drawn):
+        for axis, group in drawn:
+            runs = on_axis[(design.keys(on_axis) == design.keys(group).iloc[0])]
+            for name in names:
+                own, drawn_as = group[group["curve"] == name], look(name, names)
+                places = own["x"].to_numpy(dtype=float)
+                axis.fill_between(places, own["low"], own["high"], color=drawn_as.colour, alpha=0.15, linewidth=0)
+                intervals = [_bars(row) for row in rows_of(own)]
+                panels.draw_line(axis, places, list(zip(own["value"], intervals, strict=True)), drawn_as)
+                of_curve = runs[runs["curve"] == name]
+                panels.draw_runs(axis, of_curve[x].astype(float), of_curve["value"], drawn_as)
+            axis.set_xlabel(label(_axis(x), fitting(panels.PLOT, 9)))
+            if spread >= LOGARITHMIC:
+                panels.use_logarithms(axis)
+        if len(names) > 1:
+            panels.name_curves(figure, [(name, look(name, names)) for name in names])
+    bases = " or ".join(sorted(set(points["over"]) - {"none"})) or "nothing"
+    caption = f"Means against {_axis(x)} with 95% intervals over {bases} (bands); faint points are runs."
+    return ReportFigure(curves, "curve", f"Against {_axis(x)}", caption, figure, points)
+
+
+def names_of(points: pd.DataFrame) -> list[str]:
+    """The curves in the order of a legend: the members in theirs, others as they come."""
+    names = list(points["curve"].drop_duplicates())
+    return [name for name in style.MEMBERS if name in names] if set(names) <= set(style.MEMBERS) else names
+
+
+def look(name: str, names: list[str]) -> style.Look:
+    """How a curve is drawn: members as everywhere, others by their place."""
+    return style.look(name, names) if set(names) <= set(style.MEMBERS) else style.series(names.index(name))
+
+
+def _bars(row: Any) -> Interval | None:
+    """The whiskers of a point: only where there is no spread of runs for the band to show."""
+    return Interval(row.low, row.high) if row.over == "items" else None
+
+
+def points_of(evidence: StudyRecords, on_axis: pd.DataFrame, x: str) -> pd.DataFrame:
+    """A row per measurement, curve (a column of `on_axis`) and level of an axis, with the mean over the runs there."""
+    rows = []
+    for key, group in design.measured(on_axis):
+        for (curve, place), own in group.groupby(["curve", x], sort=False):
+            cell = estimate(evidence.items, own)
+            named = {**dict(zip(MEASURE, key, strict=True)), "higher_is_better": bool(own["higher_is_better"].iloc[0])}
+            rows.append({**named, "curve": curve, "x": place, "low": np.nan, "high": np.nan, **(cell or {})})
+    columns = [*MEASURE, "higher_is_better", "curve", "x", "value", "low", "high", "n", "over"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.sort_values("x", kind="stable") if len(frame) else frame
+
+
+def _curves(frame: pd.DataFrame, options: Options) -> list[str]:
+    if options.group is None:
+        return [""] * len(frame)
+    return [level_name(options.group, level) for level in frame[options.group]]
+
+
+def _axis(name: str) -> str:
+    return name if "." in name else name.replace("_", " ")  # a key of the configuration is shown as it is typed
+
+
+def _numbers(found: pd.DataFrame) -> dict[str, str]:
+    numbers: dict[str, str] = {}
+    for row in rows_of(found):
+        key = "/".join(filter(None, ["curve", row.curve, row.protocol, row.task, row.metric]))
+        numbers |= {f"{key}/best": f"{row.best:g}", f"{key}/lead": signed(row.value), f"{key}/words": row.words}
+    return numbers

@@ -1,0 +1,168 @@
+"""The conversion frontier: how far a converted member is behind the native one, against what the conversion cost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import style
+from analysis.costs import RULERS
+from analysis.evidence import MEASURE, StudyRecords, rows_of
+from analysis.figures import ReportFigure
+from analysis.kinds import design, panels
+from analysis.kinds.cells import every_cell
+from analysis.kinds.design import Findings, ReportTable
+from analysis.kinds.gaps import MEMBER, crossings_of, gaps_of, on_ruler, pairs_of
+from analysis.labels import fitting, label
+from analysis.tables import HOLE, Table, grouped, measure, number, signed
+from analysis.uncertainty import Interval
+
+
+@dataclass(frozen=True)
+class Options:
+    """The native member of each converted one, the axis of budgets, the axes that divide the conversions into curves."""
+
+    native: Mapping[str, str]
+    x: str = "budget"
+    group: tuple[str, ...] = (MEMBER,)
+    block: str = "seed"
+
+
+def analyse(evidence: StudyRecords) -> Findings:
+    """Crossings, gaps and the figure. Raises ValueError for axes or members that the cells do not have."""
+    options = design.options(Options, evidence)
+    cells = design.grid(evidence, options.block, x=options.x, group=options.group, member=MEMBER)
+    design.refuse_words(cells, "x", options.x)
+    members = list(cells[MEMBER].dropna().drop_duplicates())
+    for name in [*options.native, *options.native.values()]:
+        if name not in members:
+            raise design.refusal("analysis.native", name, "is no member of the study's cells", members)
+    design.refuse_mixtures(
+        cells[cells[MEMBER].isin(options.native)], [*options.group, MEMBER, options.x, options.block]
+    )
+    scored = design.scores(evidence, cells)
+    means = design.summary(evidence, cells, scored)
+    pairs, lacking = pairs_of(cells, design.own_way(scored), options.native, options.x, options.group, options.block)
+    pairs = on_ruler(pairs, evidence)
+    gaps, crossings = gaps_of(evidence, pairs), crossings_of(evidence, pairs)
+    exhibits = [
+        ReportTable(crossings_table(crossings, gaps, options, lacking), crossings_table, crossings),
+        ReportTable(gaps_table(gaps, evidence, options), gaps_table, gaps),
+        every_cell(means, scored, options.block),
+    ]
+    pictures = [frontier(gaps, crossings, evidence, options)] if (gaps["x"] > 0).any() else []
+    return Findings(means, exhibits, pictures, _numbers(gaps, crossings))
+
+
+def crossings_table(crossings: pd.DataFrame, gaps: pd.DataFrame, options: Options, lacking: list[str]) -> Table:
+    """Rows are measurements within each curve."""
+    rows = []
+    for row in rows_of(_by_curve(crossings)):
+        name = f"{style.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
+        slope = HOLE if np.isnan(row.slope) else signed(row.slope * float(np.log(2)))
+        rows.append((str(row.curve), [name, slope, str(row.over), str(row.words)]))
+    method = (
+        f"Fit: gap = a + b log({options.x}), a line for every seed (for every item where there is one seed, which leaves out "
+        "training noise), their mean and spread giving the crossing and Fieller's 95% interval. Per doubling: how the gap "
+        f"changes when {options.x} doubles; below zero it closes. Where the gap bends (its quadratic part differs from zero, "
+        "t-test at 5%), the line is that between the two budgets around the crossing, and none is extended beyond the "
+        f"budgets. A {options.x} of 0 is not fitted."
+    )
+    header = ["Measurement", "Gap per doubling", "Over", "Crossing"]
+    return Table("crossings", "Where conversion catches up", header, grouped(rows), [*lacking, method])
+
+
+def gaps_table(gaps: pd.DataFrame, evidence: StudyRecords, options: Options) -> Table:
+    """Rows are measurements within each curve, columns are budgets."""
+    levels = sorted(set(gaps["level"]))
+    rows = []
+    for (curve, *key), own in _by_curve(gaps).groupby(["curve", *MEASURE], sort=False):
+        by_level = own.set_index("level")
+        shown = [_shown(by_level.loc[level]) if level in by_level.index else HOLE for level in levels]
+        rows.append((str(curve), [f"{style.protocol_name(str(key[0]))}: {measure(own.iloc[0])}", *shown]))
+    bases = " or ".join(sorted(set(gaps["over"]) - {"none"})) or "nothing"
+    notes = [
+        f"Gap: native minus converted, turned so that above zero the converted member is behind. Brackets: 95% interval over "
+        f"{bases}, paired by seed (or by item where there is one seed, which leaves out training noise). Columns: "
+        f"{options.x}. {HOLE}: no such pair of complete runs."
+    ]
+    header = ["Measurement", *(f"{level:g}" for level in levels)]
+    return Table("gaps", "Gap to the native member", header, grouped(rows), notes)
+
+
+def frontier(gaps: pd.DataFrame, crossings: pd.DataFrame, evidence: StudyRecords, options: Options) -> ReportFigure:
+    """Gap against the logarithm of the budget, a panel per measurement, with the line of no gap."""
+    shown = gaps[gaps["x"] > 0]
+    curves = list(shown["curve"].drop_duplicates())
+    looks = {name: style.series(place) for place, name in enumerate(curves)}
+    with panels.panels(shown) as (figure, drawn):
+        for axis, group in drawn:
+            axis.axhline(0.0, color="0.25", linewidth=1.2)
+            panels.use_logarithms(axis)
+            axis.set_xlabel(label(_axis(evidence, options), fitting(panels.PLOT, 9)))
+            axis.set_ylabel("native − converted")
+            fits = crossings[design.keys(crossings) == design.keys(group).iloc[0]].set_index("curve")
+            for name in curves:
+                own, look = group[group["curve"] == name], looks[name]
+                if len(own):
+                    points = [(float(row.value), Interval(row.low, row.high)) for row in rows_of(own)]
+                    panels.draw_line(axis, own["x"].to_numpy(dtype=float), points, look)
+                    _draw_fit(axis, own["x"].to_numpy(dtype=float), fits.loc[name], look)
+            axis.text(
+                0.98,
+                0.97,
+                "converted is behind ↑",
+                transform=axis.transAxes,
+                fontsize=7,
+                ha="right",
+                va="top",
+                color="0.4",
+            )
+        panels.name_curves(figure, list(looks.items()))
+    bases = " or ".join(sorted(set(shown["over"]) - {"none"})) or "nothing"
+    caption = (
+        "How far the converted member is behind the native one, turned so that above the line it is behind, with 95% "
+        f"intervals over {bases}. Dotted: the fitted line, where the gap does not bend; a star on the line of no gap: a "
+        "crossing within the budgets whose interval is bounded."
+    )
+    if (gaps["x"] == 0).any():
+        caption += " Conversions without training are in the table only."
+    return ReportFigure(frontier, "frontier", "The conversion frontier", caption, figure, shown)
+
+
+def _draw_fit(axis: Any, x: np.ndarray, fit: pd.Series, look: style.Look) -> None:
+    if np.isnan(fit["slope"]):
+        return
+    ends = np.array([x.min(), x.max()])
+    if not fit["bends"]:
+        line = fit["intercept"] + fit["slope"] * np.log(ends)
+        axis.plot(ends, line, color=look.colour, linestyle=":", linewidth=1.0)
+    if ends[0] <= fit["value"] <= ends[1] and not np.isnan(fit["low"]):
+        axis.plot(fit["value"], 0.0, marker="*", markersize=11, color=look.colour, markeredgecolor="white", zorder=4)
+
+
+def _axis(evidence: StudyRecords, options: Options) -> str:
+    if evidence.ruler != "tokens":
+        return f"share of the parent's {RULERS[evidence.ruler]}"
+    return "budget, share of the parent's tokens" if options.x == "budget" else options.x.replace("_", " ")
+
+
+def _shown(row: pd.Series) -> str:
+    bounds = "" if np.isnan(row["low"]) else f" [{signed(row['low'])}, {signed(row['high'])}]"
+    return signed(row["value"]) + bounds
+
+
+def _by_curve(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.sort_values("curve", kind="stable", key=lambda names: pd.Series(pd.factorize(names, sort=True)[0]))
+
+
+def _numbers(gaps: pd.DataFrame, crossings: pd.DataFrame) -> dict[str, str]:
+    numbers: dict[str, str] = {}
+    for row in rows_of(gaps):
+        numbers[f"gap/{row.curve}/{row.protocol}/{row.task}/{row.metric}/{row.level:g}"] = signed(row.value)
+    for row in rows_of(crossings):
+        key = f"crossing/{row.curve}/{row.protocol}/{row.task}/{row.metric}"
+        numbers |= {f"{key}/words": row.words} | ({} if np.isnan(row.value) else {key: number(row.value)})
+    return numbers

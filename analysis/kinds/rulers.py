@@ -1,0 +1,247 @@
+"""Does the winner depend on the ruler? Members compared where they had cost the same by each of the four."""
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import estimates, families, style
+from analysis.costs import RULERS
+from analysis.evidence import MEASURE, OWN_SCORING, StudyRecords, own_scoring
+from analysis.families import is_part
+from analysis.figures import smoothed
+from analysis.inference import difference_of_runs
+from analysis.kinds import design
+from analysis.kinds.cells import every_cell
+from analysis.kinds.design import Findings, ReportTable
+from analysis.tables import Table, grouped, measure, signed
+from ettin_core.records.readout import fills_masks
+
+TRAINING = "training"  # stands where a protocol would: the loss that training recorded
+SAME = 1e-2  # costs that differ by less than this share are equal
+NOT_COMPARABLE = "not comparable"  # losses of different objectives or mask rates
+NO_EVALUATION = "not measured there"
+
+
+@dataclass(frozen=True)
+class Options:
+    """The axis whose levels are compared, all else being equal, and the axis of repetitions."""
+
+    compare: str = "member"
+    block: str = "seed"
+
+
+def analyse(evidence: StudyRecords) -> Findings:
+    """The winner by each ruler, and all means."""
+    options = design.options(Options, evidence)
+    cells = design.grid(evidence, options.block, compare=options.compare)
+    scored = design.scores(evidence, cells)
+    means = design.summary(evidence, cells, scored)
+    described = ("cell", "run", "parent", "label", "complete", options.compare, options.block)
+    others = [name for name in cells.columns if name not in described]
+    pairs = []
+    for place, group in (
+        cells.astype(object).fillna(dict.fromkeys(others, "")).groupby(others, sort=False) if others else [((), cells)]
+    ):
+        title = ", ".join(
+            f"{_plain(axis)} {_plain(level)}" for axis, level in zip(others, place, strict=True) if level != ""
+        )
+        levels = {
+            level: own.set_index(options.block)["run"] for level, own in group.groupby(options.compare, sort=False)
+        }
+        for left, right in combinations(levels, 2):
+            runs = pd.concat([levels[left], levels[right]], axis=1, join="inner", keys=["left", "right"])
+            pairs.append((title, str(left), str(right), list(runs.itertuples(index=False, name=None))))
+    found = winners(evidence, pairs)
+    exhibits = [
+        ReportTable(winners_table(found), winners_table, found),
+        every_cell(means, scored, options.block),
+    ]
+    return Findings(means, exhibits, [], _numbers(found))
+
+
+Pair = tuple[
+    str, str, str, list[tuple[str, str]]
+]  # what they have in common, the two names, and their runs seed by seed
+
+
+def of_members(evidence: StudyRecords) -> list[Pair]:
+    """The pairs that a report without cells compares: the native members, and each conversion with its native."""
+    pairs: list[Pair] = []
+    for block in evidence.blocks:
+        runs = evidence.runs[evidence.runs["block"] == block]
+        for left, right in estimates.comparisons(runs):
+            sides = [
+                pd.Series(own.index, index=own["seed"])
+                for own in (runs[runs["member"] == name] for name in (left, right))
+            ]
+            both = pd.concat(sides, axis=1, join="inner")
+            pairs.append(
+                ("" if len(evidence.blocks) == 1 else block, left, right, list(both.itertuples(index=False, name=None)))
+            )
+    return pairs
+
+
+def winners(evidence: StudyRecords, pairs: list[Pair]) -> pd.DataFrame:
+    """A row per pair and measurement: by each ruler the difference where both had cost as much as the cheaper one in all."""
+    rows: list[dict[str, Any]] = []
+    known: dict[str, dict[tuple[str, str, str], _Track]] = {}
+    for title, left, right, runs in pairs:
+        present = [pair for pair in runs if set(pair) <= set(evidence.runs.index)]
+        for run in {run for pair in present for run in pair} - set(known):
+            known[run] = _track(evidence, run)
+        tracks = [(known[one], known[other]) for one, other in present]
+        alike = evidence.runs.loc[[run for pair in present for run in pair], "readout"].map(fills_masks).nunique() < 2
+        keys = {key for one, other in tracks for key in one if key in other}
+        for key in sorted(keys, key=lambda key: (key[0] == TRAINING, style.order(*key))):
+            if alike and key[0].endswith(OWN_SCORING):
+                continue  # the same as the one scoring that suits both
+            both = [(one[key], other[key]) for one, other in tracks if key in one and key in other]
+            higher = both[0][0].higher_is_better
+            row = {"title": title, "left": left, "right": right, **dict(zip(MEASURE, key, strict=True))}
+            rows.append({**row, "higher_is_better": higher, "seeds": len(both), **_leads(both)})
+    columns = [
+        "title",
+        "left",
+        "right",
+        *MEASURE,
+        "higher_is_better",
+        "seeds",
+        *RULERS,
+        *(f"{r}_p" for r in RULERS),
+        *(f"{r}_words" for r in RULERS),
+    ]
+    return _judged(pd.DataFrame(rows, columns=columns), evidence.analysis.get("families"))
+
+
+@dataclass(frozen=True)
+class _Track:
+    """One measurement along a run: what it had cost by each ruler, and the value there."""
+
+    costs: pd.DataFrame
+    values: np.ndarray
+    kind: str
+    higher_is_better: bool
+    error: float = float("nan")  # of a measurement over its items
+
+    def at(self, ruler: str, cost: float) -> float:
+        """The value at a cost, between the two points around it; not a number before the first and after the last."""
+        costs = self.costs[ruler].to_numpy(dtype=float)
+        if not len(costs) or cost < costs[0] * (1 - SAME) or cost > costs[-1] * (1 + SAME):
+            return float("nan")
+        return float(np.interp(cost, costs, self.values))
+
+
+def _track(evidence: StudyRecords, run: str) -> dict[tuple[str, str, str], _Track]:
+    tracks = {}
+    rows = evidence.training[evidence.training["run"] == run].sort_values("tokens").dropna(subset=["loss"])
+    if len(rows):
+        loss = smoothed(rows["loss"].to_numpy(dtype=float))
+        tracks[(TRAINING, "smoothed", "loss")] = _Track(rows[list(RULERS)], loss, rows["trained_on"].iloc[0], False)
+    measured = evidence.trajectory[evidence.trajectory["run"] == run]
+    measured = measured[~is_part(measured)].assign(scored_as=lambda frame: frame["protocol"])
+    measured = pd.concat([measured, own_scoring(measured, evidence.runs)]).sort_values("tokens", kind="stable")
+    for key, group in design.measured(estimates.headline(measured)):
+        higher = bool(group["higher_is_better"].iloc[0])
+        error = float(group["standard_error"].astype(float).iloc[-1])
+        tracks[key] = _Track(group[list(RULERS)], group["value"].to_numpy(dtype=float), "", higher, error)
+    return tracks
+
+
+def _leads(both: list[tuple[_Track, _Track]]) -> dict[str, Any]:
+    """By each ruler the difference at equal cost, the p-value over seeds, and the word where there is no such difference."""
+    found: dict[str, Any] = {}
+    for ruler in RULERS:
+        found |= dict(zip((ruler, f"{ruler}_p", f"{ruler}_words"), _lead(both, ruler), strict=True))
+    return found
+
+
+def _lead(both: list[tuple[_Track, _Track]], ruler: str) -> tuple[float, float, str]:
+    if any(one.kind != other.kind for one, other in both):
+        return float("nan"), float("nan"), NOT_COMPARABLE
+    costs = [min(side.costs[ruler].max() for side in pair) for pair in both]
+    sides = np.array(
+        [[side.at(ruler, cost) for side in pair] for pair, cost in zip(both, costs, strict=True)], dtype=float
+    )
+    known = ~np.isnan(sides).any(axis=1)
+    if not known.any():
+        return float("nan"), float("nan"), NO_EVALUATION
+    errors = np.array([[side.error for side in pair] for pair in both])[known]
+    left, right = sides[known].T
+    bounds = difference_of_runs(left, right, None if np.isnan(errors).any() else (errors[:, 0], errors[:, 1]))
+    return float(bounds.value), float(bounds.p) if len(left) > 1 else float("nan"), ""
+
+
+def _judged(frame: pd.DataFrame, stated: dict[str, list[str]] | None) -> pd.DataFrame:
+    """The winner by every ruler, Holm-corrected over seeds within the families of a pair, and whether it depends on it."""
+    for ruler in RULERS:
+        tests = families.corrected(frame.assign(p=frame[f"{ruler}_p"]), ["title", "left", "right"], stated)
+        frame[f"{ruler}_words"] = [
+            row[f"{ruler}_words"] or _winner(row, row[ruler], corrected)
+            for row, corrected in zip(frame.to_dict("records"), tests["p_corrected"], strict=True)
+        ]
+    return frame.assign(depends=[_depends(row) for row in frame.to_dict("records")])
+
+
+def _winner(row: dict[str, Any], value: float, p: float) -> str:
+    if row["seeds"] > 1 and np.isnan(p):
+        return estimates.NO_SPREAD
+    if value == 0 or (row["seeds"] > 1 and p >= estimates.SIGNIFICANCE):
+        return "not distinguishable"
+    return row["left"] if (value > 0) == row["higher_is_better"] else row["right"]
+
+
+def _depends(row: dict[str, Any]) -> str:
+    sides = {row["left"], row["right"]}
+    said = [row[f"{ruler}_words"] for ruler in RULERS]
+    winners, told = set(said) & sides, sum(word in sides for word in said)
+    known = sum(not np.isnan(row[ruler]) for ruler in RULERS)
+    if known < 2:
+        return "cannot be told"
+    if told < known:
+        return "yes" if len(winners) > 1 else "in part" if told else "no winner"
+    return "yes" if len(winners) > 1 else "no"
+
+
+def _plain(name: object) -> str:
+    return str(name).replace("_", " ")
+
+
+def winners_table(found: pd.DataFrame) -> Table:
+    """Rows are measurements within each pair, columns are rulers."""
+    rows = []
+    told = found[list(RULERS)].notna().any(axis=1) | (found["tokens_words"] == NOT_COMPARABLE)
+    for row in found[told].to_dict("records"):
+        title = f"{row['left']} − {row['right']}" + (f" ({row['title']})" if row["title"] else "")
+        shown = [
+            row[f"{ruler}_words"]
+            + ("?" if row["seeds"] == 1 and not np.isnan(row[ruler]) else "")
+            + ("" if np.isnan(row[ruler]) else f" ({signed(row[ruler])})")
+            for ruler in RULERS
+        ]
+        protocol = "Training" if row["protocol"] == TRAINING else style.protocol_name(row["protocol"])
+        rows.append((title, [f"{protocol}: {measure(row)}", *shown, row["depends"]]))
+    method = (
+        "The better member, and the difference, where both had cost as much as the cheaper of the two in all by that ruler; "
+        "the dearer one is then still in the middle of its schedule. Between measured checkpoints (or logged losses, "
+        "smoothed) the value is interpolated. With several seeds a winner is one after Holm's correction within its question; "
+        "a question mark stands where one seed gives only the sign. Training losses of different objectives or mask rates are "
+        "not comparable. A conversion's cost excludes its parent's."
+    )
+    unmeasured = (
+        [f"Without a checkpoint measured at equal cost: {int((~told).sum())} rows, left out."] if (~told).any() else []
+    )
+    header = ["Measurement", *(f"At equal {name}" for name in RULERS.values()), "Does the winner depend on the ruler?"]
+    return Table("winners", "Does the winner depend on the ruler?", header, grouped(rows), [*unmeasured, method])
+
+
+def _numbers(found: pd.DataFrame) -> dict[str, str]:
+    return {
+        f"winner/{row['left']}-{row['right']}/{row['protocol']}/{row['task']}/{row['metric']}/{ruler}": row[
+            f"{ruler}_words"
+        ]
+        for row in found.to_dict("records")
+        for ruler in RULERS
+    }

@@ -1,0 +1,296 @@
+"""The one interface to every checkpoint: log-probabilities of tokens at positions of rows, and vectors, batched.
+
+A protocol asks for readings and does not know which member answers, beyond how it is read: it predicts tokens from those before
+(causal) or fills masks (masked), as its objective declares. Who answers is a `ScoringBackend`: our own transformer, or a
+Hugging Face model in the same clothes (pretrained.py).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ettin_core.checkpoints import native
+from ettin_core.data.loader import pack
+from ettin_core.evaluation.requests import ScoringRequest
+from ettin_core.foundation.distributed import ProcessGroup, choose_device
+from ettin_core.foundation.errors import invalid, unknown
+from ettin_core.model.config import AttentionSpec
+from ettin_core.model.transformer import Transformer
+from ettin_core.objectives.targets import Vocabulary
+from ettin_core.records.readout import Readout
+
+if TYPE_CHECKING:
+    from ettin_core.evaluation.scoring import Score
+
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+BATCH_TOKENS = {"cpu": 1024, "cuda": 65_536}  # on a CPU, what stays in its caches
+LOGIT_ROWS = 2048  # logits held at once
+BAR_DELAY = 5.0  # seconds after which a bar of rows appears
+POOLINGS = ("mean", "last", "first", "weighted")
+
+
+class ScoringBackend(Protocol):
+    """What answers: rows to hidden states, and hidden states of the scored positions to predictions."""
+
+    def __call__(
+        self,
+        tokens: torch.Tensor,
+        document_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        view: AttentionSpec | None,
+        scored_positions: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Hidden states (B, S, H) of rows (B, S), which are padded on the right where `documents` is -1.
+
+        With positions `read` (B, R) of each row, the states at those alone, (B, R, H).
+        """
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Predictions (N, V) of hidden states (N, H)."""
+
+
+class EvaluatedModel:
+    """A checkpoint ready to be measured."""
+
+    def __init__(
+        self,
+        model: Any,
+        view: Any,
+        readout: Readout | None,
+        tokenizer: Any,
+        context: int,
+        device: str | torch.device = "auto",
+        batch_tokens: int | None = None,
+        batch_rows: int | None = None,
+        name: str = "",
+        weights: str = "",
+    ) -> None:
+        """`model` is a `ScoringBackend` and `view` how ours looks at its rows (a Hugging Face model knows it itself: None).
+
+        `readout` is how its predictions are read (None: they are not), `tokenizer` a `TokenizerLike`, `context` the longest
+        row it takes, `name` and `weights` what it is called and the hash of its weights. A batch holds at most
+        `batch_tokens` tokens, padding included (None: as suits the device), and `batch_rows` rows (None: any number).
+        """
+        self.device = choose_device(device, ProcessGroup()) if isinstance(device, str) else device
+        self.model = model.to(self.device).eval()
+        self.view = view
+        self.readout = readout
+        self.tokenizer = tokenizer
+        self.context = context
+        self.batch_tokens = batch_tokens or BATCH_TOKENS.get(self.device.type, BATCH_TOKENS["cuda"])
+        self.batch_rows = batch_rows
+        self.name = name
+        self.weights = weights
+        self.shows_rows = False  # whether a bar of rows is drawn while many are asked
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether the model predicts tokens from those before (otherwise masked ones)."""
+        return self.view.direction == "causal" if self.readout is None else not self.readout.masked
+
+    @property
+    def reading(self) -> Readout:
+        """How predictions are read. Raises ValueError for a model that is not read."""
+        if self.readout is None:
+            raise invalid("model", self.name, "declares no readout", "measure one whose objective says how it is read")
+        return self.readout
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What objectives must know of the tokenizer."""
+        return Vocabulary.of(self.tokenizer)
+
+    def read_position(self, position: int) -> int:
+        """The output position that predicts the token at `position`; below zero where there is none."""
+        return position - self.reading.ahead
+
+    def log_probability(self, pairs: Sequence[tuple[str, str]], protocol: str | None = None) -> "list[Score]":
+        """log p(continuation | context) in nats of (context, continuation) pairs, under a protocol of `scoring`.
+
+        None: `conditional` of a causal model, `masked_left_to_right` of a masked one. A continuation longer than the
+        context window is scored window by window; one that is `fused` with its context says so. Raises ValueError for a
+        protocol that is not defined for the model, or an empty continuation.
+        """
+        from ettin_core.evaluation.scoring import score_pairs, split_pair  # which is written in terms of this class
+
+        return score_pairs(self, [split_pair(self.tokenizer, *pair) for pair in pairs], protocol)
+
+    def embed(self, texts: Sequence[str], pooling: str = "mean") -> np.ndarray:
+        """Vectors of texts, (n, H) float32: the last hidden states of BOS text (and EOS, if masked), pooled.
+
+        Pooling: `mean`, `last` token, `first` token, or mean `weighted` by position (Muennighoff 2022, SGPT). A text longer
+        than the context keeps its beginning. Raises ValueError for an unknown pooling.
+        """
+        if pooling not in POOLINGS:
+            raise unknown("pooling", pooling, "is not a pooling", POOLINGS)
+        special = self.tokenizer.special
+        after = [] if self.is_causal else [special.eos]
+        room = self.context - 1 - len(after)
+        rows = [(special.bos, *ids[:room], *after) for ids in self.tokenizer.encode(list(texts))]
+        vectors: dict[tuple[int, ...], np.ndarray] = {}
+        chunks = self._chunked(list(dict.fromkeys(rows)))
+        for chunk, states in zip(chunks, self._computed(self._states, chunks), strict=True):
+            for row, state in zip(chunk, states.float(), strict=True):
+                vectors[row] = _pool(state[: len(row)], pooling).cpu().numpy()
+        return np.stack([vectors[row] for row in rows]) if rows else np.empty((0, 0), dtype=np.float32)
+
+    def sums(self, readings: Sequence[ScoringRequest]) -> list[float]:
+        """For each reading the sum of its log-probabilities (nats). Independent of batching up to fp32 rounding."""
+        return [float(values.sum()) for values in self.log_probabilities(readings)]
+
+    def log_probabilities(self, readings: Sequence[ScoringRequest]) -> list[np.ndarray]:
+        """For each reading the log-probability (nats, float64) of each of its targets."""
+        return [values for values, _ in self.answers(readings)]
+
+    def answers(self, readings: Sequence[ScoringRequest]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each reading the log-probability (nats, float64) of each target, and whether it is the likeliest token.
+
+        Equal rows are asked once, and a position of a row that several readings want is predicted once. Raises ValueError
+        for a model that answers with anything but finite numbers: no comparison would mean anything.
+        """
+        results: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0, dtype=bool))] * len(readings)
+        askers: dict[tuple[int, ...], list[int]] = {}
+        for number, reading in enumerate(readings):
+            askers.setdefault(reading.ids, []).append(number)
+        chunks = self._chunked(list(askers))
+        wanted = [[number for row in chunk for number in askers[row]] for chunk in chunks]
+
+        def scored(which: int) -> tuple[np.ndarray, np.ndarray]:
+            places = [place for place, row in enumerate(chunks[which]) for _ in askers[row]]
+            numbers = wanted[which]
+            at = [
+                (place, scored_positions)
+                for place, number in zip(places, numbers, strict=True)
+                for scored_positions in readings[number].reads
+            ]
+            targets = np.array([target for number in numbers for target in readings[number].targets], dtype=np.int64)
+            return self._score(chunks[which], np.array(at, dtype=np.int64).reshape(-1, 2), targets)
+
+        with tqdm(
+            total=len(askers), desc="rows", unit="row", leave=False, delay=BAR_DELAY, disable=not self.shows_rows
+        ) as bar:
+            found = self._computed(scored, range(len(chunks)))
+            for chunk, numbers, (values, right) in zip(chunks, wanted, found, strict=True):
+                edges = np.cumsum([len(readings[number].reads) for number in numbers])[:-1]
+                for number, *answer in zip(numbers, np.split(values, edges), np.split(right, edges), strict=True):
+                    results[number] = answer[0], answer[1]
+                bar.update(len(chunk))
+        if not all(np.isfinite(values).all() for values, _ in results):
+            raise invalid("model", self.name, "gives log-probabilities that are not finite", "measure another")
+        return results
+
+    @torch.inference_mode()
+    def likeliest(self, rows: Sequence[tuple[int, ...]], reads: Sequence[int]) -> list[int]:
+        """The likeliest token at output position `reads` of each row."""
+        places: dict[tuple[int, ...], set[int]] = {}
+        for row, scored_positions in zip(rows, reads, strict=True):
+            places.setdefault(row, set()).add(scored_positions)
+        found: dict[tuple[tuple[int, ...], int], int] = {}
+        for chunk in self._chunked(list(places)):
+            asked = [
+                (line, row, scored_positions)
+                for line, row in enumerate(chunk)
+                for scored_positions in sorted(places[row])
+            ]
+            states = self._states(chunk)
+            logits = self.model.logits(
+                states[[line for line, _, _ in asked], [scored_positions for _, _, scored_positions in asked]]
+            )
+            best = logits.argmax(-1).tolist()
+            found |= {
+                (row, scored_positions): token for (_, row, scored_positions), token in zip(asked, best, strict=True)
+            }
+        return [found[row, scored_positions] for row, scored_positions in zip(rows, reads, strict=True)]
+
+    def _computed(self, function: Callable[[Given], Result], items: Sequence[Given]) -> Iterator[Result]:
+        """The function of each item, in order. On a CPU torch's threads share out the items: in small batches they would only
+        wait for each other over every operation.
+        """
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        if threads == 1 or len(items) < 2:
+            yield from map(function, items)
+            return
+        pool = ThreadPoolExecutor(threads)
+        torch.set_num_threads(1)
+        try:
+            yield from pool.map(function, items)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)
+
+    def _chunked(self, rows: list[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
+        """Rows in batches, the shortest first."""
+        lengths = [len(row) for row in rows]
+        order = sorted(range(len(rows)), key=lambda number: lengths[number])
+        chunks = _chunks(order, lengths, self.batch_tokens, self.batch_rows)
+        return [[rows[number] for number in chunk] for chunk in chunks]
+
+    @torch.inference_mode()
+    def _states(self, rows: Sequence[tuple[int, ...]], scored_positions: np.ndarray | None = None) -> torch.Tensor:
+        special = self.tokenizer.special
+        arrays = [np.array(row, dtype=np.int64) for row in rows]
+        batch = pack(arrays, np.arange(len(rows)), special.bos, special.pad)
+        inputs = (
+            torch.from_numpy(array).to(self.device) for array in (batch.tokens, batch.document_ids, batch.position_ids)
+        )
+        places = None if scored_positions is None else torch.from_numpy(scored_positions).to(self.device)
+        return self.model(*inputs, self.view, scored_positions=places)
+
+    @torch.inference_mode()
+    def _score(
+        self, rows: Sequence[tuple[int, ...]], at: np.ndarray, targets: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """log p of each target at its (row, position), and whether it is the likeliest there."""
+        asked, which = np.unique(at, axis=0, return_inverse=True)
+        column = np.arange(len(asked)) - np.searchsorted(asked[:, 0], asked[:, 0])  # its place among its row's reads
+        scored_positions = np.zeros((len(rows), int(column.max(initial=0)) + 1), dtype=np.int64)
+        scored_positions[asked[:, 0], column] = asked[:, 1]
+        states = self._states(rows, scored_positions)
+        picked = torch.from_numpy(np.stack((asked[:, 0], column), axis=1)).to(self.device)
+        values, right = np.empty(len(at)), np.empty(len(at), dtype=bool)
+        for begin in range(0, len(asked), LOGIT_ROWS):
+            row, place = picked[begin : begin + LOGIT_ROWS].unbind(-1)
+            scores = self.model.logits(states[row, place]).float().log_softmax(-1)
+            own = np.flatnonzero((which >= begin) & (which < begin + LOGIT_ROWS))
+            line = torch.from_numpy(which[own] - begin).to(self.device)
+            target = torch.from_numpy(targets[own]).to(self.device)
+            values[own] = scores[line, target].double().cpu().numpy()
+            right[own] = (scores.argmax(-1)[line] == target).cpu().numpy()
+        return values, right
+
+
+def _pool(states: torch.Tensor, pooling: str) -> torch.Tensor:
+    """(S, H) -> (H,)."""
+    if pooling == "last":
+        return states[-1]
+    if pooling == "first":
+        return states[0]
+    if pooling == "mean":
+        return states.mean(0)
+    weights = torch.arange(1, len(states) + 1, device=states.device, dtype=states.dtype)[:, None]
+    return (states * weights).sum(0) / weights.sum()
+
+
+def load_weights(model: Transformer, checkpoint: Path, identity: str) -> str:
+    """Load a run's checkpoint into a model after checking it whole; returns the hash of the weights."""
+    weights = native.load(checkpoint, identity).model
+    model.load_state_dict(weights)
+    return native.hash_tensors(weights)
+
+
+def _chunks(order: list[int], lengths: list[int], budget: int, most: int | None = None) -> list[list[int]]:
+    """Consecutive groups of `order` (sorted by length), padded within `budget` tokens and of at most `most` rows."""
+    chunks: list[list[int]] = []
+    for number in order:
+        size = len(chunks[-1]) + 1 if chunks else 0
+        if chunks and size * lengths[number] <= budget and size <= (most or size):
+            chunks[-1].append(number)
+        else:
+            chunks.append([number])
+    return chunks

@@ -1,0 +1,77 @@
+"""The ways in which a member is fine-tuned: what its layers may see, and which states are read.
+
+A causal member may keep its mask and be read at its last token (EOS, which alone has seen everything) or at the mean; it may
+lose its mask when fine-tuning begins; or lose it in some layers only, from the top or in any pattern (Dukić and Šnajder 2024). A
+bidirectional member has nothing to remove; the mean is what the released configurations say, the first token what the published
+training code's classifier reads.
+
+Tags are read at each word's last sub-token in every way: under a mask it is the only one that has seen the whole word. So ways
+that differ in pooling alone are one way there, and only the first of them is defined.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ettin_core.evaluation.finetuning.tasks import FinetuningTask
+from ettin_core.foundation.errors import invalid
+from ettin_core.model.config import AttentionSpec
+
+
+@dataclass(frozen=True)
+class AttentionMode:
+    """For members of which direction; whether the mask is `kept`, `removed` or removed in some `layers`; what is pooled."""
+
+    name: str
+    member: str
+    mask: str
+    pooling: str
+    tags: bool = True
+
+    def view(self, view: AttentionSpec, num_layers: int, pattern: Sequence[bool]) -> AttentionSpec:
+        """How the model looks while it is fine-tuned; `pattern` says by group of layers, from the lowest, which lose the
+        mask.
+        """
+        if self.mask == "kept":
+            return view
+        if self.mask == "removed":
+            return replace(view, direction="bidirectional")
+        return replace(view, layers=by_group(num_layers, pattern))
+
+
+WAYS = {
+    way.name: way
+    for way in (
+        AttentionMode("bidirectional", "bidirectional", "kept", "mean"),
+        AttentionMode("bidirectional_first", "bidirectional", "kept", "first", tags=False),
+        AttentionMode("causal_last", "causal", "kept", "last"),
+        AttentionMode("causal_mean", "causal", "kept", "mean", tags=False),
+        AttentionMode("unmasked", "causal", "removed", "mean"),
+        AttentionMode("unmasked_layers", "causal", "layers", "mean"),
+    )
+}
+
+
+def by_group(num_layers: int, pattern: Sequence[bool]) -> tuple[str, ...]:
+    """The direction of each layer when layers, cut into as many groups as the pattern has, lose the mask where it says so."""
+    chosen = [pattern[layer * len(pattern) // num_layers] for layer in range(num_layers)]
+    return tuple("bidirectional" if unmasked else "causal" for unmasked in chosen)
+
+
+def ways_of(names: Sequence[str], direction: str, task: FinetuningTask) -> list[AttentionMode]:
+    """The ways by name ("all": every one that is defined) for a member of a direction and a task.
+
+    Raises ValueError for a way that is unknown or not defined for them.
+    """
+    defined = [way for way in WAYS.values() if way.member == direction and (way.tags or task.kind != "tagging")]
+    if list(names) == ["all"]:
+        return defined
+    known = ", ".join(way.name for way in defined)
+    for name in names:
+        if name not in WAYS:
+            raise invalid("way", name, "is not a way to fine-tune", f"use all, or some of {known}")
+        if WAYS[name] not in defined:
+            reads = f" on {task.name}, whose tags are read without pooling" if WAYS[name].member == direction else ""
+            raise invalid(
+                "way", name, f"is not defined for a {direction} member{reads}", f"use all, or some of {known}"
+            )
+    return [WAYS[name] for name in names]

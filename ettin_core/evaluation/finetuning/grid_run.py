@@ -1,0 +1,219 @@
+"""A cell: one subject, one task, one way, and a whole grid of trials. Each trial is an atomic record and is done once.
+
+evaluations/finetune.<task>.<way>@1/ holds trials/<trial>.json, which all grids share; where another task starts from it,
+weights/<trial>/ holds the best trial's weights. When a grid is done its measurements.jsonl, items.jsonl and settings.json stand
+in evaluations/finetune.<task>.<way>@1+<hash of the grid and what it is tried on>/, so that no grid replaces another.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from ettin_core.checkpoints.native import hash_tensors
+from ettin_core.evaluation.finetuning.attention_modes import AttentionMode
+from ettin_core.evaluation.finetuning.grid import FinetuningConfig, Trial
+from ettin_core.evaluation.finetuning.heads import FineTuned
+from ettin_core.evaluation.finetuning.metrics import reference
+from ettin_core.evaluation.finetuning.model import OpenSubject
+from ettin_core.evaluation.finetuning.rows import TaskData
+from ettin_core.evaluation.finetuning.summary import Summary, TrialRecord, summarise
+from ettin_core.evaluation.finetuning.trial import Prepared, TrialResult, run_trial
+from ettin_core.foundation.folders import folder_under_construction, locked
+from ettin_core.foundation.provenance import library_versions
+from ettin_core.foundation.storage import canonical_json, read_json, read_mapping, write_json, write_text
+from ettin_core.foundation.strict_config import plain
+from ettin_core.records.evaluations import SETTINGS, beside, measured, seal
+from ettin_core.records.files import append, read_measurements
+from ettin_core.records.schema import Item, Measurement
+
+VERSION = 1
+LIBRARIES = ("scikit-learn", "scipy", "datasets")
+WEIGHTS = "model.safetensors"
+Progress = Callable[[str, bool], None]  # a trial's name, and whether it was recorded before
+
+
+def silent(trial: str, recorded: bool) -> None:
+    """No progress."""
+
+
+@dataclass(frozen=True)
+class GridRun:
+    """A grid to be done. `start` is the cell whose best trial's weights it begins with (None: the subject's own)."""
+
+    subject: OpenSubject
+    data: TaskData
+    way: AttentionMode
+    config: FinetuningConfig
+    start: "GridRun | None" = None
+
+    @property
+    def protocol(self) -> str:
+        """The name under which it is recorded."""
+        after = "" if self.start is None else f".from_{self.start.data.task.name}"
+        return f"finetune.{self.data.task.name}.{self.way.name}{after}"
+
+    @property
+    def folder(self) -> Path:
+        """Where its records are."""
+        return self.subject.folder.evaluation_folder(self.protocol, VERSION, self.subject.earlier)
+
+    @property
+    def limit(self) -> int:
+        """The longest row: what the subject was trained on, or less."""
+        return min(self.config.max_length, self.subject.context)
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """The rows as the subject reads them."""
+        return Prepared.of(self.data, self.subject.tokenizer, self.limit)
+
+    def run(self, progress: Progress = silent, wait: bool = False) -> list[Measurement]:
+        """Do the trials that are not recorded yet and sum the grid up; done with the same settings, it is left alone.
+
+        Raises BusyError when another process does the cell, unless `wait`.
+        """
+        with locked(self.folder, wait):
+            parents, weights = self._begin(progress)
+            identity = self._identity(parents)
+            settings = identity | {"grid": self.config.grid}
+            target = beside(self.folder, settings)
+            if measured(target, settings):
+                for trial in self.config.trials:
+                    progress(trial.name(identity), True)
+            else:
+                trials = [self._trial(trial, identity, parents, weights, progress) for trial in self.config.trials]
+                guess = reference(
+                    self.data.task, [item.gold for item in self.data.train], [item.gold for item in self.data.test]
+                )
+                self._record(target, summarise(self.data.task.name, trials, guess), trials, settings)
+            return read_measurements(target / "measurements.jsonl")
+
+    def best(self, progress: Progress) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """The link of the chain of parents for the trial with the highest dev score (the first of equal ones), and its
+        weights; to have them it is done once more, unless they were kept.
+        """
+        self.run(progress, wait=True)
+        with locked(self.folder, wait=True):
+            parents, weights = self._begin(progress)
+            identity = self._identity(parents)
+            names = {trial.name(identity): trial for trial in self.config.trials}
+            records = {name: read_mapping(self._file(name)) for name in names}
+            name = max(records, key=lambda name: max(records[name]["dev"]))
+            target = self.folder / "weights" / name
+            if not (target / WEIGHTS).is_file():
+                outcome = self._do(names[name], weights)
+                with folder_under_construction(target) as building:
+                    save_file({key: value.contiguous() for key, value in outcome.weights.items()}, building / WEIGHTS)
+                    write_json(building / "dev.json", outcome.dev)
+            kept = load_file(target / WEIGHTS)
+            link = {"protocol": f"{self.protocol}@{VERSION}", "trial": name, "dev": max(read_json(target / "dev.json"))}
+            return link | {"weights": hash_tensors(kept)}, kept
+
+    def _begin(self, progress: Progress) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
+        """The chain of parents and the weights that trials start from."""
+        if self.start is None:
+            return [self.subject.parent], self.subject.tensors
+        link, weights = self.start.best(progress)
+        return [self.subject.parent, link], weights
+
+    def _identity(self, parents: list[dict[str, Any]]) -> dict[str, Any]:
+        """All that can move a trial's score, but for the trial itself, the code and the libraries."""
+        return {
+            "protocol": self.protocol,
+            "version": VERSION,
+            "weights": parents[-1]["weights"],
+            "tokenizer": self.subject.tokenizer.hash,
+            "data": self.data.origin,
+            "max_length": self.limit,
+            "shared": self.config.shared,
+        }
+
+    def _file(self, name: str) -> Path:
+        return self.folder / "trials" / f"{name}.json"
+
+    def _trial(
+        self,
+        trial: Trial,
+        identity: dict[str, Any],
+        parents: list[dict[str, Any]],
+        weights: dict[str, torch.Tensor],
+        progress: Progress,
+    ) -> TrialRecord:
+        """The record of a trial, which is done unless it is there."""
+        name = trial.name(identity)
+        recorded = self._file(name).exists()
+        if not recorded:
+            outcome = self._do(trial, weights)
+            record = {
+                "name": name,
+                "trial": plain(trial),
+                "identity": identity,
+                "parents": parents,
+                "metric": self.data.task.metric,
+                "dev": outcome.dev,
+                "dev_rows": len(self.data.dev),
+                "best_epoch": outcome.best_epoch,
+                "test": {score.metric: asdict(score) for score in outcome.test},
+                "losses": outcome.losses,
+                "diverged": outcome.diverged,
+                "order": outcome.order,
+                "cut_rows": self.prepared.cut,
+                "seconds": outcome.seconds,
+                "libraries": library_versions(*LIBRARIES),
+                "predictions": outcome.predictions,
+            }
+            write_text(self._file(name), canonical_json(record) + "\n")
+        progress(name, recorded)
+        return read_mapping(self._file(name))
+
+    def _do(self, trial: Trial, weights: dict[str, torch.Tensor]) -> TrialResult:
+        subject, config = self.subject, self.config
+        subject.model.load_state_dict(weights)
+        view = self.way.view(subject.view, subject.model.config.num_layers, config.unmasked)
+        model = FineTuned(subject.model, view, self.way.pooling, self.data.task, trial.seed, config.dropout)
+        return run_trial(model.to(subject.device), self.prepared, trial, config, subject.device)
+
+    def _record(self, target: Path, summary: Summary, trials: Sequence[TrialRecord], settings: dict[str, Any]) -> None:
+        subject = self.subject
+        origin = {
+            "weights": settings["weights"],
+            "parents": summary.trials[0]["parents"],
+            "data": self.data.origin,
+            "libraries": library_versions(*LIBRARIES),
+            "settings": settings,
+            "grid": self.config.grid,
+            "trials": len(trials),
+            "point": summary.point,
+            "chosen": [record["name"] for record in summary.trials],
+            "way": self.way.name,
+            "start": None if self.start is None else self.start.data.task.name,
+        }
+        rows = [subject.measurement(self.protocol, VERSION, result, origin) for result in summary.results]
+        with folder_under_construction(target) as building:
+            append(building / "measurements.jsonl", rows)
+            append(building / "items.jsonl", self._items(summary))
+            write_json(building / SETTINGS, settings)
+            seal(building, len(trials))
+
+    def _items(self, summary: Summary) -> list[Item]:
+        """Of each test row the mean over the best point's seeds: whether it was right, its share of right tags, its score."""
+        task = self.data.task
+        found: list[Item] = []
+        for place, example in enumerate(self.data.test):
+            answers = [record["predictions"][place] for record in summary.trials]
+            if task.kind == "tagging":
+                values = [np.mean([a == b for a, b in zip(answer, example.gold, strict=True)]) for answer in answers]
+            elif task.kind == "classification":
+                values = [float(answer == example.gold) for answer in answers]
+            else:
+                values = answers
+            details: dict[str, Any] = {} if task.kind == "tagging" else {"gold": example.gold, "predicted": answers}
+            details |= {} if example.cluster is None else {"cluster": example.cluster}
+            found.append(Item(self.subject.run, self.protocol, task.name, example.id, float(np.mean(values)), details))
+        return found

@@ -1,0 +1,1 @@
+"""What a run will be before it exists: sizes, plans and their checks, conversions, forecasts, matched lengths."""

@@ -1,0 +1,71 @@
+"""What a worker of a study does: train a run, measure it, export it. Plain arguments in, nothing shared."""
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ettin_core.data.corpus import Corpus
+from ettin_core.evaluation.exports import own_export
+from ettin_core.evaluation.protocol import CHOICES, Protocol, SuiteConfig
+from ettin_core.evaluation.suite import applicable, evaluate
+from ettin_core.training.config import PlacementConfig, RunConfig
+from ettin_core.training.step import NonFiniteError
+from experiments.cli.entry import RunStopped
+from experiments.cli.requests import open_corpus, open_run
+from experiments.evaluate import evaluate_run
+from experiments.train import train_run
+
+
+def train_stage(run: RunConfig, corpus: Path, placement: PlacementConfig, runs_dir: str) -> str:
+    """Train a run to its end; returns its name."""
+    return train_run(run, Corpus(corpus), placement, runs_dir).name
+
+
+def evaluate_stage(
+    path: Path, corpora: Path, suite: SuiteConfig, placement: PlacementConfig, remeasure: bool = False
+) -> int:
+    """Measure a complete run; returns how many measurements it now has."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a worker has one thread
+    return len(evaluate_run(path, corpora, suite, placement.device, placement.threads, remeasure=remeasure))
+
+
+def export_stage(path: Path, corpora: Path) -> str:
+    """Write the transformers folder of a complete run, once."""
+    folder, run = open_run(str(path))
+    return str(own_export(run, folder, open_corpus(run, corpora)))
+
+
+@dataclass(frozen=True)
+class HeldoutLoss:
+    """The validation loss of a run on its own objective with its standard error; None for a run that diverged."""
+
+    loss: float | None
+    standard_error: float | None = None
+
+
+def choosing(run: RunConfig) -> Protocol:
+    """The protocol of a run's own objective on validation text, which no report tells of: choices are made by it.
+
+    Raises ValueError for an objective that is not read.
+    """
+    return next(protocol for protocol in applicable(run.check_readable()) if protocol.name in CHOICES)
+
+
+def score_stage(
+    run: RunConfig, corpus: Path, placement: PlacementConfig, runs_dir: str, suite: SuiteConfig
+) -> HeldoutLoss:
+    """Train a run to its end and measure its validation loss. One that diverges has none, which is a result."""
+    protocol = choosing(run)
+    try:
+        folder = train_run(run, Corpus(corpus), placement, runs_dir)
+    except RunStopped as error:
+        if isinstance(error.__cause__, NonFiniteError):
+            return HeldoutLoss(None)
+        raise
+    rows = evaluate(run, folder, Corpus(corpus), suite, device=placement.device, protocols=[protocol])
+    own = (protocol.name, protocol.version, "loss")
+    row = next(row for row in rows if (row.protocol, row.version, row.metric) == own)
+    if row.value is None or not math.isfinite(row.value):
+        return HeldoutLoss(None)
+    return HeldoutLoss(row.value, row.standard_error)

@@ -1,0 +1,235 @@
+"""One training or conversion, completely described: what can move a number is in RunConfig and so in the run's name."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+from ettin_core.checkpoints.retention import CheckpointConfig
+from ettin_core.data.loader import Batch
+from ettin_core.foundation.errors import invalid, unknown
+from ettin_core.foundation.fields import check_within
+from ettin_core.foundation.storage import content_name
+from ettin_core.foundation.strict_config import identity, plain
+from ettin_core.model.accounting import FlopCounter, adapter_parameter_count, parameter_count
+from ettin_core.model.config import BACKENDS, AdapterConfig, ModelConfig
+from ettin_core.objectives.assign import RunPosition, make_targets
+from ettin_core.objectives.config import ObjectiveConfig, check_run
+from ettin_core.objectives.directions import DIRECTIONS
+from ettin_core.objectives.kinds import OBJECTIVES
+from ettin_core.objectives.targets import Targets, Vocabulary, mask_key
+from ettin_core.optim.config import OptimizerConfig
+from ettin_core.records.readout import Readout, readout_named
+from ettin_core.training.phases import Phase, RecipeConfig, plan
+
+PRECISIONS = ("fp32", "bf16")
+PARALLEL = ("ddp", "fsdp")
+MOST_WORKERS = 1024  # processes that make batches: each is a copy of this one
+ELSEWHERE = ("checkpoint", "corpus")  # when checkpoints are written, and where the text of the fingerprint lies
+ENVIRONMENT = ("code", "libraries", "device", "numerics")  # what may move numbers and is not in the configuration
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Independent seeds: initial weights, order of the data, masks (and dropout)."""
+
+    initialisation: int = 21
+    order: int = 21
+    masks: int = 21
+
+    def __post_init__(self) -> None:
+        for name in ("initialisation", "order", "masks"):
+            check_within(f"seeds.{name}", getattr(self, name), 0, 2**63 - 1)
+
+
+@dataclass(frozen=True)
+class Parent:
+    """Where a conversion starts: the parent run's content name, checkpoint and the hash of its weights."""
+
+    run: str
+    checkpoint: str
+    weights: str
+
+
+@dataclass(frozen=True)
+class PlacementConfig:
+    """Where and how a run is computed. Nothing here may change numbers beyond rounding, so it is not in the name.
+
+    Several processes (torchrun) hold whole copies of the weights (`parallel` ddp) or a part each (fsdp). `recompute`
+    keeps only each layer's input for the backward pass. `workers` processes make batches and their targets ahead of the
+    step (0: the training process does). `trackers` (training/trackers.py) mirror the records. A process that does no step
+    for `stall_seconds` ends itself (0: never). `allow_mismatch` names what of the ENVIRONMENT may differ from that of
+    the session a run is resumed from.
+    """
+
+    device: str = "auto"
+    threads: int = 1
+    micro_rows: int | None = None
+    attention: str = "auto"
+    compile: bool = False
+    parallel: str = "ddp"
+    recompute: bool = False
+    workers: int = 0
+    log_every: int = 10
+    trackers: tuple[str, ...] = ("tensorboard",)
+    stall_seconds: float = 1800.0
+    allow_mismatch: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "log_every", "micro_rows"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise invalid(f"placement.{name}", value, "is not positive", "use 1 or more")
+        for name in ("workers", "stall_seconds"):
+            if getattr(self, name) < 0:
+                raise invalid(f"placement.{name}", getattr(self, name), "is negative", "use 0 (none) or more")
+        check_within("placement.workers", self.workers, 0, MOST_WORKERS)
+        if self.parallel not in PARALLEL:
+            raise unknown("placement.parallel", self.parallel, "is no way to divide", PARALLEL)
+        for name in self.allow_mismatch:
+            if name not in ENVIRONMENT:
+                raise unknown("placement.allow_mismatch", name, "is nothing that is compared", ENVIRONMENT)
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise invalid("placement.device", self.device, "is not a device", "use auto, cpu or cuda")
+        if self.attention not in BACKENDS:
+            raise unknown("placement.attention", self.attention, "is not a backend", BACKENDS)
+
+    def micro_batches(self, batch_rows: int, world_size: int) -> int:
+        """Parts into which each process cuts its share of a batch. Raises ValueError when the rows do not divide."""
+        parts = -(-batch_rows // (world_size * (self.micro_rows or batch_rows)))
+        if batch_rows % (world_size * parts):
+            raise invalid(
+                "batch_rows",
+                batch_rows,
+                f"does not divide into {world_size} processes and micro-batches of {self.micro_rows} rows",
+                "choose a batch that is a multiple of both",
+            )
+        return parts
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A run. `corpus` is the prepared corpus's content name, where it is looked for, and `fingerprint` its proof.
+
+    With an `adapter` only low-rank matrices are trained; without, all weights are.
+    """
+
+    member: str
+    size: str
+    direction: str
+    objective: ObjectiveConfig
+    model: ModelConfig
+    recipe: RecipeConfig
+    optimizer: OptimizerConfig
+    corpus: str
+    fingerprint: str
+    precision: str = "fp32"
+    seeds: Seeds = field(default_factory=Seeds)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    parent: Parent | None = None
+    adapter: AdapterConfig | None = None
+
+    def __post_init__(self) -> None:
+        check_run(self.direction, self.objective)
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, "is not a precision", PRECISIONS)
+        if self.adapter is not None and (self.optimizer.name == "muon" or self.optimizer.qk_clip is not None):
+            raise invalid(
+                "adapter",
+                "lora",
+                f"does not go with optimizer.name={self.optimizer.name} and qk_clip={self.optimizer.qk_clip}: muon and "
+                "qk_clip work on whole matrices, which an adapter leaves as they are",
+                "use adapter=none, or a parent trained with stable_adamw or adamw and no qk_clip",
+            )
+        if self.adapter is not None and self.adapter.rank > self.model.hidden_size:
+            problem = (
+                f"is above the model's width of {self.model.hidden_size}: it would train more than the whole matrix"
+            )
+            raise invalid("adapter.rank", self.adapter.rank, problem, "use 16, or adapter=none to train all weights")
+        prefixes = [phase.prefix for phase in self.phases]
+        if len(set(prefixes)) < len(prefixes):
+            raise invalid("recipe.phases.*.prefix", prefixes, "is not distinct", "give each phase its own prefix")
+
+    @cached_property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases in tokens and steps."""
+        return plan(self.recipe, self.optimizer.learning_rate)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all phases (row padding counts)."""
+        return sum(phase.tokens for phase in self.phases)
+
+    @property
+    def top_rate(self) -> float:
+        """The highest learning rate of any phase: a conversion's is its own, not that of the run it started from."""
+        return max(phase.learning_rate for phase in self.phases)
+
+    @property
+    def trained_parameters(self) -> int:
+        """How many parameters training changes."""
+        return parameter_count(self.model) if self.adapter is None else self.adapter_parameters
+
+    @property
+    def adapter_parameters(self) -> int:
+        """How many parameters the adapter adds (0: there is none)."""
+        return 0 if self.adapter is None else adapter_parameter_count(self.model, self.adapter.rank)
+
+    def flop_counter(self, direction: str, built: ModelConfig | None = None) -> FlopCounter:
+        """Counts what training costs while the model, or one `built` with other shapes, looks in a direction."""
+        return FlopCounter(built or self.model, direction, None if self.adapter is None else self.adapter.rank)
+
+    def targets(self, batch: Batch, phase: Phase, step: int, vocabulary: Vocabulary) -> Targets:
+        """The targets of rows of a step of one of the phases (or of a phase like it), a pure function of each row."""
+        rate, key = phase.mask_rate_at(step), mask_key(self.seeds.masks, phase.name)
+        moment = self.moment(phase, step)
+        return make_targets(self.objective, self.direction, batch, vocabulary, rate, key, moment)
+
+    def moment(self, phase: Phase, step: int) -> RunPosition:
+        """Where in the run a step of a phase is."""
+        earlier = self.phases[: [item.name for item in self.phases].index(phase.name)]
+        done = sum(item.tokens for item in earlier) + phase.consumed(step)
+        return RunPosition(sum(item.steps for item in earlier) + step, Fraction(done, self.tokens))
+
+    @property
+    def views(self) -> set[str]:
+        """What training asks of the model: bidirectional, causal, prefix."""
+        asked = {DIRECTIONS[part.direction].visibility for part in self.objective.under(self.direction)}
+        return {"prefix"} if self.objective.name == "mixture" else asked
+
+    @property
+    def readout(self) -> tuple[str, str]:
+        """How a model of this run is measured and exported: the direction (bidirectional or causal) and the objective."""
+        return DIRECTIONS[self.direction].readout, self.objective.readout(self.direction)
+
+    @property
+    def read_as(self) -> Readout | None:
+        """How predictions of a model of this run are read, as its objective declares; None: they are not."""
+        return readout_named(OBJECTIVES[self.readout[1]].readout)
+
+    def check_readable(self) -> Readout:
+        """How it is read. Raises ValueError for a run whose objective declares that it is not."""
+        if (readout := self.read_as) is None:
+            problem = "declares no readout, so a model of it is trained and exported but not measured"
+            remedy = "declare how it is read in its file: readout=clm, mlm, mntp or ahead<n>"
+            raise invalid("objective", self.readout[1], problem, remedy)
+        return readout
+
+    def lasts(self, checkpoint: str) -> bool:
+        """Whether a checkpoint, by its name, is kept for good: step 0, a phase's end, or what the rule names."""
+        for phase in self.phases:
+            step = checkpoint.removeprefix(phase.prefix)
+            if step != checkpoint and step.isdigit():
+                return step == "0" or self.checkpoint.lasts(int(step), phase.steps, phase.consumed)
+        return True
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The resolved configuration as plain data: what config.yaml holds."""
+        return plain(self)
+
+    @property
+    def name(self) -> str:
+        """The content name: a readable slug and a hash of what can move a number (docs/identity.md)."""
+        content = {key: value for key, value in identity(self).items() if key not in ELSEWHERE}
+        return content_name(f"{self.size}-{self.member}-s{self.seeds.initialisation}", content)

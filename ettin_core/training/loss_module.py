@@ -1,0 +1,54 @@
+"""Model and loss as one module, so that DDP and FSDP wrap a single forward call."""
+
+import torch
+from torch import nn
+
+from ettin_core.data.loader import Batch
+from ettin_core.model.config import AttentionSpec
+from ettin_core.model.transformer import Transformer
+from ettin_core.objectives.loss import summed_cross_entropy
+from ettin_core.objectives.targets import Targets
+
+
+class LossModule(nn.Module):
+    """Rows and targets in, cross-entropy out."""
+
+    def __init__(self, model: Transformer, compile_model: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.forward_model = torch.compile(model) if compile_model else model
+
+    def forward(
+        self,
+        inputs: torch.Tensor,
+        document_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        scored_positions: torch.Tensor,
+        labels: torch.Tensor,
+        prefix_mask: torch.Tensor | None,
+        view: AttentionSpec,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cross-entropy in nats: summed over the N scored positions, and of each (N,).
+
+        inputs, documents, positions, open_keys (B, S); read (N,) flat positions; labels (N,).
+        """
+        model = self.forward_model if self.model.probe is None else self.model
+        states = (
+            model(inputs, document_ids, position_ids, view, prefix_mask).flatten(0, 1).index_select(0, scored_positions)
+        )
+        return summed_cross_entropy(
+            self.model.head(states), self.model.embedding.weight, self.model.output_bias, labels
+        )
+
+
+def tensors(batch: Batch, targets: Targets, device: torch.device) -> tuple[torch.Tensor | None, ...]:
+    """The learner's tensor arguments on its device."""
+    arrays = (
+        targets.inputs,
+        batch.document_ids,
+        batch.position_ids,
+        targets.scored_positions,
+        targets.labels,
+        targets.prefix_mask,
+    )
+    return tuple(None if array is None else torch.from_numpy(array).to(device, non_blocking=True) for array in arrays)

@@ -1,0 +1,110 @@
+"""Observers of a run: progress bar, records, heartbeat, trackers. They see numbers and never change them."""
+
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.progress_bars import own_line
+from ettin_core.foundation.provenance import machine_code
+from ettin_core.foundation.storage import write_bytes, write_json
+from ettin_core.records.folders import RunFolder, append
+from ettin_core.records.schema import TimingRecord, TrainingRecord
+from ettin_core.training.trackers import Tracker, open_trackers, scalars_of
+
+HEARTBEAT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where the run stood at a moment."""
+
+    moment: float
+    tokens: int
+    flops: float
+
+
+@dataclass
+class Monitor:
+    """Shows progress with rate, MFU and time left, appends records, leaves a sign of life, feeds the trackers.
+
+    `clock` counts tokens by the schedules' clock out of `total_tokens`; `mark` is where the session starts; `seconds` are
+    those of the sessions before. `peak_flops` is that of all processes. A disabled watch only counts seconds.
+    """
+
+    folder: RunFolder
+    total_tokens: int
+    clock: int
+    mark: Snapshot
+    seconds: float
+    enabled: bool
+    peak_flops: float
+    trackers: tuple[str, ...] = ()
+    _bar: Any = None
+    _open: list[Tracker] = field(default_factory=list)
+    _beat: float = float("-inf")
+    _mfu: float | None = None
+
+    def __enter__(self) -> "Monitor":
+        if self.enabled:
+            self._open = open_trackers(self.trackers, self.folder, self.mark.tokens)
+            self._bar = tqdm(
+                total=self.total_tokens,
+                initial=self.clock,
+                unit="tok",
+                unit_scale=True,
+                desc=self.folder.name,
+                position=own_line(),
+                mininterval=0.2 if sys.stderr.isatty() else 10.0,
+                dynamic_ncols=True,
+            )
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        for tracker in self._open:
+            tracker.close()
+
+    def step(self, clock: int, step: int, loss: float) -> None:
+        """After every step: the bar, and every few seconds the heartbeat, which `experiments.status` reads."""
+        if self._bar is None:
+            return
+        mfu = "" if self._mfu is None else f", MFU {self._mfu:.0%}"
+        self._bar.set_postfix_str(f"loss {loss:.3f}{mfu}", refresh=False)
+        self._bar.update(clock - self.clock)
+        self.clock = clock
+        if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
+            self._beat = time.monotonic()
+            sign = {"time": time.time(), "host": machine_code(), "process": os.getpid(), "step": step}
+            write_json(self.folder.heartbeat_file, sign | {"clock": clock, "of": self.total_tokens})
+
+    def record(self, row: TrainingRecord) -> None:
+        """After every logged step."""
+        now = Snapshot(time.perf_counter(), row.tokens, row.flops)
+        passed = max(now.moment - self.mark.moment, 1e-9)
+        rate, flops = (now.tokens - self.mark.tokens) / passed, (now.flops - self.mark.flops) / passed
+        self.seconds += passed
+        self.mark = now
+        if not self.enabled:
+            return
+        self._mfu = flops / self.peak_flops
+        timing = TimingRecord(row.step, round(self.seconds, 3), round(rate, 1), round(self._mfu, 4))
+        append(self.folder.metrics_file, [row])
+        append(self.folder.timing_file, [timing])
+        for tracker in self._open:
+            tracker.log(scalars_of(row, timing), row)
+
+
+def truncate_rows(path: Path, rows: int) -> None:
+    """Keep the first `rows` lines of a JSON-lines file: what a killed process wrote after its last checkpoint goes."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    if len(lines) < rows:
+        raise invalid("records", str(path), f"has {len(lines)} rows instead of {rows}", "restore it, or delete the run")
+    if lines:
+        write_bytes(path, b"".join(lines[:rows]))

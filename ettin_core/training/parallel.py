@@ -1,0 +1,49 @@
+"""Putting a learner on its device and dividing it over processes with torch's own DDP or FSDP2."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.training.config import PlacementConfig
+from ettin_core.training.loss_module import LossModule
+
+
+def parallelize(
+    learner: LossModule, placement: PlacementConfig, group: ProcessGroup, device: torch.device
+) -> nn.Module:
+    """The learner, on its device already, wrapped for the group.
+
+    Under `fsdp` every layer is a unit whose weights are whole only while it computes; what is left (embedding, norms, head)
+    is one more. The master weights stay fp32 under either; bf16 is autocast's.
+    """
+    if group.world_size == 1:
+        return learner
+    if placement.parallel == "ddp":
+        return DistributedDataParallel(learner, device_ids=[device.index] if device.type == "cuda" else None)
+    from torch.distributed.device_mesh import init_device_mesh  # a second to import, for divided weights only
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.type, (group.world_size,))
+    for layer in learner.model.layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(learner, mesh=mesh, reshard_after_forward=False)
+    return learner
+
+
+@contextlib.contextmanager
+def defer_gradient_sync(parallel_model: nn.Module, stay: bool) -> Iterator[None]:
+    """Leave out the exchange of gradients for all but the last part of an accumulated step."""
+    if isinstance(parallel_model, DistributedDataParallel) and stay:
+        with parallel_model.no_sync():
+            yield
+    elif (
+        exchange := getattr(parallel_model, "set_requires_gradient_sync", None)
+    ) is not None:  # FSDP2 adds it to a module
+        exchange(not stay)
+        yield
+    else:
+        yield

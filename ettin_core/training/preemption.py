@@ -1,0 +1,95 @@
+"""How a run ends before its time: asked to by the cluster, or because a process stalls. Neither loses a saved step."""
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+import torch
+
+from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.foundation.exits import SIGNALS
+
+EXIT_STALLED = 70
+
+
+class PreemptionSignal:
+    """Notes SIGTERM, SIGUSR1 (SLURM's warning before the time limit) and Ctrl-C instead of dying of them, within its block.
+
+    A second Ctrl-C ends at once. One that is ignored already (in a study's worker, whose parent decides) stays ignored.
+    Outside the main thread, where Python allows no handlers, nothing is noted.
+    """
+
+    def __init__(self, group: ProcessGroup, device: torch.device) -> None:
+        self.name: str | None = None
+        self._group, self._device = group, device
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "PreemptionSignal":
+        if threading.current_thread() is threading.main_thread():
+            noted = [signal.SIGINT] if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN else []
+            self._before = {number: signal.signal(number, self._note) for number in (*SIGNALS, *noted)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            print("\nCtrl-C: saving after this step; once more ends at once", file=sys.stderr, flush=True)
+        self.name = signal.Signals(number).name
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was Ctrl-C."""
+        return self.name == signal.SIGINT.name
+
+    def agreed(self) -> bool:
+        """Whether any process was asked to stop: the same answer on every process."""
+        if self._group.world_size == 1:
+            return self.name is not None
+        asked = torch.tensor([float(self.name is not None)], device=self._device)
+        return bool(self._group.sum(asked).item())
+
+
+class Watchdog:
+    """Ends this process, with the stack of every thread, when no step was done for `seconds` (0: never).
+
+    A process that hangs in a collective because another one died or stalled would otherwise hold the whole job.
+    """
+
+    def __init__(self, seconds: float, name: str) -> None:
+        self._seconds, self._name = seconds, name
+        self._alive = time.monotonic()
+        self._over = threading.Event()
+
+    def __enter__(self) -> "Watchdog":
+        if self._seconds:
+            threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+
+    def step(self) -> None:
+        """Note that a step was done."""
+        self._alive = time.monotonic()
+
+    def _watch(self) -> None:
+        while not self._over.wait(min(1.0, self._seconds / 4)):
+            if time.monotonic() - self._alive > self._seconds:
+                print(
+                    f"error: {self._name}: no step for {self._seconds:g} seconds (placement.stall_seconds). Another "
+                    "process may have died, or the storage hangs; the last checkpoint is whole. Where this one stands:",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                faulthandler.dump_traceback(all_threads=True)
+                os._exit(EXIT_STALLED)

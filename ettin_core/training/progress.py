@@ -1,0 +1,145 @@
+"""The books of a run: where it stands, what it has consumed, and the rows that say so."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+
+from ettin_core.data.loader import Batch, document_lengths
+from ettin_core.foundation.distributed import ProcessGroup
+from ettin_core.model.config import ModelConfig
+from ettin_core.objectives.targets import Targets
+from ettin_core.records.schema import TrainingRecord, is_finite
+from ettin_core.training.config import RunConfig
+from ettin_core.training.diagnostics import Diagnosis
+from ettin_core.training.phases import Phase
+from ettin_core.training.step import StepResult
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands, between two steps. With weights and optimiser state this is everything: no hidden streams.
+
+    `step` counts within the phase; `window_*` sum since the last training row (`window_source_*` by number of the source);
+    `metric_rows` is how many rows exist;
+    `sessions` holds the distinct environments (training/environment.py) the run was trained in, in order of their last
+    use; `skipped` counts updates that were left out because a number was not finite.
+    """
+
+    phase: int = 0
+    step: int = 0
+    global_step: int = 0
+    tokens: int = 0
+    loss_tokens: int = 0
+    flops: float = 0.0
+    data_hash: str = ""
+    window_loss: float = 0.0
+    window_tokens: int = 0
+    metric_rows: int = 0
+    seconds: float = 0.0
+    sessions: tuple[str, ...] = ()
+    skipped: int = 0
+    window_source_losses: tuple[float, ...] = ()
+    window_source_tokens: tuple[int, ...] = ()
+
+    def row_written(self, seconds: float) -> "Progress":
+        """With a training row written, after so many seconds of training: the window begins again."""
+        return replace(
+            self,
+            window_loss=0.0,
+            window_tokens=0,
+            window_source_losses=(),
+            window_source_tokens=(),
+            metric_rows=self.metric_rows + 1,
+            seconds=seconds,
+        )
+
+
+def update_progress(
+    run: RunConfig,
+    progress: Progress,
+    micro_batches: list[tuple[Batch, Targets]],
+    result: StepResult,
+    group: ProcessGroup,
+    device: torch.device,
+    built: ModelConfig | None = None,
+) -> Progress:
+    """The books after a step: real tokens, FLOPs and the rolling hash of the unmasked ids, over all processes.
+
+    FLOPs are those of the targets' own documents and directions in a model of the shape that was `built` (None: the run's).
+    """
+    digest = sum(batch.digest() for batch, _ in micro_batches) % 2**63
+    mine = [
+        sum(int(batch.real.sum()) for batch, _ in micro_batches),
+        sum(_flops(run, built, *part) for part in micro_batches),
+    ]
+    mine += [digest % 2**31, digest // 2**31]
+    totals = group.sum(torch.tensor(mine, dtype=torch.int64, device=device))
+    tokens, flops, low, high = (int(value) for value in totals)
+    combined = (low + high * 2**31) % 2**63
+    booked = replace(
+        progress,
+        step=progress.step + 1,
+        global_step=progress.global_step + 1,
+        tokens=progress.tokens + tokens,
+        loss_tokens=progress.loss_tokens + result.loss_tokens,
+        flops=progress.flops + flops + run.flop_counter(run.direction, built).scoring(result.loss_tokens),
+        data_hash=roll(progress.data_hash, combined),
+        skipped=progress.skipped + result.skipped,
+    )
+    if result.skipped:
+        return booked
+    return replace(
+        booked,
+        window_loss=progress.window_loss + result.loss_sum,
+        window_tokens=progress.window_tokens + result.loss_tokens,
+        window_source_losses=_plus(progress.window_source_losses, result.source_losses),
+        window_source_tokens=_plus(progress.window_source_tokens, result.source_tokens),
+    )
+
+
+def _plus(window: tuple[Number, ...], step: tuple[Number, ...]) -> tuple[Number, ...]:
+    """Both added up by place; a window that has just begun is empty."""
+    return tuple(one + other for one, other in zip(window, step, strict=True)) if window else step
+
+
+def _flops(run: RunConfig, built: ModelConfig | None, batch: Batch, targets: Targets) -> int:
+    """Training FLOPs of a part but for what its predictions cost."""
+    prefixes = None if targets.prefix_mask is None else document_lengths(batch, targets.prefix_mask)
+    return run.flop_counter(targets.direction, built).training(document_lengths(batch), 0, prefixes)
+
+
+def roll(data_hash: str, digest: int) -> str:
+    """The rolling hash of the data after a step whose global batch has this digest; "" before the first step."""
+    return hashlib.sha256(f"{data_hash}|{digest}".encode()).hexdigest()[:32]
+
+
+def training_row(
+    phase: Phase, progress: Progress, result: StepResult, sources: list[str], diagnosis: Diagnosis | None
+) -> TrainingRecord:
+    """The record of the steps since the previous row; `sources` names the phase's sources, `diagnosis` is of the last."""
+    sums = zip(sources, progress.window_source_losses, progress.window_source_tokens, strict=False)
+    logits = diagnosis.attention_logits if diagnosis else []
+    return TrainingRecord(
+        phase=phase.name,
+        step=progress.global_step,
+        tokens=progress.tokens,
+        loss_tokens=progress.loss_tokens,
+        flops=progress.flops,
+        loss=progress.window_loss / progress.window_tokens if progress.window_tokens else None,
+        learning_rate=phase.rate(progress.step - 1),
+        gradient_norm=None if result.skipped else result.gradient_norm,
+        data_hash=progress.data_hash,
+        skipped=progress.skipped,
+        source_losses={name: round(loss / tokens, 6) for name, loss, tokens in sums if tokens},
+        update_ratios=_short(diagnosis.update_ratios) if diagnosis and not result.skipped else {},
+        attention_logits=[round(logit, 4) for logit in logits] if is_finite(logits) else [],
+    )
+
+
+def _short(numbers: dict[str, float]) -> dict[str, float]:
+    """To four significant digits."""
+    return {name: float(f"{number:.4g}") for name, number in numbers.items()}

@@ -1,0 +1,114 @@
+"""The door between Hydra and the library: the composed configuration becomes frozen dataclasses, errors become one line."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import hydra
+from hydra import compose
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
+
+from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.exits import end, ending_in_one_line
+from ettin_core.foundation.help import asked
+from ettin_core.foundation.strict_config import build
+from ettin_core.foundation.typos import check_options
+from experiments.cli.exit_status import CellEnded, RunStopped
+from experiments.cli.overrides import CONFIGURATIONS, explained, meant
+from experiments.cli.sweep_cell import in_a_sweep, run_cell
+from hydra_plugins._ettin_suite import CellSweeper
+
+__all__ = ["CONFIGURATIONS", "RunStopped", "Task", "composed", "entry", "to_plain"]
+
+Request = TypeVar("Request")
+
+
+@dataclass(frozen=True)
+class Task(Generic[Request]):
+    """What Hydra calls with a composed configuration: a function of the typed request, alone or as a cell of a sweep."""
+
+    function: Callable[[Request], Any]
+    request: type[Request]
+    config_name: str
+
+    def request_of(self, config: DictConfig) -> Request:
+        """The typed request. Raises ValueError for a key or value that cannot be."""
+        return build(self.request, to_plain(config))
+
+    def __call__(self, config: DictConfig) -> None:
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            return self._run(config)
+        from torch.distributed.elastic.multiprocessing.errors import record
+
+        record(self._run)(config)  # under torchrun, what a process died of stands in the summary
+
+    def _run(self, config: DictConfig) -> None:
+        if in_a_sweep():
+            run_cell(lambda: self.function(self.request_of(config)))
+            return
+        with ending_in_one_line():  # before Hydra, which would add a line of its own
+            self.function(self.request_of(config))
+
+
+def entry(config_name: str, request: type[Request]) -> Callable[[Callable[[Request], Any]], Callable[[], None]]:
+    """Make a Hydra main of a function that takes the typed request.
+
+    Mistakes of the user end with one line on stderr and exit status 2, a run that was asked to stop or that another
+    process trains with 75 (start it again), Ctrl-C with 130; a fault of the program keeps its traceback.
+    """
+
+    def decorate(function: Callable[[Request], Any]) -> Callable[[], None]:
+        task = Task(function, request, config_name)
+        command = hydra.main(version_base="1.3", config_path=str(CONFIGURATIONS), config_name=config_name)(task)
+
+        def main() -> None:
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands its errors over instead of printing them
+            Plugins.instance().register(CellSweeper)
+            with ending_in_one_line():
+                if (text := asked(CONFIGURATIONS / f"{config_name}.yaml", sys.argv[1:])) is not None:
+                    print(text)
+                    return
+                check_options(sys.argv[1:], CONFIGURATIONS / f"{config_name}.yaml")
+                try:
+                    sys.argv[1:] = meant(request, sys.argv[1:])
+                    command()
+                except (HydraException, OmegaConfBaseException) as error:
+                    raise UserError(explained(error, config_name, request)) from error
+                except CellEnded as error:
+                    end(error.line, error.status)
+
+        return main
+
+    return decorate
+
+
+def composed(config_name: str, request: type[Request], overrides: Sequence[str]) -> Request:
+    """The typed request of a command line, composed within a command. Raises ValueError for what cannot be."""
+    try:
+        config = compose(config_name, meant(request, overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explained(error, config_name, request)) from error
+    return build(request, to_plain(config))
+
+
+def to_plain(config: DictConfig) -> dict[str, Any]:
+    """The composed configuration as a plain dictionary; a missing mandatory value is an error that names it."""
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise invalid(missing[0], None, "is missing", f"give it on the command line: {missing[0]}=...")
+        plain = OmegaConf.to_container(config, resolve=True)
+    except InterpolationKeyError as error:
+        key = str(error).split("'")[1]
+        problem = f"refers to {key}, which is not there"
+        raise invalid(str(error.full_key), f"${{{key}}}", problem, f"give {key}=..., or null") from error
+    except OmegaConfBaseException as error:
+        raise UserError(str(error).split("\n")[0]) from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}

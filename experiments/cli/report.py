@@ -1,0 +1,28 @@
+"""Starting a command of the analysis room: it reads what was written, and this room never imports it."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from experiments.cli.entry import CONFIGURATIONS
+from experiments.cli.exit_status import RunStopped
+from experiments.cli.overrides import assignment
+
+
+def analyse(command: str, done: str, **paths: Path) -> None:
+    """Run `python -m analysis.<command> name=path ...`; -P keeps a user's own `analysis` in the current folder out.
+
+    Raises RunStopped, which says what is `done` and how to begin what failed by hand.
+    """
+    line = [
+        sys.executable,
+        "-P",
+        "-m",
+        f"analysis.{command}",
+        *(assignment(name, path.resolve()) for name, path in paths.items()),
+    ]
+    search = os.pathsep.join([str(CONFIGURATIONS.parent), os.environ.get("PYTHONPATH", "")])
+    if subprocess.run(line, env=os.environ | {"PYTHONPATH": search}).returncode:
+        raise RunStopped(f"{done}: {shlex.join(line)}")
