@@ -10,10 +10,11 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.optim.config import OptimizerConfig
 from ettin_core.pairs.audit import NOT_MATCHED, Certificate, audit, certify
 from ettin_core.pairs.contract import Contract
+from ettin_core.planning.run_plan import MemberConfig, TrainingParts, open_run
+from ettin_core.planning.sizes import SizeConfig
 from ettin_core.training.config import Seeds
 from ettin_core.training.phases import RecipeConfig
 from experiments.cli.entry import entry
-from experiments.cli.requests import MemberConfig, SizeConfig, TrainingParts, open_run
 
 EXIT_NOT_MATCHED = 1
 

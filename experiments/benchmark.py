@@ -20,12 +20,12 @@ from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.fields import check_threads
 from ettin_core.foundation.storage import append_json_lines
 from ettin_core.model.config import BACKENDS
+from ettin_core.planning.sizes import SizeConfig
 from ettin_core.training.config import PRECISIONS
 from ettin_core.training.hardware import measured_flops
 from ettin_core.training.numerics import numerics, vector_instructions
 from experiments.benchmark_steps import OURS, PARTS, PEERS, Case, Side, peak_memory
 from experiments.cli.entry import entry
-from experiments.cli.requests import SizeConfig
 
 WARM_UP = 2
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -27,9 +27,9 @@ from ettin_core.data.packing import PACKINGS
 from ettin_core.data.preparation.partitions import RemovalCounts, documents
 from ettin_core.data.preparation.plan import make_plan
 from ettin_core.data.preparation.prepare import prepare
-from ettin_core.foundation.errors import invalid, with_extra
+from ettin_core.foundation.errors import RunStopped, invalid, with_extra
 from experiments.benchmark_tools import PeakMemory, anonymous_memory, random_corpus
-from experiments.cli.entry import RunStopped, entry
+from experiments.cli.entry import entry
 
 FILES = 8
 _SECONDS = 1.5

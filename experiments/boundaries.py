@@ -21,6 +21,7 @@ from ettin_core.foundation.fields import check_threads
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.objectives.targets import Vocabulary
+from ettin_core.planning.run_plan import open_corpus, open_run
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.schema import TrainingRecord
 from ettin_core.training.config import PlacementConfig, RunConfig
@@ -28,7 +29,6 @@ from ettin_core.training.loss_module import LossModule, tensors
 from ettin_core.training.phases import Phase
 from ettin_core.training.step import autocast
 from experiments.cli.entry import entry
-from experiments.cli.requests import open_corpus, open_run
 
 Loss = tuple[float, float]  # nats per loss-bearing token, and its standard error over rows
 

@@ -12,13 +12,13 @@ from ettin_core.optim.config import OptimizerConfig
 from ettin_core.planning.adoption import Adopted, adopt
 from ettin_core.planning.conversion import Conversion, parent_weights
 from ettin_core.planning.forecast import Machine, forecast
+from ettin_core.planning.run_plan import MemberConfig, open_corpus, open_run, prepared_corpus
 from ettin_core.records.folders import find_run_or_none, folder_of
 from ettin_core.studies.stale import RETRAIN, check_choice
+from ettin_core.studies.train_run import trained
 from ettin_core.training.config import PlacementConfig
 from ettin_core.training.phases import RecipeConfig
 from experiments.cli.entry import entry
-from experiments.cli.requests import MemberConfig, open_corpus, open_run, prepared_corpus
-from experiments.train import trained
 from experiments.views.dry_run import describe, timed
 
 

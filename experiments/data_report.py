@@ -8,15 +8,17 @@ from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.documents import SPLITS
 from ettin_core.data.loader import Loader
+from ettin_core.data.preparation.progress_bar import prepared
 from ettin_core.data.shards import TokenStream
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.storage import write_json
+from ettin_core.planning.run_plan import open_corpus, open_run
+from ettin_core.planning.sizes import SizeConfig
 from ettin_core.planning.source_counts import count_sources
 from ettin_core.records.schema import SCHEMA_VERSION
 from ettin_core.training.phases import Phase, RecipeConfig, plan
 from experiments.cli.entry import entry
 from experiments.cli.report import analyse
-from experiments.cli.requests import SizeConfig, open_corpus, open_run, prepared
 
 COUNTS = ("documents", "tokens", "bytes")
 RECORD = "data_report.json"

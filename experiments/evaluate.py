@@ -4,15 +4,12 @@ checkpoint=all measures every kept checkpoint of a run. model=<transformers fold
 go to <out>/<name>-<hash of its weights>/, with the layout of a run's evaluations.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
-from ettin_core.checkpoints import native
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.pretrained import open_pretrained
 from ettin_core.evaluation.protocol import Protocol, SuiteConfig
@@ -21,23 +18,20 @@ from ettin_core.evaluation.suite import (
     MeasuredModel,
     applicable,
     check_items,
-    evaluate,
     measure_all,
     settings_of,
     stale,
 )
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.fields import check_threads
-from ettin_core.foundation.progress_bars import own_line
 from ettin_core.foundation.storage import NAME_HASH_LENGTH
+from ettin_core.planning.run_plan import open_run, prepared_corpus
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import Readout
 from ettin_core.records.schema import Measurement
+from ettin_core.studies.evaluate_run import checkpoints_named, evaluate_run, protocol_bar
 from ettin_core.studies.stale import KEEP, REMEASURE, check_choice, record_lines
 from experiments.cli.entry import entry
-from experiments.cli.requests import open_corpus, open_run, prepared_corpus
-
-ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -81,7 +75,7 @@ def main(request: EvaluateRequest) -> None:
         places = (request.device, request.threads, request.checkpoint, request.stale == REMEASURE)
         print(table(evaluate_run(folder.path, corpora, request.suite, *places)))
         chosen = applicable(run.read_as, request.suite)
-        for checkpoint in _checkpoints(folder, request.checkpoint):
+        for checkpoint in checkpoints_named(folder, request.checkpoint):
             last = folder.complete and checkpoint == folder.summary()["final_checkpoint"]
             own = replace(folder, suite=settings_of(request.suite, run.read_as))
             print_stale(own, None if last else checkpoint, chosen)
@@ -90,38 +84,6 @@ def main(request: EvaluateRequest) -> None:
         print(table(folder.measurements()))
         print_stale(folder, None, PROTOCOLS)
         print(f"records  {folder.path / 'evaluations'}")
-
-
-def evaluate_run(
-    path: Path,
-    corpora: Path,
-    suite: SuiteConfig,
-    device: str,
-    threads: int,
-    checkpoint: str | None = None,
-    remeasure: bool = False,
-) -> list[Measurement]:
-    """Measure a run, or a checkpoint of it, or all that were kept, with a bar over protocols."""
-    folder, run = open_run(str(path))
-    corpus = open_corpus(run, corpora)
-    torch.set_num_threads(threads)
-    chosen = applicable(run.read_as, suite)
-    names = _checkpoints(folder, checkpoint)
-    found: list[Measurement] = []
-    with _bar(folder.name, len(names) * len(chosen)) as bar:
-        for name in names:
-
-            def progress(protocol: str, checkpoint: str | None = name) -> None:
-                bar.step(protocol, checkpoint)
-
-            rows = evaluate(run, folder, corpus, suite, name, device, progress, remeasure=remeasure)
-            found += [row for row in rows if row.protocol in {protocol.name for protocol in chosen}]
-    return found
-
-
-def _checkpoints(folder: RunFolder, checkpoint: str | None) -> list[str | None]:
-    """The names that a request's `checkpoint` stands for (None: the last)."""
-    return [item.name for item in native.ordered(folder.checkpoints)] if checkpoint == ALL else [checkpoint]
 
 
 def print_stale(folder: RunFolder, checkpoint: str | None, protocols: Sequence[Protocol]) -> None:
@@ -146,7 +108,7 @@ def evaluate_pretrained(request: EvaluateRequest, corpora: Path) -> RunFolder:
     folder = RunFolder(Path(request.out) / f"{name}-{model.weights[:NAME_HASH_LENGTH]}")
     size = f"{sum(parameter.numel() for parameter in model.model.parameters()):,} parameters"
     subject = MeasuredModel(folder.name, model.reading.name, size, 0, request.revision or "main", model.weights)
-    with _bar(folder.name, len(chosen)) as bar:
+    with protocol_bar(folder.name, len(chosen)) as bar:
         remeasure = request.stale == REMEASURE
 
         def progress(protocol: str) -> None:
@@ -162,19 +124,6 @@ def _chosen(readout: Readout, suite: SuiteConfig, corpus: Corpus | None) -> list
         remedy = "give suite.eval_data=<folder of evaluation sets> or corpus=<name of a prepared corpus>"
         raise invalid("suite.protocols", suite.protocols, f"has nothing to ask a model of {readout.name}", remedy)
     return chosen
-
-
-class _Bar(tqdm):
-    def step(self, protocol: str, checkpoint: str | None) -> None:
-        """One more protocol is measured."""
-        self.set_postfix_str(protocol if checkpoint is None else f"{checkpoint} {protocol}")
-        self.update()
-
-
-@contextmanager
-def _bar(name: str, total: int) -> Iterator[_Bar]:
-    with _Bar(total=total, desc=f"evaluate {name}", unit="protocol", position=own_line()) as bar:
-        yield bar
 
 
 def table(measurements: list[Measurement]) -> str:

@@ -23,11 +23,11 @@ from ettin_core.interop.embedding import check_pooling
 from ettin_core.interop.hub import check_login, push
 from ettin_core.interop.huggingface import export
 from ettin_core.interop.revisions import MAIN, Repository
+from ettin_core.planning.run_plan import open_corpus, open_run
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import name_of
 from ettin_core.training.config import RunConfig
 from experiments.cli.entry import entry
-from experiments.cli.requests import open_corpus, open_run
 
 ALL = "all"
 NAMESPACE = "local"

@@ -9,12 +9,12 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.planning.conversion import parent_weights
 from ettin_core.planning.forecast import Machine, forecast
 from ettin_core.planning.plan_checks import check_plan
+from ettin_core.planning.run_plan import open_corpus, open_run
 from ettin_core.studies.stale import RETRAIN, check_choice
+from ettin_core.studies.train_run import trained
 from ettin_core.training.config import PlacementConfig, RunConfig
 from ettin_core.training.extension import begin, longer, shared_checkpoint, with_phase
 from experiments.cli.entry import entry
-from experiments.cli.requests import open_corpus, open_run
-from experiments.train import trained
 from experiments.views.dry_run import describe, timed
 
 

@@ -18,12 +18,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import RunStopped, invalid
 from ettin_core.foundation.folders import emptied_folder
+from ettin_core.foundation.override_text import assignment
 from ettin_core.foundation.storage import hash_file
 from ettin_core.records.folders import RunFolder
-from experiments.cli.entry import CONFIGURATIONS, RunStopped, entry
-from experiments.cli.overrides import assignment
+from experiments.cli.entry import CONFIGURATIONS, entry
 
 MAKER = "fault campaign"
 MEMBERS = {

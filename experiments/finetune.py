@@ -19,8 +19,8 @@ from ettin_core.evaluation.lines import FOLDER
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.fields import check_threads
 from ettin_core.foundation.progress_bars import own_line
+from ettin_core.planning.run_plan import open_corpus, open_run
 from experiments.cli.entry import entry
-from experiments.cli.requests import open_corpus, open_run
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ettin_core.pairs.audit import NOT_MATCHED, Certificate
 from ettin_core.planning.forecast import Machine, forecast
 from ettin_core.studies.grid import StudyRequest, audits, cells_of, plan_runs
 from ettin_core.training.config import PlacementConfig, RunConfig
-from experiments.cli.entry import entry
+from experiments.cli.entry import composer, entry
 from experiments.cli.report import analyse
 from experiments.views.plan_table import PlanRow, notes, plan_row, table, to_csv
 
@@ -79,7 +79,7 @@ def plan_size(request: PlanRequest, size: str, overrides: list[str]) -> SizePlan
     """The runs of a size and their audits. Raises ValueError for names that are not there and plans that are refused."""
     if any(override.startswith("size=") for override in overrides):
         raise invalid("size", size, "is set for each cell", f"use sizes=[{size}]")
-    cells = cells_of("plan", PlanRequest, request, [*overrides, f"size={size}"])
+    cells = cells_of(request, [*overrides, f"size={size}"], composer("plan", PlanRequest))
     runs = plan_runs(cells, lambda data: None)
     return SizePlan(size, runs, audits(cells, runs))
 

@@ -7,10 +7,10 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.documents import NotRead
 from ettin_core.data.importers.folders import listed
 from ettin_core.data.preparation.plan import make_plan
+from ettin_core.data.preparation.progress_bar import prepared
 from ettin_core.data.preparation.readback import read_back
 from ettin_core.foundation.terminal import printable
 from experiments.cli.entry import entry
-from experiments.cli.requests import prepared
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.folders import locked, remove_folder
 from ettin_core.foundation.strict_config import differences
 from ettin_core.planning.forecast import UNKNOWN
+from ettin_core.planning.run_plan import open_run
 from ettin_core.records.folders import RunFolder, find_run, run_folders
 from experiments.cli.entry import composed, entry
-from experiments.cli.requests import TrainRequest, open_run
+from experiments.cli.requests import TrainRequest
 from experiments.status import state
 
 ORPHANS = "orphans"

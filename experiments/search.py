@@ -16,9 +16,10 @@ from hydra.core.hydra_config import HydraConfig
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.preparation.plan import expected_ids
+from ettin_core.data.preparation.progress_bar import prepared
 from ettin_core.evaluation.heldout import CHOSEN, held_out
 from ettin_core.evaluation.protocol import SuiteConfig
-from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.errors import RunStopped, UserError, invalid
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.spreadsheet import csv_text
 from ettin_core.foundation.storage import content_name, write_text
@@ -29,9 +30,9 @@ from ettin_core.studies.search_trials import ask, need_optuna, open_studies, tel
 from ettin_core.studies.stale import check_choice
 from ettin_core.studies.worker_pool import Job, Pool
 from ettin_core.training.config import RunConfig
-from experiments.cli.entry import RunStopped, composed, entry
+from experiments.cli.entry import composed, entry
 from experiments.cli.report import analyse
-from experiments.cli.requests import TrainRequest, prepared
+from experiments.cli.requests import TrainRequest
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -182,13 +183,13 @@ def _scores(
         yield from ((proposal, score_stage(proposal.run, *places)) for proposal in proposals)
         return
     for proposal in proposals:
-        pool.add(Job(proposal.name, score_stage, (proposal.run, *places)))
+        pool.add(Job("search", proposal.name, score_stage, (proposal.run, *places)))
     failures = []
     for outcome in pool.outcomes():
         if outcome.error is not None:
             failures.append(f"{outcome.job.name}: {outcome.error}")
         else:
-            yield named[outcome.job.name], outcome.result
+            yield named[outcome.job.cell], outcome.result
     if failures:
         raise RunStopped(f"{'; '.join(failures)}; mend this and start the same command again")
 

@@ -14,9 +14,9 @@ from ettin_core.foundation.provenance import machine_code
 from ettin_core.foundation.storage import read_mapping
 from ettin_core.records.folders import RunFolder
 from ettin_core.studies.grid import StudyRequest
+from ettin_core.studies.study import Study
 from ettin_core.training.monitor import HEARTBEAT_SECONDS
-from experiments.cli.entry import entry
-from experiments.study import Study
+from experiments.cli.entry import composer, entry
 
 ALIVE = timedelta(seconds=6 * HEARTBEAT_SECONDS)  # the last sign of life of a run that is well is younger
 REASON_WIDTH = 90  # characters of why a cell failed
@@ -27,7 +27,7 @@ UNPREPARED = "missing: its corpus is not prepared"
 @entry("status", StudyRequest)
 def main(request: StudyRequest) -> None:
     """Print one line per cell, and how many stand where."""
-    study = Study(request, list(HydraConfig.get().overrides.task), prepares=False)
+    study = Study(request, list(HydraConfig.get().overrides.task), composer("study", StudyRequest), prepares=False)
     print("\n".join(table(study)))
 
 

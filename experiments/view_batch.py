@@ -17,13 +17,13 @@ from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.objectives.directions import DIRECTIONS
 from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.objectives.targets import Vocabulary, mask_key
+from ettin_core.planning.run_plan import open_corpus, open_run
 from ettin_core.planning.source_counts import count_sources
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.config import RunConfig
 from ettin_core.training.phases import Phase
 from ettin_core.training.progress import roll
 from experiments.cli.entry import entry
-from experiments.cli.requests import open_corpus, open_run
 from experiments.views.batch_text import WIDTH, ObjectiveView, RowText, pieces
 
 EXIT_DIFFERS = 1

@@ -17,8 +17,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from ettin_core.foundation.errors import UserError, invalid
-from experiments.cli.exit_status import EXIT_FAULT, EXIT_REQUEUE, EXIT_USER_ERROR, USER_ERRORS, CellEnded, status_of
+from ettin_core.foundation.errors import USER_ERRORS, UserError, invalid
+from experiments.cli.exit_status import EXIT_FAULT, EXIT_REQUEUE, EXIT_USER_ERROR, CellEnded, status_of
 from experiments.cli.overrides import explained, meant, one_line
 
 SAME_TERMINAL = (

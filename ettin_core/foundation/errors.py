@@ -80,3 +80,10 @@ def choose(name: object, known: Iterable[object]) -> str:
 def unknown(field: str, name: object, problem: str, known: Iterable[object]) -> UserError:
     """Build (not raise) the error for a name that is not among the known ones."""
     return invalid(field, name, problem, choose(name, known))
+
+
+class RunStopped(UserError):
+    """Something the user must see in one line, not as a traceback."""
+
+
+USER_ERRORS = (UserError, DiskFullError)

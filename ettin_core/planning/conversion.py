@@ -10,10 +10,10 @@ from ettin_core.model.config import AdapterConfig
 from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.planning.plan_checks import check_plan
+from ettin_core.planning.run_plan import MemberConfig
 from ettin_core.records.folders import RunFolder, folder_of
 from ettin_core.training.config import Parent, RunConfig
 from ettin_core.training.phases import Phase, PhaseRecipe, RecipeConfig
-from experiments.cli.requests import MemberConfig
 
 if TYPE_CHECKING:
     import torch

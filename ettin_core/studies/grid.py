@@ -5,7 +5,7 @@ is a cell made from each trained cell that its `of` names, with axes of its own.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from ettin_core.data.preparation.plan import expected_ids
 from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.fields import check_name
+from ettin_core.foundation.override_text import spell
 from ettin_core.model.config import AdapterConfig
 from ettin_core.optim.config import OptimizerConfig
 from ettin_core.pairs.audit import Certificate, audit
@@ -23,14 +24,13 @@ from ettin_core.pairs.contract import Contract
 from ettin_core.planning.conversion import Conversion
 from ettin_core.planning.forecast import UNKNOWN
 from ettin_core.planning.matching import Ruler
+from ettin_core.planning.run_plan import MemberConfig, TrainingParts
+from ettin_core.planning.sizes import SizeConfig
 from ettin_core.records.analyses import ANALYSES
 from ettin_core.records.predictions import Prediction
 from ettin_core.studies.stale import REMEASURE, RETRAIN, check_choice
 from ettin_core.training.config import PlacementConfig, RunConfig, Seeds
 from ettin_core.training.phases import RecipeConfig
-from experiments.cli.entry import composed
-from experiments.cli.overrides import spell
-from experiments.cli.requests import MemberConfig, SizeConfig, TrainingParts
 
 CONVERSION_SEED_OFFSET = 189  # the published seeds are 21 and, for conversions, 210
 FORECAST_TOLERANCE = 0.03  # of a ruler: 1 % for whole steps, the rest for what a sample of rows cannot know
@@ -136,6 +136,9 @@ class StudyRequest:
         return Conversion(self.member, self.conversion, self.budget, seed, self.checkpoint, self.start, self.adapter)
 
 
+Compose = Callable[[Sequence[str]], StudyRequest]  # the request of a list of overrides; raises ValueError
+
+
 @dataclass(frozen=True)
 class Cell:
     """A point of a study: its levels, its own request, and the name of the cell that it converts (None: from scratch)."""
@@ -156,8 +159,8 @@ def _spell(axis: str, level: Any) -> str:
     return level if isinstance(level, str) else f"{axis}={spell(level)}"
 
 
-def cells_of(config: str, kind: type[StudyRequest], request: StudyRequest, overrides: list[str]) -> dict[str, Cell]:
-    """All cells by name, trained ones first; `overrides` are those of the command line.
+def cells_of(request: StudyRequest, overrides: list[str], compose: Compose) -> dict[str, Cell]:
+    """All cells by name, trained ones first; `overrides` are those of the command line, which `compose` makes a request of.
 
     Raises ValueError for what cannot be composed, before anything is done.
     """
@@ -166,13 +169,10 @@ def cells_of(config: str, kind: type[StudyRequest], request: StudyRequest, overr
             if key in [override.partition("=")[0].lstrip("+") for override in overrides]:
                 raise invalid(key, axis, "is an axis of the study and set besides", f"use 'axes.{axis}=[...]'")
 
-    def at(levels: list[str]) -> StudyRequest:
-        return composed(config, kind, [*overrides, *levels])
-
     cells: dict[str, Cell] = {}
     for levels in _product(request.axes):
         if not any(item.items() <= levels.items() for item in request.leave_out):
-            cell = Cell(levels, at(_settings(request, levels)))
+            cell = Cell(levels, compose([*overrides, *_settings(request, levels)]))
             cells[cell.name] = cell
     for member, conversion in request.conversions.items():
         for parent in [cell for cell in cells.values() if cell.parent is None]:
@@ -181,7 +181,7 @@ def cells_of(config: str, kind: type[StudyRequest], request: StudyRequest, overr
                     own = {axis: level for axis, level in parent.axes.items() if axis not in conversion.of}
                     settings = [item for item in _settings(request, parent.axes) if not item.startswith("member")]
                     settings += [f"member={member}", *_settings(request, levels)]
-                    cell = Cell({"member": member, **own, **levels}, at(settings), parent.name)
+                    cell = Cell({"member": member, **own, **levels}, compose([*overrides, *settings]), parent.name)
                     cells[cell.name] = cell
     return cells
 

@@ -9,12 +9,12 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.exports import own_export
 from ettin_core.evaluation.protocol import CHOICES, Protocol, SuiteConfig
 from ettin_core.evaluation.suite import applicable, evaluate
+from ettin_core.foundation.errors import RunStopped
+from ettin_core.planning.run_plan import open_corpus, open_run
+from ettin_core.studies.evaluate_run import evaluate_run
+from ettin_core.studies.train_run import train_run
 from ettin_core.training.config import PlacementConfig, RunConfig
 from ettin_core.training.step import NonFiniteError
-from experiments.cli.entry import RunStopped
-from experiments.cli.requests import open_corpus, open_run
-from experiments.evaluate import evaluate_run
-from experiments.train import train_run
 
 
 def train_stage(run: RunConfig, corpus: Path, placement: PlacementConfig, runs_dir: str) -> str:

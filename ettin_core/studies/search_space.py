@@ -6,8 +6,8 @@ from typing import Any
 
 from ettin_core.data.config import DataConfig
 from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.override_text import spell
 from ettin_core.training.config import RunConfig
-from experiments.cli.overrides import spell
 
 Values = dict[str, Any]
 

@@ -13,21 +13,27 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ettin_core.foundation.exits import line_of
 from ettin_core.foundation.processes import die_with_parent
 from ettin_core.foundation.progress_bars import take_line
-from experiments.cli.exit_status import line_of
 
 GRACE_SECONDS = 20.0  # to write a checkpoint in
 
 
 @dataclass(frozen=True)
 class Job:
-    """A named call in a worker; `function` must be importable from a module. Others wait for what is `urgent`."""
+    """A call in a worker for a cell; `function` must be importable from a module. Others wait for what is `urgent`."""
 
-    name: str
+    kind: str
+    cell: str
     function: Callable[..., Any]
     arguments: tuple[Any, ...] = field(default=())
     urgent: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its name in messages, e.g. `train encoder s21`."""
+        return f"{self.kind} {self.cell}"
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from ettin_core.foundation.override_text import assignment
 from experiments.campaign.cases import ACCEPTED, EITHER, REFUSED, Case, Input
 from experiments.campaign.place import SUITE, TINY, Place
 from experiments.campaign.processes import Surroundings
-from experiments.cli.overrides import assignment
 
 TRAIN = ("member=encoder", *TINY)
 ODD_FOLDERS = (

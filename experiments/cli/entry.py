@@ -1,5 +1,6 @@
 """The door between Hydra and the library: the composed configuration becomes frozen dataclasses, errors become one line."""
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -18,12 +19,12 @@ from ettin_core.foundation.exits import end, ending_in_one_line
 from ettin_core.foundation.help import asked
 from ettin_core.foundation.strict_config import build
 from ettin_core.foundation.typos import check_options
-from experiments.cli.exit_status import CellEnded, RunStopped
+from experiments.cli.exit_status import CellEnded
 from experiments.cli.overrides import CONFIGURATIONS, explained, meant
 from experiments.cli.sweep_cell import in_a_sweep, run_cell
 from hydra_plugins._ettin_suite import CellSweeper
 
-__all__ = ["CONFIGURATIONS", "RunStopped", "Task", "composed", "entry", "to_plain"]
+__all__ = ["CONFIGURATIONS", "Task", "composed", "composer", "entry", "to_plain"]
 
 Request = TypeVar("Request")
 
@@ -95,6 +96,11 @@ def composed(config_name: str, request: type[Request], overrides: Sequence[str])
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explained(error, config_name, request)) from error
     return build(request, to_plain(config))
+
+
+def composer(config_name: str, request: type[Request]) -> Callable[[Sequence[str]], Request]:
+    """`composed` as a function of the overrides alone, by which a study composes its cells."""
+    return functools.partial(composed, config_name, request)
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:

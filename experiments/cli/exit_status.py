@@ -1,14 +1,9 @@
 """How a command ends: which errors are one line, and the exit status of each."""
 
 from ettin_core.foundation import exits
-from ettin_core.foundation.errors import DiskFullError, UserError
 from ettin_core.foundation.exits import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_REQUEUE, EXIT_USER_ERROR, StopRequested
 
 __all__ = ["EXIT_FAULT", "EXIT_INTERRUPTED", "EXIT_REQUEUE", "EXIT_USER_ERROR", "StopRequested"]
-
-
-class RunStopped(UserError):
-    """Something the user must see in one line, not as a traceback."""
 
 
 class CellEnded(RuntimeError):
@@ -20,9 +15,6 @@ class CellEnded(RuntimeError):
 
     def __str__(self) -> str:
         return self.line
-
-
-USER_ERRORS = (UserError, DiskFullError)
 
 
 def status_of(error: BaseException) -> int:

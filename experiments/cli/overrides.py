@@ -9,19 +9,17 @@ of the field in the command's request. Where a group takes one name, a list of n
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
-from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.manual import CONFIGURATIONS
+from ettin_core.foundation.override_text import spell
 from ettin_core.foundation.typos import plainly
-
-_NOT_WORDS = ("null", "true", "false", "nan", "inf")  # as Hydra reads them
 
 
 def meant(kind: type, overrides: Iterable[str]) -> list[str]:
@@ -44,35 +42,6 @@ def meant(kind: type, overrides: Iterable[str]) -> list[str]:
         else:  # a mapping that is null has nothing that the new one could be merged into
             found += [f"{key}={spell(rest)}", *(f"++{path}={spell(mapping)}" for path, mapping in mappings.items())]
     return found
-
-
-def assignment(key: str, value: Any) -> str:
-    """A key and its value as one writes them on the command line."""
-    return f"{key}={spell(value)}"
-
-
-def spell(value: Any) -> str:
-    """A value as one writes it on the command line, so that Hydra reads the same value of the same type."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{_key(key)}:{spell(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(spell(item) for item in value) + "]"
-    if isinstance(value, Path):
-        return QuotedString(str(value).replace("${", "\\${"), Quote.single).with_quotes()  # no interpolation was meant
-    if isinstance(value, str) and not _is_word(value):
-        return QuotedString(value, Quote.single).with_quotes()
-    return str(value)
-
-
-def _is_word(text: str) -> bool:
-    return re.fullmatch(r"[A-Za-z_][\w-]*", text, re.ASCII) is not None and text.lower() not in _NOT_WORDS
-
-
-def _key(key: Any) -> str:
-    """A key of a mapping, which cannot be quoted: what has a meaning of its own is escaped."""
-    return re.sub(r"([\\()\[\]{}:=,\s])", r"\\\1", str(key))
 
 
 def _parsed(text: str) -> Override | None:

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ettin_core.foundation.errors import RunStopped
+from ettin_core.foundation.override_text import assignment
 from experiments.cli.entry import CONFIGURATIONS
-from experiments.cli.exit_status import RunStopped
-from experiments.cli.overrides import assignment
 
 
 def analyse(command: str, done: str, **paths: Path) -> None:

@@ -1,79 +1,16 @@
 """What the composed configuration of a run looks like, and how it becomes a RunConfig on a prepared corpus."""
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
-
-from tqdm import tqdm
 
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.config import DataConfig
-from ettin_core.data.corpus import Corpus
 from ettin_core.data.preparation.plan import expected_ids
-from ettin_core.data.preparation.prepare import prepare
-from ettin_core.foundation.errors import UserError, invalid
-from ettin_core.foundation.fields import check_name
-from ettin_core.foundation.strict_config import build
-from ettin_core.objectives.config import ObjectiveConfig, check_run
 from ettin_core.optim.config import OptimizerConfig
 from ettin_core.planning.forecast import UNKNOWN, Machine
-from ettin_core.planning.plan_checks import check_plan
+from ettin_core.planning.run_plan import MemberConfig, TrainingParts
 from ettin_core.planning.sizes import SizeConfig
-from ettin_core.records.folders import RunFolder, find_run
 from ettin_core.training.config import PlacementConfig, RunConfig, Seeds
 from ettin_core.training.phases import RecipeConfig
-
-
-@dataclass(frozen=True)
-class MemberConfig:
-    """A direction and an objective."""
-
-    name: str
-    direction: str
-    objective: ObjectiveConfig
-
-    def __post_init__(self) -> None:
-        check_name("member.name", self.name)
-        check_run(self.direction, self.objective)
-
-
-@dataclass(frozen=True)
-class TrainingParts:
-    """What every member of a study shares."""
-
-    size: SizeConfig
-    recipe: RecipeConfig
-    optimizer: OptimizerConfig
-    seeds: Seeds
-    precision: str
-    checkpoint: CheckpointConfig
-
-    def run(self, member: MemberConfig, corpus: Corpus) -> RunConfig:
-        """The run of a member on a prepared corpus."""
-        return self.planned(member, corpus.tokenizer.vocab_size, corpus.name, corpus.fingerprint)
-
-    def planned(self, member: MemberConfig, tokenizer_size: int, corpus: str, fingerprint: str) -> RunConfig:
-        """The run of a member on a corpus known by name only, for an audit before there is one.
-
-        Raises ValueError for a plan that could not be trained.
-        """
-        if self.recipe.tokens == 0:
-            raise invalid("recipe.tokens", 0, "trains nothing", "give a number of tokens, e.g. 3e6")
-        run = RunConfig(
-            member=member.name,
-            size=self.size.name,
-            direction=member.direction,
-            objective=member.objective,
-            model=self.size.model(tokenizer_size),
-            recipe=self.size.recipe(self.recipe, member.name),
-            optimizer=self.optimizer,
-            corpus=corpus,
-            fingerprint=fingerprint,
-            precision=self.precision,
-            seeds=self.seeds,
-            checkpoint=self.checkpoint,
-        )
-        return check_plan(run)
 
 
 @dataclass(frozen=True)
@@ -104,77 +41,3 @@ class TrainRequest:
     def planned(self) -> RunConfig:
         """The run on a corpus that is not there yet. Raises ValueError for what could not be trained on any."""
         return self.parts.planned(self.member, expected_ids(self.data), UNKNOWN, UNKNOWN)
-
-
-def prepared(data: DataConfig, corpora_dir: str, workers: int | None = None) -> Corpus:
-    """The prepared corpus of a data configuration; prepares it, with a bar, when it is not there."""
-    with PreparationBar() as bar:
-        return prepare(data, Path(corpora_dir), workers, bar)
-
-
-class PreparationBar:
-    """A progress bar for each stage of a preparation, with rate and time left."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm | None = None
-        self._stage = ""
-
-    def __enter__(self) -> "PreparationBar":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def __call__(self, stage: str, done: float, total: float, documents: int) -> None:
-        if self._bar is None or self._stage != stage:
-            self.__exit__()
-            self._stage = stage
-            self._bar = tqdm(
-                total=total,
-                initial=done,
-                desc=f"prepare {stage}",
-                unit="B",
-                unit_scale=True,
-                mininterval=0.5 if sys.stderr.isatty() else 10.0,
-                dynamic_ncols=True,
-            )
-        self._bar.set_postfix_str(f"{documents:,} documents", refresh=False)
-        self._bar.update(max(0.0, done - self._bar.n))
-
-
-def open_run(path: str) -> tuple[RunFolder, RunConfig]:
-    """A run folder, by path, beginning of its name or `latest`, and its configuration. Raises ValueError where there is none."""
-    folder = find_run(path)
-    try:
-        return folder, build(RunConfig, folder.config())
-    except UserError as error:
-        if str(folder.config_file) in str(error):
-            raise
-        raise UserError(f"file={str(folder.config_file)!r}: {error}") from error
-
-
-def prepared_corpus(folder: Path) -> Corpus:
-    """A corpus named by the user. Raises ValueError where it is not there."""
-    if not (folder / "manifest.json").is_file():
-        raise invalid(
-            "corpus", folder.name, f"is not a prepared corpus in {folder.parent}", "prepare it, or name another"
-        )
-    return Corpus(folder)
-
-
-def open_corpus(run: RunConfig, corpora: Path) -> Corpus:
-    """The corpus of a run. Raises ValueError when it is not there or is another one."""
-    if not (corpora / run.corpus / "manifest.json").is_file():
-        raise invalid(
-            "corpora_dir",
-            str(corpora),
-            f"does not hold the run's corpus {run.corpus}",
-            "give the folder that does, or prepare it again",
-        )
-    corpus = Corpus(corpora / run.corpus)
-    if corpus.fingerprint != run.fingerprint:
-        raise invalid(
-            "corpus", str(corpus.folder), "holds other tokens than the run was trained on", "prepare it again"
-        )
-    return corpus

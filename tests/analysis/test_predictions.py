@@ -15,8 +15,8 @@ from ettin_core.foundation.storage import read_json
 from ettin_core.foundation.strict_config import build as structured
 from ettin_core.records.predictions import Prediction, stated
 from ettin_core.studies.grid import StudyRequest
-from experiments.cli.entry import CONFIGURATIONS, to_plain
-from experiments.study import Study
+from ettin_core.studies.study import Study
+from experiments.cli.entry import CONFIGURATIONS, composer, to_plain
 
 LEFT_TO_RIGHT = "minimal_pairs.left_to_right:syntax:accuracy"
 
@@ -98,7 +98,9 @@ def test_they_are_stated_before_the_first_cell_is_trained(corpora_dir: Path, tmp
             *("study=smoke", "jobs=1", "export=false", "recipe.tokens=4e3", f"runs_dir={tmp_path}/runs"),
             *(f"corpora_dir={corpora_dir}", f"studies_dir={tmp_path}/studies", *more),
         ]
-        return Study(structured(StudyRequest, to_plain(compose("study", overrides))), overrides)
+        return Study(
+            structured(StudyRequest, to_plain(compose("study", overrides))), overrides, composer("study", StudyRequest)
+        )
 
     with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"):
         study = of()

@@ -1,4 +1,4 @@
-"""The house of the README: a room imports only from floors below it. Syntax trees are walked, so lazy imports count."""
+"""The layers of docs/architecture.md: a package imports only from layers below it. Lazy imports count too."""
 
 import ast
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FLOORS = {
+LAYERS = {
     "foundation": 0,
     "model": 1,
     "data": 1,
@@ -19,8 +19,10 @@ FLOORS = {
     "checkpoints": 2,
     "training": 3,
     "interop": 3,
+    "planning": 4,
     "evaluation": 4,
     "pairs": 5,
+    "studies": 6,
 }
 FILES = sorted(ROOT.glob("ettin_core/**/*.py"))
 
@@ -32,25 +34,25 @@ def imports(file: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: relative imports hide the floor"
+            assert node.level == 0, f"{file}: relative imports hide the layer"
             found.add(node.module or "")
     return found
 
 
-def violations(room: str, modules: set[str]) -> list[str]:
-    """Imports of a room that go up, sideways, or out of the library."""
+def violations(package: str, modules: set[str]) -> list[str]:
+    """Imports of a package that go up, sideways, or out of the library."""
     bad = []
     for module in modules:
         top, *below = module.split(".")
         outside = top in ("experiments", "analysis", "hydra", "omegaconf")
-        sideways = top == "ettin_core" and below[0] != room and FLOORS[below[0]] >= FLOORS[room]
+        sideways = top == "ettin_core" and below[0] != package and LAYERS[below[0]] >= LAYERS[package]
         if outside or sideways:
             bad.append(module)
     return bad
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(ROOT).as_posix())
-def test_rooms_import_downward(file: Path) -> None:
+def test_packages_import_downward(file: Path) -> None:
     parts = file.relative_to(ROOT / "ettin_core").parts
     if len(parts) > 1:
         assert violations(parts[0], imports(file)) == []
@@ -62,9 +64,9 @@ def test_a_violation_would_be_seen() -> None:
     assert violations("training", {"hydra"}) == ["hydra"]
 
 
-def test_every_room_has_a_floor() -> None:
-    rooms = {path.name for path in (ROOT / "ettin_core").iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert rooms == set(FLOORS)
+def test_every_package_has_a_layer() -> None:
+    packages = {path.name for path in (ROOT / "ettin_core").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert packages == set(LAYERS)
 
 
 def test_analysis_reads_records_and_never_a_model() -> None:

@@ -20,7 +20,7 @@ from ettin_core.data.preparation.partitions import RemovalCounts, documents, par
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.strict_config import build
 from ettin_core.studies.grid import StudyRequest, cells_of
-from experiments.cli.entry import CONFIGURATIONS, to_plain
+from experiments.cli.entry import CONFIGURATIONS, composer, to_plain
 
 
 def write(file: Path, count: int = 1) -> Path:
@@ -279,7 +279,7 @@ def test_a_study_may_vary_the_separator_with_none_at_all(tmp_path: Path) -> None
     overrides = ["study=grid", "data=text", f"data.path={tmp_path}", axes]
     with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"):
         request = build(StudyRequest, to_plain(compose("study", overrides)))
-        cells = cells_of("study", StudyRequest, request, overrides)
+        cells = cells_of(request, overrides, composer("study", StudyRequest))
     separators = [cell.request.data.separator for cell in cells.values()]
     texts = [[document.text for document in items(tmp_path, separator=separator)] for separator in separators]
     assert separators[0] is None and texts == [["one None two\n\nthree"], ["one None two", "three"]]

@@ -27,9 +27,9 @@ from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.objectives.targets import Masking, Objective, Vocabulary
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import AT_MASK, BEFORE_MASK, NEXT_TOKEN, readout_named
+from ettin_core.studies.evaluate_run import evaluate_run
 from ettin_core.studies.run_jobs import choosing
 from ettin_core.training.config import RunConfig
-from experiments.evaluate import evaluate_run
 from experiments.export import export_run
 from tests.evaluation.small_sets import write_sets
 from tests.evaluation.test_estimators import answer

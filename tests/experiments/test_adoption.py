@@ -18,11 +18,11 @@ from ettin_core.foundation.storage import read_json, write_json
 from ettin_core.optim.config import OptimizerConfig
 from ettin_core.planning.adoption import adopt
 from ettin_core.planning.conversion import Conversion, parent_weights
+from ettin_core.planning.run_plan import open_run
 from ettin_core.records.folders import RunFolder
+from ettin_core.studies.train_run import trained
 from ettin_core.training.config import RunConfig
-from experiments.cli.requests import open_run
 from experiments.export import export_run
-from experiments.train import trained
 from tests.runs import PLACEMENT, tiny_run
 
 OPTIMIZER = OptimizerConfig("adamw", 1e-3, 1e-2)

@@ -11,10 +11,11 @@ import pytest
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.foundation.errors import UserError
+from ettin_core.planning.run_plan import open_corpus, open_run
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.schema import Measurement
-from experiments.cli.requests import open_corpus, open_run
-from experiments.evaluate import EvaluateRequest, evaluate_pretrained, evaluate_run, main, table
+from ettin_core.studies.evaluate_run import evaluate_run
+from experiments.evaluate import EvaluateRequest, evaluate_pretrained, main, table
 from experiments.export import export_run
 from tests.evaluation.small_sets import write_sets
 from tests.runs import tiny_run, train_tiny

@@ -9,11 +9,12 @@ from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ettin_core.foundation.errors import UserError
+from ettin_core.foundation.override_text import spell
 from ettin_core.pairs.audit import audit
 from ettin_core.studies.grid import StudyRequest, cells_of, plan_runs
 from experiments.audit import AuditRequest
 from experiments.cli.entry import CONFIGURATIONS, composed
-from experiments.cli.overrides import meant, spell
+from experiments.cli.overrides import meant
 from experiments.cli.requests import TrainRequest
 from experiments.search import Search, SearchRequest
 from experiments.train import main

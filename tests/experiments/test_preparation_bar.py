@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from experiments.cli.requests import PreparationBar
+from ettin_core.data.preparation.progress_bar import PreparationBar
 
 
 def test_each_stage_has_one_bar_with_a_rate(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,9 @@ from ettin_core.foundation.folders import locked
 from ettin_core.foundation.storage import write_json
 from ettin_core.records.folders import RunFolder
 from ettin_core.studies.grid import StudyRequest
-from experiments.cli.entry import CONFIGURATIONS, composed
+from ettin_core.studies.study import Study
+from experiments.cli.entry import CONFIGURATIONS, composed, composer
 from experiments.status import UNPREPARED, state, table
-from experiments.study import Study
 from tests.runs import tiny_run, train_tiny
 
 
@@ -55,7 +55,9 @@ def looked_at(corpora: Path, runs: Path) -> Study:
     overrides = ["study=smoke", "data.documents=1500", "data.tokenizer_sample_mb=32"]
     overrides += [f"corpora_dir={corpora}", f"runs_dir={runs}"]
     with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"):
-        return Study(composed("study", StudyRequest, overrides), overrides, prepares=False)
+        return Study(
+            composed("study", StudyRequest, overrides), overrides, composer("study", StudyRequest), prepares=False
+        )
 
 
 def test_looking_prepares_no_corpus(tmp_path: Path) -> None:

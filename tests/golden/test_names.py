@@ -17,10 +17,11 @@ from ettin_core.data.config import DataConfig
 from ettin_core.data.documents import Source
 from ettin_core.data.preparation.plan import Plan
 from ettin_core.foundation.strict_config import build, plain
+from ettin_core.planning.run_plan import MemberConfig
 from ettin_core.studies.grid import StudyRequest, cells_of, plan_runs
 from ettin_core.training.config import RunConfig
-from experiments.cli.entry import CONFIGURATIONS, to_plain
-from experiments.cli.requests import MemberConfig, TrainRequest
+from experiments.cli.entry import CONFIGURATIONS, composer, to_plain
+from experiments.cli.requests import TrainRequest
 
 FILE = Path(__file__).with_name("names.json")
 VOCABULARY, FINGERPRINT = 2048, "0" * 64  # of a corpus that is not there
@@ -92,7 +93,7 @@ def study_names() -> dict[str, dict[str, str]]:
         if study != "grid":
             overrides = [f"study={study}", *(["axes.seed=[21]"] if study in ONE_SEED else [])]
             request = build(StudyRequest, to_plain(compose("study", overrides)))
-            runs = plan_runs(cells_of("study", StudyRequest, request, overrides), lambda data: None)
+            runs = plan_runs(cells_of(request, overrides, composer("study", StudyRequest)), lambda data: None)
             names[f"study {study}"] = {cell: short(run) for cell, run in runs.items()}
     return names
 

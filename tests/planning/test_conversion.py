@@ -31,12 +31,12 @@ from ettin_core.pairs.audit import certify
 from ettin_core.pairs.contract import Contract
 from ettin_core.planning.conversion import Conversion, parent_weights
 from ettin_core.planning.forecast import forecast
+from ettin_core.planning.run_plan import MemberConfig, open_run
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.config import Parent, RunConfig
 from ettin_core.training.loop import train
 from ettin_core.training.phases import PhaseRecipe, RecipeConfig
 from ettin_core.training.session import open_session
-from experiments.cli.requests import MemberConfig, open_run
 from experiments.export import export_run
 from experiments.views.dry_run import describe
 from tests.runs import PLACEMENT, final_state, tiny_run, train_tiny

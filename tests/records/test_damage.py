@@ -11,9 +11,9 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.evaluation.suite import evaluate, settings_of
 from ettin_core.foundation.errors import UserError
+from ettin_core.planning.run_plan import open_run
 from ettin_core.records.folders import RunFolder, run_folders
 from experiments.campaign.damages import FILES, document, setting
-from experiments.cli.requests import open_run
 from experiments.status import state
 from tests.runs import tiny_run, train_tiny
 

@@ -16,7 +16,7 @@ from ettin_core.pairs.audit import NOT_MATCHED
 from ettin_core.planning.matching import TOLERANCE, Ruler
 from ettin_core.studies.grid import FORECAST_TOLERANCE, Cell, StudyRequest, audits, cells_of, pairs_of, plan_runs
 from ettin_core.training.config import RunConfig
-from experiments.cli.entry import CONFIGURATIONS, to_plain
+from experiments.cli.entry import CONFIGURATIONS, composer, to_plain
 from tests.runs import tiny_run
 
 NAMES = CONFIGURATIONS.parent / "tests" / "golden" / "names.json"
@@ -40,7 +40,7 @@ def study() -> Callable[..., dict[str, Cell]]:
     def composed(*overrides: str) -> dict[str, Cell]:
         with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"):
             request = build(StudyRequest, to_plain(compose("study", list(overrides))))
-            return cells_of("study", StudyRequest, request, list(overrides))
+            return cells_of(request, list(overrides), composer("study", StudyRequest))
 
     return composed
 

@@ -16,13 +16,14 @@ from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.storage import read_json, write_json
 from ettin_core.foundation.strict_config import build
 from ettin_core.records.folders import RunFolder, run_folders
+from ettin_core.studies.evaluate_run import evaluate_run
 from ettin_core.studies.grid import StudyRequest
 from ettin_core.studies.stale import ASIDE, RETRAIN, check_choice, record_changes, run_changes
+from ettin_core.studies.study import Study
+from ettin_core.studies.train_run import trained
 from ettin_core.training.config import RunConfig
 from experiments.cli.entry import CONFIGURATIONS, to_plain
-from experiments.evaluate import evaluate_run, print_stale
-from experiments.study import Study
-from experiments.train import trained
+from experiments.evaluate import print_stale
 from tests.runs import PLACEMENT, edit, tiny_run, train_tiny
 
 SUITE = SuiteConfig(300, 4, 5, None, None, protocols=("pronouns", "heldout_mlm"))

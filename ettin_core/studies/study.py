@@ -1,0 +1,204 @@
+"""A study on its prepared corpora: which runs there are, and what follows when one is done."""
+
+import os
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ettin_core.data.config import DataConfig
+from ettin_core.data.corpus import Corpus
+from ettin_core.data.preparation.prepare import prepared_before
+from ettin_core.data.preparation.progress_bar import prepared
+from ettin_core.evaluation.suite import settings_of
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.storage import canonical_json, content_name, read_json, write_json
+from ettin_core.foundation.strict_config import plain
+from ettin_core.pairs.audit import NOT_MATCHED, Certificate, certify
+from ettin_core.records.folders import RunFolder, folder_of
+from ettin_core.records.predictions import hash_of, stated
+from ettin_core.studies.grid import Compose, StudyRequest, audits, cells_of, pairs_of, plan_runs
+from ettin_core.studies.stale import KEEP, record_changes, run_changes, set_aside
+from ettin_core.studies.worker_pool import Job
+
+TRAIN = "train"  # the kind of a job, whose cell others wait for
+
+
+class Study:
+    """A study on its prepared corpora: which runs there are, and what follows when one is done.
+
+    `runs` are by cell; a conversion's has its starting weights, and so its name, once its parent is complete (`ready`).
+    Without `prepares` it only looks: a corpus that is not there is not prepared.
+    """
+
+    def __init__(self, request: StudyRequest, overrides: list[str], compose: Compose, prepares: bool = True) -> None:
+        self.request, self._prepares = request, prepares
+        self.runs_dir = Path(request.runs_dir)
+        self.cells = cells_of(request, overrides, compose)
+        self._corpora: dict[str, Corpus | None] = {}
+        self.runs = plan_runs(self.cells, self._corpus)
+        self._planned = sorted(run.name for run in self.runs.values())
+        self.ready = [name for name, cell in self.cells.items() if cell.parent is None]
+        for name, cell in self.cells.items():
+            if cell.parent is not None and self.folder(cell.parent).complete:
+                self.make_ready(name)
+
+    def corpus(self, data: DataConfig) -> Corpus:
+        """The prepared corpus of a cell."""
+        corpus = self._corpus(data)
+        assert corpus is not None, "a study that only looks asks for nothing that needs a corpus"
+        return corpus
+
+    def _corpus(self, data: DataConfig) -> Corpus | None:
+        key = canonical_json(plain(data))
+        if key not in self._corpora:
+            folder = self.request.corpora_dir
+            self._corpora[key] = prepared(data, folder) if self._prepares else prepared_before(data, Path(folder))
+        return self._corpora[key]
+
+    def has_corpus(self, name: str) -> bool:
+        """Whether the corpus of a cell is there, without which its run has no name."""
+        return self._corpus(self.cells[name].request.data) is not None
+
+    def check(self) -> None:
+        """Refuse (ValueError), before anything is trained, cells that are not matched or do not fit."""
+        from ettin_core.foundation.distributed import ProcessGroup  # with torch, which a look at a study does without
+        from ettin_core.training.session import check_fit
+
+        for name, cell in self.cells.items():
+            check_fit(self.runs[name], self.corpus(cell.request.data), cell.request.placement, ProcessGroup())
+        found = list(audits(self.cells, self.runs).values())
+        for line in [f"audit: {line}" for line in summarise(found)] + self.request.unanswerable():
+            print(line, flush=True)
+        broken = [violation for certificate in found for violation in certificate.violations]
+        if broken:
+            raise invalid("axes", broken[0], "breaks the contract", "make it equal, or declare it in the contract")
+
+    def folder(self, name: str) -> RunFolder:
+        """The run folder of a cell that is ready."""
+        return folder_of(self.runs[name].name, self.runs_dir)
+
+    def make_ready(self, name: str) -> None:
+        """Name a conversion's run, which needs its complete parent."""
+        cell = self.cells[name]
+        assert cell.parent is not None
+        self.runs[name] = cell.request.becomes.of(self.runs[cell.parent], self.folder(cell.parent))
+        self.ready.append(name)
+
+    def training_job(self, name: str) -> Job:
+        """The job that trains a cell."""
+        from ettin_core.studies.run_jobs import train_stage
+
+        request = self.cells[name].request
+        corpus = self.corpus(request.data).folder
+        return Job(TRAIN, name, train_stage, (self.runs[name], corpus, request.placement, request.runs_dir), True)
+
+    def followers(self, name: str) -> list[Job]:
+        """What can be done once a cell is trained: its conversions (first), its measurements and its export."""
+        from ettin_core.studies.run_jobs import evaluate_stage, export_stage
+
+        request, path = self.cells[name].request, self.folder(name).path
+        children = [child for child, cell in self.cells.items() if cell.parent == name]
+        for child in children:
+            if child not in self.ready:
+                self.make_ready(child)
+        jobs = [self.training_job(child) for child in children]
+        corpora = self.corpus(request.data).folder.parent
+        again = self.request.stale != KEEP
+        jobs.append(Job("evaluate", name, evaluate_stage, (path, corpora, request.suite, request.placement, again)))
+        if request.export:
+            jobs.append(Job("export", name, export_stage, (path, corpora)))
+        return jobs
+
+    def stale(self) -> dict[str, dict[str, Any]]:
+        """By stale cell: what changed since its run was trained (`run`) and its protocols were measured (`records`)."""
+        found = {}
+        for name in self.ready:
+            run, folder = self.runs[name], self.folder(name)
+            records = record_changes(run, folder, self.cells[name].request.suite)
+            if (changes := run_changes(run, folder)) != [] or records:
+                found[name] = {"run": changes, "records": records}
+        return found
+
+    def make_way(self) -> bool:
+        """Set aside the runs that other code trained; returns whether there were any."""
+        places = {name: set_aside(self.runs[name], self.folder(name)) for name in self.ready}
+        for name, place in places.items():
+            if place is not None:
+                print(f"{name} was trained by other code: its run is set aside as {place}", flush=True)
+        return any(places.values())
+
+    def certificates(self) -> list[Certificate]:
+        """The certificates of every pair, from the evidence of complete runs."""
+        found = []
+        for contract, left, right in pairs_of(self.cells):
+            folders = self.folder(left), self.folder(right)
+            certificate = certify(contract, self.runs[left], self.runs[right], *folders)
+            write_json(folders[1].certificate_file, asdict(certificate))
+            found.append(certificate)
+        return found
+
+    @property
+    def path(self) -> Path:
+        """The study's own folder: certificates and report."""
+        identity: dict[str, Any] = {"runs": sorted(run.name for run in self.runs.values()), "suite": self.request.suite}
+        if self.request.predictions:  # as planned: where they are stated, before the names of conversions are known
+            identity |= {"runs": self._planned, "predictions": hash_of(self.request.predictions)}
+        return Path(self.request.studies_dir) / content_name(f"{self.request.name}-{self.request.size.name}", identity)
+
+    def state(self) -> None:
+        """Write what is predicted, once, with the cells that had begun to train by then."""
+        file = self.path / "study.json"
+        if self.request.predictions and not file.exists():
+            begun = [name for name in self.ready if self.folder(name).metrics_file.exists()]
+            write_json(file, self.record([]) | {"predictions": stated(self.request.predictions, begun)})
+
+    def _stated(self) -> dict[str, Any] | None:
+        file = self.path / "study.json"
+        return read_json(file)["predictions"] if self.request.predictions and file.exists() else None
+
+    def record(self, certificates: list[Certificate]) -> dict[str, Any]:
+        """study.json: what the analysis room must know of the cells."""
+        stale = self.stale()
+        runs = {name: run.name for name, run in self.runs.items()}
+        return {
+            "name": self.request.name,
+            "claim": self.request.claim,
+            "runs": list(runs.values()),
+            "cells": [
+                {
+                    "name": name,
+                    "run": runs[name],
+                    "axes": cell.axes,
+                    "parent": runs[cell.parent] if cell.parent else None,
+                    "stale": stale.get(name),
+                }
+                for name, cell in self.cells.items()
+            ],
+            "suite": {run.name: settings_of(self.request.suite, run.read_as) for run in self.runs.values()},
+            "analysis": self.request.analysis,
+            "predictions": self._stated(),
+            "certificates": [asdict(item) for item in certificates],
+        }
+
+
+def summarise(certificates: list[Certificate]) -> list[str]:
+    """A line for each kind of verdict, and each pair that is not matched in full."""
+    told = [certificate.sentence() for certificate in certificates if certificate.verdict == NOT_MATCHED]
+    kinds = Counter(
+        (item.pair, item.verdict, ", ".join(dict.fromkeys(found["under"] for found in item.differences)))
+        for item in certificates
+        if item.verdict != NOT_MATCHED
+    )
+    for (pair, verdict, allowed), count in kinds.items():
+        told.append(f"{pair}: {count} {'pair' if count == 1 else 'pairs'} {verdict} {allowed}".rstrip())
+    return told
+
+
+def workers(request: StudyRequest) -> int:
+    """How many cells run at once."""
+    if request.jobs is not None:
+        return request.jobs
+    if request.placement.device == "cpu":
+        return max(1, (os.cpu_count() or 1) // request.placement.threads)
+    return 1

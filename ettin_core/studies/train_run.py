@@ -1,0 +1,102 @@
+"""Train one run to its end, alone or under torchrun, and note how it failed."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ettin_core.data.corpus import Corpus
+from ettin_core.foundation.allocation import keep_freed_memory
+from ettin_core.foundation.distributed import ProcessGroup, join, leave
+from ettin_core.foundation.errors import USER_ERRORS, BusyError, RunStopped
+from ettin_core.foundation.exits import StopRequested
+from ettin_core.foundation.storage import write_json
+from ettin_core.model.leak_check import LeakError
+from ettin_core.planning.conversion import parent_weights
+from ettin_core.records.folders import RunFolder, folder_of
+from ettin_core.studies.stale import KEEP, RETRAIN, run_changes, run_line, set_aside
+from ettin_core.training.config import PlacementConfig, RunConfig
+from ettin_core.training.loop import train
+from ettin_core.training.step import NonFiniteError
+
+Weights = Callable[[], dict[str, torch.Tensor] | None]
+
+
+def trained(
+    run: RunConfig,
+    corpus: Corpus,
+    placement: PlacementConfig,
+    runs_dir: str,
+    stale: str = KEEP,
+    start: Weights | None = None,
+    begin: Callable[[RunFolder], None] | None = None,
+) -> str:
+    """Train a run as `train_run` does; returns a line about it, and one about other code where it was complete already."""
+    folder = folder_of(run.name, Path(runs_dir))
+    kept = folder.complete and (stale == KEEP or run_changes(run, folder) == [])
+    train_run(run, corpus, placement, runs_dir, start, stale, begin)
+    lines = [f"run {folder.path}{' was complete already' if kept else ''}", run_line(run, folder) if kept else None]
+    return "\n".join(line for line in lines if line)
+
+
+def train_run(
+    run: RunConfig,
+    corpus: Corpus,
+    placement: PlacementConfig,
+    runs_dir: str,
+    start: Weights | None = None,
+    stale: str = KEEP,
+    begin: Callable[[RunFolder], None] | None = None,
+) -> RunFolder:
+    """Train a run (or continue it, or leave a complete one alone) and return its folder.
+
+    `start` gives its starting weights (None: those of its parent, where it has one in this folder of runs). With
+    `stale=retrain` a complete run that other code trained is set aside and trained again. `begin` puts a beginning into the
+    folder, once for all processes.
+    """
+    folder = folder_of(run.name, Path(runs_dir))
+    if folder.complete and stale == KEEP:
+        return folder
+    if placement.device != "cuda" and keep_freed_memory():
+        tqdm.write("memory that a step frees stays with the process for the next one (glibc's mallopt)", sys.stderr)
+    group = join("gloo" if placement.device == "cpu" else None, placement.stall_seconds)
+    try:
+        if stale == RETRAIN:
+            _make_way(run, folder, group)
+        folder.failure_file.unlink(missing_ok=True)
+        if begin is not None:
+            if group.is_main:
+                begin(folder)
+            group.barrier()
+        train(run, folder, corpus, placement, group, start() if start else parent_weights(run, Path(runs_dir)))
+    except BusyError as error:
+        raise BusyError(f"{run.name} is being trained by another process; wait for it to end, or stop it") from error
+    except (LeakError, NonFiniteError) as error:
+        _note_failure(folder, error, group)
+        raise RunStopped(str(error)) from error
+    except (*USER_ERRORS, OSError, StopRequested):  # of an OSError the disk is the cause, which passes
+        raise
+    except Exception as error:
+        _note_failure(folder, error, group)
+        raise
+    finally:
+        leave()
+    return folder
+
+
+def _make_way(run: RunConfig, folder: RunFolder, group: ProcessGroup) -> None:
+    """Set a complete run of other code aside, by one process for all."""
+    place = set_aside(run, folder) if group.is_main else None
+    if place is not None:
+        print(f"{folder.name} was trained by other code: set aside as {place}", flush=True)
+    group.barrier()
+
+
+def _note_failure(folder: RunFolder, error: Exception, group: ProcessGroup) -> None:
+    """Leave a sign that the run fails by itself, not by a mistake in the request or a kill."""
+    if group.is_main and folder.config_file.exists():
+        write_json(
+            folder.failure_file, {"reason": f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"}
+        )
