@@ -27,8 +27,9 @@ from ettin_core.objectives.config import Component
 from ettin_core.objectives.targets import Masking, Targets, Vocabulary
 from ettin_core.optim.build import build_optimizer
 from ettin_core.optim.config import OptimizerConfig
-from ettin_core.training.loss_module import LossModule
-from ettin_core.training.step import autocast, optimizer_step
+from ettin_core.optim.update import Update
+from ettin_core.training.loss_module import LossModule, MicroBatch
+from ettin_core.training.step import StepSettings, TrainState, autocast, optimizer_step
 from experiments.benchmark_tools import most_memory
 
 SPECIAL = SpecialTokens(unknown=0, bos=1, eos=2, pad=3, mask=4)
@@ -100,12 +101,11 @@ def our_step(side: Side, case: Case, batch: Batch, targets: Targets) -> Step:
     device = torch.device(case.device)
     learner = LossModule(Transformer(case.model, attention=side.attention), side.compiled).to(device)
     optimizer = build_optimizer(OptimizerConfig("stable_adamw", LEARNING_RATE, WEIGHT_DECAY), learner.model)
+    state = TrainState(learner, Update(optimizer), ProcessGroup(), device)
+    settings = StepSettings(AttentionSpec, LEARNING_RATE, side.precision)
 
     def step() -> float:
-        parts, group = [(batch, targets)], ProcessGroup()
-        result = optimizer_step(
-            learner, optimizer, parts, AttentionSpec, LEARNING_RATE, side.precision, group, device, "the benchmark"
-        )
+        result = optimizer_step(state, [MicroBatch(batch, targets)], settings)
         return result.loss_sum / result.loss_tokens
 
     return step

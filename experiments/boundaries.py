@@ -25,7 +25,7 @@ from ettin_core.planning.run_plan import open_corpus, open_run
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.schema import TrainingRecord
 from ettin_core.training.config import PlacementConfig, RunConfig
-from ettin_core.training.loss_module import LossModule, tensors
+from ettin_core.training.loss_module import LossModule, MicroBatch, tensors
 from ettin_core.training.phases import Phase
 from ettin_core.training.step import autocast
 from experiments.cli.entry import entry
@@ -148,7 +148,7 @@ def _loss(
         batch = loader.batch(row)
         targets = run.targets(batch, phase, step, vocabulary)
         with autocast(run.precision, device):
-            sums.append(float(learner(*tensors(batch, targets, device), phase.view(targets.direction))[0]))
+            sums.append(float(learner(*tensors(MicroBatch(batch, targets), device), phase.view(targets.direction))[0]))
         counts.append(len(targets.labels))
     loss = sum(sums) / max(1, sum(counts))
     residuals = np.array(sums) - loss * np.array(counts)

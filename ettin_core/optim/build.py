@@ -7,6 +7,7 @@ from ettin_core.optim.config import OptimizerConfig
 from ettin_core.optim.muon import MuonWithAdamW
 from ettin_core.optim.qk_clip import QKClip
 from ettin_core.optim.stable_adamw import StableAdamW
+from ettin_core.optim.update import Update
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -26,9 +27,13 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module, top_rate: float |
     optimizer = _rule(config, model, top_rate or config.learning_rate)
     held = sorted(id(parameter) for group in optimizer.param_groups for parameter in group["params"])
     assert held == sorted(id(parameter) for parameter in model.parameters() if parameter.requires_grad)
-    optimizer.defaults["clip_norm"] = config.clip_norm
-    optimizer.defaults["qk_clip"] = None if config.qk_clip is None else QKClip(model, config.qk_clip)
     return optimizer
+
+
+def build_update(config: OptimizerConfig, model: nn.Module, top_rate: float | None = None) -> Update:
+    """The optimiser of a run with what surrounds its step: clipping of gradients and of attention logits."""
+    clip = None if config.qk_clip is None else QKClip(model, config.qk_clip)
+    return Update(build_optimizer(config, model, top_rate), config.clip_norm, clip)
 
 
 def _rule(config: OptimizerConfig, model: nn.Module, top_rate: float) -> torch.optim.Optimizer:

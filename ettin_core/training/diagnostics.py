@@ -3,14 +3,14 @@
 Diagnostics are computed beside a step and never change it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
-from ettin_core.data.loader import Batch
 from ettin_core.foundation.distributed import full_tensor
 from ettin_core.model.accounting import parameter_group
 from ettin_core.model.adapter import trained
@@ -19,8 +19,8 @@ from ettin_core.model.logit_probe import LogitProbe
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.assign import subset
 from ettin_core.objectives.targets import Targets
-from ettin_core.training.loss_module import tensors
-from ettin_core.training.step import autocast
+from ettin_core.training.loss_module import MicroBatch, tensors
+from ettin_core.training.step import StepSettings, TrainState, autocast
 
 
 @dataclass(frozen=True)
@@ -31,23 +31,31 @@ class Diagnosis:
     update_ratios: dict[str, float]
 
 
-def diagnose(
-    parallel_model: nn.Module,
-    model: Transformer,
-    part: tuple[Batch, Targets],
-    view: Callable[[str], AttentionSpec],
-    precision: str,
-    device: torch.device,
-) -> Callable[[], Diagnosis]:
-    """To be called before a step whose first part is `part`; what it returns is called after it, by all processes.
+@dataclass
+class Probe:
+    """Holds the diagnosis of a step once it is done (None: this step is not looked at)."""
 
-    In between, a copy of the weights (under FSDP of each process's part) is held.
+    diagnosis: Diagnosis | None = None
+
+
+@contextmanager
+def probed(
+    enabled: bool, state: TrainState, model: Transformer, micro: MicroBatch, settings: StepSettings
+) -> Iterator[Probe]:
+    """Look at a step, which is taken inside: `micro` is its first micro-batch. All processes must take part.
+
+    Meanwhile a copy of the weights (under FSDP of each process's share) is held.
     """
-    # The copy comes first: a forward pass leaves FSDP's weights gathered, and they are compared part by part.
+    probe = Probe()
+    if not enabled:
+        yield probe
+        return
+    # The copy comes first: a forward pass leaves FSDP's weights gathered, and they are compared share by share.
     before = {name: parameter.detach().clone() for name, parameter in trained(model).items()}
-    with autocast(precision, device):
-        logits = attention_logits(parallel_model, model, part, view, device)
-    return lambda: Diagnosis(logits, update_ratios(model, before))
+    with autocast(settings.precision, state.device):
+        logits = attention_logits(state.parallel_model, model, micro, settings.attention, state.device)
+    yield probe
+    probe.diagnosis = Diagnosis(logits, update_ratios(model, before))
 
 
 @torch.no_grad()
@@ -73,15 +81,15 @@ def _square(tensor: torch.Tensor) -> float:
 def attention_logits(
     parallel_model: nn.Module,
     model: Transformer,
-    part: tuple[Batch, Targets],
-    view: Callable[[str], AttentionSpec],
+    micro: MicroBatch,
+    attention: Callable[[str], AttentionSpec],
     device: torch.device,
 ) -> list[float]:
     """The largest attention logit of each layer on the first row of a batch, as the objective shows it to the model.
 
-    Under DDP and FSDP all processes must call it; each gets the answer for the first row of its own part.
+    Under DDP and FSDP all processes must call it; each gets the answer for the first row of its own micro-batch.
     """
-    batch, targets = part
+    batch, targets = micro
     first, inside = subset(batch, np.arange(1)), targets.scored_positions < batch.tokens.shape[1]
     opened = None if targets.prefix_mask is None else targets.prefix_mask[:1]
     shown = Targets(
@@ -91,7 +99,7 @@ def attention_logits(
     training = parallel_model.training
     parallel_model.eval()  # no dropout, so that no stream of random numbers moves
     try:
-        parallel_model(*tensors(first, shown, device), view(targets.direction))
+        parallel_model(*tensors(MicroBatch(first, shown), device), attention(targets.direction))
         return [float(value) for value in model.probe.largest]
     finally:
         model.probe = None

@@ -9,24 +9,24 @@ from typing import Any
 import torch
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.data.loader import Batch, Loader
+from ettin_core.data.loader import Loader
 from ettin_core.data.prefetch import feed
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.exits import AGAIN, StopRequested
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.randomness import derive
-from ettin_core.objectives.targets import Targets
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.config import PlacementConfig, RunConfig
-from ettin_core.training.diagnostics import diagnose
+from ettin_core.training.diagnostics import probed
 from ettin_core.training.hardware import peak_flops
+from ettin_core.training.loss_module import MicroBatch
 from ettin_core.training.memory import check_memory, device_memory
 from ettin_core.training.monitor import Monitor, Snapshot
 from ettin_core.training.phases import Phase
 from ettin_core.training.preemption import PreemptionSignal, Watchdog
 from ettin_core.training.progress import Progress, training_row, update_progress
 from ettin_core.training.session import Session, check_fit, finish, open_session, resume, save
-from ettin_core.training.step import optimizer_step
+from ettin_core.training.step import NonFiniteError, StepSettings, optimizer_step
 
 
 def train(
@@ -53,7 +53,7 @@ def train(
         session = open_session(run, folder, corpus, placement, group, parent_weights)
         progress = resume(session)
         with (
-            _watch(session, progress) as watch,
+            _monitor(session, progress) as monitor,
             PreemptionSignal(group, session.device) as request,
             Watchdog(placement.stall_seconds, run.name) as watchdog,
         ):
@@ -63,7 +63,7 @@ def train(
                 progress = replace(progress, phase=number, step=progress.step if number == progress.phase else 0)
                 make = partial(_micro_batches, session, phase, loader)
                 for micro_batches in feed(make, range(progress.step, phase.steps), placement.workers):
-                    progress = train_step(session, phase, loader.sources, micro_batches, progress, watch)
+                    progress = train_step(session, phase, loader.sources, micro_batches, progress, monitor)
                     watchdog.step()
                     stopping = request.agreed()
                     if stopping or run.checkpoint.due(progress.step, phase.steps, phase.consumed):
@@ -83,42 +83,40 @@ def train_step(
     session: Session,
     phase: Phase,
     sources: list[str],
-    micro_batches: list[tuple[Batch, Targets]],
+    micro_batches: list[MicroBatch],
     progress: Progress,
-    watch: Monitor,
+    monitor: Monitor,
 ) -> Progress:
-    """One step on a batch and its targets: the update and the books."""
-    run, rows = session.run, phase.batches.before(progress.step)
+    """One step on the micro-batches of this process: the update, then what it means for progress and records."""
+    run = session.run
     logged = (progress.step + 1) % session.placement.log_every == 0 or progress.step + 1 == phase.steps
+    rate, guard = phase.rate(progress.step), run.recipe.on_nonfinite
+    settings = StepSettings(phase.view, rate, run.precision, guard, len(sources))
     _seed_dropout(session, phase, progress.step)
-    diagnosed = None
-    if logged:
-        diagnosed = diagnose(
-            session.parallel_model, session.model, micro_batches[0], phase.view, run.precision, session.device
-        )
-    result = optimizer_step(
-        session.parallel_model,
-        session.optimizer,
-        micro_batches,
-        phase.view,
-        phase.rate(progress.step),
-        run.precision,
-        session.group,
-        session.device,
-        identity=f"run {run.name}, global step {progress.global_step}, phase {phase.name}, step {progress.step}, "
-        f"global rows {rows} to {phase.batches.before(progress.step + 1) - 1}",
-        on_nonfinite=run.recipe.on_nonfinite,
-        sources=len(sources),
-    )
+    with probed(logged, session.state, session.model, micro_batches[0], settings) as probe:
+        try:
+            result = optimizer_step(session.state, micro_batches, settings)
+        except NonFiniteError as error:
+            raise _with_place(error, run, phase, progress) from error
     progress = update_progress(run, progress, micro_batches, result, session.group, session.device, session.built)
-    watch.step(_clock(run, progress), progress.global_step, result.loss_sum / max(1, result.loss_tokens))
-    if diagnosed is not None:
-        watch.record(training_row(phase, progress, result, sources, diagnosed()))
-        progress = progress.row_written(watch.seconds)
+    monitor.step(_clock(run, progress), progress.global_step, result.loss_sum / max(1, result.loss_tokens))
+    if logged:
+        monitor.record(training_row(phase, progress, result, sources, probe.diagnosis))
+        progress = progress.row_written(monitor.seconds)
     return progress
 
 
-def _watch(session: Session, progress: Progress) -> Monitor:
+def _with_place(error: NonFiniteError, run: RunConfig, phase: Phase, progress: Progress) -> NonFiniteError:
+    """The error of a step with where it happened and what to do."""
+    first, last = phase.batches.before(progress.step), phase.batches.before(progress.step + 1) - 1
+    return NonFiniteError(
+        f"{error} at run {run.name}, global step {progress.global_step}, phase {phase.name}, step {progress.step}, "
+        f"global rows {first} to {last}: stopped before the update. Look at the batch with experiments.view_batch; lower the "
+        "learning rate, lengthen the warm-up, or leave such updates out with recipe.on_nonfinite=skip."
+    )
+
+
+def _monitor(session: Session, progress: Progress) -> Monitor:
     """The observers of a session that starts here."""
     run, group = session.run, session.group
     peak = peak_flops(session.device, run.precision) * group.world_size
@@ -128,14 +126,14 @@ def _watch(session: Session, progress: Progress) -> Monitor:
     return Monitor(session.folder, run.tokens, clock, mark, progress.seconds, group.is_main, peak, trackers)
 
 
-def _micro_batches(session: Session, phase: Phase, loader: Loader, step: int) -> list[tuple[Batch, Targets]]:
+def _micro_batches(session: Session, phase: Phase, loader: Loader, step: int) -> list[MicroBatch]:
     """This process's micro-batches of a step with their targets."""
     run, group = session.run, session.group
     count = session.placement.micro_batches(phase.batches.rows_of(step), group.world_size)
     micro_batches = []
     for number in range(count):
         batch = loader.batch(step, micro_batch=group.rank * count + number, micro_batches=group.world_size * count)
-        micro_batches.append((batch, run.targets(batch, phase, step, session.vocabulary)))
+        micro_batches.append(MicroBatch(batch, run.targets(batch, phase, step, session.vocabulary)))
     return micro_batches
 
 

@@ -1,5 +1,7 @@
 """Model and loss as one module, so that DDP and FSDP wrap a single forward call."""
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 
@@ -8,6 +10,13 @@ from ettin_core.model.config import AttentionSpec
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.loss import summed_cross_entropy
 from ettin_core.objectives.targets import Targets
+
+
+class MicroBatch(NamedTuple):
+    """Rows that are computed at once, and their targets."""
+
+    batch: Batch
+    targets: Targets
 
 
 class LossModule(nn.Module):
@@ -30,7 +39,7 @@ class LossModule(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Cross-entropy in nats: summed over the N scored positions, and of each (N,).
 
-        inputs, documents, positions, open_keys (B, S); read (N,) flat positions; labels (N,).
+        inputs, document_ids, position_ids, prefix_mask (B, S); scored_positions (N,), flat; labels (N,).
         """
         model = self.forward_model if self.model.probe is None else self.model
         states = (
@@ -41,8 +50,9 @@ class LossModule(nn.Module):
         )
 
 
-def tensors(batch: Batch, targets: Targets, device: torch.device) -> tuple[torch.Tensor | None, ...]:
-    """The learner's tensor arguments on its device."""
+def tensors(micro: MicroBatch, device: torch.device) -> tuple[torch.Tensor | None, ...]:
+    """The loss module's tensor arguments on its device."""
+    batch, targets = micro
     arrays = (
         targets.inputs,
         batch.document_ids,

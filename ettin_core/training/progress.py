@@ -6,13 +6,13 @@ from typing import TypeVar
 
 import torch
 
-from ettin_core.data.loader import Batch, document_lengths
+from ettin_core.data.loader import document_lengths
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.config import ModelConfig
-from ettin_core.objectives.targets import Targets
 from ettin_core.records.schema import TrainingRecord, is_finite
 from ettin_core.training.config import RunConfig
 from ettin_core.training.diagnostics import Diagnosis
+from ettin_core.training.loss_module import MicroBatch
 from ettin_core.training.phases import Phase
 from ettin_core.training.step import StepResult
 
@@ -61,7 +61,7 @@ class Progress:
 def update_progress(
     run: RunConfig,
     progress: Progress,
-    micro_batches: list[tuple[Batch, Targets]],
+    micro_batches: list[MicroBatch],
     result: StepResult,
     group: ProcessGroup,
     device: torch.device,
@@ -74,7 +74,7 @@ def update_progress(
     digest = sum(batch.digest() for batch, _ in micro_batches) % 2**63
     mine = [
         sum(int(batch.real.sum()) for batch, _ in micro_batches),
-        sum(_flops(run, built, *part) for part in micro_batches),
+        sum(_flops(run, built, micro) for micro in micro_batches),
     ]
     mine += [digest % 2**31, digest // 2**31]
     totals = group.sum(torch.tensor(mine, dtype=torch.int64, device=device))
@@ -106,8 +106,9 @@ def _plus(window: tuple[Number, ...], step: tuple[Number, ...]) -> tuple[Number,
     return tuple(one + other for one, other in zip(window, step, strict=True)) if window else step
 
 
-def _flops(run: RunConfig, built: ModelConfig | None, batch: Batch, targets: Targets) -> int:
-    """Training FLOPs of a part but for what its predictions cost."""
+def _flops(run: RunConfig, built: ModelConfig | None, micro: MicroBatch) -> int:
+    """Training FLOPs of a micro-batch but for what its predictions cost."""
+    batch, targets = micro
     prefixes = None if targets.prefix_mask is None else document_lengths(batch, targets.prefix_mask)
     return run.flop_counter(targets.direction, built).training(document_lengths(batch), 0, prefixes)
 

@@ -24,7 +24,8 @@ from ettin_core.model.config import ModelConfig
 from ettin_core.model.leak_check import check_no_leak
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import Vocabulary
-from ettin_core.optim.build import build_optimizer
+from ettin_core.optim.build import build_update
+from ettin_core.optim.update import Update
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import name_of
 from ettin_core.training.config import ENVIRONMENT, PlacementConfig, RunConfig
@@ -34,6 +35,7 @@ from ettin_core.training.monitor import truncate_rows
 from ettin_core.training.parallel import parallelize
 from ettin_core.training.phases import Phase, over_phases
 from ettin_core.training.progress import Progress
+from ettin_core.training.step import TrainState
 from ettin_core.training.trackers import check_trackers
 
 
@@ -57,9 +59,14 @@ class Session:
     parameters: int
     trained_parameters: int
     parallel_model: nn.Module
-    optimizer: torch.optim.Optimizer
+    update: Update
     initial_weights: str
     temporary_checkpoints: list[Path]
+
+    @property
+    def state(self) -> TrainState:
+        """What a step changes."""
+        return TrainState(self.parallel_model, self.update, self.group, self.device)
 
 
 def check_fit(run: RunConfig, corpus: Corpus, placement: PlacementConfig, group: ProcessGroup) -> None:
@@ -147,7 +154,7 @@ def open_session(
         parameters,
         trained_parameters,
         parallel_model,
-        build_optimizer(run.optimizer, model, run.top_rate),
+        build_update(run.optimizer, model, run.top_rate),
         initial_weights,
         temporary_checkpoints=[],
     )
@@ -189,9 +196,9 @@ def _resume(session: Session) -> Progress:
         return Progress()
     checkpoint = native.Checkpoint(folder.checkpoints / name)
     if run.adapter is None:
-        checkpoint.restore(session.model, session.optimizer)
+        checkpoint.restore(session.model, session.update.optimizer)
     else:  # the frozen weights are the parent's, as at the start
-        checkpoint.restore_trained(session.model, session.optimizer)
+        checkpoint.restore_trained(session.model, session.update.optimizer)
     progress = build(Progress, checkpoint.state)
     if session.group.is_main:
         truncate_rows(folder.metrics_file, progress.metric_rows)
@@ -211,7 +218,7 @@ def save(session: Session, phase: Phase, progress: Progress) -> None:
         session.folder.checkpoints,
         name,
         weights(session.model),
-        native.optimizer_tensors(session.optimizer, session.model) | _adapter_values(session),
+        native.optimizer_tensors(session.update.optimizer, session.model) | _adapter_values(session),
         asdict(progress),
         session.run.name,
         session.group,

@@ -1,4 +1,4 @@
-"""One optimiser step: accumulate, normalise once by the global count of loss-bearing tokens, guard, update."""
+"""One optimiser step: accumulate, normalise once by the global count of scored tokens, guard, update."""
 
 import contextlib
 import math
@@ -8,22 +8,44 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from ettin_core.data.loader import Batch
 from ettin_core.foundation.distributed import ProcessGroup, full_tensor
 from ettin_core.model.config import AttentionSpec
-from ettin_core.objectives.targets import Targets
-from ettin_core.optim.update import begin_step, finish_step
-from ettin_core.training.loss_module import tensors
+from ettin_core.optim.update import Update
+from ettin_core.training.loss_module import MicroBatch, tensors
 from ettin_core.training.parallel import defer_gradient_sync
 
 
 class NonFiniteError(RuntimeError):
-    """Loss or gradient is not a finite number; raised before the optimiser step, with the batch's identity."""
+    """Loss or gradient is not a finite number; raised before the update, with the batch's identity."""
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """What a step changes, and where it runs: the loss module as wrapped for the group, and its update."""
+
+    parallel_model: nn.Module
+    update: Update
+    group: ProcessGroup
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """`attention` gives the phase's spec of a direction; rows come from `num_sources` sources.
+
+    `on_nonfinite`: "stop" raises NonFiniteError, "skip" leaves the update out.
+    """
+
+    attention: Callable[[str], AttentionSpec]
+    learning_rate: float
+    precision: str = "fp32"
+    on_nonfinite: str = "stop"
+    num_sources: int = 1
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """Global results of a step: summed loss in nats, loss-bearing tokens, gradient norm, whether its update was skipped.
+    """Global results of a step: summed loss in nats, scored tokens, gradient norm, whether its update was skipped.
 
     `source_losses` and `source_tokens` are the first two by number of the source.
     """
@@ -35,6 +57,34 @@ class StepResult:
     source_losses: tuple[float, ...] = ()
     source_tokens: tuple[int, ...] = ()
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether loss and gradient are finite numbers."""
+        return math.isfinite(self.loss_sum) and math.isfinite(self.gradient_norm)
+
+
+class LossSums:
+    """Sums of the losses of this process's micro-batches: of all, and by source, in float64."""
+
+    def __init__(self, num_sources: int, device: torch.device) -> None:
+        self.total = torch.zeros((), dtype=torch.float64, device=device)
+        self.by_source = torch.zeros(2, num_sources, dtype=torch.float64, device=device)
+
+    @torch.no_grad()
+    def add(self, micro: MicroBatch, loss: torch.Tensor, per_token: torch.Tensor) -> None:
+        """Add a micro-batch: its summed loss, and the losses (N,) of its scored positions."""
+        self.total += loss.detach()
+        rows = micro.targets.scored_positions // micro.batch.tokens.shape[1]
+        source = torch.from_numpy(micro.batch.sources[rows]).to(self.by_source.device)
+        counted = torch.stack((per_token.double(), torch.ones_like(per_token, dtype=torch.float64)))
+        self.by_source.index_add_(1, source, counted)
+
+    def reduce(self, group: ProcessGroup, scored: int, gradient_norm: float) -> StepResult:
+        """The result over all processes, of `scored` tokens."""
+        losses, tokens = group.sum(self.by_source).tolist()
+        total = float(group.sum(self.total))
+        return StepResult(total, scored, gradient_norm, False, tuple(losses), tuple(int(count) for count in tokens))
+
 
 @contextlib.contextmanager
 def autocast(precision: str, device: torch.device) -> Iterator[None]:
@@ -43,63 +93,36 @@ def autocast(precision: str, device: torch.device) -> Iterator[None]:
         yield
 
 
-def optimizer_step(
-    parallel_model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    micro_batches: list[tuple[Batch, Targets]],
-    view: Callable[[str], AttentionSpec],
-    learning_rate: float,
-    precision: str,
-    group: ProcessGroup,
-    device: torch.device,
-    identity: str,
-    on_nonfinite: str = "stop",
-    sources: int = 1,
-) -> StepResult:
-    """Update the weights from this process's `parts` of the global batch, whose rows come from so many `sources`; `view` is
-    the phase's view of a direction.
+def optimizer_step(state: TrainState, micro_batches: list[MicroBatch], settings: StepSettings) -> StepResult:
+    """One update from this process's micro-batches of the global batch.
 
-    The gradient is that of (sum of losses over the global batch) / (global count of loss-bearing tokens), whatever the
-    number of parts and processes. A loss or gradient that is not finite changes nothing: under `on_nonfinite` "stop" it
-    raises NonFiniteError, under "skip" the result says so.
+    The loss is summed over the global batch and divided once by its number of scored tokens, whatever the number of
+    micro-batches and processes. A loss or gradient that is not finite changes nothing.
     """
-    counts = torch.tensor(
-        [sum(len(targets.labels) for _, targets in micro_batches)], dtype=torch.float64, device=device
+    group, device = state.group, state.device
+    count = torch.tensor(
+        [sum(len(micro.targets.labels) for micro in micro_batches)], dtype=torch.float64, device=device
     )
-    loss_tokens = int(group.sum(counts).item())
-    scale = group.world_size / max(1, loss_tokens)  # DDP averages over processes; this makes it a sum
-    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-    source_sums = torch.zeros(2, sources, dtype=torch.float64, device=device)
-    begin_step(optimizer)
-    for number, part in enumerate(micro_batches):
-        with defer_gradient_sync(parallel_model, stay=number + 1 < len(micro_batches)):
-            with autocast(precision, device):
-                loss, each = parallel_model(*tensors(*part, device), view(part[1].direction))
+    scored = int(group.sum(count).item())
+    scale = group.world_size / max(1, scored)  # DDP averages over processes; this makes it a sum
+    sums = LossSums(settings.num_sources, device)
+    state.update.begin()
+    for number, micro in enumerate(micro_batches):
+        with defer_gradient_sync(state.parallel_model, stay=number + 1 < len(micro_batches)):
+            with autocast(settings.precision, device):
+                attention = settings.attention(micro.targets.direction)
+                loss, per_token = state.parallel_model(*tensors(micro, device), attention)
             (loss * scale).backward()
-        loss_sum += loss.detach()
-        _add_by_source(source_sums, part, each)
-    gradient_norm = global_norm(
-        [parameter.grad for parameter in parallel_model.parameters() if parameter.grad is not None]
-    )
-    losses, tokens = group.sum(source_sums).tolist()
-    result = StepResult(
-        float(group.sum(loss_sum)),
-        loss_tokens,
-        gradient_norm,
-        False,
-        tuple(losses),
-        tuple(int(count) for count in tokens),
-    )
-    if not math.isfinite(result.loss_sum) or not math.isfinite(result.gradient_norm):
-        if on_nonfinite == "skip":
-            return replace(result, skipped=True)
-        raise NonFiniteError(
-            f"loss={result.loss_sum} gradient_norm={result.gradient_norm} at {identity}: stopped before the update. "
-            "Look at the batch with experiments.view_batch; lower the learning rate, lengthen the warm-up, or leave such "
-            "updates out with recipe.on_nonfinite=skip."
-        )
-    finish_step(optimizer, gradient_norm, learning_rate, group)
-    return result
+        sums.add(micro, loss, per_token)
+    parameters = state.parallel_model.parameters()
+    norm = global_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    result = sums.reduce(group, scored, norm)
+    if result.is_finite:
+        state.update.apply(norm, settings.learning_rate, group)
+        return result
+    if settings.on_nonfinite == "skip":
+        return replace(result, skipped=True)
+    raise NonFiniteError(f"loss={result.loss_sum} gradient_norm={result.gradient_norm}")
 
 
 def global_norm(gradients: list[torch.Tensor]) -> float:
@@ -110,11 +133,3 @@ def global_norm(gradients: list[torch.Tensor]) -> float:
     """
     norms = [torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients]
     return float(full_tensor(torch.linalg.vector_norm(torch.stack(norms))))
-
-
-@torch.no_grad()
-def _add_by_source(sums: torch.Tensor, part: tuple[Batch, Targets], each: torch.Tensor) -> None:
-    """Add the losses `each` (N,) of a part's scored positions, and their number, to `sums` (2, sources) float64."""
-    batch, targets = part
-    source = torch.from_numpy(batch.sources[targets.scored_positions // batch.tokens.shape[1]]).to(sums.device)
-    sums.index_add_(1, source, torch.stack((each.double(), torch.ones_like(each, dtype=torch.float64))))

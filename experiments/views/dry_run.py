@@ -30,7 +30,7 @@ def timed(plan: Forecast, placement: PlacementConfig) -> Forecast:
     """The forecast with a rate measured here, where there is none and no other machine is planned for."""
     if plan.throughput is not None or plan.machine != Machine() or not plan.run.tokens:
         return plan
-    from experiments.rates import measured  # with torch
+    from ettin_core.planning.measured_rate import measured  # with torch
 
     return replace(plan, throughput=measured(plan.run, placement))
 

@@ -13,10 +13,11 @@ from ettin_core.data.loader import Batch, Loader
 from ettin_core.foundation.distributed import ProcessGroup, full_tensor, join, leave
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import Masking, Targets, Vocabulary
+from ettin_core.optim.update import Update
 from ettin_core.training.config import PARALLEL, PlacementConfig
-from ettin_core.training.loss_module import LossModule
+from ettin_core.training.loss_module import LossModule, MicroBatch
 from ettin_core.training.parallel import parallelize
-from ettin_core.training.step import optimizer_step
+from ettin_core.training.step import StepSettings, TrainState, optimizer_step
 from tests.processes import run_group
 from tests.runs import targets_of, tiny_run
 
@@ -48,8 +49,8 @@ def gradients(case: str, corpus: Corpus, group: ProcessGroup, parallel: str = "d
     vocabulary = Vocabulary.of(corpus.tokenizer)
     targets = scored(batch, targets_of(run.objective.name, batch, vocabulary, Masking(0.95), 7), rest)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    view, device = run.phases[0].view, torch.device("cpu")
-    step = optimizer_step(wrapped, optimizer, [(batch, targets)], view, 0.0, "fp32", group, device, "test")
+    state = TrainState(wrapped, Update(optimizer), group, torch.device("cpu"))
+    step = optimizer_step(state, [MicroBatch(batch, targets)], StepSettings(run.phases[0].view, 0.0))
     found = {name: full_tensor(one.grad).clone() for name, one in model.named_parameters() if one.grad is not None}
     return found | {NORM: torch.tensor(step.gradient_norm, dtype=torch.float64)}
 

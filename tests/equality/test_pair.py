@@ -15,11 +15,12 @@ from ettin_core.data.packing import PACKINGS
 from ettin_core.foundation.distributed import ProcessGroup, join, leave
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import Masking, Vocabulary
+from ettin_core.optim.update import Update
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.config import RunConfig
 from ettin_core.training.loop import train
-from ettin_core.training.loss_module import LossModule
-from ettin_core.training.step import optimizer_step
+from ettin_core.training.loss_module import LossModule, MicroBatch
+from ettin_core.training.step import StepSettings, TrainState, optimizer_step
 from tests.processes import run_group
 from tests.runs import MEMBERS, PLACEMENT, targets_of, tiny_run, train_tiny
 
@@ -120,11 +121,13 @@ def gradients(corpus: Corpus, member: str, packing: str, parts: int) -> dict[str
         targets = targets_of(run.objective.name, batch, vocabulary, Masking(0.3), 7)
         keep = batch.rows[targets.scored_positions // batch.tokens.shape[1]] < 2
         pieces.append(
-            (batch, replace(targets, scored_positions=targets.scored_positions[keep], labels=targets.labels[keep]))
+            MicroBatch(
+                batch, replace(targets, scored_positions=targets.scored_positions[keep], labels=targets.labels[keep])
+            )
         )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    view = run.phases[0].view
-    optimizer_step(LossModule(model), optimizer, pieces, view, 0.0, "fp32", ProcessGroup(), torch.device("cpu"), "test")
+    state = TrainState(LossModule(model), Update(optimizer), ProcessGroup(), torch.device("cpu"))
+    optimizer_step(state, pieces, StepSettings(run.phases[0].view, 0.0))
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 

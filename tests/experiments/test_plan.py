@@ -21,12 +21,12 @@ from ettin_core.model.accounting import activation_bytes
 from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
 from ettin_core.optim.config import MuonConfig
+from ettin_core.planning import measured_rate as rates
 from ettin_core.planning.forecast import Forecast, Machine, forecast
 from ettin_core.planning.plan_checks import rope_reach
 from ettin_core.planning.throughput import throughput
 from ettin_core.training.config import PlacementConfig, RunConfig
 from ettin_core.training.memory import estimate_memory
-from experiments import rates
 from experiments.cli.entry import CONFIGURATIONS, to_plain
 from experiments.cli.requests import TrainRequest
 from experiments.plan import PlanRequest, plan_size

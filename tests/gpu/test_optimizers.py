@@ -6,7 +6,7 @@ import torch
 from ettin_core.checkpoints import native
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.optim.build import build_optimizer
-from ettin_core.optim.update import begin_step, finish_step
+from ettin_core.optim.update import Update
 from tests.gpu.cases import distance
 from tests.optim.models import CONFIGS, VIEW, gradient, rate, rows, small_model
 
@@ -20,13 +20,13 @@ def stepped(rule: str, device: torch.device) -> tuple[dict[str, torch.Tensor], d
     model, start = small_model().to(device), small_model().state_dict()
     optimizer = build_optimizer(CONFIGS[rule], model)
     for step in range(STEPS):
-        begin_step(optimizer)
+        Update(optimizer).begin()
         with torch.no_grad():
             model(*(part.to(device) for part in rows(2)), VIEW)  # shows qk_clip its logits
         for number, parameter in enumerate(model.parameters()):
             parameter.grad = gradient(parameter, number, step).to(device)
         norm = torch.nn.utils.get_total_norm([one.grad for one in model.parameters() if one.grad is not None])
-        finish_step(optimizer, float(norm), rate(step), ProcessGroup())
+        Update(optimizer).apply(float(norm), rate(step), ProcessGroup())
     moved = {name: one.cpu() - start[name] for name, one in model.state_dict().items()}
     return moved, {name: one.cpu() for name, one in native.optimizer_tensors(optimizer, model).items()}
 

@@ -9,10 +9,10 @@ from torch import nn
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
-from ettin_core.optim.build import build_optimizer
+from ettin_core.optim.build import build_update
 from ettin_core.optim.config import MuonConfig, OptimizerConfig
 from ettin_core.optim.qk_clip import QKClip
-from ettin_core.optim.update import finish_step
+from ettin_core.optim.update import Update
 
 SHAPE = ModelConfig(128, 32, 4, 2, 48, local_window=16)
 VIEW = AttentionSpec("bidirectional")
@@ -55,7 +55,7 @@ def rate(step: int) -> float:
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, begin: int, end: int) -> None:
     """Steps begin..end with their gradients and rates, without a forward pass."""
     for step in range(begin, end):
-        finish_step(optimizer, give_gradients(model, step), rate(step), ProcessGroup())
+        Update(optimizer).apply(give_gradients(model, step), rate(step), ProcessGroup())
 
 
 def names(model: nn.Module, group: dict[str, Any]) -> list[str]:
@@ -87,7 +87,8 @@ def by_head(model: Transformer, layer: int) -> torch.Tensor:
     return weight.detach().unflatten(0, (3, HEADS, WIDTH))
 
 
-def clipping(model: nn.Module, tau: float = TAU) -> tuple[torch.optim.Optimizer, QKClip]:
-    """An optimiser that clips logits, and its clip."""
-    optimizer = build_optimizer(OptimizerConfig("adamw", 1e-3, 0.0, qk_clip=tau), model)
-    return optimizer, optimizer.defaults["qk_clip"]
+def clipping(model: nn.Module, tau: float = TAU) -> tuple[Update, QKClip]:
+    """An update that clips logits, and its clip."""
+    update = build_update(OptimizerConfig("adamw", 1e-3, 0.0, qk_clip=tau), model)
+    assert update.qk_clip is not None
+    return update, update.qk_clip

@@ -7,7 +7,7 @@ from torch import nn
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.optim.build import build_optimizer
 from ettin_core.optim.config import OptimizerConfig
-from ettin_core.optim.update import finish_step
+from ettin_core.optim.update import Update
 from tests.optim.models import gradient, rate
 
 CONFIG = OptimizerConfig("adamw", 3e-3, 0.1, (0.9, 0.98), 1e-8)
@@ -20,7 +20,7 @@ def trained(scale: float = 1.0) -> nn.Linear:
     for step in range(20):
         for number, parameter in enumerate(model.parameters()):
             parameter.grad = gradient(parameter, number, step) * scale
-        finish_step(optimizer, 1.0, rate(step), ProcessGroup())
+        Update(optimizer).apply(1.0, rate(step), ProcessGroup())
     return model
 
 

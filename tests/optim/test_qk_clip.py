@@ -12,7 +12,6 @@ from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.attention_mask import row_attention_mask
 from ettin_core.model.transformer import Transformer, rotary_angles, rotate
 from ettin_core.optim.build import build_optimizer
-from ettin_core.optim.update import begin_step, finish_step
 from tests.optim.models import (
     CONFIGS,
     HEADS,
@@ -68,8 +67,8 @@ def largest_logits(model: Transformer, layer: int, states: torch.Tensor, batch: 
 
 def test_the_bound_is_never_below_the_largest_logit() -> None:
     model, batch = loud_model(), rows(4)
-    optimizer, clip = clipping(model)
-    begin_step(optimizer)
+    update, clip = clipping(model)
+    update.begin()
     seen = watched(model, batch)
     for layer, states in enumerate(seen.states):
         logits = largest_logits(model, layer, states, batch)
@@ -79,8 +78,8 @@ def test_the_bound_is_never_below_the_largest_logit() -> None:
 
 def test_the_bound_is_the_stated_one() -> None:
     model, batch = loud_model(), rows(4)
-    optimizer, clip = clipping(model)
-    begin_step(optimizer)
+    update, clip = clipping(model)
+    update.begin()
     for layer, states in enumerate(watched(model, batch).states):
         norms = torch.einsum("bsh,iadh->ibsad", states, by_head(model, layer)[:2]).square().sum(-1).sqrt()
         for head in range(HEADS):
@@ -90,15 +89,15 @@ def test_the_bound_is_the_stated_one() -> None:
 
 def test_after_clipping_no_logit_exceeds_tau() -> None:
     model, batch = loud_model(), rows(4)
-    optimizer, clip = clipping(model)
-    begin_step(optimizer)
+    update, clip = clipping(model)
+    update.begin()
     seen = watched(model, batch)
     before = [largest_logits(model, layer, states, batch) for layer, states in enumerate(seen.states)]
     above = clip.bounds > TAU
     assert [(int(layer), int(head)) for layer, head in above.nonzero()] == LOUD
     assert any((logits > TAU).any() for logits in before), "there was something to clip"
     measured = clip.bounds.clone()
-    finish_step(optimizer, 1.0, 0.0, ProcessGroup())
+    update.apply(1.0, 0.0, ProcessGroup())
     for layer, states in enumerate(seen.states):
         logits = largest_logits(model, layer, states, batch)
         assert (logits <= TAU * (1 + 1e-6)).all()
@@ -107,11 +106,11 @@ def test_after_clipping_no_logit_exceeds_tau() -> None:
 
 def test_queries_and_keys_share_the_scaling_and_everything_else_is_untouched() -> None:
     model, start, batch = loud_model(), loud_model(), rows(4)
-    optimizer, clip = clipping(model)
-    begin_step(optimizer)
+    update, clip = clipping(model)
+    update.begin()
     model(*batch, VIEW)
     measured = clip.bounds.clone()
-    finish_step(optimizer, 1.0, 0.0, ProcessGroup())
+    update.apply(1.0, 0.0, ProcessGroup())
     for layer in range(SHAPE.num_layers):
         now, then = by_head(model, layer), by_head(start, layer)
         assert torch.equal(now[2], then[2]), "values"
@@ -128,20 +127,20 @@ def test_queries_and_keys_share_the_scaling_and_everything_else_is_untouched() -
 def test_other_heads_of_the_layer_put_out_the_same() -> None:
     model, batch = loud_model(), rows(4)
     before = watched(model, batch).heads[0]
-    optimizer, _ = clipping(model)
-    begin_step(optimizer)
+    update, _ = clipping(model)
+    update.begin()
     model(*batch, VIEW)
-    finish_step(optimizer, 1.0, 0.0, ProcessGroup())
+    update.apply(1.0, 0.0, ProcessGroup())
     after = watched(model, batch).heads[0]
     assert torch.equal(before[:, :, 0], after[:, :, 0]) and not torch.allclose(before[:, :, 1], after[:, :, 1])
 
 
 def test_nothing_is_clipped_while_all_is_below_tau() -> None:
     model, start = loud_model(), loud_model()
-    optimizer, _ = clipping(model, tau=1e4)
-    begin_step(optimizer)
+    update, _ = clipping(model, tau=1e4)
+    update.begin()
     model(*rows(4), VIEW)
-    finish_step(optimizer, 1.0, 0.0, ProcessGroup())
+    update.apply(1.0, 0.0, ProcessGroup())
     assert all(torch.equal(now, then) for now, then in zip(model.parameters(), start.parameters(), strict=True))
 
 

@@ -7,17 +7,16 @@ from torch.distributed.fsdp import fully_shard
 
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.transformer import Transformer
-from ettin_core.optim.build import build_optimizer
+from ettin_core.optim.build import build_update
 from ettin_core.optim.config import OptimizerConfig
-from ettin_core.optim.update import begin_step, finish_step
 from tests.optim.models import SHAPE, TAU, VIEW, clipping, loud_model, rows, small_model
 
 
 def measured_bounds(parts: int, only: int | None = None) -> torch.Tensor:
     """Bounds of eight rows given in parts, or of one of these parts."""
     model = loud_model()
-    optimizer, clip = clipping(model)
-    begin_step(optimizer)
+    update, clip = clipping(model)
+    update.begin()
     for number, part in enumerate(zip(*(tensor.chunk(parts) for tensor in rows(8)), strict=True)):
         if only in (None, number):
             model(*part, VIEW)
@@ -46,31 +45,31 @@ def test_it_does_not_depend_on_the_number_of_processes() -> None:
         (divided, group, tuple(tensor[4:] for tensor in rows(8))),
         (whole, ProcessGroup(), rows(8)),
     ):
-        optimizer, _ = clipping(model)
-        begin_step(optimizer)
+        update, _ = clipping(model)
+        update.begin()
         model(*batch, VIEW)
-        finish_step(optimizer, 1.0, 0.0, members)
+        update.apply(1.0, 0.0, members)
     for now, then in zip(divided.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(now, then, rtol=1e-5, atol=0.0)
 
 
 def test_a_step_that_was_left_out_is_forgotten() -> None:
     model, start = small_model(), small_model()
-    optimizer, _ = clipping(model, tau=50.0)
-    begin_step(optimizer)
+    update, _ = clipping(model, tau=50.0)
+    update.begin()
     with torch.no_grad():
         model.layers[0].attention.query_key_value(torch.full((1, 2, SHAPE.hidden_size), float("nan")))  # type: ignore[union-attr, operator]
-    begin_step(optimizer)
+    update.begin()
     model(*rows(2), VIEW)
-    finish_step(optimizer, 1.0, 0.0, ProcessGroup())
+    update.apply(1.0, 0.0, ProcessGroup())
     assert all(torch.equal(now, then) for now, then in zip(model.parameters(), start.parameters(), strict=True))
 
 
 def test_a_model_whose_attention_was_not_seen_is_refused() -> None:
-    optimizer, _ = clipping(small_model())
-    begin_step(optimizer)
+    update, _ = clipping(small_model())
+    update.begin()
     with pytest.raises(ValueError, match="optimizer.qk_clip=2.0 sees no attention; use placement.compile=false"):
-        finish_step(optimizer, 1.0, 0.0, ProcessGroup())
+        update.apply(1.0, 0.0, ProcessGroup())
 
 
 def test_a_compiled_model_is_measured_too() -> None:
@@ -80,11 +79,11 @@ def test_a_compiled_model_is_measured_too() -> None:
     model.eval()
     compiled(*batch, VIEW)
     model.train()
-    optimizer, clip = clipping(model)
-    begin_step(optimizer)
+    update, clip = clipping(model)
+    update.begin()
     compiled(*batch, VIEW)
     measured = clip.bounds.clone()
-    begin_step(optimizer)
+    update.begin()
     model(*batch, VIEW)
     torch.testing.assert_close(measured, clip.bounds)
 
@@ -94,10 +93,10 @@ def test_weights_divided_over_processes_are_scaled_alike() -> None:
     batch = rows(4)
 
     def stepped(model: Transformer) -> Transformer:
-        optimizer = build_optimizer(OptimizerConfig("adamw", 1e-3, 0.0, clip_norm=1e-3, qk_clip=TAU), model)
-        begin_step(optimizer)
+        update = build_update(OptimizerConfig("adamw", 1e-3, 0.0, clip_norm=1e-3, qk_clip=TAU), model)
+        update.begin()
         model(*batch, VIEW).square().sum().backward()
-        finish_step(optimizer, 1.0, 1e-3, ProcessGroup())
+        update.apply(1.0, 1e-3, ProcessGroup())
         return model
 
     whole = stepped(loud_model())

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from ettin_core.foundation.distributed import ProcessGroup
-from ettin_core.optim.build import build_optimizer
-from ettin_core.optim.update import begin_step, finish_step
+from ettin_core.optim.build import build_optimizer, build_update
+from ettin_core.optim.update import Update
 from tests.optim.models import CONFIGS, STABLE_ADAMW, give_gradients, small_model
 
 LIMIT = 0.5
@@ -22,13 +22,13 @@ def gradients(model: nn.Module) -> torch.Tensor:
 def clipped(scale: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of a global norm `scale` times the limit, before and after a step that clips."""
     model = small_model()
-    optimizer = build_optimizer(replace(STABLE_ADAMW, clip_norm=LIMIT), model)
+    update = build_update(replace(STABLE_ADAMW, clip_norm=LIMIT), model)
     norm = give_gradients(model, 0)
     for parameter in model.parameters():
         assert parameter.grad is not None
         parameter.grad *= scale * LIMIT / norm
     before = gradients(model).clone()
-    finish_step(optimizer, float(before.norm()), 1e-3, ProcessGroup())
+    update.apply(float(before.norm()), 1e-3, ProcessGroup())
     return before, gradients(model)
 
 
@@ -59,7 +59,7 @@ def test_without_a_limit_nothing_is_clipped(name: str) -> None:
     optimizer = build_optimizer(CONFIGS[name], model)
     norm = give_gradients(model, 500)
     before = gradients(model).clone()
-    finish_step(optimizer, norm, 1e-3, ProcessGroup())
+    Update(optimizer).apply(norm, 1e-3, ProcessGroup())
     assert norm > 10 and torch.equal(before, gradients(model))
 
 
@@ -70,7 +70,7 @@ def test_each_group_takes_its_share_of_the_rate() -> None:
         assert {group["lr"] for group in optimizer.param_groups} == {3e-3 * share for share in shares}
         for learning_rate in (0.0, 1e-3, 2e-3):
             give_gradients(model, 0)
-            finish_step(optimizer, 1.0, learning_rate, ProcessGroup())
+            Update(optimizer).apply(1.0, learning_rate, ProcessGroup())
             assert {group["lr"] for group in optimizer.param_groups} == {learning_rate * share for share in shares}
 
 
@@ -78,7 +78,7 @@ def test_an_optimiser_from_elsewhere_steps_as_ever() -> None:
     parameter = nn.Parameter(torch.ones(2))
     optimizer = torch.optim.SGD([parameter], lr=1.0)
     parameter.grad = torch.ones(2)
-    finish_step(optimizer, 1.0, 0.25, ProcessGroup())
+    Update(optimizer).apply(1.0, 0.25, ProcessGroup())
     assert parameter.tolist() == [0.75, 0.75]
-    begin_step(optimizer)
+    Update(optimizer).begin()
     assert parameter.grad is None

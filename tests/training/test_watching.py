@@ -21,13 +21,14 @@ from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import Masking, Vocabulary, mask_key
 from ettin_core.optim.build import build_optimizer
 from ettin_core.optim.config import OptimizerConfig
+from ettin_core.optim.update import Update
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.config import PlacementConfig
-from ettin_core.training.diagnostics import diagnose
+from ettin_core.training.diagnostics import probed
 from ettin_core.training.hardware import measured_flops, peak_flops
-from ettin_core.training.loss_module import LossModule
+from ettin_core.training.loss_module import LossModule, MicroBatch
 from ettin_core.training.monitor import truncate_rows
-from ettin_core.training.step import optimizer_step
+from ettin_core.training.step import StepSettings, TrainState, optimizer_step
 from ettin_core.training.trackers import check_trackers
 from tests.runs import MEMBERS, PLACEMENT, final_state, targets_of, tiny_run, train_tiny
 
@@ -77,10 +78,13 @@ def test_a_diagnosis_is_what_it_says(member: str, corpus: Corpus) -> None:
     vocabulary = Vocabulary.of(corpus.tokenizer)
     targets = targets_of(run.objective.name, batch, vocabulary, Masking(0.3), mask_key(1, "x"))
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    finish = diagnose(wrapped, model, (batch, targets), phase.view, "fp32", CPU)
-    assert model.probe is None and wrapped.training
-    optimizer_step(wrapped, optimizer, [(batch, targets)], phase.view, 1e-2, "fp32", ProcessGroup(), CPU, "test")
-    diagnosis = finish()
+    state, settings = TrainState(wrapped, Update(optimizer), ProcessGroup(), CPU), StepSettings(phase.view, 1e-2)
+    micro = MicroBatch(batch, targets)
+    with probed(True, state, model, micro, settings) as probe:
+        assert model.probe is None and wrapped.training
+        optimizer_step(state, [micro], settings)
+    diagnosis = probe.diagnosis
+    assert diagnosis is not None
     embedding = model.embedding.weight.detach()
     ratio = float((embedding - before["embedding.weight"]).norm() / before["embedding.weight"].norm())
     assert diagnosis.update_ratios["embedding"] == pytest.approx(ratio, rel=1e-5)

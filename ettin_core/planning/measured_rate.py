@@ -13,12 +13,12 @@ from ettin_core.model.accounting import parameter_count
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.assign import component_targets
 from ettin_core.objectives.targets import Masking, Vocabulary
-from ettin_core.optim.build import build_optimizer
+from ettin_core.optim.build import build_update
 from ettin_core.planning.throughput import Throughput
 from ettin_core.training.config import PlacementConfig, RunConfig
-from ettin_core.training.loss_module import LossModule
+from ettin_core.training.loss_module import LossModule, MicroBatch
 from ettin_core.training.phases import Phase
-from ettin_core.training.step import optimizer_step
+from ettin_core.training.step import StepSettings, TrainState, optimizer_step
 
 SECONDS = 2.0
 MOST_PARAMETERS = 50_000_000  # of a larger model no step on a CPU is done in that time
@@ -50,24 +50,16 @@ def measured(run: RunConfig, placement: PlacementConfig) -> Throughput | None:
 def _steps(run: RunConfig, phase: Phase, placement: PlacementConfig, device: torch.device) -> tuple[int, float]:
     """Tokens and seconds of steps after the first, which is slower than the others."""
     model = Transformer(run.model, attention=placement.attention).to(device)
-    optimizer, learner = build_optimizer(run.optimizer, model), LossModule(model)
-    part = run.objective.under(run.direction)[0]
+    state = TrainState(LossModule(model), build_update(run.optimizer, model), ProcessGroup(), device)
+    settings = StepSettings(phase.view, 1e-6, run.precision)
+    component = run.objective.under(run.direction)[0]
     batch = _batch(run, phase)
     masking = Masking(phase.mask_rate, run.objective.mask_share, run.objective.random_share, run.objective.scored_share)
-    targets = component_targets(part, batch, Vocabulary(run.model.vocab_size, SPECIAL), masking, 0)
+    targets = component_targets(component, batch, Vocabulary(run.model.vocab_size, SPECIAL), masking, 0)
+    micro = MicroBatch(batch, targets)
     begin, steps = 0.0, 0
     while not begin or time.perf_counter() - begin < SECONDS:
-        optimizer_step(
-            learner,
-            optimizer,
-            [(batch, targets)],
-            phase.view,
-            1e-6,
-            run.precision,
-            ProcessGroup(),
-            device,
-            "a trial step",
-        )
+        optimizer_step(state, [micro], settings)
         if not begin:
             begin = time.perf_counter()
         else:
