@@ -103,6 +103,7 @@ def test_a_cell_that_fails_by_itself_waits_until_it_is_to_be_retried(tmp_path: P
         "+knobs={rate:[optimizer.learning_rate]}",
         "+axes={rate:[1e-3,1e30],member:[encoder]}",
         "+contracts.pair.may_differ.optimizer='what is varied'",
+        "jobs=1",
     ]
 
     def run(module: str, *options: str) -> str:
