@@ -301,7 +301,10 @@ def test_an_unfinished_run_has_no_certificate(
         ({"may_differ": {"learning": "x"}}, "is not a field of a run"),
         ({"may_differ": {"optimizer.rate": "x"}}, "is not a field of a run; use .*learning_rate"),
         ({"may_differ": {"recipe.phases.decay.mask": "x"}}, "is not a field of a run; use .*mask_rate"),
-        ({"may_differ": {"seeds.order.x": "x", "parent.weight": "x"}}, "is not a field of a run; did you mean 'weights'"),
+        (
+            {"may_differ": {"seeds.order.x": "x", "parent.weight": "x"}},
+            "is not a field of a run; did you mean 'weights'",
+        ),
         ({"may_differ": {"direction": ""}}, "gives no reason"),
         ({"within": {"flops": 0.0}}, "is no tolerance of a number"),
         ({"within": {"tokenizer": 0.1}}, "is no tolerance of a number"),
