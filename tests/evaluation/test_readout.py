@@ -35,14 +35,14 @@ from tests.evaluation.small_sets import write_sets
 from tests.evaluation.test_estimators import answer
 from tests.runs import DIRECTION_OF, targets_of, tiny_run, train_tiny
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "extend" / "objective.md").read_text()
 ARMS = {"skip": ("causal", "skip"), "causal-mlm": ("causal", "mlm"), "silent": ("causal", "silent")}
 Trained = dict[str, tuple[RunConfig, RunFolder]]
 
 
-def skip_of_the_readme() -> Objective:
-    """The README's own example."""
-    [source] = [block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "OBJECTIVE =" in block]
+def skip_of_the_docs() -> Objective:
+    """The example of docs/extend/objective.md."""
+    [source] = [block for block in re.findall(r"```python\n(.*?)```", PAGE, re.S) if "OBJECTIVE =" in block]
     module: dict[str, Any] = {"np": np, "Objective": Objective}
     exec(source, module)
     return module["OBJECTIVE"]
@@ -57,7 +57,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, corpus: Corpus) -> Path:
 @pytest.fixture(scope="module")
 def trained(root: Path, corpus: Corpus) -> Iterator[Trained]:
     """Arms whose names do not tell how they are read, with two objectives that a user added."""
-    skip = skip_of_the_readme()
+    skip = skip_of_the_docs()
     own = {"skip": skip, "silent": replace(skip, name="silent", readout="none")}
     with pytest.MonkeyPatch.context() as patch:
         for name, objective in own.items():
@@ -91,7 +91,7 @@ def opened(trained: Trained, name: str, corpus: Corpus) -> EvaluatedModel:
 
 @pytest.mark.parametrize("name", sorted({*OBJECTIVES, "skip"}))
 def test_every_kind_declares_what_it_makes(name: str, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(OBJECTIVES, "skip", skip_of_the_readme())
+    monkeypatch.setitem(OBJECTIVES, "skip", skip_of_the_docs())
     monkeypatch.setitem(DIRECTION_OF, "skip", "causal")
     readout = readout_named(OBJECTIVES[name].readout)
     assert readout is not None

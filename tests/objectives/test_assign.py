@@ -271,11 +271,11 @@ def test_prefix_by_hand() -> None:
     assert (made.scored_positions.tolist(), made.labels.tolist()) == ([1, 2], [8, EOS])
 
 
-def test_an_objective_is_one_module_as_the_readme_shows(
+def test_an_objective_is_one_module_as_the_docs_show(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-    [source] = [block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "OBJECTIVE =" in block]
+    page = (Path(__file__).resolve().parents[2] / "docs" / "extend" / "objective.md").read_text()
+    [source] = [block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "OBJECTIVE =" in block]
     module = {"np": np, "Objective": Objective}
     exec(source, module)
     monkeypatch.setitem(OBJECTIVES, "skip", module["OBJECTIVE"])

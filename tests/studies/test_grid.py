@@ -69,7 +69,7 @@ def test_every_study_is_planned_and_matched(name: str, scale: str, study: Callab
 
 
 def test_every_study_is_told_of() -> None:
-    text = (CONFIGURATIONS.parent / "README.md").read_text()
+    text = (CONFIGURATIONS.parent / "docs" / "commands.md").read_text()
     files = {path.stem for path in (CONFIGURATIONS / "study").glob("*.yaml")}
     assert files == {*STUDIES, "grid", "smoke"} and all(f"`{name}`" in text for name in files - {"smoke"})
 

@@ -1,4 +1,4 @@
-"""The README's commands, copied out of it and run in a tiny setting."""
+"""The commands of docs/commands.md and docs/clusters.md, copied out of it and run in a tiny setting."""
 
 import re
 import subprocess
@@ -10,8 +10,8 @@ import pytest
 from tests import processes
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text()
-COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.strip().splitlines()]
+PAGE = "".join((ROOT / "docs" / name).read_text() for name in ("commands.md", "clusters.md"))
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.S) for line in block.strip().splitlines()]
 # Those that take half a minute even when tiny; marked slow.
 LONGER = (
     "size=micro",
@@ -75,19 +75,19 @@ def run_all(commands: list[str], folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_longer_commands_of_the_readme_run(tmp_path: Path) -> None:
+def test_the_longer_commands_of_the_docs_run(tmp_path: Path) -> None:
     commands = [command for command in COMMANDS if any(word in command for word in LONGER)]
     assert len(commands) == len(LONGER)
     run_all(commands, tmp_path)
 
 
 @pytest.mark.timeout(900)
-def test_the_commands_of_the_readme_run(workplace: Path) -> None:
+def test_the_commands_of_the_docs_run(workplace: Path) -> None:
     commands = [command for command in COMMANDS if not any(word in command for word in LONGER)]
     assert len(commands) >= 15
     run_all(commands, workplace)
     assert (workplace / "report" / "index.html").exists()
-    for python in re.findall(r"```python\n(.*?)```", README, re.S):
+    for python in re.findall(r"```python\n(.*?)```", PAGE, re.S):
         if "OBJECTIVE" not in python:  # tests/objectives has that one
             done = processes.Process(workplace, partial(exec, python, {}))
             done.wait()
@@ -105,13 +105,3 @@ def test_the_sweep_of_the_studies_page_is_reported(tmp_path: Path) -> None:
     header, *rows = (tmp_path / "report" / "sweep.csv").read_text().splitlines()
     assert "optimizer.learning_rate" in header and len(rows) == 2
     assert (tmp_path / "report" / "sweep-optimizer-learning-rate.png").exists()
-
-
-def test_the_tree_of_the_readme_is_true() -> None:
-    tree = re.search(r"```\npaper/.*?```", README, re.S)
-    assert tree is not None
-    rooms = re.findall(r"^  (\w+)/", tree[0][tree[0].index("ettin_core/") :], re.M)
-    real = {path.name for path in (ROOT / "ettin_core").iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert set(rooms) == real
-    for top in re.findall(r"^(\w+)/", tree[0], re.M):
-        assert (ROOT / top).is_dir(), top
