@@ -7,8 +7,9 @@ items' means of all runs, and `runs` is the variance of the runs' means less the
 An interval is the wider of two: Student's over runs and items together, and Student's over the runs alone. A difference is
 paired by run: the seed, and so the order of the data, is the same on both sides. So the error never falls below the items'
 noise, and a small spread between two runs, which is a matter of luck, does not make it narrow. The degrees of freedom of the
-sum are weighted by the parts of the variance, not by their squares (Satterthwaite): with two to five runs that errs on the
-safe side, and his does not. `analysis.simulate` shows coverage and error.
+sum are weighted by the parts of the variance, not by their squares: with two to five runs Satterthwaite's interval is too
+narrow. This one is nearly always wider than its level asks; where most of the items' noise is each run's own and a test's
+level is 0.8 %, its error reaches 1.0 % at five runs and 1.2 % at ten (numerical integration). `analysis.simulate` shows both.
 
 Every function takes leading axes: arrays of (..., runs, items) give arrays of (...), so that studies are simulated in bulk.
 """

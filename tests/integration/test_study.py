@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -131,3 +132,11 @@ def test_evaluations_never_touch_the_checkpoint(undisturbed: Path) -> None:
     for run in run_folders(undisturbed / "runs"):
         weights = {row.provenance["weights"] for row in run.measurements()}
         assert weights == {run.summary()["final_weights"]}
+
+
+def test_what_it_writes_names_no_place_and_no_machine(undisturbed: Path) -> None:
+    """Records, reports and corpora can be given away as they are."""
+    names = [str(undisturbed).encode(), str(Path.home()).encode(), f'"{socket.gethostname()}"'.encode()]
+    files = [path for top in ("runs", "corpora", "studies") for path in undisturbed.glob(f"{top}/**/*") if path.is_file()]
+    assert len(files) > 100
+    assert [path for path in files if any(name in path.read_bytes() for name in names)] == []
