@@ -75,7 +75,7 @@ def test_without_predictions_there_is_no_table(four_kinds: Any, tmp_path: Path) 
 BAD = {
     "no sign and no size": ({}, "and size are both given or both missing"),
     "both": ({"sign": "better", "size": (0.0, 1.0)}, "both given"),
-    "an unknown sign": ({"sign": "more"}, "is not a sign; use one of better"),
+    "an unknown sign": ({"sign": "more"}, "is not a sign; did you mean 'worse'"),
     "an empty size": ({"size": (1.0, 1.0)}, "holds no value"),
     "one member": ({"sign": "better", "left": "encoder"}, "is right as well"),
 }

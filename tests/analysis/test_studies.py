@@ -271,7 +271,7 @@ def test_every_kind_reports_a_study_of_which_only_one_run_is_complete(synthetic:
 @pytest.mark.parametrize(
     ("analysis", "told"),
     [
-        ({"kind": "effect"}, "analysis.kind='effect' is no kind of analysis; use one of pair, effects, curve"),
+        ({"kind": "effect"}, "analysis.kind='effect' is no kind of analysis; did you mean 'effects'"),
         ({"kind": "cells", "colour": 1}, "analysis.colour=1 means nothing to cells; use one of block, base."),
         ({"kind": "effects"}, "analysis.factors=null is needed by effects"),
         (
