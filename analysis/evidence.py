@@ -96,15 +96,16 @@ def load(
         kept = swept.chosen(complete, where)
         left_out = {folder.name for folder in complete} - {folder.name for folder in kept}
         wanted, complete = [name for name in wanted if name not in left_out], kept
+    elsewhere = harness_measurements(complete, records)
     if not study:
-        plan = swept.plan(complete)
+        plan = swept.plan(complete, bool(elsewhere))
     cells = {cell["name"]: cell for cell in plan.get("cells", []) if cell["run"] in wanted}
     analysis = {"kind": PAIR, **(plan.get("analysis") or {})}
     labels = {} if analysis["kind"] == PAIR else cell_labels(cells, analysis.get("block", "seed"))
     summaries = _by_cells(_summaries(complete), cells, labels)
     if not labels:
         _refuse_twins(summaries)
-    measured = [row for folder in complete for row in folder.measurements()] + harness_measurements(complete, records)
+    measured = [row for folder in complete for row in folder.measurements()] + elsewhere
     measurements = _with_run(_frame(Measurement, _reported(measured)), summaries)
     training = _training(complete, summaries)
     trajectory = _trajectory(complete, training, summaries, measurements)

@@ -52,11 +52,12 @@ def chosen(folders: Sequence[RunFolder], where: Mapping[str, Any]) -> list[RunFo
     return kept
 
 
-def plan(folders: Sequence[RunFolder]) -> dict[str, Any]:
+def plan(folders: Sequence[RunFolder], elsewhere: bool = False) -> dict[str, Any]:
     """The cells, analysis and claim of a folder's runs as study.json would hold them; empty where they are a plain pair.
 
     They are a sweep where runs of one member, size and corpus differ in more than the seed, or where nothing was
-    evaluated and only training can be told. Raises ValueError for runs that differ in nothing.
+    evaluated, here or `elsewhere` (by lm-eval), and only training can be reported. Raises ValueError for runs that differ
+    in nothing.
     """
     settings = settings_of(folders)
     axes, follows = axes_of(settings)
@@ -71,7 +72,9 @@ def plan(folders: Sequence[RunFolder]) -> dict[str, Any]:
             raise ValueError(
                 f"runs={[other, folder.name]!r} have the same settings and seed; move one of them elsewhere."
             )
-    if all(len(found) == 1 for found in places.values()) and any(folder.evaluations() for folder in folders):
+    if all(len(found) == 1 for found in places.values()) and (
+        elsewhere or any(folder.evaluations() for folder in folders)
+    ):
         return {}
     members = style.members_first({own["member"] for own in settings.values()})
     order = sorted(

@@ -58,7 +58,7 @@ def test_a_plan_from_records(synthetic: Any, tmp_path: Path) -> None:
         synthetic.add("encoder", seed)
         synthetic.add("decoder", seed)
     evidence = load(synthetic.root)
-    with pytest.raises(ValueError, match="train two seeds of both first"):
+    with pytest.raises(ValueError, match="right='nobody' is no member of these runs"):
         plan(evidence, "encoder", "nobody", 0.05, 0.8)
     with pytest.raises(ValueError, match="give an effect above 0"):
         plan(evidence, "encoder", "decoder", 0.0, 0.8)

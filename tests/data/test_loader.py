@@ -17,7 +17,7 @@ from ettin_core.data.prefetch import feed
 from ettin_core.data.preparation.prepare import prepare
 
 BOS, EOS, PAD = 1, 2, 3
-FIELDS = ("tokens", "documents", "positions", "rows", "sources")
+FIELDS = ("tokens", "document_ids", "position_ids", "rows", "sources")
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def test_batches_are_the_same(corpus: Corpus, workers: int) -> None:
     for step, batch in zip(range(4, 12), feed(fed.batch, range(4, 12), workers), strict=True):
         expected = alone.batch(step)
         assert isinstance(batch, Batch) and batch.digest() == expected.digest()
-        for name in ("tokens", "documents", "positions", "rows", "sources"):
+        for name in ("tokens", "document_ids", "position_ids", "rows", "sources"):
             one, other = getattr(batch, name), getattr(expected, name)
             assert type(one) is np.ndarray and one.dtype == other.dtype and np.array_equal(one, other)
 

@@ -303,7 +303,7 @@ def test_ids_are_stored_in_two_bytes_or_four(tmp_path: Path, monkeypatch: pytest
             self.vocab_size = size(self.backend) + 2**16
 
     for module in ("prepare", "worker", "plan"):
-        monkeypatch.setattr(f"ettin_core.data.{module}.Tokenizer", Large)
+        monkeypatch.setattr(f"ettin_core.data.preparation.{module}.Tokenizer", Large)
     large = prepared(tmp_path / "large", TEXTS, tokenizer=str(tokenizer))
     assert (small.manifest["dtype"], large.manifest["dtype"]) == ("<u2", "<u4")
     for one, other in zip(small.documents("train"), large.documents("train"), strict=True):
@@ -601,11 +601,11 @@ def test_a_split_that_no_name_states_is_told_so(tmp_path: Path) -> None:
 FEW_FILES_OPEN = """
 import resource, sys
 from pathlib import Path
-from ettin_core.data import parts
 from ettin_core.data.config import DataConfig
 from ettin_core.data.curation.config import CurationConfig
+from ettin_core.data.preparation import partitions
 from ettin_core.data.preparation.prepare import prepare
-parts.MERGE_BYTES = 1
+partitions.MERGE_BYTES = 1
 resource.setrlimit(resource.RLIMIT_NOFILE, (50, 50))
 curation = CurationConfig(exact_duplicates=True)
 corpus = prepare(DataConfig(kind="text", path=sys.argv[1], vocab_size=300, curation=curation), Path(sys.argv[2]), 1)

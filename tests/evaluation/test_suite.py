@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation import suite
+from ettin_core.evaluation import evaluated_model, suite
 from ettin_core.evaluation.protocol import Protocol, SuiteConfig
 from ettin_core.evaluation.suite import PROTOCOLS, applicable, evaluate, open_model, settings_of
 from ettin_core.foundation.storage import read_json_lines
@@ -245,7 +245,7 @@ def test_a_phase_is_known_by_its_whole_prefix(
     corpus: Corpus, evaluated: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, folder = evaluated["decoder"]
-    monkeypatch.setattr(suite, "load_weights", lambda *arguments: "weights")  # they are another run's
+    monkeypatch.setattr(evaluated_model, "load_weights", lambda *arguments: "weights")  # they are another run's
     prefixes = dict(zip(run.recipe.phases, ("d", "decay"), strict=True))
     phases = {name: replace(phase, prefix=prefixes[name]) for name, phase in run.recipe.phases.items()}
     other = replace(run, recipe=replace(run.recipe, phases=phases))

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.experiments.test_conversions import conversion
 from transformers import ModernBertConfig, ModernBertDecoderConfig, ModernBertDecoderForCausalLM, ModernBertForMaskedLM
 
 from ettin_core.checkpoints.native import hash_tensors
@@ -23,6 +22,7 @@ from ettin_core.records.folders import RunFolder
 from ettin_core.studies.train_run import trained
 from ettin_core.training.config import RunConfig
 from experiments.export import export_run
+from tests.planning.test_conversion import conversion
 from tests.runs import PLACEMENT, tiny_run
 
 OPTIMIZER = OptimizerConfig("adamw", 1e-3, 1e-2)

@@ -13,7 +13,7 @@ from ettin_core.foundation.override_text import spell
 from ettin_core.pairs.audit import audit
 from ettin_core.studies.grid import StudyRequest, cells_of, plan_runs
 from experiments.audit import AuditRequest
-from experiments.cli.entry import CONFIGURATIONS, composed
+from experiments.cli.entry import CONFIGURATIONS, composed, composer
 from experiments.cli.overrides import meant
 from experiments.cli.requests import TrainRequest
 from experiments.search import Search, SearchRequest
@@ -163,7 +163,7 @@ def test_levels_of_axes_are_values_of_any_kind() -> None:
     axes = "axes={recipe.phases.decay.mixture:[{world:1.0},null],optimizer.clip_norm:[null,1.0],member:[encoder]}"
     request = asked(StudyRequest, "study=grid", axes)
     with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"):
-        cells = cells_of("study", StudyRequest, request, ["study=grid", axes])
+        cells = cells_of(request, ["study=grid", axes], composer("study", StudyRequest))
     runs = plan_runs(cells, lambda data: None)
     assert {name: (run.phases[2].mixture, run.optimizer.clip_norm) for name, run in runs.items()} == {
         "recipe.phases.decay.mixture={world:1.0} optimizer.clip_norm=null encoder": ({"world": 1.0}, None),

@@ -278,7 +278,7 @@ def test_a_plan_of_what_was_published_is_not_matched(tmp_path: Path) -> None:
 def test_sizes_that_are_not_there() -> None:
     with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"):
         request = build(PlanRequest, to_plain(compose("plan")))
-        with pytest.raises(UserError, match="size/17n"):
+        with pytest.raises(UserError, match="size='17n' is not there; did you mean '17m'"):
             plan_size(request, "17n", [])
         with pytest.raises(UserError, match=r"size='17m' is set for each cell; use sizes=\[17m\]"):
             plan_size(request, "17m", ["size=32m"])

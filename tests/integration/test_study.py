@@ -137,6 +137,8 @@ def test_evaluations_never_touch_the_checkpoint(undisturbed: Path) -> None:
 def test_what_it_writes_names_no_place_and_no_machine(undisturbed: Path) -> None:
     """Records, reports and corpora can be given away as they are."""
     names = [str(undisturbed).encode(), str(Path.home()).encode(), f'"{socket.gethostname()}"'.encode()]
-    files = [path for top in ("runs", "corpora", "studies") for path in undisturbed.glob(f"{top}/**/*") if path.is_file()]
+    files = [
+        path for top in ("runs", "corpora", "studies") for path in undisturbed.glob(f"{top}/**/*") if path.is_file()
+    ]
     assert len(files) > 100
     assert [path for path in files if any(name in path.read_bytes() for name in names)] == []

@@ -293,7 +293,7 @@ def test_every_other_combination_is_allowed(direction: str, objective: str) -> N
             "objective.name='mlmm' is not an objective; did you mean 'mlm'? There are clm, mlm, mntp, mixture, alternation",
         ),
         ({"name": "mlm", "mask_share": 0.95}, "objective.mask_share=0.95 does not leave a share for the rest"),
-        ({"name": "mlm", "random_share": -0.1}, "objective.mask_share=0.8 does not leave"),
+        ({"name": "mlm", "random_share": -0.1}, "objective.random_share=-0.1 is not between 0 and 1"),
     ],
 )
 def test_an_objective_that_makes_no_sense_is_refused(arguments: dict, problem: str) -> None:

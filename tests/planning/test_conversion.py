@@ -304,7 +304,10 @@ REFUSED: dict[str, tuple[Callable[[], Conversion], str]] = {
         lambda: conversion(budget=0.01),
         r"budget=0.01 is 78 tokens, less than a step of 8 x 80; use 0.082",
     ),
-    "an unknown start": (lambda: conversion(start="later"), r"start='later' is no start.*after_decay or before_decay"),
+    "an unknown start": (
+        lambda: conversion(start="later"),
+        r"start='later' is no start.*use one of after_decay, before_decay",
+    ),
     "nothing to train": (lambda: conversion(budget=0, adapter=LORA), r"adapter='lora' has no step"),
     "what it is": (
         lambda: conversion("enc-from-dec", recipe=at_rate(0.15)),

@@ -22,7 +22,7 @@ from ettin_core.studies.stale import ASIDE, RETRAIN, check_choice, record_change
 from ettin_core.studies.study import Study
 from ettin_core.studies.train_run import trained
 from ettin_core.training.config import RunConfig
-from experiments.cli.entry import CONFIGURATIONS, to_plain
+from experiments.cli.entry import CONFIGURATIONS, composer, to_plain
 from experiments.evaluate import print_stale
 from tests.runs import PLACEMENT, edit, tiny_run, train_tiny
 
@@ -115,7 +115,7 @@ def test_a_study_names_its_stale_cells(corpora_dir: Path, tmp_path: Path, code: 
     ]
     with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"):
         request = build(StudyRequest, to_plain(compose("study", overrides)))
-        study = Study(request, overrides)
+        study = Study(request, overrides, composer("study", StudyRequest))
         (name,) = study.cells
         job = study.training_job(name)
         job.function(*job.arguments)
@@ -130,7 +130,7 @@ def test_a_study_names_its_stale_cells(corpora_dir: Path, tmp_path: Path, code: 
         lines = stale_lines(_cells(study))
         assert len(lines) == 2 and f"cell {name} was trained by other code (objectives.kinds.mlm" in lines[0]
         again = replace(request, stale="remeasure")
-        evaluate = Study(again, overrides).followers(name)[0]
+        evaluate = Study(again, overrides, composer("study", StudyRequest)).followers(name)[0]
         evaluate.function(*evaluate.arguments)
         assert study.stale() == {name: {"run": ["objectives.kinds.mlm"], "records": {}}}
         assert study.make_way() and not study.folder(name).complete
@@ -148,5 +148,5 @@ def test_what_is_not_recorded_is_said_once() -> None:
 
 def test_another_choice_is_refused() -> None:
     check_choice("retrain", "retrain")
-    with pytest.raises(UserError, match="stale='remeasure' is not a choice; use keep or retrain"):
+    with pytest.raises(UserError, match="stale='remeasure' is not a choice; use one of keep, retrain"):
         check_choice("remeasure", "retrain")

@@ -26,7 +26,7 @@ from pathlib import Path
 from torch.distributed.elastic.multiprocessing.errors import record
 from ettin_core.data.corpus import Corpus
 from ettin_core.training.preemption import Watchdog
-from experiments.train import train_run
+from ettin_core.studies.train_run import train_run
 from tests.processes import Process
 from tests.runs import PLACEMENT, tiny_run
 

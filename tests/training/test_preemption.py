@@ -26,7 +26,7 @@ def test_a_signal_saves_and_the_run_continues_bitwise(
 ) -> None:
     run = tiny_run(corpus)
     undisturbed = final_state(train_tiny(run, tmp_path / "undisturbed", corpus))
-    advance = loop._advance
+    advance = loop.train_step
 
     def and_a_signal(*arguments: object) -> object:
         progress = advance(*arguments)  # type: ignore[arg-type]
@@ -34,7 +34,7 @@ def test_a_signal_saves_and_the_run_continues_bitwise(
             os.kill(os.getpid(), number)
         return progress
 
-    monkeypatch.setattr(loop, "_advance", and_a_signal)
+    monkeypatch.setattr(loop, "train_step", and_a_signal)
     with pytest.raises(StopRequested, match=f"{number.name} at step 6; saved") as stopped:
         train_tiny(run, tmp_path / "stopped", corpus)
     assert status_of(stopped.value) == (EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_REQUEUE)
