@@ -124,11 +124,31 @@ def _signals_end_politely() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        end(f"{signal.Signals(number).name}: {AGAIN}", EXIT_REQUEUE)
+        end(f"\n{signal.Signals(number).name}: {AGAIN}", EXIT_REQUEUE)
 
     before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
-        yield
+        with _no_ending_is_lost():
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _no_ending_is_lost() -> Iterator[None]:
+    """End also where Python drops what a signal's handler raises: within a destructor it only prints "Exception ignored"."""
+    usual = sys.unraisablehook
+
+    def hook(dropped: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(dropped.exc_value, SystemExit | KeyboardInterrupt):
+            usual(dropped)
+            return
+        number = signal.SIGINT if isinstance(dropped.exc_value, KeyboardInterrupt) else signal.SIGTERM
+        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()  # once the destructor is left
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual

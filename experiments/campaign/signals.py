@@ -48,7 +48,12 @@ def _signalled(place: Place, title: str, name: str, moment: float, folder: Path)
         return Outcome(SILENT, f"does not end\n{told}")
     if ended.status not in (0, STATUS[name]):  # 0: it was done before
         return Outcome(UNCLEAR, f"not {STATUS[name]}\n{told}")
-    if ended.status > 0 and "again" not in ended.line:
+    if ended.status > 0 and "same command again" not in ended.err:  # a bar may be drawn once more below it
         return Outcome(UNCLEAR, f"does not say how to go on\n{told}")
-    again = judge(run(command, *arguments[: len(arguments) - (title == "train")], folder=folder), ACCEPTED, ())
+    again = judge(run(command, *_again(title, arguments), folder=folder), ACCEPTED, ())
     return again if again.kind != CLEAR else Outcome(CLEAR, told)
+
+
+def _again(title: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """How a command is started again: a shorter training, and an export that may replace one that was done just before."""
+    return arguments[:-1] if title == "train" else (*arguments, "overwrite=true") if title == "export" else arguments

@@ -64,7 +64,15 @@ def test_a_fault_of_the_program_keeps_its_traceback() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_before_training_asks_for_a_requeue(number: signal.Signals) -> None:
     done = ended(f"os.kill(os.getpid(), signal.{number.name})\n    signal.pause()")
-    assert done.returncode == 75 and done.stderr == f"{number.name}: start the same command again to continue\n"
+    assert done.returncode == 75 and done.stderr == f"\n{number.name}: start the same command again to continue\n"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_within_a_destructor_ends_the_command_too(number: signal.Signals, status: int) -> None:
+    action = "import time\n    class Held:\n        def __del__(self):\n"
+    action += f"            os.kill(os.getpid(), signal.{number.name}); time.sleep(0.01)\n"
+    done = ended(action + "    Held()\n    time.sleep(20)\n    print('went on')")
+    assert done.returncode == status and "went on" not in done.stdout and "Exception ignored" not in done.stderr
 
 
 def test_a_forked_worker_dies_of_the_signal_in_silence() -> None:
