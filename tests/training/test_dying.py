@@ -20,7 +20,7 @@ from tests.processes import Process
 from tests.runs import tiny_run, train_tiny
 
 CHILD = """
-import os, signal, sys, time
+import os, signal, sys, time, traceback
 from dataclasses import replace
 from pathlib import Path
 from torch.distributed.elastic.multiprocessing.errors import record
@@ -52,7 +52,11 @@ def main():
     train_run(tiny_run(corpus), corpus, placement, sys.argv[2])
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Exception:
+        traceback.print_exc()  # as Python does of a process that was not forked
+        raise
 """
 
 
