@@ -14,7 +14,7 @@ from analysis.uncertainty import holm
 from analysis.ways import LM_EVAL, split
 
 CHOICES = ("accuracy", "preference_pro", "stereotype", "stereotype_score", "acc")  # metrics whose items are choices
-DESCRIBE = ("bits_per_byte", "tie_rate", "gap", "probability_male", "probability_neutral")  # follow from a main metric
+DESCRIBE = ("tie_rate", "gap", "probability_male", "probability_neutral")  # follow from a main metric
 OTHER_LENGTHS = ("accuracy_per_", "stereotype_per_", "preference_pro_per_", "probability_")  # a main metric by length
 TOLD = ("predicted_", "perplexity_")
 BESIDE = ("_seed_deviation", "_dev", "_grid_median", "_grid_worst")  # what a grid tells beside its score
@@ -45,9 +45,11 @@ def _whole(protocol: str, task: str, others: set[str]) -> str | None:
 
 
 def redundant(frame: pd.DataFrame) -> pd.Series:
-    """Which rows say again what another says: nats where bits are there, and what a grid tells beside its score."""
+    """Which rows say again what another says: nats and bits per byte where bits per token are there (a likelihood of all
+    members has bits per byte alone, which are its score), and what a grid has beside its score.
+    """
     bits = set(frame[frame["metric"] == "bits_per_token"]["protocol"])
-    again = frame["protocol"].isin(bits) & (frame["metric"] == "loss")
+    again = frame["protocol"].isin(bits) & frame["metric"].isin(("loss", "bits_per_byte"))
     return again | frame["metric"].str.endswith(BESIDE)
 
 

@@ -462,3 +462,10 @@ def test_samples_beside_harness_records_are_paired_and_clustered(synthetic: Any)
     found = estimates.differences(evidence).set_index("protocol").loc["lm_eval.conditional"]
     steps = (hits[1] - hits[0]).reshape(10, 4).mean(1)
     assert found["over"] == "items" and found["high"] - found["value"] > 2.2 * steps.std(ddof=1) / 10**0.5
+
+
+def test_bits_per_byte_have_a_verdict_where_they_are_the_score() -> None:
+    rows = [("heldout_clm", "bits_per_token"), ("heldout_clm", "bits_per_byte"), ("heldout_clm", "loss")]
+    rows.append(("heldout_likelihood.left_to_right", "bits_per_byte"))
+    frame = pd.DataFrame([{"protocol": protocol, "task": "world", "metric": metric} for protocol, metric in rows])
+    assert list(family(frame, None) != "") == [True, False, False, True]
