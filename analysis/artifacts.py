@@ -1,4 +1,4 @@
-"""The output folder: every file goes through one door, which remembers its hash and who made it."""
+"""The output folder: every file is written in one place, which keeps its hash and who made it."""
 
 import hashlib
 import json

@@ -155,9 +155,8 @@ def _missing(wanted: list[str], folders: dict[str, RunFolder], listed: bool) -> 
         for protocol in (folders[name].suite or {}).keys() - folders[name].evaluations().keys()
     ]
     unmeasured = [f"{name}: any measurement" for name in complete if not folders[name].evaluations()]
-    evaluated = listed or len(unmeasured) < len(
-        complete
-    )  # a folder of which nothing was evaluated reports its training
+    # A folder of which nothing was evaluated reports its training, and lacks nothing.
+    evaluated = listed or len(unmeasured) < len(complete)
     return [name for name in wanted if listed and name not in complete] + sorted(
         lacking or (unmeasured if evaluated else [])
     )

@@ -76,7 +76,7 @@ class ReportFigure:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure in the house style, without the global state of pyplot."""
+    """An empty figure in the project's style, without the global state of pyplot."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -75,7 +75,7 @@ def _groups(evidence: StudyRecords, runs: pd.DataFrame, block: str) -> list[Grou
     for (name, way), own in records[records["group"] != ""].groupby(["group", "way"], sort=False):
         found.append(Group(block, str(name), str(way), _by_member(own), {}))
     for way, own in embedded.groupby("way", sort=False):
-        of_task = dict(zip(own["task"].map(_task), own["group"], strict=True))
+        of_task = dict(zip(own["task"].map(plain_task), own["group"], strict=True))
         found.append(Group(block, "MTEB, mean over types", str(way), _by_member(own), of_task))
     return found
 
@@ -83,7 +83,7 @@ def _groups(evidence: StudyRecords, runs: pd.DataFrame, block: str) -> list[Grou
 def _by_member(records: pd.DataFrame) -> dict[str, Tasks]:
     return {
         member: {
-            _task(str(task)): rows.drop_duplicates("seed", keep="last").set_index("seed", drop=False)
+            plain_task(str(task)): rows.drop_duplicates("seed", keep="last").set_index("seed", drop=False)
             for task, rows in own.groupby("task", sort=False)
         }
         for member, own in ((str(name), rows) for name, rows in records.groupby("member", sort=False))
@@ -134,7 +134,7 @@ def _types(measurements: pd.DataFrame) -> dict[tuple[str, str], str]:
 def _group(protocol: str, task: str, metric: str, kind: str) -> str:
     """The group that a score belongs to; empty for none."""
     question, _ = split(protocol)
-    name, metric = _task(task), ALIASES.get(metric, metric)
+    name, metric = plain_task(task), ALIASES.get(metric, metric)
     if question.startswith("finetune") and GLUE.get(name) == metric:
         return "GLUE"
     if question == "lm_eval" and GENERATIVE.get(name) == metric:
@@ -144,7 +144,7 @@ def _group(protocol: str, task: str, metric: str, kind: str) -> str:
     return ""
 
 
-def _task(task: str) -> str:
+def plain_task(task: str) -> str:
     """The name of a task, whether it is read offline or not."""
     name = task.removeprefix("offline_")
     return ALIASES.get(name, name)

@@ -10,7 +10,7 @@ import yaml
 
 from analysis.estimates import MISSING_RUN, NOT_MEASURED
 from analysis.evidence import StudyRecords
-from analysis.groups import ALIASES
+from analysis.groups import ALIASES, plain_task
 from analysis.tables import HOLE, Footnotes, Table, estimated, grouped
 from analysis.ways import OWN, split
 
@@ -113,12 +113,6 @@ def coverage(evidence: StudyRecords, cells: pd.DataFrame) -> pd.DataFrame:
                     rows.append({**named, **found})
     columns = ["exhibit", "block", "kind", "member", "measure", "value", "low", "high", "way", "hole"]
     return pd.DataFrame(rows, columns=columns).astype({"value": float, "low": float, "high": float})
-
-
-def plain_task(task: str) -> str:
-    """The name of a task, whether it is read offline or not."""
-    name = task.removeprefix("offline_")
-    return ALIASES.get(name, name)
 
 
 def _found(measure: Measure, kind: str, own: Scores, runs: pd.DataFrame) -> dict[str, Any]:

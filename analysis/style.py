@@ -294,7 +294,7 @@ def question_name(question: str) -> str:
 def protocol_meaning(protocol: str) -> str:
     """What a protocol measures, in a sentence or two."""
     known = _PROTOCOLS.get(protocol) or _FAMILIES.get(protocol.partition(".")[0])
-    return known.meaning if known else "See the protocol's definition in the evaluation room."
+    return known.meaning if known else "See the protocol's definition in docs/evaluation.md."
 
 
 def metric_name(metric: str) -> str:

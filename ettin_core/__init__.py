@@ -1,1 +1,1 @@
-"""The library: rooms that import only from the floors below them (see README, "The house")."""
+"""The library: packages that import only from layers below them (docs/architecture.md)."""

@@ -99,9 +99,9 @@ class Side:
 def our_step(side: Side, case: Case, batch: Batch, targets: Targets) -> Step:
     """A step of the training loop."""
     device = torch.device(case.device)
-    learner = LossModule(Transformer(case.model, attention=side.attention), side.compiled).to(device)
-    optimizer = build_optimizer(OptimizerConfig("stable_adamw", LEARNING_RATE, WEIGHT_DECAY), learner.model)
-    state = TrainState(learner, Update(optimizer), ProcessGroup(), device)
+    loss_module = LossModule(Transformer(case.model, attention=side.attention), side.compiled).to(device)
+    optimizer = build_optimizer(OptimizerConfig("stable_adamw", LEARNING_RATE, WEIGHT_DECAY), loss_module.model)
+    state = TrainState(loss_module, Update(optimizer), ProcessGroup(), device)
     settings = StepSettings(AttentionSpec, LEARNING_RATE, side.precision)
 
     def step() -> float:

@@ -135,7 +135,7 @@ def _settings(run: RunConfig, before: Phase, after: Phase) -> Iterator[tuple[str
 
 @torch.no_grad()
 def _loss(
-    run: RunConfig, corpus: Corpus, learner: LossModule, device: torch.device, phase: Phase, first: int, tokens: int
+    run: RunConfig, corpus: Corpus, loss_module: LossModule, device: torch.device, phase: Phase, first: int, tokens: int
 ) -> Loss:
     """The loss of so many tokens of a phase from its row `first` on, masked as training masks them."""
     loader = replace(phase, batches=replace(phase.batches, rows=1, stages=1, stage_steps=0)).loader(
@@ -148,7 +148,9 @@ def _loss(
         batch = loader.batch(row)
         targets = run.targets(batch, phase, step, vocabulary)
         with autocast(run.precision, device):
-            sums.append(float(learner(*tensors(MicroBatch(batch, targets), device), phase.view(targets.direction))[0]))
+            sums.append(
+                float(loss_module(*tensors(MicroBatch(batch, targets), device), phase.view(targets.direction))[0])
+            )
         counts.append(len(targets.labels))
     loss = sum(sums) / max(1, sum(counts))
     residuals = np.array(sums) - loss * np.array(counts)

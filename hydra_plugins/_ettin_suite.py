@@ -1,7 +1,8 @@
 """Sweeps (-m): every cell is checked before the first starts, and the exit status tells whether all ended well.
 
 Cells are content-named runs: a sweep that is started again skips what is complete and continues what is not. Hydra takes
-plugins from this package only; the underscore keeps its scan away (it imports torch), so the door registers the class.
+plugins from this package only; the underscore keeps its scan away (it imports torch), so the entry of
+commands registers the class.
 """
 
 import itertools

@@ -23,7 +23,7 @@ PLOT, TITLE = 2.5, 8.5  # inches of a panel without its numbers at the left; poi
 
 @contextmanager
 def panels(frame: pd.DataFrame) -> Iterator[tuple[Figure, list[tuple[Axes, pd.DataFrame]]]]:
-    """A figure in the house style with a titled panel for each main measurement, and the measurement's rows."""
+    """A figure in the project's style with a titled panel for each main measurement, and the measurement's rows."""
     groups = [group for _, group in measured(main_measures(frame))]
     columns = max(1, min(COLUMNS, len(groups)))
     rows = max(1, -(-len(groups) // columns))

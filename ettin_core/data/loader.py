@@ -17,7 +17,7 @@ from ettin_core.foundation.errors import invalid
 class Batch:
     """Packed rows, all (B, S) int64 but `rows` and `sources` (B,).
 
-    `documents` numbers the documents within a row (-1: padding), `positions` restart in each, `rows` are global row
+    `document_ids` numbers the documents within a row (-1: padding), `position_ids` restart in each, `rows` are global row
     numbers within the phase (the key of every per-row random stream), `sources` index the corpus's sources.
     """
 

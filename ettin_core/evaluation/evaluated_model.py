@@ -46,9 +46,9 @@ class ScoringBackend(Protocol):
         view: AttentionSpec | None,
         scored_positions: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Hidden states (B, S, H) of rows (B, S), which are padded on the right where `documents` is -1.
+        """Hidden states (B, S, H) of rows (B, S), which are padded on the right where `document_ids` is -1.
 
-        With positions `read` (B, R) of each row, the states at those alone, (B, R, H).
+        With `scored_positions` (B, R) of each row, the states at those alone, (B, R, H).
         """
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:

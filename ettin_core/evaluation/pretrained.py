@@ -57,7 +57,7 @@ def asked_readout(name: str | None) -> Readout | None:
 
 
 def body_of(model: Any, readout: Readout) -> tuple[nn.Module, AttentionSpec | None]:
-    """The `Body` of a loaded transformers model, and its view.
+    """The `ScoringBackend` of a loaded transformers model, and its view.
 
     A ModernBERT of our shape runs on our own transformer, whose last layer computes what is read and nothing else; any other
     on transformers' class, and so do models of the next token, which are to agree with lm-eval's `hf` in every digit, and
@@ -74,7 +74,7 @@ def body_of(model: Any, readout: Readout) -> tuple[nn.Module, AttentionSpec | No
 
 
 class PretrainedBody(nn.Module):
-    """A `Body` made of a transformers model: its base model gives the states, what stands around it the predictions."""
+    """A `ScoringBackend` made of a transformers model: its base model gives the states, what stands around it the predictions."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class PretrainedBody(nn.Module):
         view: AttentionSpec | None,
         scored_positions: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """States, as `Body` says, of rows padded on the right; each row is one text, whose positions the model knows."""
+        """States, as `ScoringBackend` says, of rows padded on the right; a row is one text, whose positions the model knows."""
         real = document_ids >= 0
         mask = None if bool(real.all()) else real.long()
         options = {"use_cache": False} if getattr(self.base.config, "use_cache", None) is not None else {}

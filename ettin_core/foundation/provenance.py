@@ -17,7 +17,7 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "safetensors", "hyd
 
 @functools.cache
 def library_versions(*more: str) -> dict[str, str]:
-    """Versions of the libraries that can move a number, and of `more` that a room uses; an absent one is left out."""
+    """Versions of the libraries that can move a number, and of `more` that a package uses; an absent one is left out."""
     versions = {"python": platform.python_version()}
     for name in (*LIBRARIES, *more):
         try:

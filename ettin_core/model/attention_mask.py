@@ -37,6 +37,6 @@ def attention_mask(
 def row_attention_mask(
     document_ids: torch.Tensor, direction: str, window: int | None, prefix_mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Dense visibility (B, S, S) of whole rows; `documents` (B, S) numbers the document of each token."""
+    """Dense visibility (B, S, S) of whole rows; `document_ids` (B, S) numbers the document of each token."""
     index = torch.arange(document_ids.shape[1], device=document_ids.device)
     return attention_mask(document_ids, document_ids, index[:, None] - index[None, :], direction, window, prefix_mask)

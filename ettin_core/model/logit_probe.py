@@ -27,7 +27,7 @@ class LogitProbe:
         window: int | None,
         prefix_mask: torch.Tensor | None = None,
     ) -> AttentionFn:
-        """The attention function `attend` of one layer kind for rows laid out as `documents` (B, S), watched."""
+        """The attention function `attend` of one layer kind for rows laid out as `document_ids` (B, S), watched."""
 
         def watched(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
             self.largest.append(largest_logit(query, key, document_ids, direction, window, prefix_mask))

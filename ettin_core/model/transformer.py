@@ -35,7 +35,7 @@ def rotate(tensor: torch.Tensor, angles: Angles) -> torch.Tensor:
 
 
 def pick(states: torch.Tensor, scored_positions: torch.Tensor) -> torch.Tensor:
-    """States (B, S, H) at the positions `read` (B, R) of each row, as (B, R, H)."""
+    """States (B, S, H) at `scored_positions` (B, R) of each row, as (B, R, H)."""
     return states.gather(1, scored_positions[..., None].expand(-1, -1, states.shape[-1]))
 
 
@@ -52,7 +52,7 @@ class Attention(nn.Module):
     def forward(
         self, states: torch.Tensor, angles: Angles, attend: AttentionFn, scored_positions: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """(B, S, H) -> (B, S, H), or (B, R, H): at the positions `read` (B, R), of whose queries `attend` then is."""
+        """(B, S, H) -> (B, S, H), or (B, R, H): at `scored_positions` (B, R), of whose queries `attend` then is."""
         if scored_positions is None:
             projected = self.query_key_value(states).unflatten(-1, (3, self.num_heads, -1))
             query, key, value = projected.permute(2, 0, 3, 1, 4)
@@ -100,7 +100,7 @@ class Layer(nn.Module):
     def forward(
         self, states: torch.Tensor, angles: Angles, attend: AttentionFn, scored_positions: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """(B, S, H) -> (B, S, H), or (B, R, H): at the positions `read` (B, R) of each row."""
+        """(B, S, H) -> (B, S, H), or (B, R, H): at `scored_positions` (B, R) of each row."""
         attended = self.attention(self.attention_norm(states), angles, attend, scored_positions)
         states = (states if scored_positions is None else pick(states, scored_positions)) + attended
         return states + self.mlp(self.mlp_norm(states))
@@ -145,11 +145,12 @@ class Transformer(nn.Module):
         prefix_mask: torch.Tensor | None = None,
         scored_positions: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Final hidden states (B, S, H), or (B, R, H): those at the positions `read` (B, R) of each row.
+        """Final hidden states (B, S, H), or (B, R, H): those at `scored_positions` (B, R) of each row.
 
-        `tokens`, `documents` and `positions` are (B, S) integers: token ids, the number of the document each token
+        `tokens`, `document_ids` and `position_ids` are (B, S) integers: token ids, the number of the document each token
         belongs to within its row (-1: padding), and its position within that document (or piece of one). `prefix_mask` (B, S)
-        bool belongs to a prefix direction. With `read`, which is for inference, the last layer computes nothing else.
+        bool belongs to a prefix direction. With `scored_positions` (inference only) the last layer computes nothing
+        else.
         """
         assert scored_positions is None or not self.training
         config = self.config

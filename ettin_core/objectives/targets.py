@@ -60,7 +60,7 @@ class Masking:
 
 @dataclass(frozen=True)
 class Targets:
-    """`inputs` (B, S); predictions are read at flat positions `read` (N,) and scored against `labels` (N,).
+    """`inputs` (B, S); predictions are read at the flat `scored_positions` (N,) and scored against `labels` (N,).
 
     `direction` is how the model is to look at the rows: bidirectional, causal, or prefix with `prefix_mask` (B, S) bool.
     """

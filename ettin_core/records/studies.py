@@ -1,4 +1,4 @@
-"""What a study leaves for the analysis room: study.json, and the certificates of its pairs."""
+"""What a study leaves for the analysis: study.json, and the certificates of its pairs."""
 
 from pathlib import Path
 from typing import Any

@@ -158,7 +158,7 @@ class Study:
         return read_json(file)["predictions"] if self.request.predictions and file.exists() else None
 
     def record(self, certificates: list[Certificate]) -> dict[str, Any]:
-        """study.json: what the analysis room must know of the cells."""
+        """study.json: what the analysis must know of the cells."""
         stale = self.stale()
         runs = {name: run.name for name, run in self.runs.items()}
         return {

@@ -1,5 +1,6 @@
 """Train one run to its end, alone or under torchrun, and note how it failed."""
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -59,8 +60,8 @@ def train_run(
     folder = folder_of(run.name, Path(runs_dir))
     if folder.complete and stale == KEEP:
         return folder
-    if placement.device != "cuda" and keep_freed_memory():
-        tqdm.write("memory that a step frees stays with the process for the next one (glibc's mallopt)", sys.stderr)
+    if placement.device != "cuda":
+        _keep_freed_memory()
     group = join("gloo" if placement.device == "cpu" else None, placement.stall_seconds)
     try:
         if stale == RETRAIN:
@@ -84,6 +85,13 @@ def train_run(
     finally:
         leave()
     return folder
+
+
+@functools.cache  # once for all runs of a process
+def _keep_freed_memory() -> None:
+    """Ask the allocator to keep what a step frees, and say so."""
+    if keep_freed_memory():
+        tqdm.write("memory that a step frees stays with the process for the next one (glibc's mallopt)", sys.stderr)
 
 
 def _make_way(run: RunConfig, folder: RunFolder, group: ProcessGroup) -> None:

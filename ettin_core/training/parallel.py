@@ -1,4 +1,4 @@
-"""Putting a learner on its device and dividing it over processes with torch's own DDP or FSDP2."""
+"""Putting the loss module on its device and dividing it over processes with torch's own DDP or FSDP2."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,25 +13,25 @@ from ettin_core.training.loss_module import LossModule
 
 
 def parallelize(
-    learner: LossModule, placement: PlacementConfig, group: ProcessGroup, device: torch.device
+    loss_module: LossModule, placement: PlacementConfig, group: ProcessGroup, device: torch.device
 ) -> nn.Module:
-    """The learner, on its device already, wrapped for the group.
+    """The loss module, on its device already, wrapped for the group.
 
     Under `fsdp` every layer is a unit whose weights are whole only while it computes; what is left (embedding, norms, head)
     is one more. The master weights stay fp32 under either; bf16 is autocast's.
     """
     if group.world_size == 1:
-        return learner
+        return loss_module
     if placement.parallel == "ddp":
-        return DistributedDataParallel(learner, device_ids=[device.index] if device.type == "cuda" else None)
+        return DistributedDataParallel(loss_module, device_ids=[device.index] if device.type == "cuda" else None)
     from torch.distributed.device_mesh import init_device_mesh  # a second to import, for divided weights only
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device.type, (group.world_size,))
-    for layer in learner.model.layers:
+    for layer in loss_module.model.layers:
         fully_shard(layer, mesh=mesh)
-    fully_shard(learner, mesh=mesh, reshard_after_forward=False)
-    return learner
+    fully_shard(loss_module, mesh=mesh, reshard_after_forward=False)
+    return loss_module
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The books of a run: where it stands, what it has consumed, and the rows that say so."""
+"""The progress of a run: where it is, what it has consumed, and its training rows."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -67,7 +67,7 @@ def update_progress(
     device: torch.device,
     built: ModelConfig | None = None,
 ) -> Progress:
-    """The books after a step: real tokens, FLOPs and the rolling hash of the unmasked ids, over all processes.
+    """The progress after a step: real tokens, FLOPs and the rolling hash of the unmasked ids, over all processes.
 
     FLOPs are those of the targets' own documents and directions in a model of the shape that was `built` (None: the run's).
     """

@@ -136,10 +136,10 @@ def open_session(
         add_adapter(model, run.adapter, run.seeds.initialisation)
     trained_parameters = sum(parameter.numel() for parameter in trained(model).values())
     torch.set_num_threads(placement.threads)
-    learner = LossModule(model, placement.compile).to(device)
+    loss_module = LossModule(model, placement.compile).to(device)
     for view in {phase.view(asked) for phase in run.phases for asked in run.views}:
-        check_no_leak(model, view, learner.forward_model)
-    parallel_model = parallelize(learner, placement, group, device)
+        check_no_leak(model, view, loss_module.forward_model)
+    parallel_model = parallelize(loss_module, placement, group, device)
     return Session(
         run,
         folder,

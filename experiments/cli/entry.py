@@ -1,4 +1,4 @@
-"""The door between Hydra and the library: the composed configuration becomes frozen dataclasses, errors become one line."""
+"""Between Hydra and the library: the composed configuration becomes frozen dataclasses, errors become one line."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""Starting a command of the analysis room: it reads what was written, and this room never imports it."""
+"""Starting a command of analysis/: it reads what was written, and experiments/ never imports it."""
 
 import os
 import shlex

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
@@ -80,6 +81,7 @@ def test_the_example_of_a_direction_is_one() -> None:
     exec(example("extend/direction.md", "python"), module)
     direction = module["DIRECTION"]
     assert isinstance(direction, Direction) and direction.name not in DIRECTIONS
+    assert direction.prefix_length(np.array([8, 3]), np.zeros(2, np.uint64)).tolist() == [2, 0]
 
 
 def test_the_readme_is_short_and_shows_no_unknown_command() -> None:

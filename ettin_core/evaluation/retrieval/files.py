@@ -11,7 +11,7 @@ JUDGEMENT = "write query-id, corpus-id and a whole number, separated by tabs, be
 
 
 def need_packages() -> None:
-    """Refuse (ValueError) to begin without the optional packages of this room."""
+    """Raise ValueError where the optional packages of this package are not installed."""
     for name in PACKAGES:
         try:
             import_module(name)

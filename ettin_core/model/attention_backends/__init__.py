@@ -36,7 +36,7 @@ def make_attention(
     window: int | None,
     prefix_mask: torch.Tensor | None = None,
 ) -> AttentionFn:
-    """The attention function of one layer kind (`window` None: global) for rows laid out as `documents` (B, S).
+    """The attention function of one layer kind (`window` None: global) for rows laid out as `document_ids` (B, S).
 
     `prefix_mask` (B, S) bool belongs to a prefix direction (model/attention_mask.py). Raises ValueError for an unknown name.
     """

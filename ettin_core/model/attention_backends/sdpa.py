@@ -24,7 +24,7 @@ def make_attention_at(
     direction: str,
     prefix_mask: torch.Tensor | None = None,
 ) -> AttentionFn:
-    """The attention function of few queries of a global layer, those at the positions `read` (B, R) of their rows."""
+    """The attention function of few queries of a global layer, those at the positions `scored_positions` (B, R) of their rows."""
     offset = scored_positions[..., None] - torch.arange(document_ids.shape[1], device=document_ids.device)
     mask = attention_mask(document_ids.gather(1, scored_positions), document_ids, offset, direction, None, prefix_mask)[
         :, None
