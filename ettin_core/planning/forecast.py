@@ -101,7 +101,7 @@ def forecast(
         placement.micro_batches(rows, machine.gpus)
     if corpus is not None:
         from ettin_core.foundation.distributed import ProcessGroup
-        from ettin_core.training.session import check_fit  # with torch, which a plan on paper does without
+        from ettin_core.training.setup import check_fit  # with torch, which a plan on paper does without
 
         check_fit(run, corpus, placement, ProcessGroup(world_size=machine.gpus))
     if machine.memory_gib is not None:

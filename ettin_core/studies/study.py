@@ -63,7 +63,7 @@ class Study:
     def check(self) -> None:
         """Refuse (ValueError), before anything is trained, cells that are not matched or do not fit."""
         from ettin_core.foundation.distributed import ProcessGroup  # with torch, which a look at a study does without
-        from ettin_core.training.session import check_fit
+        from ettin_core.training.setup import check_fit
 
         for name, cell in self.cells.items():
             check_fit(self.runs[name], self.corpus(cell.request.data), cell.request.placement, ProcessGroup())

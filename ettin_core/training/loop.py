@@ -16,6 +16,7 @@ from ettin_core.foundation.exits import AGAIN, StopRequested
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.randomness import derive
 from ettin_core.records.folders import RunFolder
+from ettin_core.training.checkpointing import finish, resume, save
 from ettin_core.training.config import PlacementConfig, RunConfig
 from ettin_core.training.diagnostics import probed
 from ettin_core.training.hardware import peak_flops
@@ -25,7 +26,7 @@ from ettin_core.training.monitor import Monitor, Snapshot
 from ettin_core.training.phases import Phase
 from ettin_core.training.preemption import PreemptionSignal, Watchdog
 from ettin_core.training.progress import Progress, training_row, update_progress
-from ettin_core.training.session import Session, check_fit, finish, open_session, resume, save
+from ettin_core.training.setup import Session, check_fit, open_session
 from ettin_core.training.step import NonFiniteError, StepSettings, optimizer_step
 
 

@@ -35,7 +35,7 @@ from ettin_core.records.folders import RunFolder
 from ettin_core.training.config import Parent, RunConfig
 from ettin_core.training.loop import train
 from ettin_core.training.phases import PhaseRecipe, RecipeConfig
-from ettin_core.training.session import open_session
+from ettin_core.training.setup import open_session
 from experiments.export import export_run
 from experiments.views.dry_run import describe
 from tests.runs import PLACEMENT, final_state, tiny_run, train_tiny

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from ettin_core.checkpoints import native
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.exits import EXIT_INTERRUPTED, EXIT_REQUEUE, StopRequested, status_of
-from ettin_core.training import loop, session, step
+from ettin_core.training import loop, step
 from ettin_core.training.preemption import EXIT_STALLED, PreemptionSignal, Watchdog
 from ettin_core.training.step import NonFiniteError
 from tests import processes
@@ -142,6 +143,6 @@ def test_a_bad_number_stops_or_is_left_out_and_counted(
     folder = train_tiny(skipping, tmp_path, corpus)
     rows = folder.training()
     assert rows[-1].skipped == 2 and all(row.loss == row.loss for row in rows)
-    weights = session.native.load(folder.checkpoints / str(folder.summary()["final_checkpoint"])).model
+    weights = native.load(folder.checkpoints / str(folder.summary()["final_checkpoint"])).model
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
     assert rows[1].gradient_norm is not None

@@ -15,7 +15,7 @@ from ettin_core.pairs.audit import audit
 from ettin_core.pairs.contract import Contract
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.config import Parent, PlacementConfig, RunConfig, Seeds
-from ettin_core.training.session import open_session
+from ettin_core.training.setup import open_session
 from tests.runs import PLACEMENT, tiny_run
 
 
