@@ -20,10 +20,11 @@ from pathlib import Path
 
 from ettin_core.foundation.errors import RunStopped, invalid
 from ettin_core.foundation.folders import emptied_folder
+from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.override_text import assignment
 from ettin_core.foundation.storage import hash_file
 from ettin_core.records.folders import RunFolder
-from experiments.cli.entry import CONFIGURATIONS, entry
+from experiments.cli.entry import entry
 
 MAKER = "fault campaign"
 MEMBERS = {

@@ -13,9 +13,10 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import write_text
 from ettin_core.pairs.audit import NOT_MATCHED, Certificate
 from ettin_core.planning.forecast import Machine, forecast
+from ettin_core.requests.compose import composer
 from ettin_core.studies.grid import StudyRequest, audits, cells_of, plan_runs
 from ettin_core.training.config import PlacementConfig, RunConfig
-from experiments.cli.entry import composer, entry
+from experiments.cli.entry import entry
 from experiments.cli.report import analyse
 from experiments.views.plan_table import PlanRow, notes, plan_row, table, to_csv
 

@@ -15,8 +15,9 @@ from ettin_core.foundation.strict_config import differences
 from ettin_core.planning.forecast import UNKNOWN
 from ettin_core.planning.run_plan import open_run
 from ettin_core.records.folders import RunFolder, find_run, run_folders
-from experiments.cli.entry import composed, entry
-from experiments.cli.requests import TrainRequest
+from ettin_core.requests.compose import composed
+from ettin_core.requests.train import TrainRequest
+from experiments.cli.entry import entry
 from experiments.status import state
 
 ORPHANS = "orphans"

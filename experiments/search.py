@@ -24,15 +24,16 @@ from ettin_core.foundation.folders import locked
 from ettin_core.foundation.spreadsheet import csv_text
 from ettin_core.foundation.storage import content_name, write_text
 from ettin_core.planning.forecast import UNKNOWN
+from ettin_core.requests.compose import composed
+from ettin_core.requests.train import TrainRequest
 from ettin_core.studies.run_jobs import HeldoutLoss, choosing, score_stage
 from ettin_core.studies.search_space import Axis, Values, check_axes
 from ettin_core.studies.search_trials import ask, need_optuna, open_studies, tell
 from ettin_core.studies.stale import check_choice
 from ettin_core.studies.worker_pool import Job, Pool
 from ettin_core.training.config import RunConfig
-from experiments.cli.entry import composed, entry
+from experiments.cli.entry import entry
 from experiments.cli.report import analyse
-from experiments.cli.requests import TrainRequest
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

@@ -13,10 +13,11 @@ from ettin_core.foundation.folders import locked
 from ettin_core.foundation.provenance import machine_code
 from ettin_core.foundation.storage import read_mapping
 from ettin_core.records.folders import RunFolder
+from ettin_core.requests.compose import composer
 from ettin_core.studies.grid import StudyRequest
 from ettin_core.studies.study import Study
 from ettin_core.training.monitor import HEARTBEAT_SECONDS
-from experiments.cli.entry import composer, entry
+from experiments.cli.entry import entry
 
 ALIVE = timedelta(seconds=6 * HEARTBEAT_SECONDS)  # the last sign of life of a run that is well is younger
 REASON_WIDTH = 90  # characters of why a cell failed

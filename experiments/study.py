@@ -9,11 +9,12 @@ from hydra.core.hydra_config import HydraConfig
 from ettin_core.foundation.errors import RunStopped
 from ettin_core.foundation.storage import write_json
 from ettin_core.pairs.audit import NOT_MATCHED
+from ettin_core.requests.compose import composer
 from ettin_core.studies.grid import StudyRequest
 from ettin_core.studies.run_cells import run_cells
 from ettin_core.studies.stale import RETRAIN
 from ettin_core.studies.study import Study
-from experiments.cli.entry import composer, entry
+from experiments.cli.entry import entry
 from experiments.cli.report import analyse
 
 

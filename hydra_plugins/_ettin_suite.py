@@ -19,8 +19,8 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ettin_core.foundation.errors import USER_ERRORS, UserError, invalid
+from ettin_core.requests.overrides import explained, meant, one_line
 from experiments.cli.exit_status import EXIT_FAULT, EXIT_REQUEUE, EXIT_USER_ERROR, CellEnded, status_of
-from experiments.cli.overrides import explained, meant, one_line
 
 SAME_TERMINAL = (
     "basic",
@@ -46,7 +46,7 @@ class CellSweeper(Sweeper):
         _verdict(results, self.config.hydra.runtime.choices["hydra/launcher"])
 
     def _meant(self, cell: list[str]) -> list[str]:
-        """The overrides of a cell as they are meant (experiments/cli/overrides.py)."""
+        """The overrides of a cell as they are meant (ettin_core/requests/overrides.py)."""
         try:
             return meant(self.task_function.request, cell)  # type: ignore[attr-defined]
         except UserError as error:

@@ -6,10 +6,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra import compose
 
+from ettin_core.requests.compose import to_plain
+from ettin_core.requests.train import TrainRequest
 from experiments.campaign.cases import EITHER, Case, Input
 from experiments.campaign.place import TINY, Place
-from experiments.cli.entry import to_plain
-from experiments.cli.requests import TrainRequest
 
 UP = "../../evil"
 WRONG: dict[type, tuple[str, ...]] = {

@@ -1,30 +1,28 @@
-"""Between Hydra and the library: the composed configuration becomes frozen dataclasses, errors become one line."""
+"""How a command starts and ends: Hydra composes, the typed request goes to a function, errors become one line."""
 
-import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import hydra
-from hydra import compose
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
-from ettin_core.foundation.errors import UserError, invalid
+from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.exits import end, ending_in_one_line
 from ettin_core.foundation.help import asked
+from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.strict_config import build
 from ettin_core.foundation.typos import check_options
+from ettin_core.requests.compose import to_plain
+from ettin_core.requests.overrides import explained, meant
 from experiments.cli.exit_status import CellEnded
-from experiments.cli.overrides import CONFIGURATIONS, explained, meant
 from experiments.cli.sweep_cell import in_a_sweep, run_cell
 from hydra_plugins._ettin_suite import CellSweeper
-
-__all__ = ["CONFIGURATIONS", "Task", "composed", "composer", "entry", "to_plain"]
 
 Request = TypeVar("Request")
 
@@ -87,34 +85,3 @@ def entry(config_name: str, request: type[Request]) -> Callable[[Callable[[Reque
         return main
 
     return decorate
-
-
-def composed(config_name: str, request: type[Request], overrides: Sequence[str]) -> Request:
-    """The typed request of a command line, composed within a command. Raises ValueError for what cannot be."""
-    try:
-        config = compose(config_name, meant(request, overrides))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explained(error, config_name, request)) from error
-    return build(request, to_plain(config))
-
-
-def composer(config_name: str, request: type[Request]) -> Callable[[Sequence[str]], Request]:
-    """`composed` as a function of the overrides alone, by which a study composes its cells."""
-    return functools.partial(composed, config_name, request)
-
-
-def to_plain(config: DictConfig) -> dict[str, Any]:
-    """The composed configuration as a plain dictionary; a missing mandatory value is an error that names it."""
-    try:
-        missing = sorted(OmegaConf.missing_keys(config))
-        if missing:
-            raise invalid(missing[0], None, "is missing", f"give it on the command line: {missing[0]}=...")
-        plain = OmegaConf.to_container(config, resolve=True)
-    except InterpolationKeyError as error:
-        key = str(error).split("'")[1]
-        problem = f"refers to {key}, which is not there"
-        raise invalid(str(error.full_key), f"${{{key}}}", problem, f"give {key}=..., or null") from error
-    except OmegaConfBaseException as error:
-        raise UserError(str(error).split("\n")[0]) from error
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from ettin_core.foundation.errors import RunStopped
+from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.override_text import assignment
-from experiments.cli.entry import CONFIGURATIONS
 
 
 def analyse(command: str, done: str, **paths: Path) -> None:

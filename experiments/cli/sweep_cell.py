@@ -15,8 +15,8 @@ from hydra.types import RunMode
 
 from ettin_core.foundation.processes import die_with_parent
 from ettin_core.foundation.progress_bars import take_line
+from ettin_core.requests.overrides import one_line
 from experiments.cli.exit_status import EXIT_INTERRUPTED, EXIT_REQUEUE, CellEnded, StopRequested, line_of, status_of
-from experiments.cli.overrides import one_line
 
 
 def in_a_sweep() -> bool:

@@ -8,10 +8,10 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.preparation.plan import make_plan
 from ettin_core.foundation.errors import UserError
 from ettin_core.planning.forecast import UNKNOWN, Checkpoints, Forecast, Machine, PhaseForecast, forecast
+from ettin_core.requests.train import TrainRequest
 from ettin_core.training.config import PlacementConfig, RunConfig
 from ettin_core.training.memory import Memory
 from ettin_core.training.phases import over_phases
-from experiments.cli.requests import TrainRequest
 
 BYTES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 

@@ -11,12 +11,13 @@ from hydra import compose, initialize_config_dir
 from analysis.evidence import load
 from analysis.predictions import judge
 from analysis.report import build
+from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.storage import read_json
 from ettin_core.foundation.strict_config import build as structured
 from ettin_core.records.predictions import Prediction, stated
+from ettin_core.requests.compose import composer, to_plain
 from ettin_core.studies.grid import StudyRequest
 from ettin_core.studies.study import Study
-from experiments.cli.entry import CONFIGURATIONS, composer, to_plain
 
 LEFT_TO_RIGHT = "minimal_pairs.left_to_right:syntax:accuracy"
 

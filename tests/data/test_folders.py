@@ -18,9 +18,10 @@ from ettin_core.data.importers.folders import stated
 from ettin_core.data.importers.registry import find_sources, read
 from ettin_core.data.preparation.partitions import RemovalCounts, documents, partition
 from ettin_core.foundation.errors import UserError
+from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.strict_config import build
+from ettin_core.requests.compose import composer, to_plain
 from ettin_core.studies.grid import StudyRequest, cells_of
-from experiments.cli.entry import CONFIGURATIONS, composer, to_plain
 
 
 def write(file: Path, count: int = 1) -> Path:

@@ -18,8 +18,9 @@ from ettin_core.evaluation.retrieval.scoring import matthews_values, query_clust
 from ettin_core.evaluation.retrieval.sets import local_sets, read_retrieval, read_rows
 from ettin_core.evaluation.retrieval.triplets import read_triplets
 from ettin_core.foundation.errors import UserError
+from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.strict_config import build
-from experiments.cli.entry import CONFIGURATIONS, to_plain
+from ettin_core.requests.compose import to_plain
 from experiments.retrieve import RetrieveRequest
 from tests.embeddings import write_rows, write_sets
 

@@ -11,9 +11,10 @@ from hydra import compose, initialize_config_dir
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.packing import PACKINGS, packed_rows
+from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.strict_config import build
+from ettin_core.requests.compose import to_plain
 from ettin_core.training.phases import plan
-from experiments.cli.entry import CONFIGURATIONS, to_plain
 from experiments.data_report import DataReportRequest, cuts, record
 from tests import processes
 from tests.runs import tiny_run, train_tiny

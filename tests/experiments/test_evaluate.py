@@ -14,8 +14,9 @@ from ettin_core.foundation.errors import UserError
 from ettin_core.planning.run_plan import open_corpus, open_run
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.schema import Measurement
+from ettin_core.requests.evaluate import EvaluateRequest, evaluate_pretrained
 from ettin_core.studies.evaluate_run import evaluate_run
-from experiments.evaluate import EvaluateRequest, evaluate_pretrained, main, table
+from experiments.evaluate import main, table
 from experiments.export import export_run
 from tests.evaluation.small_sets import write_sets
 from tests.runs import tiny_run, train_tiny

@@ -9,8 +9,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.override_text import assignment
-from experiments.cli.entry import CONFIGURATIONS
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\n\r\0"), max_size=20)
 keys = st.from_regex(r"[a-z_][a-z0-9_./-]{0,8}", fullmatch=True).filter(

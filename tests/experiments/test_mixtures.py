@@ -10,8 +10,9 @@ from hydra import compose, initialize_config_dir
 
 from ettin_core.data.config import DataConfig
 from ettin_core.foundation.errors import UserError
+from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.strict_config import build
-from experiments.cli.entry import CONFIGURATIONS, to_plain
+from ettin_core.requests.compose import to_plain
 from tests import processes
 
 ROOT = Path(__file__).resolve().parents[2]

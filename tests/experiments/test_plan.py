@@ -16,6 +16,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.preparation.plan import expected_ids
 from ettin_core.data.tokenizer import train
 from ettin_core.foundation.errors import UserError
+from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.strict_config import build
 from ettin_core.model.accounting import activation_bytes
 from ettin_core.model.config import AttentionSpec, ModelConfig
@@ -25,10 +26,10 @@ from ettin_core.planning import measured_rate as rates
 from ettin_core.planning.forecast import Forecast, Machine, forecast
 from ettin_core.planning.plan_checks import rope_reach
 from ettin_core.planning.throughput import throughput
+from ettin_core.requests.compose import to_plain
+from ettin_core.requests.train import TrainRequest
 from ettin_core.training.config import PlacementConfig, RunConfig
 from ettin_core.training.memory import estimate_memory
-from experiments.cli.entry import CONFIGURATIONS, to_plain
-from experiments.cli.requests import TrainRequest
 from experiments.plan import PlanRequest, plan_size
 from experiments.views.dry_run import describe, dry_run, timed
 from experiments.views.plan_table import amount

@@ -8,10 +8,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from analysis import data_report as report
+from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.storage import write_json
 from ettin_core.foundation.strict_config import build
+from ettin_core.requests.compose import to_plain
 from experiments import prepare, preview
-from experiments.cli.entry import CONFIGURATIONS, to_plain
 from experiments.data_report import DataReportRequest, record
 
 

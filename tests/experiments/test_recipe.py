@@ -13,12 +13,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
+from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.strict_config import build
 from ettin_core.model.transformer import Transformer
 from ettin_core.optim.build import parameter_groups
+from ettin_core.requests.compose import to_plain
 from ettin_core.training.config import RunConfig
 from ettin_core.training.phases import Phase
-from experiments.cli.entry import CONFIGURATIONS, to_plain
 from experiments.plan import PlanRequest, SizePlan, plan_size
 
 SIZES = ("17m", "32m", "68m", "150m", "400m", "1b")

@@ -12,12 +12,13 @@ from hydra import initialize_config_dir
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.errors import UserError
+from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.planning.conversion import parent_weights
 from ettin_core.planning.run_plan import open_run
 from ettin_core.records.folders import RunFolder, find_run, find_run_or_none, folder_of
+from ettin_core.requests.compose import composed
 from ettin_core.studies.train_run import trained as train_line
 from ettin_core.training.config import Parent
-from experiments.cli.entry import CONFIGURATIONS, composed
 from experiments.runs import RunsRequest, doomed, remove, shown, strays, table
 from tests.runs import PLACEMENT, tiny_run, train_tiny
 

@@ -9,11 +9,12 @@ from hydra import initialize_config_dir
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.folders import locked
+from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.storage import write_json
 from ettin_core.records.folders import RunFolder
+from ettin_core.requests.compose import composed, composer
 from ettin_core.studies.grid import StudyRequest
 from ettin_core.studies.study import Study
-from experiments.cli.entry import CONFIGURATIONS, composed, composer
 from experiments.status import UNPREPARED, state, table
 from tests.runs import tiny_run, train_tiny
 

@@ -10,13 +10,14 @@ from hydra import initialize_config_dir
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.fields import NAME_BYTES, check_name, check_threads
+from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.strict_config import build
 from ettin_core.model.config import AdapterConfig
+from ettin_core.requests.compose import composed
+from ettin_core.requests.evaluate import EvaluateRequest
+from ettin_core.requests.train import TrainRequest
 from ettin_core.studies.grid import StudyRequest
 from ettin_core.training.phases import RecipeConfig
-from experiments.cli.entry import CONFIGURATIONS, composed
-from experiments.cli.requests import TrainRequest
-from experiments.evaluate import EvaluateRequest
 from tests.runs import tiny_run
 
 REQUESTS: dict[str, type] = {"train": TrainRequest, "study": StudyRequest, "evaluate": EvaluateRequest}

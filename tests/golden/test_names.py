@@ -16,12 +16,13 @@ from omegaconf import OmegaConf
 from ettin_core.data.config import DataConfig
 from ettin_core.data.documents import Source
 from ettin_core.data.preparation.plan import Plan
+from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.strict_config import build, plain
 from ettin_core.planning.run_plan import MemberConfig
+from ettin_core.requests.compose import composer, to_plain
+from ettin_core.requests.train import TrainRequest
 from ettin_core.studies.grid import StudyRequest, cells_of, plan_runs
 from ettin_core.training.config import RunConfig
-from experiments.cli.entry import CONFIGURATIONS, composer, to_plain
-from experiments.cli.requests import TrainRequest
 
 FILE = Path(__file__).with_name("names.json")
 VOCABULARY, FINGERPRINT = 2048, "0" * 64  # of a corpus that is not there

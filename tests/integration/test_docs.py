@@ -14,8 +14,8 @@ from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.strict_config import build
 from ettin_core.objectives.directions import DIRECTIONS
 from ettin_core.objectives.targets import Direction
+from ettin_core.requests.compose import to_plain
 from ettin_core.studies.grid import StudyRequest
-from experiments.cli.entry import to_plain
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

@@ -11,12 +11,13 @@ from hydra import compose, initialize_config_dir
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.errors import UserError
+from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.strict_config import build
 from ettin_core.pairs.audit import NOT_MATCHED
 from ettin_core.planning.matching import TOLERANCE, Ruler
+from ettin_core.requests.compose import composer, to_plain
 from ettin_core.studies.grid import FORECAST_TOLERANCE, Cell, StudyRequest, audits, cells_of, pairs_of, plan_runs
 from ettin_core.training.config import RunConfig
-from experiments.cli.entry import CONFIGURATIONS, composer, to_plain
 from tests.runs import tiny_run
 
 NAMES = CONFIGURATIONS.parent / "tests" / "golden" / "names.json"

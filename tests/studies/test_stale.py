@@ -13,16 +13,17 @@ from ettin_core.evaluation.made_with import FILE
 from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.evaluation.suite import PROTOCOLS
 from ettin_core.foundation.errors import UserError
+from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.storage import read_json, write_json
 from ettin_core.foundation.strict_config import build
 from ettin_core.records.folders import RunFolder, run_folders
+from ettin_core.requests.compose import composer, to_plain
 from ettin_core.studies.evaluate_run import evaluate_run
 from ettin_core.studies.grid import StudyRequest
 from ettin_core.studies.stale import ASIDE, RETRAIN, check_choice, record_changes, run_changes
 from ettin_core.studies.study import Study
 from ettin_core.studies.train_run import trained
 from ettin_core.training.config import RunConfig
-from experiments.cli.entry import CONFIGURATIONS, composer, to_plain
 from experiments.evaluate import print_stale
 from tests.runs import PLACEMENT, edit, tiny_run, train_tiny
 
