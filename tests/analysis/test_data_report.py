@@ -12,9 +12,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
-from analysis import data_figures
-from analysis.data_report import build
-from analysis.data_tables import load_record, passes, percent
+from analysis.data_report import figures
+from analysis.data_report.record import load_record, passes, percent
+from analysis.data_report.report import build
 from ettin_core.foundation.folders import MARK
 
 CURATION = {
@@ -190,7 +190,7 @@ def test_phases_that_cannot_be_drawn_leave_the_rest_of_the_report(tmp_path: Path
 @pytest.mark.parametrize("count", [1, 2, 20])
 def test_figures_keep_their_labels_apart(count: int, tmp_path: Path) -> None:
     record = load_record(a_record(tmp_path, count))
-    for draw in (data_figures.mixture, data_figures.lengths, data_figures.passes, data_figures.utilisation):
+    for draw in (figures.mixture, figures.lengths, figures.passes, figures.utilisation):
         picture = draw(record)
         picture.encoded("png")
         for axis in filter(Axes.get_visible, picture.figure.axes):
@@ -203,10 +203,10 @@ def test_figures_keep_their_labels_apart(count: int, tmp_path: Path) -> None:
 
 
 def test_every_context_is_drawn_among_the_lengths(tmp_path: Path) -> None:
-    figure = data_figures.lengths(load_record(a_record(tmp_path))).figure
+    figure = figures.lengths(load_record(a_record(tmp_path))).figure
     for axis in figure.axes:
         low, high = axis.get_xlim()
-        places = [line.get_xdata()[0] for line in axis.lines if line.get_color() == data_figures.VERMILION]
+        places = [line.get_xdata()[0] for line in axis.lines if line.get_color() == figures.VERMILION]
         assert places == [128, 512] and low < 128 and high > 2**16
 
 

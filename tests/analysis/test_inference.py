@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from analysis import inference
-from analysis.simulate import outcomes, table
+from analysis.simulate import calibrations, table
 
 
 def test_equal_differences_over_two_seeds_have_the_items_noise_and_a_real_gap_is_found() -> None:
@@ -91,7 +91,7 @@ def test_a_correlation_is_fishers_and_a_constant_prediction_is_not_certain() -> 
 
 @pytest.mark.slow
 def test_planted_studies_are_covered_and_null_ones_have_no_verdicts() -> None:
-    found = outcomes(1200, seed=3)
+    found = calibrations(1200, seed=3)
     for row in found:
         assert row.coverage >= 0.93 and (row.coverage <= 0.97 or row.runs == 2 or "hare" in row.section), row
         assert not row.error > 0.09, row  # 200 families: 0.05 and two and a half standard errors
@@ -102,6 +102,6 @@ def test_planted_studies_are_covered_and_null_ones_have_no_verdicts() -> None:
 
 
 def test_a_planted_study_of_each_kind_is_drawn_and_told() -> None:
-    found = outcomes(48)
+    found = calibrations(48)
     assert {row.runs for row in found} == {1, 2, 3, 5} and all(0.7 <= row.coverage <= 1 for row in found)
     assert table(found).header[2] == "Coverage"

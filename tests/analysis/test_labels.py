@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from analysis import data_report, figures, kinds, labels, search_figure
-from analysis.data_tables import load_record
+from analysis import figures, kinds, labels, search_figure
+from analysis.data_report import report as data_report
+from analysis.data_report.record import load_record
 from analysis.evidence import load
 from analysis.figures import ReportFigure
 from analysis.labels import label, name_columns, width

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from analysis import data_report as report
+from analysis.data_report import report
 from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.storage import write_json
 from ettin_core.foundation.strict_config import build

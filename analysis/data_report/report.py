@@ -4,10 +4,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from analysis import data_figures, data_page, data_tables, render
+from analysis import render
 from analysis.artifacts import shelf
 from analysis.command import command
-from analysis.data_tables import DataRecord, load_record
+from analysis.data_report import figures, page, tables
+from analysis.data_report.record import FILE, DataRecord, load_record, percent
 from analysis.figures import ReportFigure
 
 FULL = 0.995  # rows that are filled to this share need no figure
@@ -16,8 +17,8 @@ FULL = 0.995  # rows that are filled to this share need no figure
 def build(file: Path, out: Path) -> list[Path]:
     """Write the report of a record into `out`; returns the files. Raises ValueError for what is no such record."""
     record = load_record(file)
-    phases, draws = data_tables.phases_table(record), data_tables.draws_table(record)
-    sources, left_out = data_tables.sources_table(record), data_tables.left_out_table(record)
+    phases, draws = tables.phases_table(record), tables.draws_table(record)
+    sources, left_out = tables.sources_table(record), tables.left_out_table(record)
     pictures = _pictures(record)
     images = {picture.name: picture.encoded("png") for picture in pictures}
 
@@ -25,10 +26,10 @@ def build(file: Path, out: Path) -> list[Path]:
         for frame in ("draws", "sources", "left_out"):
             made.put(f"{frame}.csv", render.csv(getattr(record, frame)), load_record)
         for table, maker in (
-            (phases, data_tables.phases_table),
-            (draws, data_tables.draws_table),
-            (sources, data_tables.sources_table),
-            (left_out, data_tables.left_out_table),
+            (phases, tables.phases_table),
+            (draws, tables.draws_table),
+            (sources, tables.sources_table),
+            (left_out, tables.left_out_table),
         ):
             made.put(f"{table.name}.md", render.markdown(table), maker)
             made.put(f"{table.name}.tex", render.latex(table), maker)
@@ -36,8 +37,8 @@ def build(file: Path, out: Path) -> list[Path]:
             made.put(f"{picture.name}.data.csv", render.csv(picture.data), picture.maker)
             made.put(f"{picture.name}.png", images[picture.name], picture.maker)
             made.put(f"{picture.name}.pdf", picture.encoded("pdf"), picture.maker)
-        page = data_page.page(record, [phases, draws, sources, left_out], pictures, images, filled(record))
-        made.put("index.html", page, data_page.page)
+        html = page.page(record, [phases, draws, sources, left_out], pictures, images, filled(record))
+        made.put("index.html", html, page.page)
     print("\n\n".join(render.text(table) for table in (sources, phases, draws, left_out)))
     _announce(record, file, out, pictures)
     return made.files_in(out)
@@ -46,20 +47,20 @@ def build(file: Path, out: Path) -> list[Path]:
 def filled(record: DataRecord) -> list[str]:
     """A sentence in place of the figure of utilisation, where rows are full."""
     if len(record.draws) and record.draws["utilisation"].min() >= FULL:
-        least = data_tables.percent(record.draws["utilisation"].min())
+        least = percent(record.draws["utilisation"].min())
         return [f"Rows are full: {least} or more of the places of every source's rows hold a token."]
     return []
 
 
 def _pictures(record: DataRecord) -> list[ReportFigure]:
     """Every figure; one without anything to show is left out."""
-    pictures = [data_figures.lengths(record)]
+    pictures = [figures.lengths(record)]
     if len(record.draws):
-        pictures = [data_figures.mixture(record), data_figures.passes(record), *pictures]
+        pictures = [figures.mixture(record), figures.passes(record), *pictures]
         if not filled(record):
-            pictures.append(data_figures.utilisation(record))
-    if (record.left_out["what"] != data_tables.FILE).any():
-        pictures.append(data_figures.left_out(record))
+            pictures.append(figures.utilisation(record))
+    if (record.left_out["what"] != FILE).any():
+        pictures.append(figures.left_out(record))
     return pictures
 
 
@@ -80,7 +81,3 @@ def _announce(record: DataRecord, file: Path, out: Path, pictures: list[ReportFi
 def main(config: DictConfig) -> None:
     """The command line."""
     build(Path(config.record), Path(config.out))
-
-
-if __name__ == "__main__":
-    main()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from analysis.data_tables import DataRecord
+from analysis.data_report.record import DataRecord
 from analysis.figures import ReportFigure
 from analysis.page import embedded, rendered
 from analysis.tables import Table

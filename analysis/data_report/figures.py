@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from analysis import style
-from analysis.data_tables import DOCUMENT, LINE, DataRecord, percent
+from analysis.data_report.record import DOCUMENT, LINE, DataRecord, percent
 from analysis.evidence import rows_of
 from analysis.figures import WIDTH, ReportFigure, add_legend, new_figure
 from analysis.labels import fitting, label, labels
