@@ -16,7 +16,7 @@ from ettin_core.data.loader import Batch, lay_out
 from ettin_core.data.tokenizer import SpecialTokens
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.randomness import below
-from ettin_core.interop.huggingface import config_values
+from ettin_core.interop.huggingface_config import config_values
 from ettin_core.interop.weight_map import to_huggingface
 from ettin_core.model.accounting import FlopCounter
 from ettin_core.model.attention_mask import row_attention_mask

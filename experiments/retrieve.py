@@ -27,7 +27,7 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.fields import check_threads
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.storage import canonical_json, content_name, hash_text
-from ettin_core.interop.huggingface import LAYOUT_OF
+from ettin_core.interop.huggingface_config import LAYOUT_OF
 from ettin_core.planning.run_plan import open_corpus, open_run
 from ettin_core.records.folders import RunFolder, find_run_or_none
 from experiments.cli.entry import entry

@@ -1,6 +1,6 @@
 """The model card of an exported folder: what the model is, how it is read, from which text, and what was measured.
 
-Everything in it comes from ettin.json, which a program reads for the same facts.
+Everything in it comes from ettin.json, where programs find the same facts.
 """
 
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 
+from ettin_core.interop.huggingface_config import ARCHITECTURE_OF
 from ettin_core.records.readout import NOT_READ, fills_masks
 
 PIPELINE = {("bidirectional", "mlm"): "fill-mask", ("causal", "clm"): "text-generation"}
 LEAST_TRANSFORMERS = {"bidirectional": "4.48.0", "causal": "4.54.0"}  # the first with the class
-CLASSES = {"bidirectional": "ModernBertForMaskedLM", "causal": "ModernBertDecoderForCausalLM"}
 AUTO = {"bidirectional": "AutoModelForMaskedLM", "causal": "AutoModelForCausalLM"}
 READ = {
     "mlm": "A token is predicted at the mask in its place.",
@@ -41,15 +41,16 @@ def card(facts: dict[str, Any], direction: str, parameters: int, longest: int, p
     head = yaml.safe_dump(front_matter(facts, direction), sort_keys=False, allow_unicode=True)
     name = facts.get("run", "model")
     least, auto = LEAST_TRANSFORMERS[direction], AUTO[direction]
+    architecture = ARCHITECTURE_OF[direction]
     parts = [
         f"---\n{head}---\n\n# {name}",
-        f"`{CLASSES[direction]}` of {parameters:,} parameters for rows of up to {longest:,} tokens, trained by the Ettin suite, "
+        f"`{architecture}` of {parameters:,} parameters for rows of up to {longest:,} tokens, trained by the Ettin suite, "
         "which trains matched encoders and decoders on identical data.",
         "## How it is read\n\n" + " ".join(how_it_is_read(facts, direction)),
         f"## Loading\n\nNo custom code; transformers {least} or later.\n\n```python\nfrom transformers import {auto}, "
         f'AutoTokenizer\n\nmodel = {auto}.from_pretrained("<this folder>")\n'
         'tokenizer = AutoTokenizer.from_pretrained("<this folder>")\n```\n\n'
-        f'`SentenceTransformer("<this folder>")` pools by `{pooling}`, as the export of every member does unless told otherwise.',
+        f'`SentenceTransformer("<this folder>")` pools by `{pooling}`, the default for every member.',
         "## Origin\n\n" + _table(("", ""), _origin(facts)),
     ]
     if facts.get("data"):
@@ -69,7 +70,7 @@ def front_matter(facts: dict[str, Any], direction: str) -> dict[str, Any]:
     values: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": pipeline,
-        "tags": ["ettin", CLASSES[direction].removesuffix("ForMaskedLM").removesuffix("ForCausalLM").lower()],
+        "tags": ["ettin", ARCHITECTURE_OF[direction].removesuffix("ForMaskedLM").removesuffix("ForCausalLM").lower()],
         **_licence([item["licence"] for item in facts.get("data") or ()]),
     }
     values["tags"] += [tag for tag in ("sentence-transformers", "feature-extraction") if tag != pipeline]
@@ -94,7 +95,7 @@ def _result(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _licence(stated: list[str | None]) -> dict[str, str]:
-    """One licence that the hub knows, where all sources state it; several, or others, by the table of the card."""
+    """The licence, if all sources state the same and the hub knows it; otherwise a link to the card's table."""
     known = {None if text is None else text.strip().lower().replace(" ", "-") for text in stated}
     if len(known) == 1 and (only := next(iter(known))) in KNOWN:
         return {"license": str(only)}
@@ -107,14 +108,14 @@ def how_it_is_read(facts: dict[str, Any], direction: str) -> list[str]:
     """One sentence on how predictions are read, and a second where the usual programs for the class read otherwise."""
     name = _stated(facts)
     if name.startswith("ahead"):
-        told = f"A token is predicted at the token {name.removeprefix('ahead')} places before it."
+        reading = f"A token is predicted at the token {name.removeprefix('ahead')} places before it."
     elif name == NOT_READ:
-        told = "Its objective declares no way to read its predictions, so it is not measured."
+        reading = "Its objective declares no way to read its predictions, so it is not measured."
     else:
-        told = READ.get(name, f"It was trained for {name}." if name else "Its objective is not stated.")
+        reading = READ.get(name, f"It was trained for {name}." if name else "Its objective is not stated.")
     if direction == "causal" and (fills_masks(name) or name.startswith("ahead")):
-        return [told, MISREAD_CAUSAL]
-    return [told, MISREAD_MASK] if name == "mntp" else [told]
+        return [reading, MISREAD_CAUSAL]
+    return [reading, MISREAD_MASK] if name == "mntp" else [reading]
 
 
 def _stated(facts: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""How an exported folder is pooled into a vector, said in the files that Sentence Transformers reads.
+"""How an exported folder is pooled into a vector, in the files that Sentence Transformers reads.
 
-Left unsaid, the library guesses: mean for a masked model, the last token for a causal one, so that members of a pair would be
-compared under different poolings. The files are in the form that versions 2 to 6 of the library read.
+Without them the library guesses: the mean for a masked model, the last token for a causal one. Members of a pair would then be
+compared under different poolings. Versions 2 to 6 of the library read these files.
 """
 
 from pathlib import Path
@@ -19,13 +19,13 @@ POOLING_FOLDER = "1_Pooling"
 
 
 def check_pooling(pooling: str) -> None:
-    """Refuse (ValueError) an unknown pooling."""
+    """Raises ValueError if the pooling is unknown."""
     if pooling not in MODES:
         raise unknown("pooling", pooling, "is unknown", MODES)
 
 
 def write_pooling(folder: Path, pooling: str, width: int, longest: int) -> None:
-    """Make a transformers folder one of Sentence Transformers, too: its states of `width`, pooled, not normalised."""
+    """Add the files by which Sentence Transformers loads the folder: states of `width`, pooled, not normalised."""
     modules = [
         {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
         {"idx": 1, "name": "1", "path": POOLING_FOLDER, "type": "sentence_transformers.models.Pooling"},

@@ -11,7 +11,7 @@ REMEDY = "log in with a token that may write (hf auth login, or HF_TOKEN), with 
 
 
 def check_login(repo_id: str) -> None:
-    """Raise ValueError, before anything is exported, for a bad id, no token, a token that the hub rejects, or no network."""
+    """Raises ValueError, before anything is exported, for a bad id, a missing or rejected token, or a missing network."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import validate_repo_id
 
@@ -25,8 +25,8 @@ def check_login(repo_id: str) -> None:
 def push(repo_id: str, folders: dict[str, Path], private: bool, message: str) -> str:
     """Upload transformers folders by revision, `main` last; returns the repository's address.
 
-    A repository that is there stays as visible as it is.
-    Raises ValueError for what the hub refuses; what was uploaded before stays, and the same call again goes on.
+    A repository that exists keeps its visibility.
+    Raises ValueError if the hub rejects a request; uploaded revisions stay, and the same call continues.
     """
     from huggingface_hub import HfApi
 
@@ -41,7 +41,7 @@ def push(repo_id: str, folders: dict[str, Path], private: bool, message: str) ->
                 folder_path=folders[revision],
                 revision=revision,
                 commit_message=f"{message}, {revision}",
-                ignore_patterns=[".*"],  # our own mark, and what an editor leaves
+                ignore_patterns=[".*"],  # the marker of an export, and what an editor leaves
             )
     return str(address)
 

@@ -1,4 +1,4 @@
-"""How a transformers folder is to be read: what its own record (ettin.json) says, else what its architecture suggests."""
+"""How the predictions of a transformers folder are read: as its ettin.json says, else as its architecture suggests."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +15,10 @@ CAUSAL, MASKED = ("ForCausalLM", "LMHeadModel"), ("ForMaskedLM",)  # how the nam
 
 
 def readout_of(folder: Path) -> Readout:
-    """How a folder's model is to be read.
+    """How a folder's model is read.
 
-    Raises ValueError where its record says that it is not read, or names an objective that is not defined here, and for
-    an architecture without a language-model head.
+    Raises ValueError if its ettin.json says that it is not read, or names an objective that is not defined here, and if
+    the architecture has no language-model head.
     """
     file = folder / METADATA_FILE
     stated = stated_readout(read_mapping(file), str(file)) if file.is_file() else None
@@ -34,9 +34,9 @@ def readout_of(folder: Path) -> Readout:
 
 
 def stated_readout(facts: Mapping[str, Any], where: str) -> Readout | None:
-    """What ettin.json says of the readout; None where it does not say.
+    """The readout that ettin.json names; None where it names none.
 
-    Records that are older than the readout name an objective, or a schedule, of which only the architecture is known.
+    Older files name only an objective, or a schedule whose readout is that of the architecture.
     """
     objective = facts.get("objective")
     name = facts.get("readout")
@@ -59,9 +59,9 @@ def loads_as_causal(folder: Path, readout: Readout) -> bool:
 
 
 def architectures_of(folder: Path) -> list[str]:
-    """The names of classes in config.json. Raises ValueError where there is none."""
+    """The names of classes in config.json. Raises ValueError if the file is missing."""
     config = folder / "config.json"
     if not config.is_file():
         raise invalid("model", str(folder), "holds no config.json", "give a folder written by save_pretrained")
-    found = read_mapping(config).get("architectures")
-    return [str(name) for name in found] if isinstance(found, list) else []
+    names = read_mapping(config).get("architectures")
+    return [str(name) for name in names] if isinstance(names, list) else []

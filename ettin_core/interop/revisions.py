@@ -2,8 +2,8 @@
 
 models--<namespace>--<name>/ holds snapshots/<commit>/, a transformers folder each, and refs/<revision>, a file that names a
 commit. `from_pretrained("<namespace>/<name>", revision=..., cache_dir=..., local_files_only=True)` reads that, and so does
-every tool built on huggingface_hub. A commit is a hash of what its files hold. A snapshot is renamed into place whole, and a
-ref names it only then: whoever reads meanwhile, or after a kill, finds a revision complete or absent.
+every tool built on huggingface_hub. A commit is a hash of the contents of its files. A snapshot is renamed into place whole,
+and a ref names it only afterwards, so a revision is complete or absent at any moment, also after a kill.
 """
 
 import os
@@ -35,12 +35,12 @@ class Repository:
         try:
             validate_repo_id(self.repo_id)
         except HFValidationError as error:
-            problem = f"cannot be asked for ({str(error).splitlines()[0].rstrip('.')})"
+            problem = f"is not a valid repository id ({str(error).splitlines()[0].rstrip('.')})"
             raise invalid("repo_id", self.repo_id, problem, "give <namespace>/<name>") from error
 
     @property
     def folder(self) -> Path:
-        """Where its refs and snapshots lie."""
+        """The folder of its refs and snapshots."""
         return self.cache / f"models--{self.repo_id.replace('/', '--')}"
 
     def revisions(self) -> list[str]:
@@ -59,12 +59,12 @@ class Repository:
         return self.folder / "snapshots" / commit
 
     def metadata(self, revision: str) -> dict[str, Any]:
-        """What ettin.json says of a revision; empty where there is none."""
+        """The ettin.json of a revision; empty where there is none."""
         file = self.snapshot(self.commit(revision) or "none") / METADATA_FILE
         return dict(read_json(file)) if file.is_file() else {}
 
     def check_belongs_to(self, run: str) -> None:
-        """Refuse (ValueError) to mix a run's revisions with those of another model, or with a download."""
+        """Raises ValueError if the repository holds revisions of another model, or a download."""
         for revision in self.revisions():
             owner = self.metadata(revision).get("run", "a model that was not exported here")
             if owner != run:
@@ -72,7 +72,7 @@ class Repository:
                 raise invalid("repo_id", self.repo_id, problem, "name another repo_id")
 
     def add(self, revision: str, write: Callable[[Path], object]) -> str:
-        """Make a snapshot of the folder that `write` makes at the path it is handed, name it `revision`; the commit.
+        """Add the folder that `write` writes to the path it is given, as `revision`; returns the commit.
 
         One process at a time may add.
         """
@@ -92,7 +92,7 @@ class Repository:
         return commit
 
     def name(self, revision: str, commit: str) -> None:
-        """Let a revision be this commit."""
+        """Point a revision at a commit."""
         write_text(self.folder / "refs" / revision, commit)
 
 

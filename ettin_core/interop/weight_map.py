@@ -19,7 +19,7 @@ TIED_COPY, TIED_TO = "decoder.weight", "model.embeddings.tok_embeddings.weight"
 
 @dataclass(frozen=True)
 class WeightRule:
-    """One native tensor, its shape in letters, and its parts (stacked along the first dimension) in each layout."""
+    """A native tensor, its shape in letters, and its parts (stacked along the first dimension) in each layout."""
 
     native: str
     shape: tuple[str, ...]
@@ -84,14 +84,14 @@ def to_huggingface(state: State, layout: str, num_layers: int) -> State:
         tensor = state[row.native].detach()
         _check_shape(row.native, tensor, [sizes[letter] for letter in row.shape])
         names = row.parts(layout)
-        # Parts of a split tensor are copied, because safetensors refuses tensors that share memory.
+        # Parts of a split tensor are copied, because safetensors rejects tensors that share memory.
         pieces = [tensor] if len(names) == 1 else [piece.clone() for piece in tensor.chunk(len(names))]
         result.update(zip(names, pieces, strict=True))
     return result
 
 
 def from_huggingface(state: State, layout: str, num_layers: int) -> State:
-    """The native state of a Hugging Face one: the inverse of `to_huggingface`.
+    """The native state of a Hugging Face state: the inverse of `to_huggingface`.
 
     A tied output matrix may be present if it equals the embedding. Raises ValueError naming the first tensor that is
     missing, unknown, wrongly shaped or no longer tied.

@@ -1,4 +1,4 @@
-"""The safetensors of a transformers folder, which may be a stranger's: what is no such file is an error in one line."""
+"""The safetensors of a transformers folder, possibly a stranger's: a damaged or hostile file is an error of one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +16,9 @@ _AGAIN = "fetch the folder again"
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The one file or the shards that an index names; none where there is neither.
+    """The weights file, or the shards that an index names; empty where there is neither.
 
-    Raises ValueError for an index that is none, or that names what is not in the folder.
+    Raises ValueError if the index is damaged, or names a file that is not in the folder.
     """
     if (folder / WEIGHTS_FILE).is_file():
         return [folder / WEIGHTS_FILE]
@@ -34,26 +34,26 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a folder by name, on the CPU. Raises ValueError for a folder without, or with a damaged file."""
+    """The tensors of a folder by name, on the CPU. Raises ValueError if a file is missing or damaged."""
     files = weight_files(folder)
     if not files:
         pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
         problem = "holds only pickled weights, which can run code" if pickled else f"holds no {WEIGHTS_FILE}"
         raise invalid("model", str(folder), problem, "save it with save_pretrained, which writes safetensors")
-    found: dict[str, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
     for path in files:
         with _whole(path):
-            found |= load_file(path)
-    return found
+            tensors |= load_file(path)
+    return tensors
 
 
 def tensor_names(folder: Path) -> set[str]:
     """The names of a folder's tensors. Raises ValueError for a damaged file."""
-    found: set[str] = set()
+    names: set[str] = set()
     for path in weight_files(folder):
         with _whole(path), safe_open(path, "pt") as file:
-            found.update(file.keys())
-    return found
+            names.update(file.keys())
+    return names
 
 
 @contextmanager
@@ -62,4 +62,4 @@ def _whole(path: Path) -> Iterator[None]:
         yield
     except SafetensorError as error:
         reason = " ".join(str(error).split())[:200]
-        raise invalid("file", str(path), f"is no whole safetensors file ({reason})", _AGAIN) from error
+        raise invalid("file", str(path), f"is not a valid safetensors file ({reason})", _AGAIN) from error

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from ettin_core.data import tokenizer as tokenizer_room
+from ettin_core.data import tokenizer as tokenizers
 from ettin_core.interop import huggingface
+from ettin_core.interop.huggingface_config import ARCHITECTURE_OF
 from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
 
@@ -22,7 +23,7 @@ TEXTS = ["the cat sat on the mat", "a dog met the other dog", "she said that the
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained byte-level BPE of 290 tokens."""
     folder = tmp_path_factory.mktemp("tokenizer")
-    tokenizer_room.train(TEXTS * 20, 290, folder)
+    tokenizers.train(TEXTS * 20, 290, folder)
     return folder
 
 
@@ -60,7 +61,7 @@ def through_folder(tokenizer_folder: Path, tmp_path: Path) -> Callable[..., Any]
         huggingface.export(model, view, tokenizer_folder, out, max_positions=1024, metadata={})
         auto = AutoModelForMaskedLM if view.direction == "bidirectional" else AutoModelForCausalLM
         loaded = auto.from_pretrained(out, trust_remote_code=False, **changes).eval()
-        assert type(loaded).__name__ == huggingface.ARCHITECTURE_OF[view.direction]
+        assert type(loaded).__name__ == ARCHITECTURE_OF[view.direction]
         return loaded
 
     return convert

@@ -16,13 +16,13 @@ from ettin_core.interop.hub import check_login, push
 
 
 class Hub(ThreadingHTTPServer):
-    """What was made and committed, by repository and branch."""
+    """What was created and committed, by repository and branch."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.made: list[dict[str, Any]] = []
+        self.created: list[dict[str, Any]] = []
         self.branches: list[str] = []
         self.files: dict[str, dict[str, bytes]] = {}
 
@@ -51,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length")
         body = self.rfile.read(int(length)) if length else self.chunked()
         if self.path == "/api/repos/create":
-            self.server.made.append(json.loads(body))
+            self.server.created.append(json.loads(body))
             self.answer({"url": f"http://{self.headers['Host']}/me/{json.loads(body)['name']}"})
         elif "/branch/" in self.path:
             self.server.branches.append(self.path.rpartition("/")[2])
@@ -103,11 +103,11 @@ def folder(path: Path, text: str) -> Path:
     return path
 
 
-def test_a_folder_is_a_branch_and_our_mark_stays_here(hub: Hub, tmp_path: Path) -> None:
+def test_a_folder_is_a_branch_and_the_marker_stays_here(hub: Hub, tmp_path: Path) -> None:
     check_login("me/model")
     revisions = {"main": folder(tmp_path / "last", '{"last": 1}'), "step0": folder(tmp_path / "first", '{"first": 1}')}
     push("me/model", revisions, True, "tiny-encoder")
-    assert hub.made[0]["name"] == "model" and hub.made[0]["visibility"] == "private"
+    assert hub.created[0]["name"] == "model" and hub.created[0]["visibility"] == "private"
     assert hub.branches == ["step0"]
     assert {name: set(files) for name, files in hub.files.items()} == {
         "main": {"config.json", "model.safetensors"},

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from ettin_core.foundation.folders import MARK
 from ettin_core.interop import huggingface
+from ettin_core.interop.huggingface_config import ARCHITECTURE_OF, LAYOUT_OF, read_config
 from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
 from tests.kills import killed_at_every_change
@@ -43,7 +44,7 @@ def edit_config(folder: Path, **changes: Any) -> None:
     (folder / "config.json").write_text(json.dumps(kept))
 
 
-@pytest.mark.parametrize("direction", huggingface.LAYOUT_OF)
+@pytest.mark.parametrize("direction", LAYOUT_OF)
 def test_native_to_folder_to_native_is_bitwise(
     direction: str, exported: Callable[..., tuple[Transformer, Path]]
 ) -> None:
@@ -58,7 +59,7 @@ def test_native_to_folder_to_native_is_bitwise(
     assert all(parameter.requires_grad and not parameter.is_meta for parameter in back.parameters())
 
 
-@pytest.mark.parametrize("direction", huggingface.LAYOUT_OF)
+@pytest.mark.parametrize("direction", LAYOUT_OF)
 def test_a_folder_saved_again_by_transformers_comes_back_bitwise(
     direction: str, exported: Callable[..., tuple[Transformer, Path]], tmp_path: Path
 ) -> None:
@@ -76,7 +77,7 @@ def test_a_folder_saved_again_by_transformers_comes_back_bitwise(
         assert all(torch.equal(tensor, back.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize("direction", huggingface.LAYOUT_OF)
+@pytest.mark.parametrize("direction", LAYOUT_OF)
 def test_files_are_those_that_transformers_would_write(
     direction: str, exported: Callable[..., tuple[Transformer, Path]]
 ) -> None:
@@ -89,7 +90,7 @@ def test_files_are_those_that_transformers_would_write(
     assert "decoder.weight" not in load_file(folder / "model.safetensors")
 
 
-@pytest.mark.parametrize("direction", huggingface.LAYOUT_OF)
+@pytest.mark.parametrize("direction", LAYOUT_OF)
 def test_the_reloaded_config_says_what_we_meant(
     direction: str, exported: Callable[..., tuple[Transformer, Path]], tmp_path: Path
 ) -> None:
@@ -273,7 +274,7 @@ def test_legacy_configs_are_read_by_their_meaning(direction: str, window: int, t
     """The published files of 2025: no layer_types, no rope_parameters, a decoder that shows 64 keys."""
     legacy = {
         "model_type": "modernbert" if direction == "bidirectional" else "modernbert-decoder",
-        "architectures": [huggingface.ARCHITECTURE_OF[direction]],
+        "architectures": [ARCHITECTURE_OF[direction]],
         "vocab_size": 50368,
         "hidden_size": 256,
         "num_hidden_layers": 7,
@@ -287,7 +288,7 @@ def test_legacy_configs_are_read_by_their_meaning(direction: str, window: int, t
         "torch_dtype": "float32",
     }
     (tmp_path / "config.json").write_text(json.dumps(legacy))
-    shape, view, max_positions = huggingface.read_config(tmp_path)
+    shape, view, max_positions = read_config(tmp_path)
     assert shape == ModelConfig(50368, 256, 7, 4, 384, local_window=window)
     assert view == AttentionSpec(direction, 160_000.0, 20_000.0)
     assert max_positions == 7999

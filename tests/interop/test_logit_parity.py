@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from ettin_core.interop.huggingface import LAYOUT_OF
+from ettin_core.interop.huggingface_config import LAYOUT_OF
 from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
 

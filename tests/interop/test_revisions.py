@@ -47,7 +47,7 @@ def complete(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 @pytest.fixture
-def own(complete: dict[str, RunFolder], tmp_path: Path) -> RunFolder:
+def run_copy(complete: dict[str, RunFolder], tmp_path: Path) -> RunFolder:
     """A copy of the encoder's run whose checkpoints may be hurt."""
     folder = RunFolder(tmp_path / complete["encoder"].name)
     subprocess.run(["cp", "-r", complete["encoder"].path, folder.path], check=True)
@@ -104,7 +104,7 @@ def test_every_checkpoint_loads_as_the_revision_of_its_name(
         logits[name] = theirs(tokens).logits[0].detach()
         torch.testing.assert_close(logits[name], native_logits(folder, run, name, tokens), rtol=1e-5, atol=1e-5)
         assert theirs.config.max_position_embeddings == (80 if "decay" in name else 48)
-    distances = [(logits[one] - logits[other]).abs().max() for one, other in zip(KEPT, KEPT[1:], strict=False)]
+    distances = [(logits[earlier] - logits[later]).abs().max() for earlier, later in zip(KEPT, KEPT[1:], strict=False)]
     assert min(distances) > 1e-3, "training moved the model from each to the next"
     for last in (None, "main", repository.commit("decay5")):
         assert torch.equal(load(repository, last, auto).eval()(tokens).logits[0], logits["decay5"])
@@ -121,9 +121,9 @@ def test_huggingface_hub_finds_nothing_wrong_with_the_cache(
         repository, _ = export_to(complete[member])
     report = scan_cache_dir(repository.cache)
     assert report.warnings == [] and len(report.repos) == 2
-    for found in report.repos:
-        assert {ref for revision in found.revisions for ref in revision.refs} == {*KEPT, "main"}
-        assert all(len(revision.commit_hash) == 40 for revision in found.revisions)
+    for cached in report.repos:
+        assert {ref for revision in cached.revisions for ref in revision.refs} == {*KEPT, "main"}
+        assert all(len(revision.commit_hash) == 40 for revision in cached.revisions)
 
 
 def test_a_run_that_still_trains_is_exported_again_and_only_new_ones_are_written(
@@ -151,62 +151,64 @@ def test_a_run_that_still_trains_is_exported_again_and_only_new_ones_are_written
 
 
 def test_a_checkpoint_written_again_with_other_weights_moves_its_revision(
-    own: RunFolder, complete: dict[str, RunFolder], export_to: Callable[..., tuple[Repository, list[str]]]
+    run_copy: RunFolder, complete: dict[str, RunFolder], export_to: Callable[..., tuple[Repository, list[str]]]
 ) -> None:
-    repository, _ = export_to(own)
+    repository, _ = export_to(run_copy)
     before = {name: repository.commit(name) for name in KEPT}
-    checkpoint = native.load(own.checkpoints / "step4")
+    checkpoint = native.load(run_copy.checkpoints / "step4")
     weights = {name: weight + 1 for name, weight in checkpoint.model.items()}
-    native.save(own.checkpoints, "step4", weights, checkpoint.optimizer, checkpoint.state, own.name)
-    export_to(own)
+    native.save(run_copy.checkpoints, "step4", weights, checkpoint.optimizer, checkpoint.state, run_copy.name)
+    export_to(run_copy)
     assert [name for name in KEPT if repository.commit(name) != before[name]] == ["step4"]
 
 
-def test_named_checkpoints_and_the_last(own: RunFolder, export_to: Callable[..., tuple[Repository, list[str]]]) -> None:
-    repository, _ = export_to(own, ["step8", "step0"])
+def test_named_checkpoints_and_the_last(
+    run_copy: RunFolder, export_to: Callable[..., tuple[Repository, list[str]]]
+) -> None:
+    repository, _ = export_to(run_copy, ["step8", "step0"])
     assert repository.revisions() == ["decay5", "main", "step0", "step8"]
-    export_to(own, "step4")
+    export_to(run_copy, "step4")
     assert repository.revisions() == ["decay5", "main", "step0", "step4", "step8"]
     with pytest.raises(
         ValueError, match=r"revisions=\['step7'\] is not among .*it has step0, step4, .*, decay5\."
     ) as caught:
-        export_to(own, ["step0", "step7"])
+        export_to(run_copy, ["step0", "step7"])
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=r"revisions=\[100\] is not among"):
-        export_to(own, 100)
-    remove_folder(own.checkpoints)
+        export_to(run_copy, 100)
+    remove_folder(run_copy.checkpoints)
     with pytest.raises(ValueError, match="has none yet"):
-        export_to(own)
+        export_to(run_copy)
 
 
 @pytest.mark.parametrize(
     ("name", "file"), [("step4", "model.safetensors"), ("step4", "index.json"), ("decay5", "state.json")]
 )
 def test_a_damaged_checkpoint_is_refused_by_name_and_the_others_are_written(
-    name: str, file: str, own: RunFolder, export_to: Callable[..., tuple[Repository, list[str]]]
+    name: str, file: str, run_copy: RunFolder, export_to: Callable[..., tuple[Repository, list[str]]]
 ) -> None:
-    damaged = own.checkpoints / name / file
+    damaged = run_copy.checkpoints / name / file
     damaged.write_bytes(damaged.read_bytes()[:-9])
-    repository, refused = export_to(own)
+    repository, refused = export_to(run_copy)
     assert len(refused) == 1 and str(damaged) in refused[0] and "\n" not in refused[0]
     rest = [*(kept for kept in KEPT if kept != name), *(["main"] if name != "decay5" else [])]
     assert repository.revisions() == sorted(rest)
 
 
 def test_a_checkpoint_pruned_meanwhile_is_left_out(
-    own: RunFolder,
+    run_copy: RunFolder,
     export_to: Callable[..., tuple[Repository, list[str]]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    opened = export.open_model
+    open_model = export.open_model
 
     def prune_then_open(run: Any, folder: Any, corpus: Any, checkpoint: str, device: str) -> Any:
-        remove_folder(own.checkpoints / "step8")
-        return opened(run, folder, corpus, checkpoint, device)
+        remove_folder(run_copy.checkpoints / "step8")
+        return open_model(run, folder, corpus, checkpoint, device)
 
     monkeypatch.setattr(export, "open_model", prune_then_open)
-    repository, refused = export_to(own)
+    repository, refused = export_to(run_copy)
     assert refused == [] and "step8" not in repository.revisions() and "step12" in repository.revisions()
     assert "step8 was pruned" in capsys.readouterr().out
 
@@ -214,7 +216,7 @@ def test_a_checkpoint_pruned_meanwhile_is_left_out(
 @pytest.mark.parametrize("moment", ["os", "write_text"])  # the only two moves: os.replace and the ref
 def test_a_kill_leaves_revisions_whole_or_absent(
     moment: str,
-    own: RunFolder,
+    run_copy: RunFolder,
     export_to: Callable[..., tuple[Repository, list[str]]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -226,27 +228,27 @@ def test_a_kill_leaves_revisions_whole_or_absent(
     with monkeypatch.context() as patch:
         patch.setattr(revisions, moment, SimpleNamespace(replace=killed) if moment == "os" else killed)
         with pytest.raises(KeyboardInterrupt):
-            export_to(own, "step0")
-    repository = Repository(own.path.parent / "cache", f"local/{own.name}")
+            export_to(run_copy, "step0")
+    repository = Repository(run_copy.path.parent / "cache", f"local/{run_copy.name}")
     assert list(repository.folder.glob("refs/*")) == []
-    export_to(own, "decay5")
+    export_to(run_copy, "decay5")
     assert repository.revisions() == ["decay5", "main"]
-    export_to(own)
+    export_to(run_copy)
     assert repository.revisions() == sorted([*KEPT, "main"])
     assert {path.name for path in repository.folder.iterdir()} == {".lock", "refs", "snapshots"}
     assert len(list(repository.folder.glob("snapshots/*"))) == len(KEPT)
 
 
 def test_overwrite_mends_a_damaged_snapshot(
-    own: RunFolder, export_to: Callable[..., tuple[Repository, list[str]]]
+    run_copy: RunFolder, export_to: Callable[..., tuple[Repository, list[str]]]
 ) -> None:
-    repository, _ = export_to(own)
+    repository, _ = export_to(run_copy)
     commits = {name: repository.commit(name) for name in KEPT}
     weights = repository.snapshot(str(commits["step4"])) / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1])
     before = stamps(repository)
-    export_to(own, overwrite=True)
+    export_to(run_copy, overwrite=True)
     assert weights.read_bytes() == whole and {name: repository.commit(name) for name in KEPT} == commits
     after = stamps(repository)
     assert {file.parent for file in before if after[file] != before[file]} == {weights.parent}

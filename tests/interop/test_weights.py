@@ -9,8 +9,8 @@ import pytest
 from transformers import ModernBertConfig
 
 from ettin_core.foundation.errors import UserError
-from ettin_core.interop import huggingface
-from ettin_core.interop.weights import tensor_names, weight_files
+from ettin_core.interop.huggingface_config import read_config
+from ettin_core.interop.weights import read_weights, tensor_names, weight_files
 
 TENSOR = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 
@@ -40,8 +40,8 @@ FILES = {
 @pytest.mark.parametrize("content", FILES.values(), ids=FILES)
 def test_a_file_that_is_no_safetensors_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
-    for read in (huggingface.read_weights, tensor_names):
-        with pytest.raises(UserError, match=r"model\.safetensors' is no whole safetensors file") as caught:
+    for read in (read_weights, tensor_names):
+        with pytest.raises(UserError, match=r"model\.safetensors' is not a valid safetensors file") as caught:
             read(tmp_path)
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
@@ -88,5 +88,5 @@ def test_a_configuration_of_nonsense_is_refused_in_one_line(change: dict[str, An
     values = ModernBertConfig(**sizes, architectures=["ModernBertForMaskedLM"]).to_dict()  # type: ignore[arg-type]
     (tmp_path / "config.json").write_text(json.dumps(values | change))
     with pytest.raises(UserError) as caught:
-        huggingface.read_config(tmp_path)
+        read_config(tmp_path)
     assert "\n" not in str(caught.value)
