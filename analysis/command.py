@@ -13,7 +13,7 @@ from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.exits import ending_in_one_line
 from ettin_core.foundation.help import asked
 from ettin_core.foundation.manual import CONFIGURATIONS
-from ettin_core.foundation.typos import check_options, plainly
+from ettin_core.foundation.typos import check_options, explain
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
@@ -40,7 +40,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
                 try:
                     composed()
                 except (HydraException, OmegaConfBaseException) as error:
-                    told = plainly(str(error), file)
+                    told = explain(str(error), file)
                     raise UserError(told or " ".join(str(error).split("\nConfig search path")[0].split())) from error
 
         return main

@@ -28,7 +28,7 @@ class ProcessGroup:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and talks to the user."""
+        """Whether this process writes files and prints messages."""
         return self.rank == 0
 
     def sum(self, value: torch.Tensor) -> torch.Tensor:
@@ -62,9 +62,9 @@ class ProcessGroup:
 def join(backend: str | None = None, stall_seconds: float = 0.0) -> ProcessGroup:
     """Join the group that torchrun describes in the environment, or be alone.
 
-    A collective that waits for another process longer than `stall_seconds`, and the grace that lets the training loop's
-    watchdog tell first, raises RuntimeError (gloo) or ends this process (NCCL). 0: torch's default. Raises ValueError for
-    a description that is not whole.
+    A collective that waits for another process longer than `stall_seconds` plus GRACE_SECONDS raises RuntimeError (gloo) or
+    ends this process (NCCL); the grace lets the training loop's watchdog report first. 0: torch's default.
+    Raises ValueError if the description is incomplete.
     """
     if "RANK" not in os.environ:
         return ProcessGroup()
@@ -76,19 +76,19 @@ def join(backend: str | None = None, stall_seconds: float = 0.0) -> ProcessGroup
 
 
 def _check_environment() -> None:
-    """Refuse (ValueError) the variables of a group where one is missing or cannot be; one that is left over is common."""
+    """Raises ValueError if a variable of the group is missing or invalid, as when one is left over from another run."""
     remedy = "unset RANK to train in one process, or start with torchrun, which sets all of them"
     for name in GROUP_VARIABLES:
         value = os.environ.get(name)
         if not value:
             raise invalid(name, value, f"is missing beside RANK={os.environ['RANK']}", remedy)
         if name != "MASTER_ADDR" and not value.isdecimal():
-            raise invalid(name, value, "is no number", remedy)
+            raise invalid(name, value, "is not a number", remedy)
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if rank >= world_size:
         raise invalid("RANK", rank, f"is not below WORLD_SIZE={world_size}", remedy)
     if not 0 <= int(os.environ["MASTER_PORT"]) < 2**16:
-        raise invalid("MASTER_PORT", os.environ["MASTER_PORT"], "is no port", remedy)
+        raise invalid("MASTER_PORT", os.environ["MASTER_PORT"], "is not a port (0 to 65535)", remedy)
 
 
 def leave() -> None:
@@ -100,7 +100,7 @@ def leave() -> None:
 def is_divided(tensor: torch.Tensor) -> TypeGuard["DTensor"]:
     """Whether every process holds only a part of a tensor.
 
-    No tensor is as long as torch's module of such tensors is not imported, and importing it takes a second.
+    None is while torch's module of such tensors is not imported, and importing it takes a second.
     """
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
@@ -112,7 +112,7 @@ def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def choose_device(name: str, group: ProcessGroup) -> torch.device:
-    """The device of this process; `auto` takes its own GPU where there is one. Raises ValueError for an absent one."""
+    """The device of this process; `auto` takes its GPU where there is one. Raises ValueError for an absent device."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":

@@ -7,7 +7,7 @@ SHOWN = 30  # names that are listed
 
 
 class UserError(ValueError):
-    """A mistake of the user's, told in one line; any other ValueError is a fault of the program."""
+    """A mistake of the user, reported in one line; any other ValueError is a fault of the program."""
 
 
 class BusyError(UserError):
@@ -19,7 +19,7 @@ class DiskFullError(OSError):
 
 
 def with_extra(name: str) -> str:
-    """The command that installs an extra, for the remedy of an error; the project is on no index, so it names no package.
+    """The command that installs an extra, for the remedy of an error. It names the checkout: no package index has the project.
 
     >>> with_extra("data")
     'run pip install -c constraints.txt -e ".[data]" in the checkout'
@@ -37,7 +37,7 @@ def invalid(field: str, value: object, problem: str, remedy: str) -> UserError:
 
 
 def nearest(name: object, known: Iterable[object]) -> list[str]:
-    """The known name that was probably meant, or none; of dotted ones those that end as the name does.
+    """The known name that was probably meant, or none. Of dotted names also those with the same last part.
 
     >>> nearest("recipe.tokenz", ["recipe.tokens", "size"]), nearest("tokens", ["recipe.tokens", "size.tokens"])
     (['recipe.tokens'], ['recipe.tokens', 'size.tokens'])
@@ -66,7 +66,7 @@ def question(names: Sequence[str]) -> str:
 
 
 def choose(name: object, known: Iterable[object]) -> str:
-    """The remedy for a name that is not there: the nearest one, and which there are.
+    """The remedy for an unknown name: the nearest known one, and the list of known names.
 
     >>> choose("encodr", ["encoder", "decoder"]), choose("x", ["encoder", "decoder"])
     ("did you mean 'encoder'? There are encoder, decoder", 'use one of encoder, decoder')
@@ -83,7 +83,7 @@ def unknown(field: str, name: object, problem: str, known: Iterable[object]) -> 
 
 
 class RunStopped(UserError):
-    """Something the user must see in one line, not as a traceback."""
+    """A run that stopped for a reason the user must see in one line, not as a traceback."""
 
 
 USER_ERRORS = (UserError, DiskFullError)

@@ -64,7 +64,7 @@ def line_of(error: BaseException) -> str | None:
         return str(error) if isinstance(error, UserError | DiskFullError | StopRequested) else None
     if error.errno is None:
         return None
-    if error.filename is None:  # of a stream, or of where the process stands
+    if error.filename is None:  # of a stream, or of the current folder
         about = _NAMELESS.get(error.errno)
         return None if about is None else f"{about}: {error.strerror}; start the same command again from another place."
     remedy = _PLACE.get(error.errno, "look at the disk, then start the same command again")
@@ -113,7 +113,7 @@ def _say_nothing_more() -> None:
 
 @contextlib.contextmanager
 def _signals_end_politely() -> Iterator[None]:
-    """SIGTERM and SIGUSR1 end this process with EXIT_REQUEUE while nobody handles them better (training saves first)."""
+    """SIGTERM and SIGUSR1 end this process with EXIT_REQUEUE unless training handles them, which saves first."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,7 +1,7 @@
 """What values a field of a configuration may have: the checks that the dataclasses of configuration share.
 
-Each raises a ValueError that names the field, the bound and a remedy. Numbers that are not finite never come so far: a
-comparison lets NaN through, so `structures.build` refuses them for every field.
+Each raises a ValueError that names the field, the bound and a remedy. Comparisons let NaN through, so `strict_config.build`
+raises for every number that is not finite.
 """
 
 import os
@@ -13,15 +13,16 @@ THREADS_PER_CORE = 4  # more threads than that wait for each other
 
 
 def check_within(path: str, value: float, least: float, most: float) -> None:
-    """Refuse a number outside its bounds, which belong to it."""
+    """Raises ValueError if a number is below `least` or above `most`."""
     if not least <= value <= most:
         raise invalid(path, value, f"is not between {least:,} and {most:,}", "use a value in this range")
 
 
 def check_name(path: str, value: str) -> None:
-    """Refuse a name that could not be part of a file's name, or that would lead out of its folder."""
+    """Raises ValueError if a name could not be part of a file's name, or would lead out of its folder."""
     if not value or value != value.strip() or value.startswith("."):
-        raise invalid(path, value, "is no name: it is empty, or begins with a dot or blank", "use letters and digits")
+        problem = "is not a valid name: it is empty, or begins with a dot or blank"
+        raise invalid(path, value, problem, "use letters and digits")
     if any(letter in "/\\" or not letter.isprintable() for letter in value):
         problem = "becomes the name of a folder and holds a separator or a control character"
         raise invalid(path, value, problem, "use letters, digits, '-' and '_'")
@@ -30,7 +31,7 @@ def check_name(path: str, value: str) -> None:
 
 
 def check_threads(path: str, value: int) -> None:
-    """Refuse a number of threads that this machine could only slow down with."""
+    """Raises ValueError if a number of threads is below 1, or so high that it would slow this machine down."""
     cores = os.cpu_count() or 1
     if not 1 <= value <= cores * THREADS_PER_CORE:
         problem = f"is not between 1 and {cores * THREADS_PER_CORE}, {THREADS_PER_CORE} for each core of this machine"

@@ -1,8 +1,8 @@
 """Folders that are whole or absent, replaced in one step, and locked while somebody writes them.
 
-A folder is built under a name of its own beside its target and then exchanged with what was there: whoever looks finds the
-old one or the new one. What is written where a user says (`maker` given) carries a mark, and only a folder with the mark of
-the same maker is ever replaced; files that somebody else put into it are carried over.
+A folder is built under a temporary name beside its target and then exchanged with what was there: a reader finds the old
+one or the new one. What is written where a user says (`maker` given) carries a mark file. Only a folder with the mark of
+the same maker is ever replaced; files of others in it are carried over.
 """
 
 import contextlib
@@ -31,10 +31,10 @@ _UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 def folder_under_construction(
     folder: Path, maker: str | None = None, alongside: tuple[str, ...] = ()
 ) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `folder` when the block succeeds, and vanishes when it does not.
+    """Yield a temporary folder that becomes `folder` when the block succeeds, and is deleted when it does not.
 
     With a `maker` an existing folder is replaced only if it is empty, holds nothing but `alongside`, or carries this maker's
-    mark; files in it that are not the maker's stay. Without one the caller owns the place and what is there is replaced.
+    mark. Files of others in it stay. Without a `maker` whatever is there is replaced.
     Raises ValueError, before anything is written, for a folder of others, and BusyError while another process writes it.
     """
     folder = Path(os.path.abspath(folder))
@@ -54,12 +54,12 @@ def folder_under_construction(
 
 @contextlib.contextmanager
 def emptied_folder(folder: Path, maker: str) -> Iterator[Path]:
-    """Hold a folder of this maker's for writing, emptied first and marked. Raises ValueError for a folder of others."""
+    """Lock a folder of this maker for writing, emptied first and marked. Raises ValueError for a folder of others."""
     folder = Path(os.path.abspath(folder))
     with disk_errors(folder), _held_name(folder):
         if guests := _guests(folder, maker, ()):
             names = ", ".join(path.name for path in guests[:3])
-            raise invalid("out", str(folder), f"holds {names}, which it did not make", "name another folder")
+            raise invalid("out", str(folder), f"holds {names}, which {maker} did not write", "name another folder")
         remove_folder(folder)
         write_json(folder / MARK, {"maker": maker, "files": None})
         yield folder
@@ -77,19 +77,21 @@ def remove_folder(folder: Path) -> None:
 def _guests(folder: Path, maker: str, alongside: tuple[str, ...]) -> list[Path]:
     """What is in a folder that this maker did not make. Raises ValueError for a folder that it may not replace."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise invalid("out", str(folder), "is no folder", "name a new folder")
+        raise invalid("out", str(folder), "is not a folder", "name a new folder")
     content = sorted(folder.iterdir()) if folder.exists() else []
     mark = _mark(folder)
     if mark is None:
         strange = [path.name for path in content if path.name not in alongside]
         if strange:
-            problem = f"holds {', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''}, and no {maker} made it"
+            problem = (
+                f"holds {', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''}, and {maker} did not write it"
+            )
             raise invalid("out", str(folder), problem, "name a new folder, or one that an earlier call wrote")
         return content
     if mark["maker"] != maker:
         raise invalid("out", str(folder), f"was written by {mark['maker']}, not by {maker}", "name another folder")
-    made = mark["files"]
-    return [path for path in content if made is not None and path.name not in made and path.name != MARK]
+    maker_files = mark["files"]
+    return [path for path in content if maker_files is not None and path.name not in maker_files and path.name != MARK]
 
 
 def _mark(folder: Path) -> dict | None:
@@ -122,7 +124,7 @@ def _flush(folder: Path) -> None:
 
 
 def _put_in_place(new: Path, folder: Path) -> None:
-    """Let a folder have this name, in one step; what had it is deleted afterwards."""
+    """Give a folder this name, in one step; the folder that had it is deleted afterwards."""
     if not folder.exists():
         os.replace(new, folder)
     elif _exchange(new, folder):
@@ -135,19 +137,19 @@ def _put_in_place(new: Path, folder: Path) -> None:
     sync_folder(folder.parent)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _exchange(new: Path, folder: Path) -> bool:
     """Exchange two names in one step, where the system can."""
     if not sys.platform.startswith("linux"):
         return False
     library = ctypes.CDLL(None, use_errno=True)
     if not hasattr(library, "renameat2"):
         return False
-    if library.renameat2(_CURRENT_FOLDER, os.fsencode(one), _CURRENT_FOLDER, os.fsencode(other), _EXCHANGE) == 0:
+    if library.renameat2(_CURRENT_FOLDER, os.fsencode(new), _CURRENT_FOLDER, os.fsencode(folder), _EXCHANGE) == 0:
         return True
     number = ctypes.get_errno()
     if number in _UNSUPPORTED:
         return False
-    raise OSError(number, os.strerror(number), str(other))
+    raise OSError(number, os.strerror(number), str(folder))
 
 
 def _recover(folder: Path) -> None:
@@ -203,8 +205,8 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
 
 
 def _busy(folder: Path) -> BusyError:
-    told = invalid("folder", str(folder), "is being written by another process", "wait for it to end, or stop it")
-    return BusyError(str(told))
+    message = invalid("folder", str(folder), "is being written by another process", "wait for it to end, or stop it")
+    return BusyError(str(message))
 
 
 def _let_go() -> None:

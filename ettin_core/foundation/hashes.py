@@ -1,8 +1,8 @@
-"""Hashes of files, remembered on this machine: a file is read again only when it is not what it was.
+"""Hashes of files, remembered on this machine: a file is read again only when it has changed.
 
-What identifies a file as it was read: size, times of change of its content and of its entry (the second cannot be set back),
-and inode. The memory is a small file per folder in the user's cache ($ETTIN_CACHE, or ~/.cache/ettin-suite), so that it serves
-read-only storage, and another machine reads for itself. Where it cannot be written, every call reads.
+A change is a change of size, modification time, inode time (which cannot be set back) or inode. The hashes are kept in a small
+file per folder in the user's cache ($ETTIN_CACHE, or ~/.cache/ettin-suite). This serves read-only storage, and another machine
+reads the files for itself. Where the cache cannot be written, every call reads.
 """
 
 import contextlib
@@ -21,43 +21,45 @@ from ettin_core.foundation.progress_bars import own_line
 from ettin_core.foundation.storage import hash_text, read_json, write_json
 
 SETTLED = 2_000_000_000  # ns: a file changed later than this before it was read could change again under the same times
-SHOWN = 2**28  # bytes to read from which on a bar says so
+SHOWN = 2**28  # bytes to read, from which on there is a progress bar
 _BLOCK = 2**20
 
-Mark = list[int]
+FileState = list[int]
 
 
 def hash_files(root: Path, files: Sequence[Path], what: str, again: bool = False) -> dict[Path, str]:
-    """sha256 of each file below `root`, in hexadecimal; of those that have not changed since, as remembered.
+    """sha256 of each file below `root`, in hexadecimal; for unchanged files the remembered one.
 
-    Read in parallel, with a bar that says `what` is read where that takes long. A second process that asks for the same
-    folder waits for the first. `again` reads every file. Raises OSError for a file that cannot be read.
+    Files are read in parallel. Where that takes long, a progress bar is labelled with `what`. A second process that asks for
+    the same folder waits for the first. `again` reads every file. Raises OSError for a file that cannot be read.
     """
-    memory, marks = _memory_file(root), {file: _mark(file) for file in files}
+    memory, states = _memory_file(root), {file: _file_state(file) for file in files}
     names = {file: os.path.relpath(file, root) for file in files}
-    found = {} if again else _recalled(memory, marks, names)
-    if len(found) == len(marks):
-        return found
+    known = {} if again else _recalled(memory, states, names)
+    if len(known) == len(states):
+        return known
     with contextlib.ExitStack() as stack:
         if memory is not None:
             with contextlib.suppress(OSError):  # without a lock two may read at once, which is slower and no worse
                 stack.enter_context(locked(memory.parent / ".locks" / memory.stem, wait=True))
-        found = {} if again else _recalled(memory, marks, names)
-        read = _hash_all({file: mark[0] for file, mark in marks.items() if file not in found}, what)
-        settled = [file for file in read if time.time_ns() - max(marks[file][1:3]) > SETTLED]
+        known = {} if again else _recalled(memory, states, names)
+        read = _hash_all({file: state[0] for file, state in states.items() if file not in known}, what)
+        settled = [file for file in read if time.time_ns() - max(states[file][1:3]) > SETTLED]
         if memory is not None and settled:
-            fresh = {names[file]: (marks[file], read[file]) for file in settled}
+            fresh = {names[file]: (states[file], read[file]) for file in settled}
             with contextlib.suppress(OSError):
                 write_json(memory, {"folder": str(root.resolve()), "files": _remembered(memory) | fresh})
-        return found | read
+        return known | read
 
 
-def _recalled(memory: Path | None, marks: dict[Path, Mark], names: dict[Path, str]) -> dict[Path, str]:
+def _recalled(memory: Path | None, states: dict[Path, FileState], names: dict[Path, str]) -> dict[Path, str]:
     known = _remembered(memory)
-    return {file: known[names[file]][1] for file, mark in marks.items() if known.get(names[file], ([], ""))[0] == mark}
+    return {
+        file: known[names[file]][1] for file, state in states.items() if known.get(names[file], ([], ""))[0] == state
+    }
 
 
-def _mark(file: Path) -> Mark:
+def _file_state(file: Path) -> FileState:
     stat = file.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
@@ -71,13 +73,13 @@ def _memory_file(root: Path) -> Path | None:
     return cache / "hashes" / f"{hash_text(f'{socket.gethostname()}|{root.resolve()}')[:24]}.json"
 
 
-def _remembered(memory: Path | None) -> dict[str, tuple[Mark, str]]:
+def _remembered(memory: Path | None) -> dict[str, tuple[FileState, str]]:
     """What is remembered; nothing where that is absent or damaged."""
     try:
         return (
             {}
             if memory is None
-            else {name: (mark, value) for name, (mark, value) in read_json(memory)["files"].items()}
+            else {name: (state, value) for name, (state, value) in read_json(memory)["files"].items()}
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

@@ -1,4 +1,4 @@
-"""What `--help` prints, from the configuration files alone (manual.py). Imports neither torch nor Hydra: it is there at once."""
+"""What `--help` prints, from the configuration files alone (manual.py). Imports neither torch nor Hydra, to answer at once."""
 
 import importlib.util
 import sys
@@ -18,21 +18,21 @@ WIDEST = 24  # of the column of values
 
 def described(file: Path, program: str | None = None) -> str:
     """The help of the command of a file; `program` is how it was called."""
-    told, usual = manual(file), f"python -m {module_of(file)}"
-    lines = [*wrap(told.sentences, WIDTH), "", f"usage: {usual} [key=value ...]"]
-    lines += _block("Keys", told.keys)
-    shown = [replace(item, comment=f"{item.comment}: {' '.join(item.choices)}") for item in told.groups]
+    command, usual = manual(file), f"python -m {module_of(file)}"
+    lines = [*wrap(command.sentences, WIDTH), "", f"usage: {usual} [key=value ...]"]
+    lines += _block("Keys", command.keys)
+    shown = [replace(item, comment=f"{item.comment}: {' '.join(item.choices)}") for item in command.groups]
     lines += _block("Groups (group=choice; group.key=value changes one value of it)", shown)
-    lines += ["", "Examples", *(f"  {line}" for line in told.examples), "", *_more(told)]
+    lines += ["", "Examples", *(f"  {line}" for line in command.examples), "", *_more(command)]
     return "\n".join(lines).replace(usual, program or usual)
 
 
-def _more(told: Manual) -> list[str]:
-    options = ["--help <group> lists its choices and keys"] if told.groups else []
+def _more(command: Manual) -> list[str]:
+    options = ["--help <group> lists its choices and keys"] if command.groups else []
     options += ["--cfg job prints the composed configuration"]
-    if told.sweeps:
+    if command.sweeps:
         options += ["-m runs every combination of key=a,b"]
-    return wrap(f"More: {told.docs or 'README.md'}; {'; '.join(options)}.", WIDTH)
+    return wrap(f"More: {command.docs or 'README.md'}; {'; '.join(options)}.", WIDTH)
 
 
 def group_described(file: Path, name: str) -> str:
@@ -42,7 +42,7 @@ def group_described(file: Path, name: str) -> str:
     """
     groups = {group.name: group for group in manual(file).groups}
     if name not in groups:
-        raise unknown("--help", name, f"is no group of {file.stem}", groups)
+        raise unknown("--help", name, f"is not a group of {file.stem}", groups)
     group = groups[name]
     files = [group.folder / f"{choice}.yaml" for choice in group.choices]
     choices = [Entry(file.stem, "", " ".join(header(file.read_text()))) for file in files]
@@ -74,9 +74,9 @@ def _block(title: str, entries: Iterable[Entry]) -> list[str]:
 
 
 def answer(package: str) -> None:
-    """End this process with the help where it is `python -m <package>.<command> ... --help`, before anything slow is imported.
+    """Print the help of `python -m <package>.<command> ... --help` and exit, before anything slow is imported.
 
-    And where there is no such command, with the nearest that there is.
+    Does nothing for other processes. An unknown command ends the process with the name of the nearest one.
     """
     place = sys.orig_argv.index("-m") + 1 if "-m" in sys.orig_argv else len(sys.orig_argv)
     module, *arguments = sys.orig_argv[place:] or [""]
@@ -86,7 +86,7 @@ def answer(package: str) -> None:
         known = commands()
         if module not in known and importlib.util.find_spec(module) is None:
             names = [name.partition(".")[2] for name in known if name.startswith(f"{package}.")]
-            raise unknown("command", module.rpartition(".")[2], f"is no command of {package}", names)
+            raise unknown("command", module.rpartition(".")[2], f"is not a command of {package}", names)
         text = asked(known[module], arguments) if module in known else None
         if text is None:
             return
@@ -95,7 +95,7 @@ def answer(package: str) -> None:
 
 
 def asked(file: Path, arguments: Sequence[str], program: str | None = None) -> str | None:
-    """The help that arguments ask for: of the command of a file, or of a group that follows --help; None where they do not."""
+    """The help that arguments ask for: of the command of a file, or of the group after --help; None without --help."""
     place = next((number for number, item in enumerate(arguments) if item in OPTIONS), None)
     if place is None:
         return None

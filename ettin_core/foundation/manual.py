@@ -57,18 +57,18 @@ class Manual:
 
 def commands() -> dict[str, Path]:
     """The configuration file of every command, by its module."""
-    found = {module_of(file): file for file in sorted(CONFIGURATIONS.glob("*.yaml"))}
-    return {module: file for module, file in found.items() if module}
+    modules = {module_of(file): file for file in sorted(CONFIGURATIONS.glob("*.yaml"))}
+    return {module: file for module, file in modules.items() if module}
 
 
 def module_of(file: Path) -> str:
-    """The module of a command, from its first example; "" for a file that is no command's."""
-    found = re.search(r"^# python -m (\S+)", file.read_text(), re.MULTILINE)
-    return found[1] if found else ""
+    """The module of a command, from its first example; "" for a file that belongs to no command."""
+    match = re.search(r"^# python -m (\S+)", file.read_text(), re.MULTILINE)
+    return match[1] if match else ""
 
 
 def manual(file: Path) -> Manual:
-    """What a command's file says, with the keys and groups of the files that it builds on."""
+    """The manual of a command's file, with the keys and groups of the files that it builds on."""
     text = file.read_text()
     comments = header(text)
     examples = tuple(line for line in comments if line.startswith("python -m"))
@@ -93,9 +93,9 @@ def header(text: str) -> list[str]:
 
 
 def _contents(file: Path) -> tuple[dict[str, Entry], dict[str, Entry]]:
-    """Keys and groups of a file, its own first; what it builds on gives the comments that it does not repeat."""
+    """Keys and groups of a file, then those of the files that it builds on, which also give comments it does not repeat."""
     text = file.read_text()
-    own = dict(_entries(text))
+    keys = dict(_entries(text))
     inherited: dict[str, Entry] = {}
     groups: dict[str, Entry] = {}
     for entry in _defaults(text):
@@ -109,12 +109,12 @@ def _contents(file: Path) -> tuple[dict[str, Entry], dict[str, Entry]]:
             more, theirs = _contents(file.with_name(f"{name}.yaml"))
             inherited |= more
             groups |= theirs
-    own = {
+    keys = {
         name: replace(entry, comment=entry.comment or _comment(inherited, name))
-        for name, entry in own.items()
+        for name, entry in keys.items()
         if name not in NOT_KEYS
     }
-    return own | {name: entry for name, entry in inherited.items() if name not in own}, groups
+    return keys | {name: entry for name, entry in inherited.items() if name not in keys}, groups
 
 
 def _within(group: Entry) -> Iterator[Entry]:
@@ -135,7 +135,7 @@ def _comment(entries: dict[str, Entry], name: str) -> str:
 
 @functools.cache
 def parsed(text: str) -> yaml.MappingNode | None:
-    """The tree of a file, which knows where each key stands; None for one of comments alone."""
+    """The syntax tree of a file, with the line of each key; None for a file of comments alone."""
     root = yaml.compose(text, yaml.SafeLoader)
     return root if isinstance(root, yaml.MappingNode) else None
 
@@ -148,7 +148,7 @@ def _entries(text: str) -> Iterator[tuple[str, Entry]]:
 
 
 def _settings(text: str, explained: set[str]) -> Iterator[Entry]:
-    """The keys of a group's file; of a mapping that is not among the `explained` keys, its own keys."""
+    """The keys of a group's file; a mapping that is not among the `explained` keys is replaced by its keys."""
     root = parsed(text)
     waiting = [("", pair) for pair in (root.value if root is not None else ())]
     while waiting:
@@ -203,18 +203,18 @@ def _flow(node: yaml.Node) -> str:
 def keys_of(folder: Path, choice: str) -> list[Entry]:
     """The keys of a choice of a group, explained by its file, by those that it builds on, or by others of the group.
 
-    A choice that sets keys of the command itself has none of its own.
+    A choice that sets keys of the command itself has none.
     """
     file = folder / f"{choice}.yaml"
     if GLOBAL in file.read_text():
         return []
-    own = _built_on(file)
-    texts = [item.read_text() for item in (*own, *sorted(set(folder.glob("*.yaml")) - set(own)))]
+    files = _built_on(file)
+    texts = [item.read_text() for item in (*files, *sorted(set(folder.glob("*.yaml")) - set(files)))]
     explained = {name for text in texts for name, entry in _entries(text) if entry.comment}
     settings = [{entry.name: entry for entry in _settings(text, explained)} for text in texts]
     keys: dict[str, Entry] = {}
-    for found in reversed(settings[: len(own)]):
-        keys |= found
+    for entries in reversed(settings[: len(files)]):
+        keys |= entries
     return [replace(entry, comment=_explanation(entry.name, settings)) for entry in keys.values()]
 
 
@@ -227,8 +227,8 @@ def _built_on(file: Path) -> list[Path]:
 def _explanation(name: str, settings: list[dict[str, Entry]]) -> str:
     """The first comment of a key in several files, or of a key of that last name, as phases have the same ones."""
     last = name.rpartition(".")[2]
-    for found in settings:
-        alike = [entry for entry in found.values() if entry.name.rpartition(".")[2] == last and entry.comment]
+    for entries in settings:
+        alike = [entry for entry in entries.values() if entry.name.rpartition(".")[2] == last and entry.comment]
         if alike:
             return next((entry for entry in alike if entry.name == name), alike[0]).comment
     return ""

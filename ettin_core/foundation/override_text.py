@@ -29,8 +29,8 @@ def spell(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    """In single quotes: of the backslashes, those before a quote are doubled, and the quote has one of its own."""
-    inner = re.sub(r"(\\*)'", lambda found: found[1] * 2 + r"\'", text)
+    """In single quotes: backslashes before a quote are doubled, and the quote is escaped."""
+    inner = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", text)
     ending = len(inner) - len(inner.rstrip("\\"))
     return f"'{inner}{inner[len(inner) - ending :]}'"
 
@@ -40,5 +40,5 @@ def _is_word(text: str) -> bool:
 
 
 def _key(key: Any) -> str:
-    """A key of a mapping, which cannot be quoted: what has a meaning of its own is escaped."""
+    """A key of a mapping, which cannot be quoted: letters with a meaning are escaped."""
     return re.sub(r"([\\()\[\]{}:=,\s])", r"\\\1", str(key))

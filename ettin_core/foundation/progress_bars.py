@@ -16,5 +16,5 @@ def own_line() -> int:
 
 
 def may_draw_below() -> bool:
-    """Whether a second bar may stand under the first: the line below belongs to no other worker."""
+    """Whether a second bar may be drawn under the first: the line below belongs to no other worker."""
     return _LINE not in os.environ

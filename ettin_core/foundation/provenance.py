@@ -45,12 +45,12 @@ def git_state() -> dict[str, object]:
     """
     file = Path(__file__).resolve()
     root = file.parents[2]
-    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*arguments: str) -> str | None:
         command = ["git", "-C", str(root), *arguments]
         try:
-            result = subprocess.run(command, capture_output=True, text=True, check=True, env=surroundings)
+            result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
         except (OSError, subprocess.CalledProcessError):
             return None
         return result.stdout.strip()
@@ -81,5 +81,5 @@ def without_places(text: str) -> str:
 
 
 def machine_code() -> str:
-    """A machine's name for comparison only: the hash does not tell it."""
+    """A hash of the machine's name, for comparison only."""
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12]

@@ -22,21 +22,21 @@ Hashes = dict[str, str]  # by module, named without the package
 def hashes(entries: Iterable[str], packages: Iterable[str], without: Iterable[str] = ()) -> Hashes:
     """The modules that the `entries` import, directly or not, each with its hash.
 
-    Kept are those of the `packages` but for those named in `without`; names go without "ettin_core.".
+    Kept are those of the `packages`, without those named in `without`. Names do not begin with "ettin_core.".
     """
-    kept, left_out, found = tuple(packages), frozenset(without), set(entries)
-    waiting = list(found)
+    kept, left_out, modules = tuple(packages), frozenset(without), set(entries)
+    waiting = list(modules)
     while waiting:
-        new = _module(ROOT, waiting.pop())[1] - found
-        found |= new
+        new = _module(ROOT, waiting.pop())[1] - modules
+        modules |= new
         waiting += new
-    short = sorted(name.removeprefix(f"{PACKAGE}.") for name in found)
+    short = sorted(name.removeprefix(f"{PACKAGE}.") for name in modules)
     chosen = [name for name in short if name.partition(".")[0] in kept and name not in left_out]
     return {name: _module(ROOT, f"{PACKAGE}.{name}")[0] for name in chosen}
 
 
 def changed(before: Hashes, now: Hashes) -> list[str]:
-    """The modules that differ, or are behind one of the two only."""
+    """The modules that differ, or are in one of the two only."""
     return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
 
 
@@ -57,7 +57,7 @@ def _file(root: Path, name: str) -> Path | None:
 
 
 def _imports(tree: ast.AST, package: str, root: Path) -> Iterator[str]:
-    """The modules that a module's import statements name, wherever they stand in it."""
+    """The modules that a module's import statements name, those within functions included."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (item.name for item in node.names if _file(root, item.name))
@@ -69,9 +69,7 @@ def _imports(tree: ast.AST, package: str, root: Path) -> Iterator[str]:
 
 
 def _meaning(node: Any) -> Any:
-    """A syntax tree as plain values: without docstrings, and without the fields that are empty, of which versions of Python
-    have different ones.
-    """
+    """A syntax tree as plain values, without docstrings and empty fields (which empty ones there are depends on Python)."""
     if isinstance(node, list):
         return [_meaning(item) for item in node]
     if not isinstance(node, ast.AST):

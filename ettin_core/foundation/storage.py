@@ -1,6 +1,6 @@
-"""Files that are whole or absent: atomic writes, content hashes, JSON lines. Whole folders are next door, in folders.py.
+"""Files that are whole or absent: atomic writes, content hashes, JSON lines. For whole folders see folders.py.
 
-A write goes to a temporary neighbour, is flushed to the disk, and is renamed into place; a reader therefore never meets a
+A write goes to a temporary file beside the target, is flushed to the disk, and is renamed. A reader therefore never meets a
 half-written file, and a full disk or a kill leaves what was there before.
 """
 
@@ -33,7 +33,7 @@ def hash_text(text: str) -> str:
 
 
 def content_name(slug: str, content: Any) -> str:
-    """A readable slug and a hash of everything that matters: the same content (structures.identity) has the same name."""
+    """A readable slug and a hash of everything that matters: the same content (strict_config.identity) has the same name."""
     return f"{slug}-{hash_text(canonical_json(identity(content)))[:NAME_HASH_LENGTH]}"
 
 
@@ -126,21 +126,21 @@ def read_mapping(path: Path, remedy: str = "restore it or delete it", /, **field
 def check_shape(
     path: Path, value: Any, remedy: str, required: bool, at: str = "", /, **fields: type | tuple[type, ...]
 ) -> None:
-    """Raises ValueError for a value, `at` a place in a file, that is no mapping with `fields` of these types.
+    """Raises ValueError if a value at the place `at` of a file is not a mapping with `fields` of these types.
 
-    Where they are not `required`, they may be missing or null.
+    Fields that are not `required` may be missing or null.
     """
     inside = f"{at} " if at else ""
     if not isinstance(value, dict):
         raise invalid("file", str(path), f"holds {inside}a {type(value).__name__} instead of a mapping", remedy)
     for name, kind in fields.items():
-        found = value.get(name)
-        if found is None and not required:
+        item = value.get(name)
+        if item is None and not required:
             continue
         if name not in value:
             raise invalid("file", str(path), f"lacks {inside}{name}", remedy)
-        if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
-            words = f"holds {inside}{name}={found!r:.60} instead of a {getattr(kind, '__name__', 'number')}"
+        if not isinstance(item, kind) or (isinstance(item, bool) and kind is not bool):
+            words = f"holds {inside}{name}={item!r:.60} instead of a {getattr(kind, '__name__', 'number')}"
             raise invalid("file", str(path), words, remedy)
 
 
@@ -169,7 +169,7 @@ def append_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 def numbered_json_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """Rows of a JSON-lines file, each with its place as `<file>:<line>`; a last line cut off by a kill is left out.
 
-    Raises ValueError naming file and line for what is no JSON mapping.
+    Raises ValueError naming file and line if a line is not a JSON mapping.
     """
     if not path.exists():
         return []

@@ -6,7 +6,7 @@ and `plain` gives the dictionary back for files. `identity` is what content name
 How fields enter and leave, so that what was made before keeps its name and can still be read (docs/identity.md):
 
 * A field at its default is not hashed. A new field therefore gets the default that does what was done before it.
-* A default in a dataclass never changes: a name that does not hash the field stands for that value. What is done by default
+* A default in a dataclass never changes: a name that does not hash the field means that value. What is done by default
   changes in conf/, whose values are hashed where they are not a dataclass's defaults.
 * A field that leaves stays in the dataclass's RETIRED with its default: files that hold it at that value are still read.
 * The order of a mapping is hashed and compared where it means something: `field(metadata=ORDERED)`.
@@ -31,8 +31,7 @@ def build(kind: type[Structure], values: Mapping[str, Any], path: str = "") -> S
     """Build the frozen dataclass `kind` from `values`. A retired field is read at its default and left out.
 
     Raises ValueError naming the path of an unknown key, a missing key, a value of the wrong type, a number that is
-    not finite, or a retired field that
-    has another value.
+    not finite, or a retired field with another value.
     """
     hints = get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
@@ -66,7 +65,7 @@ def plain(value: Any) -> Any:
 
 
 def identity(value: Any) -> Any:
-    """What of a value is hashed, as plain data: fields at their default are left out, ordered mappings are lists of pairs."""
+    """The part of a value that is hashed, as plain data: without fields at their default, ordered mappings as lists of pairs."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         held = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
         return {field.name: _identity(field, item) for field, item in held.items() if not _is_default(field, item)}
@@ -78,8 +77,8 @@ def identity(value: Any) -> Any:
 
 
 def _identity(field: dataclasses.Field, value: Any) -> Any:
-    found = identity(value)
-    return [list(pair) for pair in found.items()] if "ordered" in field.metadata and found is not None else found
+    hashed = identity(value)
+    return [list(pair) for pair in hashed.items()] if "ordered" in field.metadata and hashed is not None else hashed
 
 
 def _is_default(field: dataclasses.Field, value: Any) -> bool:
@@ -95,36 +94,45 @@ def _is_default(field: dataclasses.Field, value: Any) -> bool:
 def differences(left: Any, right: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
     """Every dotted path at which two structures or plain values differ, with both as plain values (a missing one: None).
 
-    Where mappings that are ordered have their common keys in another order, their path stands for it, with the keys.
+    Ordered mappings with their common keys in another order appear under their path, with both lists of keys.
     """
     if dataclasses.is_dataclass(left) and type(left) is type(right):
-        found = {}
+        changes = {}
         for field in dataclasses.fields(left):
-            one, other, where = getattr(left, field.name), getattr(right, field.name), _join(path, field.name)
-            found.update(differences(one, other, where))
-            if "ordered" in field.metadata and one and other and _common(one, other) != _common(other, one):
-                found[where] = (list(one), list(other))
-        return found
+            left_item, right_item, where = (
+                getattr(left, field.name),
+                getattr(right, field.name),
+                _join(path, field.name),
+            )
+            changes.update(differences(left_item, right_item, where))
+            if (
+                "ordered" in field.metadata
+                and left_item
+                and right_item
+                and _common(left_item, right_item) != _common(right_item, left_item)
+            ):
+                changes[where] = (list(left_item), list(right_item))
+        return changes
     if isinstance(left, Mapping) and isinstance(right, Mapping):
-        found = {}
+        changes = {}
         for key in sorted(set(left) | set(right), key=str):
             if key in left and key in right:
-                found.update(differences(left[key], right[key], _join(path, key)))
+                changes.update(differences(left[key], right[key], _join(path, key)))
             else:
-                found[_join(path, key)] = (plain(left.get(key)), plain(right.get(key)))
-        return found
+                changes[_join(path, key)] = (plain(left.get(key)), plain(right.get(key)))
+        return changes
     if isinstance(left, (list, tuple)) and type(left) is type(right) and len(left) == len(right):
-        found = {}
-        for index, (one, other) in enumerate(zip(left, right, strict=True)):
-            name = one["name"] if isinstance(one, Mapping) and "name" in one else index
-            found.update(differences(one, other, _join(path, name)))
-        return found
+        changes = {}
+        for index, (left_item, right_item) in enumerate(zip(left, right, strict=True)):
+            name = left_item["name"] if isinstance(left_item, Mapping) and "name" in left_item else index
+            changes.update(differences(left_item, right_item, _join(path, name)))
+        return changes
     return {} if left == right and type(left) is type(right) else {path: (plain(left), plain(right))}
 
 
-def _common(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+def _common(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
     """The keys that both have, in the order of the first."""
-    return [key for key in one if key in other]
+    return [key for key in left if key in right]
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
@@ -159,7 +167,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
 def _finite(value: Any, path: str) -> Any:
     """The value itself. Raises ValueError for NaN and infinity, which pass comparisons that other numbers do not."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise invalid(path, value, "is no finite number", "give a finite number")
+        raise invalid(path, value, "is not a finite number", "give a finite number")
     for key, item in value.items() if isinstance(value, Mapping) else enumerate(value) if _is_list(value) else ():
         _finite(item, _join(path, key))
     return value
@@ -178,13 +186,13 @@ def _join(path: str, key: object) -> str:
 
 
 def members_of(package: str, path: Iterable[str], name: str) -> dict[str, Any]:
-    """What the modules of a package call `name`, by its own name, in order of the names: a registry that needs no list."""
+    """The objects called `name` in the modules of a package, by their names and in that order: a registry without a list."""
     modules = (importlib.import_module(f"{package}.{item.name}") for item in pkgutil.iter_modules(path))
-    found = [getattr(module, name) for module in modules if hasattr(module, name)]
-    return {item.name: item for item in sorted(found, key=lambda item: item.name)}
+    members = [getattr(module, name) for module in modules if hasattr(module, name)]
+    return {item.name: item for item in sorted(members, key=lambda item: item.name)}
 
 
-def home_of(member: Any, package: str, path: Iterable[str], name: str) -> str | None:
-    """The module of a package that defines a member found by `members_of`; None for one that a program registered."""
+def defining_module(member: Any, package: str, path: Iterable[str], name: str) -> str | None:
+    """The module of a package that defines a member of `members_of`; None for one that a program registered."""
     modules = (importlib.import_module(f"{package}.{item.name}") for item in pkgutil.iter_modules(path))
     return next((module.__name__ for module in modules if getattr(module, name, None) is member), None)

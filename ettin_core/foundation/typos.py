@@ -1,4 +1,4 @@
-"""What Hydra says of a key or a choice that is not there, in one line and with what was probably meant."""
+"""Hydra's errors about an unknown key or choice, in one line and with what was probably meant."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -21,33 +21,33 @@ SEVERAL = re.compile(r"Ambiguous value for argument '([^=]+)=(.+)'\n")
 NO_VALUE = re.compile(r"Error parsing override '([^'=]+)'\nmissing EQUAL")
 
 
-def plainly(message: str, file: Path, takes_more: Callable[[str], bool] = lambda key: False) -> str | None:
-    """What a message of Hydra's about the command line of a command (its `file` in conf/) means; None for others.
+def explain(message: str, file: Path, takes_more: Callable[[str], bool] = lambda key: False) -> str | None:
+    """A message of Hydra about the command line of a command (its `file` in conf/), explained; None for other messages.
 
-    `takes_more` says of a key whether it is a mapping that any name may be added to.
+    `takes_more` says whether a key is a mapping to which any name may be added.
     """
-    if found := CHOICE.search(message):
-        return str(unknown(found[1], found[2], "is not there", found[3].split()))
-    if found := SEVERAL.search(message):
-        key, values = found[1], found[2]
+    if match := CHOICE.search(message):
+        return str(unknown(match[1], match[2], "is not there", match[3].split()))
+    if match := SEVERAL.search(message):
+        key, values = match[1], match[2]
         return f"{key}={values} is several values; add -m to run each, or give a list, {key}=[{values}]."
-    if found := NO_VALUE.search(message):
-        return f"{found[1]!r} is no key=value; --help lists the keys."
-    if found := KEY.search(message) or GROUP.search(message):
-        return _unknown_key(found[1], f"{found[1]}={found[2]}", file, takes_more)
-    if found := DELETED.search(message):
-        return _unknown_key(found[2], f"~{found[2]}", file, takes_more)
+    if match := NO_VALUE.search(message):
+        return f"{match[1]!r} is not a key=value; --help lists the keys."
+    if match := KEY.search(message) or GROUP.search(message):
+        return _unknown_key(match[1], f"{match[1]}={match[2]}", file, takes_more)
+    if match := DELETED.search(message):
+        return _unknown_key(match[2], f"~{match[2]}", file, takes_more)
     return None
 
 
 def check_options(arguments: Iterable[str], file: Path) -> None:
-    """Refuse (ValueError) what begins with dashes and is no option, which a key is often taken for."""
+    """Raises ValueError if an argument begins with dashes and is not an option: keys are given without dashes."""
     for argument in arguments:
         name = argument.partition("=")[0]
         if name.startswith("--") and name not in OPTIONS:
             near = nearest(name.strip("-").replace("-", "_"), names(file))
             hint = f"{question([f'{item}=...' for item in near])} " if near else ""
-            raise UserError(f"{name} is no option; {hint}Keys are given without dashes; --help lists them.")
+            raise UserError(f"{name} is not an option; {hint}Keys are given without dashes; --help lists them.")
 
 
 def _unknown_key(key: str, typed: str, file: Path, takes_more: Callable[[str], bool]) -> str:
@@ -55,20 +55,20 @@ def _unknown_key(key: str, typed: str, file: Path, takes_more: Callable[[str], b
     hints = [question(near)] if near else []
     if takes_more(key.rpartition(".")[0]):
         hints.append(f"+{typed} adds it.")
-    return " ".join([f"{typed} is no key of {file.stem};", *hints, "--help lists the keys."])
+    return " ".join([f"{typed} is not a key of {file.stem};", *hints, "--help lists the keys."])
 
 
 def names(file: Path) -> list[str]:
     """Every key of a command with its full path, and its groups."""
-    told = manual(file)
-    found = [group.name for group in told.groups]
-    found += [name for item in (*_files_below(file), file) for name in _paths(item.read_text(), "")]
-    for group in told.groups:
+    command = manual(file)
+    keys = [group.name for group in command.groups]
+    keys += [name for item in (*_files_below(file), file) for name in _paths(item.read_text(), "")]
+    for group in command.groups:
         package = group.name.partition("@")[2] or group.name
         for choice in group.choices:
             text = (group.folder / f"{choice}.yaml").read_text()
-            found += _paths(text, "" if "@package _global_" in text else f"{package}.")
-    return list(dict.fromkeys(found))
+            keys += _paths(text, "" if "@package _global_" in text else f"{package}.")
+    return list(dict.fromkeys(keys))
 
 
 def _files_below(file: Path) -> Iterator[Path]:

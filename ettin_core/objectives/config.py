@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.fields import check_within
-from ettin_core.foundation.strict_config import home_of
+from ettin_core.foundation.strict_config import defining_module
 from ettin_core.objectives import directions, kinds
 from ettin_core.objectives.directions import DIRECTIONS
 from ettin_core.objectives.kinds import OBJECTIVES
@@ -66,8 +66,8 @@ class ObjectiveConfig:
         parts = self.under(direction)
         objectives = (OBJECTIVES[part.objective] for part in parts)
         views = (DIRECTIONS[name] for name in (direction, *(part.direction for part in parts)))
-        homes = [home_of(item, kinds.__name__, kinds.__path__, "OBJECTIVE") for item in objectives]
-        homes += [home_of(item, directions.__name__, directions.__path__, "DIRECTION") for item in views]
+        homes = [defining_module(item, kinds.__name__, kinds.__path__, "OBJECTIVE") for item in objectives]
+        homes += [defining_module(item, directions.__name__, directions.__path__, "DIRECTION") for item in views]
         return {home for home in homes if home is not None}
 
     def readout(self, direction: str) -> str:

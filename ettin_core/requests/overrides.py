@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.override_text import spell
-from ettin_core.foundation.typos import plainly
+from ettin_core.foundation.typos import explain
 
 
 def meant(kind: type, overrides: Iterable[str]) -> list[str]:
@@ -61,7 +61,7 @@ def explained(error: BaseException, config_name: str, kind: type) -> str:
         hint = _field(kind, key.split(".")) if key else None
         return hint is Any or get_origin(hint) is dict
 
-    return plainly(str(error), CONFIGURATIONS / f"{config_name}.yaml", takes_more) or one_line(error)
+    return explain(str(error), CONFIGURATIONS / f"{config_name}.yaml", takes_more) or one_line(error)
 
 
 def one_line(error: BaseException) -> str:

@@ -211,6 +211,9 @@ def test_a_kill_at_any_change_of_the_disk_leaves_the_old_report_or_the_new(tmp_p
 @pytest.mark.parametrize("precious", ["manifest.json", "config.yaml", "notes.txt"])
 def test_a_report_is_not_written_into_a_folder_of_others(precious: str, tmp_path: Path) -> None:
     (tmp_path / precious).write_text("{}")
-    with pytest.raises(ValueError, match=rf"holds {precious}, and no report made it"), artifacts.shelf(tmp_path, "x"):
+    with (
+        pytest.raises(ValueError, match=rf"holds {precious}, and report did not write it"),
+        artifacts.shelf(tmp_path, "x"),
+    ):
         pytest.fail("nothing is written before the check")
     assert [path.name for path in tmp_path.iterdir()] == [precious]

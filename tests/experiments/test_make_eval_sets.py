@@ -117,5 +117,5 @@ def test_what_is_missing_names_the_command(folder: Path, tmp_path: Path) -> None
         EvalSetsRequest("x", 3, 0)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/cls").write_text("something")
-    with pytest.raises(UserError, match="no make_eval_sets made it"):
+    with pytest.raises(UserError, match="make_eval_sets did not write it"):
         make(tmp_path / "mine", 40, 0)

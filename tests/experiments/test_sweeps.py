@@ -145,7 +145,7 @@ def test_submitit_tells_of_a_failing_cell(places: tuple[Path, str]) -> None:
 
 
 BAD_SWEEPS = {
-    "an unknown key": (["sed=1,2"], "sed=1: sed=1 is no key of train; did you mean 'seed'"),
+    "an unknown key": (["sed=1,2"], "sed=1: sed=1 is not a key of train; did you mean 'seed'"),
     "an unknown member": (["member=encoder,nope"], "member='nope' is not there"),
     "no member": (["member="], "member='' is not there"),
     "no seed": (["seed=[]"], "seed=[] has type list"),

@@ -10,10 +10,14 @@ from experiments import __main__ as ettin
 from experiments import search, study, train
 
 NEAR = {
-    "a key": (train.main, "recipe.tokenz=3", "recipe.tokenz=3 is no key of train; did you mean 'recipe.tokens'?"),
+    "a key": (train.main, "recipe.tokenz=3", "recipe.tokenz=3 is not a key of train; did you mean 'recipe.tokens'?"),
     "a key without its group": (train.main, "learning_rate=3", "'size.learning_rate' or 'optimizer.learning_rate'?"),
     "a phase": (train.main, "recipe.phases.pretrian.share=1", "did you mean 'recipe.phases.pretrain.share'?"),
-    "a key that is taken away": (train.main, "~precisoin", "~precisoin is no key of train; did you mean 'precision'?"),
+    "a key that is taken away": (
+        train.main,
+        "~precisoin",
+        "~precisoin is not a key of train; did you mean 'precision'?",
+    ),
     "a group": (train.main, "sizee=nano", "did you mean 'size'?"),
     "a group in a place": (study.main, "recipee@conversion=smoke", "did you mean 'recipe@conversion'?"),
     "a size": (train.main, "size=nanno", "size='nanno' is not there; did you mean 'nano'? There are 150m, "),
@@ -23,11 +27,11 @@ NEAR = {
     "a curation": (train.main, "curation@data.curation=wb", "did you mean 'web'?"),
     "a protocol": (study.main, "suite.protocols=[agreemnt]", "did you mean 'agreement'?"),
     "a launcher": (train.main, "hydra/launcher=jobib", "did you mean 'joblib'?"),
-    "an option": (train.main, "--dryrun", "--dryrun is no option; did you mean 'dry_run=...'?"),
-    "no key at all": (train.main, "nano", "'nano' is no key=value; --help lists the keys."),
+    "an option": (train.main, "--dryrun", "--dryrun is not an option; did you mean 'dry_run=...'?"),
+    "no key at all": (train.main, "nano", "'nano' is not a key=value; --help lists the keys."),
     "several values": (train.main, "seed=1,2", "add -m to run each, or give a list, seed=[1,2]."),
     "a name in a mapping": (train.main, "data.at_least.q=1", "+data.at_least.q=1 adds it."),
-    "a key of a report": (report.main, "runz=3", "runz=3 is no key of report; did you mean 'runs'?"),
+    "a key of a report": (report.main, "runz=3", "runz=3 is not a key of report; did you mean 'runs'?"),
     "a command": (ettin.main, "trian", "command='trian' is not a command; did you mean 'train'?"),
 }
 

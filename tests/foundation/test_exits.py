@@ -52,8 +52,8 @@ def test_a_place_that_cannot_be_is_one_line(path: str, tmp_path: Path, capfd: py
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit) as end, ending_in_one_line():
         (tmp_path / path).read_bytes()
-    told = capfd.readouterr().err
-    assert end.value.code == 2 and told.startswith("error: file=") and told.count("\n") == 1
+    stderr = capfd.readouterr().err
+    assert end.value.code == 2 and stderr.startswith("error: file=") and stderr.count("\n") == 1
 
 
 def test_a_fault_of_the_program_keeps_its_traceback() -> None:
@@ -106,7 +106,7 @@ def test_ctrl_c_is_130() -> None:
 
 
 @pytest.mark.parametrize(
-    ("action", "status", "told"),
+    ("action", "status", "message"),
     [
         ("os.close(1); sys.stdout = None", 0, ""),
         ("os.dup2(os.open('/dev/full', os.O_WRONLY), 1); print('x')", 1, "error: stdout: No space left on device; "),
@@ -117,7 +117,7 @@ def test_ctrl_c_is_130() -> None:
         ),
     ],
 )
-def test_streams_and_the_current_folder_end_in_one_line(action: str, status: int, told: str, tmp_path: Path) -> None:
+def test_streams_and_the_current_folder_end_in_one_line(action: str, status: int, message: str, tmp_path: Path) -> None:
     done = ended(f"os.chdir({str(tmp_path)!r}); {action}")
-    assert done.returncode == status and done.stderr.startswith(told)
-    assert len(done.stderr.splitlines()) == bool(told), done.stderr
+    assert done.returncode == status and done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == bool(message), done.stderr

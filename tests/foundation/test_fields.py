@@ -22,11 +22,11 @@ from tests.runs import tiny_run
 
 REQUESTS: dict[str, type] = {"train": TrainRequest, "study": StudyRequest, "evaluate": EvaluateRequest}
 REFUSED = {
-    "train placement.stall_seconds=nan": "placement.stall_seconds=nan is no finite number",
-    "train placement.stall_seconds=inf": "placement.stall_seconds=inf is no finite number",
-    "train data.tokenizer_sample_mb=nan": "data.tokenizer_sample_mb=nan is no finite number",
-    "train recipe.max_epochs=inf": "recipe.max_epochs=inf is no finite number",
-    "train recipe.phases.decay.rope_base_global=nan": "recipe.phases.decay.rope_base_global=nan is no finite number",
+    "train placement.stall_seconds=nan": "placement.stall_seconds=nan is not a finite number",
+    "train placement.stall_seconds=inf": "placement.stall_seconds=inf is not a finite number",
+    "train data.tokenizer_sample_mb=nan": "data.tokenizer_sample_mb=nan is not a finite number",
+    "train recipe.max_epochs=inf": "recipe.max_epochs=inf is not a finite number",
+    "train recipe.phases.decay.rope_base_global=nan": "recipe.phases.decay.rope_base_global=nan is not a finite number",
     "train recipe.phases.decay.rope_base_local=-1": "recipe.phases.decay.rope_base_local=-1.0 is not positive",
     "train data.tokenizer_sample_mb=-1": "data.tokenizer_sample_mb=-1.0 leaves no text",
     "train seed=-1": "seeds.initialisation=-1 is not between 0 and",
@@ -36,20 +36,20 @@ REFUSED = {
     "train data.documents=1e30": "data.documents=1000000000000000019884624838656 is not between 1 and 10,000,000,000",
     "train size.local_window=1e30": "model.local_window=1000000000000000019884624838656 is not between 1",
     "train member.objective.random_share=-1": "objective.random_share=-1.0 is not between 0 and 1",
-    "train +data.sources.a.at_least.q=nan": "data.sources.a.at_least.q=nan is no finite number",
+    "train +data.sources.a.at_least.q=nan": "data.sources.a.at_least.q=nan is not a finite number",
     "train size.num_layers=10000000": "model.num_layers=10000000 is not between 1 and 10,000",
     "train size.vocab_size=1000000000": "model.vocab_size=1000000000 is not between 1 and 10,000,000",
     "train data.vocab_size=1000000000": "data.vocab_size=1000000000 is not between 300 and 10,000,000",
-    "train size.name=../../evil": "size.name='../../evil' is no name",
+    "train size.name=../../evil": "size.name='../../evil' is not a valid name",
     "train member.name=a/b": "member.name='a/b' becomes the name of a folder",
-    "train data.name=.hidden": "data.name='.hidden' is no name",
+    "train data.name=.hidden": "data.name='.hidden' is not a valid name",
     "train data.name=/absolute": "data.name='/absolute' becomes the name of a folder",
     f"train data.name={'x' * 65}": "is longer than 64 bytes",
-    "train data.sources={../a:{path:x}}": "data.sources='../a' is no name",
-    "study name=../evil": "name='../evil' is no name",
+    "train data.sources={../a:{path:x}}": "data.sources='../a' is not a valid name",
+    "study name=../evil": "name='../evil' is not a valid name",
     "study analysis.kind=magic": "analysis.kind='magic' is no kind of analysis; use one of pair, effects",
     "study match_on=luck": "match_on='luck' is no ruler",
-    "study +rates.encoder=nan": "rates.encoder=nan is no finite number",
+    "study +rates.encoder=nan": "rates.encoder=nan is not a finite number",
     "evaluate run=x threads=100000": "threads=100000 is not between 1 and",
 }
 
@@ -57,9 +57,9 @@ REFUSED = {
 @pytest.mark.parametrize("command", REFUSED)
 def test_what_cannot_be_is_refused_by_the_command(command: str) -> None:
     name, *overrides = command.split()
-    with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"), pytest.raises(UserError) as told:
+    with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"), pytest.raises(UserError) as caught:
         composed(name, REQUESTS[name], overrides)
-    assert REFUSED[command] in str(told.value)
+    assert REFUSED[command] in str(caught.value)
 
 
 @pytest.mark.parametrize(

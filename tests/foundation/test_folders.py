@@ -118,8 +118,8 @@ def test_a_kill_while_a_folder_is_deleted_leaves_no_half(tmp_path: Path, monkeyp
 
 
 def test_a_lock_held_by_another_process_is_refused_by_name(tmp_path: Path) -> None:
-    with lock_holder(tmp_path / "run") as other:
-        assert say(other) == "held"
+    with lock_holder(tmp_path / "run") as holder:
+        assert say(holder) == "held"
         with (
             pytest.raises(ValueError, match=r"folder='.*run' is being written by another process; wait for it"),
             locked(tmp_path / "run"),
@@ -128,18 +128,18 @@ def test_a_lock_held_by_another_process_is_refused_by_name(tmp_path: Path) -> No
 
 
 def test_a_lock_goes_when_its_process_is_killed(tmp_path: Path) -> None:
-    with lock_holder(tmp_path / "run") as other:
-        assert say(other) == "held"
-        other.kill()
-        other.wait()
+    with lock_holder(tmp_path / "run") as holder:
+        assert say(holder) == "held"
+        holder.kill()
+        holder.wait()
         with locked(tmp_path / "run"):
             held = True
     assert held
 
 
 def test_another_process_waits_for_the_lock(tmp_path: Path) -> None:
-    with locked(tmp_path / "run"), lock_holder(tmp_path / "run") as other:
-        assert select.select([other.stdout], [], [], 1.0)[0] == []
+    with locked(tmp_path / "run"), lock_holder(tmp_path / "run") as holder:
+        assert select.select([holder.stdout], [], [], 1.0)[0] == []
 
 
 def test_a_waiting_process_gets_the_lock_when_it_is_free(tmp_path: Path) -> None:
@@ -181,17 +181,17 @@ def test_a_folder_that_was_being_replaced_by_two_renames_is_put_back(tmp_path: P
     assert names(tmp_path) == ["out"] and (tmp_path / "out" / "page").read_text() == "old"
 
 
-@pytest.mark.parametrize("made", ["by nobody", "by another", "a file", "a link"])
-def test_a_folder_of_others_is_never_replaced(made: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["by nobody", "by another", "a file", "a link"])
+def test_a_folder_of_others_is_never_replaced(kind: str, tmp_path: Path) -> None:
     target = tmp_path / "out"
-    if made == "by another":
+    if kind == "by another":
         written(target, "corpus", "corpus")
-    elif made == "a file":
+    elif kind == "a file":
         target.write_text("precious")
     else:
         (tmp_path / "real").mkdir()
         (tmp_path / "real" / "precious").write_text("x")
-        target.symlink_to(tmp_path / "real") if made == "a link" else (tmp_path / "real").rename(target)
+        target.symlink_to(tmp_path / "real") if kind == "a link" else (tmp_path / "real").rename(target)
     before = sorted((path, path.read_bytes()) for path in tmp_path.rglob("*") if path.is_file())
     for call in (folder_under_construction, emptied_folder):
         with pytest.raises(ValueError, match=r"out='.*out' .*; name "), call(target, "report"):
@@ -214,7 +214,7 @@ def test_what_others_put_into_a_made_folder_stays(tmp_path: Path) -> None:
     ):
         (building / "notes.txt").write_text("generated")
     assert (target / "notes.txt").read_text() == "mine"
-    with pytest.raises(UserError, match="did not make"), emptied_folder(target, "report"):
+    with pytest.raises(UserError, match="did not write"), emptied_folder(target, "report"):
         pytest.fail("it holds what others made")
 
 

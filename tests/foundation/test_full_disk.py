@@ -69,8 +69,8 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(small_disk: Path) 
         native.save(small_disk, "step2", large, {}, {"global_step": 2}, "run")
     check_message(caught.value, small_disk / "step2")
     assert os.listdir(small_disk) == ["step1"]
-    found = native.latest(small_disk, "run", report=pytest.fail)
-    assert found is not None and found.name == "step1" and torch.equal(found.model["w"], small["w"])
+    checkpoint = native.latest(small_disk, "run", report=pytest.fail)
+    assert checkpoint is not None and checkpoint.name == "step1" and torch.equal(checkpoint.model["w"], small["w"])
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -100,7 +100,7 @@ def test_a_corpus_that_does_not_fit_keeps_what_is_finished(workers: int, small_d
 
 def test_a_corpus_on_a_read_only_disk_is_opened(small_disk: Path) -> None:
     config = DataConfig(kind="world", name="world", documents=100, vocab_size=300)
-    made = prepare(config, small_disk, 1)
+    corpus = prepare(config, small_disk, 1)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     again = prepare(config, small_disk)
-    assert again.fingerprint == made.fingerprint
+    assert again.fingerprint == corpus.fingerprint

@@ -80,8 +80,8 @@ def test_no_memory_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_two_at_once_agree(cache: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: hash_files(HERE, OLD, "tests"), range(8)))
-    assert found == [right(OLD)] * 8 and set(read_json(memory(cache))["files"]) == {file.name for file in OLD}
+        results = list(pool.map(lambda _: hash_files(HERE, OLD, "tests"), range(8)))
+    assert results == [right(OLD)] * 8 and set(read_json(memory(cache))["files"]) == {file.name for file in OLD}
 
 
 def test_reading_much_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

@@ -20,10 +20,10 @@ SET_KEYS = ("study", "scale")  # groups whose files set keys of the command
 
 @pytest.mark.parametrize("module", COMMANDS)
 def test_every_key_and_group_is_explained(module: str) -> None:
-    told = manual(commands()[module])
-    assert told.summary.endswith((".", "?")) and len(told.examples) == 3
-    assert [entry.name for entry in (*told.keys, *told.groups) if not entry.comment] == []
-    assert told.docs and all((ROOT / page).is_file() for page in told.docs.split())
+    command = manual(commands()[module])
+    assert command.summary.endswith((".", "?")) and len(command.examples) == 3
+    assert [entry.name for entry in (*command.keys, *command.groups) if not entry.comment] == []
+    assert command.docs and all((ROOT / page).is_file() for page in command.docs.split())
     assert max(map(len, described(commands()[module]).splitlines())) <= WIDTH
 
 
@@ -58,9 +58,9 @@ def test_every_key_shown_is_read() -> None:
         "analysis": reads(("analysis",)),
     }
     for module, file in commands().items():
-        told = manual(file)
-        shown = [entry.name for entry in told.keys]
-        shown += [name.name.partition("@")[2] or name.name for name in told.groups if name.name not in SET_KEYS]
+        command = manual(file)
+        shown = [entry.name for entry in command.keys]
+        shown += [name.name.partition("@")[2] or name.name for name in command.groups if name.name not in SET_KEYS]
         place = read["analysis" if "override hydra/job_logging" in file.read_text() else "experiments"]
         assert [name for name in shown if name.partition(".")[0] not in place] == [], module
 
@@ -86,10 +86,10 @@ def test_what_builds_on_another_command_has_its_keys() -> None:
 
 
 def test_a_group_shows_its_choices_and_keys() -> None:
-    told = group_described(CONFIGURATIONS / "train.yaml", "recipe")
-    assert "miniature" in told and "Keys of recipe=laptop" in told
-    assert any(line.split()[:2] == ["phases.decay.context", "256"] for line in told.splitlines())
-    with pytest.raises(UserError, match="--help='recpie' is no group of train; did you mean 'recipe'"):
+    text = group_described(CONFIGURATIONS / "train.yaml", "recipe")
+    assert "miniature" in text and "Keys of recipe=laptop" in text
+    assert any(line.split()[:2] == ["phases.decay.context", "256"] for line in text.splitlines())
+    with pytest.raises(UserError, match="--help='recpie' is not a group of train; did you mean 'recipe'"):
         group_described(CONFIGURATIONS / "train.yaml", "recpie")
 
 

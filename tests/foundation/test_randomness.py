@@ -24,9 +24,9 @@ from ettin_core.foundation.randomness import (
 SPLITMIX64 = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F, 0xF88BB8A8724C81EC]
 
 
-def correlation(one: np.ndarray, other: np.ndarray) -> float:
+def correlation(left: np.ndarray, right: np.ndarray) -> float:
     """Pearson's correlation of two samples."""
-    return float(np.corrcoef(one, other)[0, 1])
+    return float(np.corrcoef(left, right)[0, 1])
 
 
 def test_bits_are_splitmix64() -> None:
@@ -98,12 +98,12 @@ def test_permute_sends_a_position_everywhere_equally_often() -> None:
 )
 def test_permute_reaches_every_order_of_few_rows_equally_often(size: int, seen: int, keys: int, bound: float) -> None:
     """Chi-square over the orders of the first `seen` of few rows; `bound` is the quantile of 1 - 10^-7."""
-    found = Counter(
+    orders = Counter(
         tuple(permute(np.arange(seen), size, derive(5, "small", size, key)).tolist()) for key in range(keys)
     )
     cells = math.perm(size, seen)
     expected = keys / cells
-    chi_square = sum((count - expected) ** 2 / expected for count in found.values()) + (cells - len(found)) * expected
+    chi_square = sum((count - expected) ** 2 / expected for count in orders.values()) + (cells - len(orders)) * expected
     assert chi_square < bound
 
 
@@ -156,7 +156,7 @@ def test_mix_is_a_bijection(value: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "other",
+    "other_key",
     [
         derive(0, "masks"),
         derive(1, "order"),
@@ -165,13 +165,13 @@ def test_mix_is_a_bijection(value: int) -> None:
         derive(0, "order") + 1,
     ],
 )
-def test_streams_of_other_names_seeds_and_keys_are_uncorrelated(other: int) -> None:
+def test_streams_of_other_names_seeds_and_keys_are_uncorrelated(other_key: int) -> None:
     count = 40_000
     here = derive(0, "order")
-    assert here != other
+    assert here != other_key
     for lag in (0, 1, 2):
-        one, two = uniform(here, np.arange(count)), uniform(other, np.arange(count) + lag)
-        assert abs(correlation(one, two)) < 4.5 / count**0.5
+        left, right = uniform(here, np.arange(count)), uniform(other_key, np.arange(count) + lag)
+        assert abs(correlation(left, right)) < 4.5 / count**0.5
 
 
 def test_an_array_of_keys_gives_each_its_own_stream() -> None:

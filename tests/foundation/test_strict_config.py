@@ -176,9 +176,9 @@ def test_equal_values_do_not_differ() -> None:
     ],
 )
 def test_differences_are_named_by_dotted_path(left: Any, right: Any, expected: dict[str, Any]) -> None:
-    found = differences(left, right)
-    assert found == expected
-    assert [[type(item) for item in pair] for pair in found.values()] == [
+    changes = differences(left, right)
+    assert changes == expected
+    assert [[type(item) for item in pair] for pair in changes.values()] == [
         [type(item) for item in pair] for pair in expected.values()
     ]
 
@@ -212,12 +212,12 @@ def test_an_equal_value_of_another_type_is_not_the_default() -> None:
 
 def test_the_order_counts_where_a_field_says_so() -> None:
     a, b = Inner(1.0), Inner(2.0)
-    one, other = Ordered({"a": a, "b": b}, {"x": 1.0, "y": 2.0}), Ordered({"b": b, "a": a}, {"y": 2.0, "x": 1.0})
-    assert identity(one)["stages"] == [["a", {"rate": 1.0}], ["b", {"rate": 2.0}]]
-    assert differences(one, other) == {"stages": (["a", "b"], ["b", "a"])}
-    assert plain(one) == plain(other) and differences(plain(one), plain(other)) == {}
-    more = replace(other, stages={"b": b, "c": Inner(0.0), "a": replace(a, steps=9)})
-    assert differences(one, more) == {
+    left, right = Ordered({"a": a, "b": b}, {"x": 1.0, "y": 2.0}), Ordered({"b": b, "a": a}, {"y": 2.0, "x": 1.0})
+    assert identity(left)["stages"] == [["a", {"rate": 1.0}], ["b", {"rate": 2.0}]]
+    assert differences(left, right) == {"stages": (["a", "b"], ["b", "a"])}
+    assert plain(left) == plain(right) and differences(plain(left), plain(right)) == {}
+    more = replace(right, stages={"b": b, "c": Inner(0.0), "a": replace(a, steps=9)})
+    assert differences(left, more) == {
         "stages": (["a", "b"], ["b", "c", "a"]),
         "stages.a.steps": (3, 9),
         "stages.c": (None, {"rate": 0.0, "steps": 3}),

@@ -213,7 +213,7 @@ def test_an_existing_folder_is_replaced_only_on_request(
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match=r"holds thesis\.tex, and no export made it"):
+    with pytest.raises(ValueError, match=r"holds thesis\.tex, and export did not write it"):
         huggingface.export(*arguments, precious, 512, {}, overwrite=True)
     assert (precious / "thesis.tex").exists()
 

@@ -154,7 +154,7 @@ REFUSED = {
     "no axis": (["study=grid"], r"axes=\{\} is an empty study; give axes"),
     "an empty axis": (["study=demo", "axes.member=[]"], r"axes.member=\(\) has no level"),
     "a level twice": (["study=demo", "axes.member=[encoder,encoder]"], "names a level twice"),
-    "an unknown key": (["study=demo", "+axes.sed=[1,2]"], "sed=1 is no key of study; did you mean 'seed'"),
+    "an unknown key": (["study=demo", "+axes.sed=[1,2]"], "sed=1 is not a key of study; did you mean 'seed'"),
     "an unknown member": (
         ["study=grid", "+axes={member:[encoder,decodr]}"],
         "member='decodr' is not there; did you mean 'decoder'",

@@ -109,22 +109,22 @@ GROUP = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_POR
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         (dict.fromkeys(("WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")), "WORLD_SIZE=None is missing beside RANK=0"),
         (dict.fromkeys(("MASTER_ADDR", "MASTER_PORT")), "MASTER_ADDR=None is missing beside RANK=0"),
-        ({"RANK": "zero"}, "RANK='zero' is no number"),
-        ({"WORLD_SIZE": "-1"}, "WORLD_SIZE='-1' is no number"),
+        ({"RANK": "zero"}, "RANK='zero' is not a number"),
+        ({"WORLD_SIZE": "-1"}, "WORLD_SIZE='-1' is not a number"),
         ({"RANK": "2"}, "RANK=2 is not below WORLD_SIZE=2"),
-        ({"MASTER_PORT": "70000"}, "MASTER_PORT='70000' is no port"),
+        ({"MASTER_PORT": "70000"}, "MASTER_PORT='70000' is not a port \\(0 to 65535\\)"),
     ],
 )
 def test_variables_of_a_group_that_is_not_there(
-    changes: dict[str, str | None], told: str, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, str | None], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (GROUP | changes).items():
         monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match=f"{told}; unset RANK to train in one process, or start with torchrun"):
+    with pytest.raises(UserError, match=f"{message}; unset RANK to train in one process, or start with torchrun"):
         join("gloo")
 
 
