@@ -1,4 +1,4 @@
-"""What a model costs: parameters by group and floating-point operations, with the conventions stated.
+"""What a model costs: parameters by group, floating-point operations, and the conventions of counting.
 
 A multiply-add counts as two operations. Forward and backward together cost three times the forward pass. The head is
 counted for scored positions only and attention by the keys that are visible, because those are what an ideal
@@ -34,7 +34,7 @@ def parameters_by_group(model: "nn.Module") -> dict[str, int]:
 
 
 def parameters_of_shape(config: ModelConfig) -> dict[str, int]:
-    """Parameter counts by group in closed form, of a model that need not be built."""
+    """Parameter counts by group in closed form, without building the model."""
     hidden, layers, vocabulary = config.hidden_size, config.num_layers, config.vocab_size
     return {
         "embedding": vocabulary * hidden,
@@ -51,10 +51,10 @@ def parameter_count(config: ModelConfig) -> int:
 
 
 def built_shape(model: "nn.Module") -> ModelConfig:
-    """The shape of a model read from its modules, where its configuration only says what was asked for.
+    """The shape of a model read from its modules; its configuration only says what was asked for.
 
-    Windows and global layers, of which no parameter tells, are its configuration's; the start-up leak test holds them against
-    what the model does.
+    Windows and global layers leave no trace in the parameters and are taken from the configuration. The start-up leak test
+    compares them with what the model does.
     """
     layers: Any = model.layers
     config: Any = model.config
@@ -114,7 +114,7 @@ def attention_pairs(lengths: np.ndarray, direction: str, window: int | None, pre
 
 @dataclass(frozen=True)
 class FlopCounter:
-    """Training FLOPs of rows, for one shape and direction; with `rank` of low-rank adapters, which alone are trained."""
+    """Training FLOPs of rows, for one shape and direction. With a `rank` only low-rank adapters are trained."""
 
     config: ModelConfig
     direction: str
@@ -158,7 +158,7 @@ class FlopCounter:
     def training(self, lengths: np.ndarray, scored: int, prefixes: np.ndarray | None = None) -> int:
         """Forward and backward FLOPs: three times the forward pass.
 
-        Of a frozen matrix two times, because its own gradient is not computed. Below the first adapters nothing is trained,
+        A frozen matrix counts two times, because its gradient is not computed. Below the first adapters nothing is trained,
         so the gradient of their input is not computed either.
         """
         whole = 3 * self.forward(lengths, 0, prefixes) + self.scoring(scored)

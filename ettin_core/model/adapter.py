@@ -21,7 +21,7 @@ NAME = "default"  # peft's own
 
 
 def check_installed() -> None:
-    """Refuse (ValueError) an adapter where peft is missing."""
+    """Raises ValueError if peft is not installed."""
     if importlib.util.find_spec("peft") is None:
         raise invalid("adapter", "lora", "needs a package", f"{with_extra('lora')}, or use adapter=none")
 

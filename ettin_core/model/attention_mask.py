@@ -1,4 +1,4 @@
-"""Which key a query may see, stated once.
+"""Which key a query may see: the rule, in one place.
 
 Query i sees key j iff both belong to the same document and
     global layer, bidirectional: always          global layer, causal: j <= i

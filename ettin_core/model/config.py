@@ -11,7 +11,7 @@ MOST = {
     "num_layers": 10_000,
     "local_window": 2**30,
     "global_every": 10_000,
-}  # beyond any model: a slip of the pen
+}  # beyond any model: a typing error
 BACKENDS = ("auto", "reference", "sdpa", "tiles", "flex")  # of attention (model/attention_backends)
 DIRECTIONS = ("bidirectional", "causal", "prefix")
 
@@ -78,8 +78,8 @@ class ModelConfig:
 class AttentionSpec:
     """How the model looks at a row: which keys a query may see, and the base of the rotary angles by layer kind.
 
-    `layers` gives each layer a direction of its own, from the first to the last, instead of `direction` (None: it holds for
-    all): a mask that is removed by layer.
+    `layers` gives a direction for each layer, from the first to the last, so that a mask can be removed layer by layer. None:
+    `direction` holds for all layers.
     """
 
     direction: str
@@ -96,7 +96,7 @@ class AttentionSpec:
                 raise invalid(field, getattr(self, field), "is too small for a rotary base", "use 10000 or 160000")
 
     def directions(self, num_layers: int) -> tuple[str, ...]:
-        """The direction of each layer. Raises ValueError when `layers` are those of another model."""
+        """The direction of each layer. Raises ValueError if `layers` has another length."""
         layers = self.layers or (self.direction,) * num_layers
         if len(layers) != num_layers:
             raise invalid("layers", list(layers), f"are not {num_layers}", "give each layer of the model a direction")

@@ -1,7 +1,7 @@
-"""The start-up self-test: perturb tokens of the real model and see which outputs move. A leak refuses to train.
+"""The start-up self-test: perturb tokens of the real model and see which outputs move. A leak ends the run before training.
 
-What should move is a plain loop over the written definition (`may_see`), which shares nothing with the code that makes masks
-(model/attention_mask.py): a rule that is wrong there is caught here.
+What should move follows from a plain loop over the written definition (`may_see`). It shares nothing with the code that makes
+masks (model/attention_mask.py), so a wrong rule there is caught here.
 """
 
 from collections.abc import Callable
@@ -20,18 +20,18 @@ class LeakError(RuntimeError):
 
 
 def may_see(
-    query: int, key: int, document_ids: list[int], direction: str, window: int | None, opened: list[bool] | None
+    query: int, key: int, document_ids: list[int], direction: str, window: int | None, prefix_mask: list[bool] | None
 ) -> bool:
-    """The definition: whether the query at a place of a row sees the key at another; `window` None means a global layer.
+    """The definition: whether the query at one position of a row sees the key at another; `window` None means a global layer.
 
-    Within the same document only. Bidirectional: every key, of a local layer those at most `window` places away. Causal: of
-    those the query's own and earlier ones. Prefix: open keys as if bidirectional, the others as if causal.
+    Within the same document only. Bidirectional: every key, in a local layer those at most `window` positions away. Causal:
+    of those the query's own and earlier ones. Prefix: open keys as if bidirectional, the others as if causal.
     """
     if document_ids[query] != document_ids[key]:
         return False
     if window is not None and max(query - key, key - query) > window:
         return False
-    if direction == "bidirectional" or (direction == "prefix" and opened is not None and opened[key]):
+    if direction == "bidirectional" or (direction == "prefix" and prefix_mask is not None and prefix_mask[key]):
         return True
     return key <= query
 
@@ -40,8 +40,8 @@ def _moved_by_definition(
     key: int, document_ids: torch.Tensor, direction: str, window: int | None, prefix_mask: torch.Tensor | None
 ) -> torch.Tensor:
     """Which outputs (S,) of the probe row see the key."""
-    row, opened = document_ids[0].tolist(), None if prefix_mask is None else prefix_mask[0].tolist()
-    seen = [may_see(query, key, row, direction, window, opened) for query in range(len(row))]
+    row, open_row = document_ids[0].tolist(), None if prefix_mask is None else prefix_mask[0].tolist()
+    seen = [may_see(query, key, row, direction, window, open_row) for query in range(len(row))]
     return torch.tensor(seen, device=document_ids.device)
 
 
@@ -68,13 +68,13 @@ def _probe_rows(
 
 @torch.no_grad()
 def check_no_leak(model: Transformer, view: AttentionSpec, forward: Callable[..., torch.Tensor] | None = None) -> None:
-    """Refuse (LeakError) a model whose outputs depend on tokens that its direction hides.
+    """Raises LeakError if outputs of a model depend on tokens that its direction hides.
 
-    Whole model: changing one token may move only outputs of its own document, and under a causal view only its own and
-    later ones; under a prefix view these, and those of the prefix where the token is in it. Each layer, with the mask that the
-    model itself hands it: changing one input state must move exactly the outputs of the definition, edges included (a mask
-    that hides too much is as wrong as one that leaks); where the backend is chosen by the rows, with each that may be.
-    `forward` is the callable that training will use (for instance the compiled model); default is the model itself.
+    Whole model: changing one token may move only outputs that see it: of the same document and, under a causal direction, not
+    earlier. Under a prefix direction a token of the prefix may also move earlier outputs.
+    Each layer, with the mask that the model gives it: changing one input state must move exactly the outputs of the
+    definition. A mask that hides too much is as wrong as one that leaks. Where `auto` chooses the backend by the rows, every
+    possible backend is tested. `forward` is the callable that training will use, such as the compiled model (None: the model).
     """
     was_training, asked = model.training, model.attention_backend
     model.eval()
@@ -94,7 +94,7 @@ def _check_model(model: Transformer, view: AttentionSpec, forward: Callable[...,
     before = forward(tokens, document_ids, position_ids, view, prefix_mask)
     if not torch.isfinite(before).all():
         raise LeakError(
-            "the weights give outputs that are not finite numbers; nothing can be tested or trained on them"
+            "the weights give outputs that are not finite numbers, so the model can be neither tested nor trained"
         )
     length = tokens.shape[1]
     first = int((document_ids == 0).sum())
@@ -150,6 +150,6 @@ def _check_layer(model: Transformer, view: AttentionSpec, index: int, angles: An
         if wrong:
             raise LeakError(
                 f"layer {index} ({'global' if window is None else 'local'}, {direction}): input {changed} is seen wrongly "
-                f"at outputs {wrong[:8]}; the mask that the model hands it (attention={model.attention_backend}) is not "
-                "that of the definition"
+                f"at outputs {wrong[:8]}; the mask of the model (attention={model.attention_backend}) is not that of the "
+                "definition"
             )

@@ -15,11 +15,11 @@ QUERIES = 256  # whose logits are held at once
 
 @dataclass
 class LogitProbe:
-    """Set as `model.probe`, it notes the largest logit q·k/sqrt(D) between visible tokens, layer by layer."""
+    """Set as `model.probe`, it records the largest logit q·k/sqrt(D) between visible tokens, layer by layer."""
 
     largest: list[torch.Tensor] = field(default_factory=list)
 
-    def watching(
+    def wrap(
         self,
         attend: AttentionFn,
         document_ids: torch.Tensor,
@@ -27,13 +27,13 @@ class LogitProbe:
         window: int | None,
         prefix_mask: torch.Tensor | None = None,
     ) -> AttentionFn:
-        """The attention function `attend` of one layer kind for rows laid out as `document_ids` (B, S), watched."""
+        """The attention function `attend` of one layer kind for rows laid out as `document_ids` (B, S), with recording."""
 
-        def watched(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        def recording(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
             self.largest.append(largest_logit(query, key, document_ids, direction, window, prefix_mask))
             return attend(query, key, value)
 
-        return watched
+        return recording
 
 
 @torch.no_grad()
@@ -45,7 +45,7 @@ def largest_logit(
     window: int | None,
     prefix_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The largest logit of queries and keys (B, A, S, D) between visible tokens that are no padding, a scalar in fp32."""
+    """The largest logit of queries and keys (B, A, S, D) between visible tokens, padding left out, a scalar in fp32."""
     index = torch.arange(document_ids.shape[1], device=document_ids.device)
     largest = torch.full((), float("-inf"), device=query.device)
     for begin in range(0, len(index), QUERIES):

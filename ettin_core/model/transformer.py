@@ -40,7 +40,7 @@ def pick(states: torch.Tensor, scored_positions: torch.Tensor) -> torch.Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; what may be seen is decided by the `attend` it is handed."""
+    """Multi-head self-attention; the function `attend` decides which keys are visible."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Attention(nn.Module):
     def forward(
         self, states: torch.Tensor, angles: Angles, attend: AttentionFn, scored_positions: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """(B, S, H) -> (B, S, H), or (B, R, H): at `scored_positions` (B, R), of whose queries `attend` then is."""
+        """(B, S, H) -> (B, S, H), or (B, R, H) at `scored_positions` (B, R); `attend` is then made for these queries."""
         if scored_positions is None:
             projected = self.query_key_value(states).unflatten(-1, (3, self.num_heads, -1))
             query, key, value = projected.permute(2, 0, 3, 1, 4)
@@ -107,7 +107,7 @@ class Layer(nn.Module):
 
 
 class PredictionHead(nn.Module):
-    """Dense, GELU, norm: what stands before the tied output matrix."""
+    """Dense, GELU, norm: the layers before the tied output matrix."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class Transformer(nn.Module):
         self.config = config
         self.attention_backend = attention
         self.recompute = False  # keep only each layer's input for the backward pass (Chen et al. 2016)
-        self.probe: LogitProbe | None = None  # shown the queries and keys of every layer, where there is one
+        self.probe: LogitProbe | None = None  # reads the queries and keys of every layer
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         self.embedding_norm = _norm(config)
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_layers))
@@ -149,8 +149,7 @@ class Transformer(nn.Module):
 
         `tokens`, `document_ids` and `position_ids` are (B, S) integers: token ids, the number of the document each token
         belongs to within its row (-1: padding), and its position within that document (or piece of one). `prefix_mask` (B, S)
-        bool belongs to a prefix direction. With `scored_positions` (inference only) the last layer computes nothing
-        else.
+        bool belongs to a prefix direction. With `scored_positions` (inference only) the last layer computes only these.
         """
         assert scored_positions is None or not self.training
         config = self.config
@@ -166,7 +165,7 @@ class Transformer(nn.Module):
             base = view.rope_base_global if is_global else view.rope_base_local
             attend = make_attention(self.attention_backend, document_ids, direction, window, prefix_mask)
             if self.probe is not None:
-                attend = self.probe.watching(attend, document_ids, direction, window, prefix_mask)
+                attend = self.probe.wrap(attend, document_ids, direction, window, prefix_mask)
             kinds[kind] = angles[base], attend
         states = self.embedding_norm(self.embedding(tokens))
         for index, layer in enumerate(self.layers):

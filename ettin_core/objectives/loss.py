@@ -27,10 +27,10 @@ class _SummedCrossEntropy(torch.autograd.Function):
         state_gradient = torch.empty_like(states) if ctx.needs_input_grad[0] else None
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         bias_gradient = torch.zeros_like(bias, dtype=torch.float32) if ctx.needs_input_grad[2] else None
-        room = torch.empty(rows, len(weight), dtype=torch.float32, device=states.device)  # of every chunk's logits
+        buffer = torch.empty(rows, len(weight), dtype=torch.float32, device=states.device)  # of every chunk's logits
         for begin in range(0, len(states), rows):
             chunk, target = compute_states[begin : begin + rows], labels[begin : begin + rows, None]
-            logits = _logits(chunk, compute_weight, bias, room[: len(chunk)])
+            logits = _logits(chunk, compute_weight, bias, buffer[: len(chunk)])
             torch.log_softmax(logits, -1, out=logits)
             torch.neg(logits.gather(-1, target), out=each[begin : begin + rows])
             total += each[begin : begin + rows].sum()

@@ -1,1 +1,1 @@
-"""Floor 1: update rules, parameter groups and schedules."""
+"""Layer 1: update rules, parameter groups and schedules."""

@@ -1,4 +1,4 @@
-"""Optimiser from configuration, with parameter groups that are proved to partition the model."""
+"""Optimiser from configuration, with parameter groups that are asserted to partition the model."""
 
 import torch
 from torch import nn

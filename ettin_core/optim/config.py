@@ -27,14 +27,13 @@ class MuonConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The update rule. `learning_rate` is what the factors of the phases multiply; weight decay spares norms and biases.
+    """The update rule. The factors of the phases multiply `learning_rate`; weight decay leaves out norms and biases.
 
-    stable_adamw scales weight decay by (rate / the run's top rate), so that a conversion, which begins with a fresh
-    optimiser at half the rate, decays as much as its parent did (Weller et al. 2025, as published); adamw and muon scale
-    it by the rate itself (torch's convention). `muon` is
-    given for muon and for nothing else; `betas` and `epsilon` are then those of its AdamW. `clip_norm` limits the global
-    norm of the gradient, `qk_clip` each head's attention logits (optim.qk_clip); neither is published, both work with
-    every update rule. Raises ValueError for values that make no sense.
+    stable_adamw scales weight decay by (rate / the run's top rate), as published (Weller et al. 2025). So a conversion, which
+    begins with a fresh optimiser at half the rate, decays as much as its parent did. adamw and muon scale it by the rate
+    itself (torch's convention). `muon` is given for muon only; `betas` and `epsilon` are then those of its AdamW.
+    `clip_norm` limits the global norm of the gradient, `qk_clip` each head's attention logits (optim.qk_clip). Neither is
+    published; both work with every update rule. Raises ValueError for a value out of range.
     """
 
     name: str
@@ -63,4 +62,4 @@ class OptimizerConfig:
         if self.name == "muon" and self.muon is None:
             raise invalid("optimizer.muon", None, "is missing", "use {momentum: 0.95}")
         if self.name != "muon" and self.muon is not None:
-            raise invalid("optimizer.muon", self.muon, f"means nothing to {self.name}", "use null, or optimizer=muon")
+            raise invalid("optimizer.muon", self.muon, f"is not used by {self.name}", "use null, or optimizer=muon")

@@ -21,7 +21,7 @@ BLOCKS = {"query_key_value": 3, "mlp.input": 2}  # matrices of the model that ar
 
 
 class BlockMuon(torch.optim.Muon):
-    """torch's Muon, to which a matrix of a group is `blocks` matrices stacked by rows, each with its own update.
+    """torch's Muon, for which a matrix of a group is `blocks` matrices stacked by rows, each with its own update.
 
     Queries, keys and values are three maps that the model computes in one product, and so are the two halves of the gated
     MLP. As one matrix, orthogonality would be asked of rows that never meet and the update of one map would depend on the
@@ -95,10 +95,13 @@ def hidden_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]
 
 
 def other_groups(model: nn.Module, weight_decay: float, rate: float) -> list[dict[str, Any]]:
-    """What is no linear map's weight: matrices (the tied embedding) with decay, vectors without."""
+    """Parameters that are not weights of linear maps: matrices (the tied embedding) with decay, vectors without."""
     hidden = _hidden(model)
-    rest = [one for name, one in model.named_parameters() if one.requires_grad and name not in hidden]
-    matrices, vectors = [one for one in rest if one.ndim > 1], [one for one in rest if one.ndim <= 1]
+    rest = [parameter for name, parameter in model.named_parameters() if parameter.requires_grad and name not in hidden]
+    matrices, vectors = (
+        [parameter for parameter in rest if parameter.ndim > 1],
+        [parameter for parameter in rest if parameter.ndim <= 1],
+    )
     return [
         {"params": matrices, "weight_decay": weight_decay, "rate": rate},
         {"params": vectors, "weight_decay": 0.0, "rate": rate},
@@ -107,4 +110,5 @@ def other_groups(model: nn.Module, weight_decay: float, rate: float) -> list[dic
 
 def _hidden(model: nn.Module) -> dict[str, torch.Tensor]:
     linear = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
-    return {name: one for name, one in model.named_parameters() if id(one) in linear and one.requires_grad}
+    named = model.named_parameters()
+    return {name: weight for name, weight in named if id(weight) in linear and weight.requires_grad}

@@ -6,11 +6,11 @@ of all pairs of positions; the bound taken here, by Cauchy-Schwarz, costs one pa
     max over rows of (max_i |q_i|) (max_j |k_j|) / sqrt(D)
 
 Rotary positions turn queries and keys without changing their norms, so those before the rotation serve. It is a maximum
-over rows, so it does not depend on how the batch is cut into parts and processes. It is at least the largest logit, so with
-the same tau heads are held tighter than in the report, never looser (small runs with logits of about 10 showed bounds of 1.4
-to 2.5 times these). As there, what is measured in a step's forward passes scales the weights after its update.
+over rows, so it does not depend on how the batch is divided into micro-batches and processes. It is at least the largest
+logit, so the same tau limits heads more than in the report, never less (small runs with logits of about 10 showed bounds of
+1.4 to 2.5 times these). As there, what is measured in a step's forward passes scales the weights after its update.
 
-torch.compile traces the hooks into the model's graph without a break; were they missed, `apply` would refuse to go on.
+torch.compile traces the hooks into the model's graph without a break; were they missed, `apply` would raise ValueError.
 """
 
 from functools import partial
@@ -53,11 +53,11 @@ class QKClip:
     def apply(self, group: ProcessGroup) -> None:
         """Scale query and key weights of each head by sqrt(min(1, tau / bound)), the bound being that of this step's rows.
 
-        Raises ValueError when a layer was not measured, which is how a model compiled without the hooks shows itself.
+        Raises ValueError if a layer was not measured, as in a model that was compiled without the hooks.
         """
         everyone = self.bounds.new_zeros(group.world_size, *self.bounds.shape)
         everyone[group.rank] = self.bounds
-        bounds = group.sum(everyone).amax(0)  # zeros but for one's own: the sum gathers
+        bounds = group.sum(everyone).amax(0)  # zeros in the rows of other processes: the sum gathers
         if bool((bounds < 0).any()):
             raise invalid("optimizer.qk_clip", self.tau, "sees no attention", "use placement.compile=false")
         factors = (self.tau / bounds).clamp(max=1.0).sqrt()

@@ -13,7 +13,7 @@ class Schedule:
 
     warmup_stable_decay: linear to 1 over `warmup`, 1, then linear to `final` over the last `decay` tokens (Hu et al. 2024).
     one_minus_sqrt: final + (1 - final) (1 - sqrt(t / tokens)) (Hägele et al. 2024).
-    Either is zero where there is no token to train on.
+    Both are zero for a phase without tokens.
     """
 
     shape: str

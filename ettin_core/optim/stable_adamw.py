@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-PIECE = 2**16  # elements: an update's six arrays of so many stay in the cache from one operation to the next
+PIECE = 2**16  # elements: an update's six arrays of this length stay in the cache from one operation to the next
 
 
 class StableAdamW(Optimizer):
@@ -62,7 +62,7 @@ class StableAdamW(Optimizer):
 def _pieces(*tensors: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
     """Tensors of one shape in pieces that stay in a CPU's cache between the operations; elsewhere one piece, as they are."""
     if tensors[0].device.type != "cpu" or not all(
-        type(one.data) is torch.Tensor and one.is_contiguous() for one in tensors
+        type(tensor.data) is torch.Tensor and tensor.is_contiguous() for tensor in tensors
     ):
         return [tensors]
-    return list(zip(*(one.view(-1).split(PIECE) for one in tensors), strict=True))
+    return list(zip(*(tensor.view(-1).split(PIECE) for tensor in tensors), strict=True))

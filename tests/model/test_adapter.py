@@ -46,12 +46,12 @@ def test_every_linear_map_is_adapted_and_nothing_else_is_trained() -> None:
 def test_the_start_is_the_same_function_and_the_same_bits_whatever_was_drawn_before() -> None:
     plain = Transformer(CONFIG, seed=1, attention="reference")
     torch.manual_seed(1)
-    one = adapted()
+    first = adapted()
     torch.manual_seed(2)
-    other, third = adapted(), adapted(seed=6)
-    assert torch.equal(logits(one), logits(plain))
-    state = {name: value.clone() for name, value in trained(one).items()}
-    assert all(torch.equal(value, state[name]) for name, value in trained(other).items())
+    second, third = adapted(), adapted(seed=6)
+    assert torch.equal(logits(first), logits(plain))
+    state = {name: value.clone() for name, value in trained(first).items()}
+    assert all(torch.equal(value, state[name]) for name, value in trained(second).items())
     assert all(torch.equal(value, state[name]) == (".lora_B." in name) for name, value in trained(third).items())
     assert all(
         0.9 < value.abs().max() * value.shape[1] ** 0.5 <= 1 for name, value in state.items() if "lora_A" in name
@@ -73,8 +73,8 @@ def test_merged_weights_are_the_adapted_model(direction: str) -> None:
     wanted = logits(model, direction)
     assert (wanted - before).abs().max() > 0.1
     torch.testing.assert_close(logits(merged, direction), wanted, rtol=1e-4, atol=2e-6)
-    one, base = weights(model), plain.state_dict()
-    assert {name for name in base if torch.equal(one[name], base[name])} == {
+    merged_weights, base = weights(model), plain.state_dict()
+    assert {name for name in base if torch.equal(merged_weights[name], base[name])} == {
         name for name, value in base.items() if value.ndim == 1 or name == "embedding.weight"
     }
 

@@ -28,7 +28,7 @@ def documents_of(kind: str) -> torch.Tensor:
     return documents
 
 
-def opened(documents: torch.Tensor, direction: str) -> torch.Tensor | None:
+def prefix_mask_of(documents: torch.Tensor, direction: str) -> torch.Tensor | None:
     """The first five tokens of each document, under a prefix direction."""
     if direction != "prefix":
         return None
@@ -62,18 +62,18 @@ def query_by_query(
 
 
 def dense(documents: torch.Tensor, direction: str, window: int | None) -> AttentionFn:
-    mask = row_attention_mask(documents, direction, window, opened(documents, direction))[:, None]
+    mask = row_attention_mask(documents, direction, window, prefix_mask_of(documents, direction))[:, None]
     return functools.partial(sdpa.fused, mask=mask)
 
 
 def prepared(backend: str) -> Callable[[torch.Tensor, str, int | None], AttentionFn]:
     return lambda documents, direction, window: make_attention(
-        backend, documents, direction, window, opened(documents, direction)
+        backend, documents, direction, window, prefix_mask_of(documents, direction)
     )
 
 
 def blocked(documents: torch.Tensor, direction: str, window: int) -> AttentionFn:
-    return sdpa.blocked(documents, direction, window, opened(documents, direction))
+    return sdpa.blocked(documents, direction, window, prefix_mask_of(documents, direction))
 
 
 BACKENDS: dict[str, Callable[[torch.Tensor, str, int | None], AttentionFn]] = {
@@ -114,7 +114,7 @@ def test_backend_equals_the_loop(
 @pytest.mark.parametrize("kind", ROWS)
 def test_compiled_flex_equals_the_loop(kind: str, direction: str, window: int | None) -> None:
     query, key, value = (torch.cat([part, part], dim=-1) for part in random_states())  # heads of 16, the least it takes
-    documents, prefix_mask = documents_of(kind), opened(documents_of(kind), direction)
+    documents, prefix_mask = documents_of(kind), prefix_mask_of(documents_of(kind), direction)
     attend = make_attention(
         "flex", documents.cuda(), direction, window, None if prefix_mask is None else prefix_mask.cuda()
     )
@@ -183,13 +183,13 @@ def test_documents_of_any_length_in_one_row_equal_the_reference(
     """Values and all gradients, at the edges of tiles, blocks and windows; a second row is laid out otherwise."""
     row = torch.repeat_interleave(torch.arange(len(LENGTHS)), torch.tensor(LENGTHS))
     documents = torch.stack([row, row.flip(0)])
-    weights, found = random_states(seed=1, length=len(row))[0], []
+    weights, results = random_states(seed=1, length=len(row))[0], []
     for name in ("reference", backend):
         states = [tensor.requires_grad_() for tensor in random_states(length=len(row))]
-        output = make_attention(name, documents, direction, window, opened(documents, direction))(*states)
+        output = make_attention(name, documents, direction, window, prefix_mask_of(documents, direction))(*states)
         (output * weights).sum().backward()
-        found.append([output.detach(), *(tensor.grad for tensor in states)])
-    for expected, tensor in zip(*found, strict=True):
+        results.append([output.detach(), *(tensor.grad for tensor in states)])
+    for expected, tensor in zip(*results, strict=True):
         assert expected is not None and tensor is not None
         assert (tensor - expected).abs().max() < 2e-6 * expected.abs().max()
 
@@ -199,14 +199,14 @@ def test_every_position_is_the_query_of_one_tile(direction: str) -> None:
     documents = torch.stack([torch.arange(300) // 130, torch.arange(300) // 7])
     for window in (64, None):
         seen = torch.zeros(documents.shape, dtype=torch.int64)
-        for tile in tiles.cut(documents, direction, window):
+        for tile in tiles.tile_rows(documents, direction, window):
             seen[tile.rows, tile.queries] += 1
             assert len(documents[tile.rows, tile.keys].unique()) == 1
         assert (seen == 1).all()
 
 
 def test_rows_laid_out_alike_share_their_tiles() -> None:
-    alike = tiles.cut(torch.zeros(8, 256, dtype=torch.long), "bidirectional", 64)
+    alike = tiles.tile_rows(torch.zeros(8, 256, dtype=torch.long), "bidirectional", 64)
     assert len(alike) == 4 and all(tile.rows == slice(0, 8) for tile in alike)
 
 
@@ -214,8 +214,8 @@ def test_rows_laid_out_alike_share_their_tiles() -> None:
 def test_tiles_of_bf16_are_computed_in_fp32(direction: str) -> None:
     documents = documents_of("packed")
     states = [tensor.bfloat16() for tensor in random_states()]
-    output = make_attention("tiles", documents, direction, WINDOW, opened(documents, direction))(*states)
-    exact = make_attention("reference", documents, direction, WINDOW, opened(documents, direction))(
+    output = make_attention("tiles", documents, direction, WINDOW, prefix_mask_of(documents, direction))(*states)
+    exact = make_attention("reference", documents, direction, WINDOW, prefix_mask_of(documents, direction))(
         *(s.float() for s in states)
     )
     assert output.dtype == torch.bfloat16

@@ -64,10 +64,10 @@ def test_a_parameter_does_not_depend_on_the_others() -> None:
 
 def test_no_two_parameters_share_their_numbers() -> None:
     matrices = [parameter.flatten() for parameter in Transformer(CONFIG).parameters() if parameter.ndim == 2]
-    for index, one in enumerate(matrices):
-        for other in matrices[:index]:
-            length = min(len(one), len(other))
-            correlation = torch.corrcoef(torch.stack([one[:length], other[:length]]))[0, 1].abs()
+    for index, left in enumerate(matrices):
+        for right in matrices[:index]:
+            length = min(len(left), len(right))
+            correlation = torch.corrcoef(torch.stack([left[:length], right[:length]]))[0, 1].abs()
             assert correlation < 6 / length**0.5
 
 

@@ -102,7 +102,7 @@ def test_a_fault_of_the_rule_itself_is_refused(fault: str, direction: str, monke
             check_no_leak(Transformer(SHAPES[shape], attention=attention), AttentionSpec(direction))
 
 
-Cut = Callable[[torch.Tensor, str, int | None], list[tiles.Tile]]
+TileRows = Callable[[torch.Tensor, str, int | None], list[tiles.Tile]]
 
 
 def moved(tile: tiles.Tile, first: int, last: int) -> tiles.Tile:
@@ -111,26 +111,27 @@ def moved(tile: tiles.Tile, first: int, last: int) -> tiles.Tile:
 
 
 # Each fault is the cutting of tiles with one thing wrong.
-CUTS: dict[str, Callable[[Cut], Cut]] = {
-    "documents ignored": lambda cut: (
-        lambda documents, direction, window: cut(documents.clamp(max=0), direction, window)
+TILINGS: dict[str, Callable[[TileRows], TileRows]] = {
+    "documents ignored": lambda tile_rows: (
+        lambda documents, direction, window: tile_rows(documents.clamp(max=0), direction, window)
     ),
-    "one key before is seen": lambda cut: lambda *asked: [moved(tile, -1, 0) for tile in cut(*asked)],
-    "one key is missing": lambda cut: (
+    "one key before is seen": lambda tile_rows: lambda *asked: [moved(tile, -1, 0) for tile in tile_rows(*asked)],
+    "one key is missing": lambda tile_rows: (
         lambda *asked: [
-            moved(tile, 1, 0) if tile.pairs > tile.queries.stop - tile.queries.start else tile for tile in cut(*asked)
+            moved(tile, 1, 0) if tile.pairs > tile.queries.stop - tile.queries.start else tile
+            for tile in tile_rows(*asked)
         ]
     ),
-    "window ends early": lambda cut: (
-        lambda documents, direction, window: cut(documents, direction, window and window - 1)
+    "window ends early": lambda tile_rows: (
+        lambda documents, direction, window: tile_rows(documents, direction, window and window - 1)
     ),
 }
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("fault", CUTS)
+@pytest.mark.parametrize("fault", TILINGS)
 def test_tiles_cut_wrongly_are_refused(fault: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "cut", CUTS[fault](tiles.cut))
+    monkeypatch.setattr(tiles, "tile_rows", TILINGS[fault](tiles.tile_rows))
     with pytest.raises(LeakError):
         check_no_leak(Transformer(SHAPES["narrow window"], attention="tiles"), AttentionSpec(direction))
 
@@ -147,7 +148,7 @@ def test_masks_of_tiles_that_are_wrong_are_refused(fault: str, direction: str, m
 def test_every_backend_that_auto_may_take_is_tested(monkeypatch: pytest.MonkeyPatch) -> None:
     """The probe row is too short for tiles to pay; a training row need not be."""
     model = Transformer(SHAPES["narrow window"])
-    monkeypatch.setattr(tiles, "cut", CUTS["one key before is seen"](tiles.cut))
+    monkeypatch.setattr(tiles, "tile_rows", TILINGS["one key before is seen"](tiles.tile_rows))
     with pytest.raises(LeakError, match="attention=tiles"):
         check_no_leak(model, AttentionSpec("causal"))
     assert model.attention_backend == "auto"

@@ -109,11 +109,11 @@ def test_flops_add_up_over_documents_and_see_the_direction() -> None:
         together = counter.forward(np.array([50, 7]), 9, np.array([20, 3]))
         alone = counter.forward(np.array([50]), 9, np.array([20])), counter.forward(np.array([7]), 0, np.array([3]))
         assert together == sum(alone)
-    bidirectional, causal, opened, closed = (
+    bidirectional, causal, all_open, none_open = (
         FlopCounter(config, direction).forward(np.array([50]), 0, np.array([prefix]))
         for direction, prefix in (("bidirectional", 0), ("causal", 0), ("prefix", 50), ("prefix", 0))
     )
-    assert (opened, closed) == (bidirectional, causal), "the two directions are the ends of a prefix"
+    assert (all_open, none_open) == (bidirectional, causal), "the two directions are the ends of a prefix"
     pairs = 2 * (50 * 50 - 50 * 51 // 2) + 2 * sum(
         min(8, 49 - i) for i in range(50)
     )  # keys ahead: global, local layers

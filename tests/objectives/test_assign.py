@@ -46,20 +46,20 @@ def targets(name: str, batch: Batch, moment: RunPosition = START, rate: float = 
 
 def lengths_and_prefixes(batch: Batch, prefix_mask: np.ndarray) -> list[tuple[int, int]]:
     """Of each document piece: its tokens and how many of them are open; open tokens stand at its beginning."""
-    found = []
+    pairs = []
     for row in range(len(batch.rows)):
         for document in range(batch.document_ids[row].max() + 1):
-            own = prefix_mask[row][batch.document_ids[row] == document]
-            assert (np.diff(own.astype(int)) <= 0).all(), "an open stretch is a prefix"
-            found.append((len(own), int(own.sum())))
-    return found
+            open_tokens = prefix_mask[row][batch.document_ids[row] == document]
+            assert (np.diff(open_tokens.astype(int)) <= 0).all(), "an open stretch is a prefix"
+            pairs.append((len(open_tokens), int(open_tokens.sum())))
+    return pairs
 
 
 def test_a_prefix_is_uniform_over_all_lengths_that_leave_something_to_predict() -> None:
-    found = lengths_and_prefixes(LARGE, prefix_tokens("prefix", LARGE, KEY))
-    assert all(0 <= prefix < length for length, prefix in found)
+    pairs = lengths_and_prefixes(LARGE, prefix_tokens("prefix", LARGE, KEY))
+    assert all(0 <= prefix < length for length, prefix in pairs)
     for length in (5, 20, 50):
-        prefixes = np.array([prefix for own, prefix in found if own == length])
+        prefixes = np.array([prefix for size, prefix in pairs if size == length])
         counts = np.bincount(prefixes, minlength=length)
         assert len(prefixes) > 50 and within(counts[0] / len(prefixes), 1 / length, len(prefixes))
         spread = (length**2 - 1) / 12 / len(prefixes)
@@ -74,14 +74,14 @@ def test_padding_is_never_open_and_the_other_directions_are_the_extremes() -> No
 
 
 def test_prefix_clm_scores_every_token_after_the_prefix_and_none_in_it() -> None:
-    made = targets("prefix", LARGE)
-    assert made.direction == "prefix" and made.prefix_mask is not None
+    result = targets("prefix", LARGE)
+    assert result.direction == "prefix" and result.prefix_mask is not None
     scored = np.zeros(LARGE.tokens.size, dtype=bool)
-    scored[made.scored_positions + 1] = True
-    assert not scored[made.prefix_mask.ravel()].any()
-    expected = LARGE.real & ~made.prefix_mask & (LARGE.position_ids > 0)
+    scored[result.scored_positions + 1] = True
+    assert not scored[result.prefix_mask.ravel()].any()
+    expected = LARGE.real & ~result.prefix_mask & (LARGE.position_ids > 0)
     assert np.array_equal(scored.reshape(expected.shape), expected)
-    assert np.array_equal(made.labels, LARGE.tokens.ravel()[made.scored_positions + 1])
+    assert np.array_equal(result.labels, LARGE.tokens.ravel()[result.scored_positions + 1])
 
 
 def test_prefixes_and_masks_are_drawn_from_streams_of_their_own() -> None:
@@ -96,8 +96,8 @@ def test_prefixes_and_masks_are_drawn_from_streams_of_their_own() -> None:
     assert np.array_equal(mixed.inputs[rows], alone.inputs[rows])
     masked = np.array(
         [
-            len(own)
-            for own in np.split(
+            len(positions)
+            for positions in np.split(
                 alone.scored_positions, np.searchsorted(alone.scored_positions, np.arange(256, 256000, 256))
             )
         ]
@@ -107,18 +107,24 @@ def test_prefixes_and_masks_are_drawn_from_streams_of_their_own() -> None:
 
 
 def test_a_mixture_trains_each_row_wholly_with_one_part_by_its_weight() -> None:
-    made = targets("mixture", LARGE)
+    result = targets("mixture", LARGE)
     chosen = assign_rows(SCHEDULES["mixture"][1], SCHEDULES["mixture"][1].parts, LARGE, KEY, START)
     assert within((chosen == 1).mean(), 0.75, len(chosen))
-    assert made.direction == "prefix" and made.prefix_mask is not None and (np.diff(made.scored_positions) >= 0).all()
+    assert (
+        result.direction == "prefix"
+        and result.prefix_mask is not None
+        and (np.diff(result.scored_positions) >= 0).all()
+    )
     for number, part in enumerate((MLM, CLM)):
-        own = subset(LARGE, np.flatnonzero(chosen == number))
-        alone = make_targets(ObjectiveConfig(part.objective), part.direction, own, VOCABULARY, 0.3, KEY, START)
-        rows = made.scored_positions // 256
-        mine = chosen[rows] == number
-        assert np.array_equal(made.labels[mine], alone.labels)
-        assert np.array_equal(made.inputs[chosen == number], alone.inputs)
-        assert np.array_equal(made.prefix_mask[chosen == number], own.real if part is MLM else np.zeros_like(own.real))
+        part_batch = subset(LARGE, np.flatnonzero(chosen == number))
+        alone = make_targets(ObjectiveConfig(part.objective), part.direction, part_batch, VOCABULARY, 0.3, KEY, START)
+        rows = result.scored_positions // 256
+        in_part = chosen[rows] == number
+        assert np.array_equal(result.labels[in_part], alone.labels)
+        assert np.array_equal(result.inputs[chosen == number], alone.inputs)
+        assert np.array_equal(
+            result.prefix_mask[chosen == number], part_batch.real if part is MLM else np.zeros_like(part_batch.real)
+        )
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -127,21 +133,23 @@ def test_how_the_global_batch_is_divided_changes_nothing(name: str, cut: int) ->
     batch, moment = random_batch(16, first=70), RunPosition(4, Fraction(7, 10))
     whole = targets(name, batch, moment)
     parts = [targets(name, subset(batch, rows), moment) for rows in (np.arange(cut), np.arange(cut, 16))]
-    assert np.array_equal(np.concatenate([one.inputs for one in parts]), whole.inputs)
+    assert np.array_equal(np.concatenate([part.inputs for part in parts]), whole.inputs)
     assert np.array_equal(
         np.concatenate([parts[0].scored_positions, parts[1].scored_positions + cut * 256]), whole.scored_positions
     )
-    assert np.array_equal(np.concatenate([one.labels for one in parts]), whole.labels)
-    assert {one.direction for one in parts} == {whole.direction}
+    assert np.array_equal(np.concatenate([part.labels for part in parts]), whole.labels)
+    assert {part.direction for part in parts} == {whole.direction}
     if whole.prefix_mask is not None:
         assert np.array_equal(
-            np.concatenate([one.prefix_mask for one in parts if one.prefix_mask is not None]), whole.prefix_mask
+            np.concatenate([part.prefix_mask for part in parts if part.prefix_mask is not None]), whole.prefix_mask
         )
 
 
 def test_alternation_takes_so_many_steps_of_each_in_turn() -> None:
-    made = [targets("alternation", random_batch(4), RunPosition(step, Fraction(1, 2))).direction for step in range(10)]
-    assert made == (["causal"] * 3 + ["bidirectional"] * 2) * 2
+    directions = [
+        targets("alternation", random_batch(4), RunPosition(step, Fraction(1, 2))).direction for step in range(10)
+    ]
+    assert directions == (["causal"] * 3 + ["bidirectional"] * 2) * 2
 
 
 def test_a_sequence_follows_the_shares_of_the_tokens() -> None:
@@ -155,14 +163,14 @@ def test_a_sequence_follows_the_shares_of_the_tokens() -> None:
 @pytest.mark.parametrize("scale", [1.0, 100.0])
 def test_a_sequence_changes_at_its_share_to_the_step(scale: float, corpus: Corpus) -> None:
     """Of a hundred steps exactly as many as the percentage says, however the weights are written."""
-    one = tiny_run(corpus)
+    base = tiny_run(corpus)
     recipe = replace(
-        one.recipe, tokens=100 * 8 * 48, phases={"pretrain": replace(one.recipe.phases["pretrain"], share=1.0)}
+        base.recipe, tokens=100 * 8 * 48, phases={"pretrain": replace(base.recipe.phases["pretrain"], share=1.0)}
     )
     for percent in range(1, 100):
         shares = [round(share * scale / 100, 2) for share in (percent, 100 - percent)]
         parts = (replace(CLM, weight=shares[0]), replace(MLM, weight=shares[1]))
-        run = replace(one, objective=ObjectiveConfig("sequence", parts=parts), recipe=recipe)
+        run = replace(base, objective=ObjectiveConfig("sequence", parts=parts), recipe=recipe)
         chosen = [
             int(assign_rows(run.objective, parts, random_batch(1), KEY, run.moment(run.phases[0], step))[0])
             for step in (percent - 1, percent)
@@ -266,9 +274,9 @@ def test_prefix_by_hand() -> None:
         np.array([[BOS, 7, 8, EOS]]), np.zeros((1, 4), int), np.arange(4)[None], np.zeros(1, int), np.zeros(1, int)
     )
     key = next(key for key in range(1000) if prefix_tokens("prefix", batch, key).sum() == 2)
-    made = make_targets(ObjectiveConfig("clm"), "prefix", batch, VOCABULARY, 0.3, key, START)
-    assert made.prefix_mask is not None and made.prefix_mask.tolist() == [[True, True, False, False]]
-    assert (made.scored_positions.tolist(), made.labels.tolist()) == ([1, 2], [8, EOS])
+    result = make_targets(ObjectiveConfig("clm"), "prefix", batch, VOCABULARY, 0.3, key, START)
+    assert result.prefix_mask is not None and result.prefix_mask.tolist() == [[True, True, False, False]]
+    assert (result.scored_positions.tolist(), result.labels.tolist()) == ([1, 2], [8, EOS])
 
 
 def test_an_objective_is_one_module_as_the_docs_show(
@@ -279,10 +287,10 @@ def test_an_objective_is_one_module_as_the_docs_show(
     module = {"np": np, "Objective": Objective}
     exec(source, module)
     monkeypatch.setitem(OBJECTIVES, "skip", module["OBJECTIVE"])
-    made = make_targets(ObjectiveConfig("skip"), "causal", LARGE, VOCABULARY, 0.3, KEY, START)
-    assert np.array_equal(made.labels, LARGE.tokens.ravel()[made.scored_positions + 2])
+    result = make_targets(ObjectiveConfig("skip"), "causal", LARGE, VOCABULARY, 0.3, KEY, START)
+    assert np.array_equal(result.labels, LARGE.tokens.ravel()[result.scored_positions + 2])
     assert np.array_equal(
-        LARGE.document_ids.ravel()[made.scored_positions], LARGE.document_ids.ravel()[made.scored_positions + 2]
+        LARGE.document_ids.ravel()[result.scored_positions], LARGE.document_ids.ravel()[result.scored_positions + 2]
     )
     folder = train_tiny(crossed(corpus, "causal", ObjectiveConfig("skip")), tmp_path, corpus)
     assert folder.training()[-1].loss < folder.training()[0].loss - 0.3

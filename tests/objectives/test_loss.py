@@ -41,8 +41,8 @@ def check_equal(tensors: Tensors, scale: float = 1.0) -> None:
     """Value and all gradients equal torch's, to fp32 rounding."""
     ours, theirs = total(*tensors), reference(*tensors)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-    for one, other in zip(gradients(ours, tensors, scale), gradients(theirs, tensors, scale), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    for left, right in zip(gradients(ours, tensors, scale), gradients(theirs, tensors, scale), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 33])
@@ -102,7 +102,7 @@ def test_inputs_are_left_as_they_were() -> None:
     tensors = example(9)
     before = [tensor.detach().clone() for tensor in tensors]
     gradients(total(*tensors), tensors)
-    assert all(torch.equal(one, other) for one, other in zip(tensors, before, strict=True))
+    assert all(torch.equal(left, right) for left, right in zip(tensors, before, strict=True))
 
 
 def test_gradients_agree_with_finite_differences() -> None:
@@ -125,9 +125,9 @@ def test_bf16_autocast_stays_within_its_precision() -> None:
     assert ours.dtype == torch.float32
     exact = reference(*tensors)
     torch.testing.assert_close(ours, exact, rtol=2**-8, atol=0.0)
-    for one, other in zip(gradients(ours, tensors), gradients(exact, tensors), strict=True):
-        assert one.dtype == torch.float32
-        assert (one - other).norm() < 2**-6 * other.norm()
+    for left, right in zip(gradients(ours, tensors), gradients(exact, tensors), strict=True):
+        assert left.dtype == torch.float32
+        assert (left - right).norm() < 2**-6 * right.norm()
 
 
 def test_autocast_really_computes_in_bf16() -> None:

@@ -116,21 +116,21 @@ def test_micro_batches_of_a_real_corpus_get_the_same_masks(corpus: Corpus, parts
 
 def test_a_row_does_not_depend_on_the_other_rows() -> None:
     batch = random_batch(4)
-    other = copy.deepcopy(batch)
-    other.tokens[[0, 2, 3]] = 77
-    for one, two in zip(
-        select(batch, VOCABULARY, Masking(0.3), KEY), select(other, VOCABULARY, Masking(0.3), KEY), strict=True
+    changed = copy.deepcopy(batch)
+    changed.tokens[[0, 2, 3]] = 77
+    for before, after in zip(
+        select(batch, VOCABULARY, Masking(0.3), KEY), select(changed, VOCABULARY, Masking(0.3), KEY), strict=True
     ):
-        assert np.array_equal(one[1], two[1])
+        assert np.array_equal(before[1], after[1])
 
 
 def test_selection_does_not_depend_on_which_ordinary_tokens_stand_there() -> None:
     batch = random_batch(4)
-    other = copy.deepcopy(batch)
-    ordinary = other.real & ~np.isin(other.tokens, VOCABULARY.special.ids)
-    other.tokens[ordinary] = 77
-    one, two = (select(item, VOCABULARY, Masking(0.3), KEY)[1] for item in (batch, other))
-    assert np.array_equal(one, two)
+    changed = copy.deepcopy(batch)
+    ordinary = changed.real & ~np.isin(changed.tokens, VOCABULARY.special.ids)
+    changed.tokens[ordinary] = 77
+    before, after = (select(item, VOCABULARY, Masking(0.3), KEY)[1] for item in (batch, changed))
+    assert np.array_equal(before, after)
 
 
 def test_a_higher_rate_selects_more_and_keeps_what_was_selected() -> None:
@@ -138,22 +138,22 @@ def test_a_higher_rate_selects_more_and_keeps_what_was_selected() -> None:
     assert (low <= high).all() and low.sum() < high.sum()
 
 
-def agreement(one: np.ndarray, other: np.ndarray, where: np.ndarray) -> float:
+def agreement(left: np.ndarray, right: np.ndarray, where: np.ndarray) -> float:
     """The share of tokens selected in both, among the places given."""
-    return float((one & other)[where].mean())
+    return float((left & right)[where].mean())
 
 
 @pytest.mark.parametrize("key", [mask_key(22, "pretrain"), mask_key(21, "decay"), KEY + 1])
 def test_another_seed_or_phase_draws_independently(key: int) -> None:
-    one, other = (select(LARGE, VOCABULARY, Masking(0.3), this)[1] for this in (KEY, key))
-    assert within(agreement(one, other, ORDINARY), 0.09, ORDINARY.sum())
+    left, right = (select(LARGE, VOCABULARY, Masking(0.3), this)[1] for this in (KEY, key))
+    assert within(agreement(left, right, ORDINARY), 0.09, ORDINARY.sum())
 
 
 def test_another_row_draws_independently() -> None:
     batch = Batch(LARGE.tokens, LARGE.document_ids, LARGE.position_ids, LARGE.rows + 1, LARGE.sources)
-    one, other = (select(item, VOCABULARY, Masking(0.3), KEY)[1] for item in (LARGE, batch))
-    assert within(agreement(one, other, ORDINARY), 0.09, ORDINARY.sum())
-    assert np.array_equal(one[1:] & ORDINARY[1:] & ORDINARY[:-1], other[:-1] & ORDINARY[1:] & ORDINARY[:-1])
+    left, right = (select(item, VOCABULARY, Masking(0.3), KEY)[1] for item in (LARGE, batch))
+    assert within(agreement(left, right, ORDINARY), 0.09, ORDINARY.sum())
+    assert np.array_equal(left[1:] & ORDINARY[1:] & ORDINARY[:-1], right[:-1] & ORDINARY[1:] & ORDINARY[:-1])
 
 
 def test_places_within_a_row_are_independent() -> None:
@@ -259,8 +259,8 @@ def test_no_objective_reads_across_the_pieces_of_a_row(name: str, corpus: Corpus
 
 
 def test_mlm_and_mntp_corrupt_alike() -> None:
-    one, other = (targets_of(name, LARGE, VOCABULARY, Masking(0.3), KEY) for name in MASKED)
-    assert np.array_equal(one.inputs, other.inputs)
+    left, right = (targets_of(name, LARGE, VOCABULARY, Masking(0.3), KEY) for name in MASKED)
+    assert np.array_equal(left.inputs, right.inputs)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -44,7 +44,8 @@ def give_gradients(model: nn.Module, step: int) -> float:
     """Give every parameter its gradient of a step; their global norm."""
     for number, parameter in enumerate(model.parameters()):
         parameter.grad = gradient(parameter, number, step)
-    return float(torch.nn.utils.get_total_norm([one.grad for one in model.parameters() if one.grad is not None]))
+    gradients = (parameter.grad for parameter in model.parameters())
+    return float(torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None]))
 
 
 def rate(step: int) -> float:

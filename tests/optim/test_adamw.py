@@ -47,5 +47,5 @@ def test_it_equals_the_published_formula() -> None:
 
 @pytest.mark.parametrize("scale", [1e-2, 1e4])
 def test_the_scale_of_the_gradient_does_not_matter(scale: float) -> None:
-    for ours, other in zip(trained().parameters(), trained(scale).parameters(), strict=True):
-        torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-6)
+    for ours, scaled in zip(trained().parameters(), trained(scale).parameters(), strict=True):
+        torch.testing.assert_close(ours, scaled, rtol=1e-4, atol=1e-6)

@@ -25,10 +25,10 @@ HIDDEN = ("query_key_value", "attention.output", "mlp.input", "mlp.output", "hea
 
 def shapes(size: str) -> Transformer:
     """A size's model without memory for its weights."""
-    found = yaml.safe_load((CONF / "size" / f"{size}.yaml").read_text())
+    values = yaml.safe_load((CONF / "size" / f"{size}.yaml").read_text())
     fields = ("hidden_size", "num_layers", "num_heads", "intermediate_size")
     with torch.device("meta"):
-        return Transformer(ModelConfig(found["vocab_size"] or 512, **{field: found[field] for field in fields}))
+        return Transformer(ModelConfig(values["vocab_size"] or 512, **{field: values[field] for field in fields}))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -125,7 +125,7 @@ def test_adamw_is_torchs() -> None:
         ({"name": "muon"}, "optimizer.muon=None is missing; use {momentum: 0.95}"),
         (
             {"muon": MuonConfig()},
-            "optimizer.muon=MuonConfig(momentum=0.95, newton_schulz_steps=5, adamw_rate=1.0) means",
+            "optimizer.muon=MuonConfig(momentum=0.95, newton_schulz_steps=5, adamw_rate=1.0) is not used by",
         ),
     ],
 )

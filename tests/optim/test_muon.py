@@ -24,11 +24,11 @@ def newton_schulz(matrix: torch.Tensor) -> torch.Tensor:
     """Five steps of X <- a X + (b A + c A A) X with A = X X^T, from X = M / |M|, in the precision of the matrix."""
     a, b, c = COEFFICIENTS
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    found = wide / wide.norm()
+    result = wide / wide.norm()
     for _ in range(5):
-        gram = found @ found.T
-        found = a * found + (b * gram + c * gram @ gram) @ found
-    return found.T if matrix.shape[0] > matrix.shape[1] else found
+        gram = result @ result.T
+        result = a * result + (b * gram + c * gram @ gram) @ result
+    return result.T if matrix.shape[0] > matrix.shape[1] else result
 
 
 def blocks_of(name: str) -> int:
@@ -55,18 +55,20 @@ def test_it_equals_the_published_formula_over_ten_steps() -> None:
     """Momentum, Nesterov, Newton-Schulz in double precision, decay, 0.2 sqrt(max(A, B)); block by block."""
     model = small_model()
     optimizer = build_optimizer(CONFIGS["muon"], model)
-    hidden = {name: one for name, one in model.named_parameters() if "momentum" in _group(optimizer, one)}
-    expected = {name: one.detach().double() for name, one in hidden.items()}
-    momenta = {name: torch.zeros_like(one) for name, one in expected.items()}
+    hidden = {
+        name: parameter for name, parameter in model.named_parameters() if "momentum" in _group(optimizer, parameter)
+    }
+    expected = {name: parameter.detach().double() for name, parameter in hidden.items()}
+    momenta = {name: torch.zeros_like(parameter) for name, parameter in expected.items()}
     for step in range(10):
-        before = {name: one.detach().clone() for name, one in hidden.items()}
+        before = {name: parameter.detach().clone() for name, parameter in hidden.items()}
         train(model, optimizer, step, step + 1)
         for name, parameter in hidden.items():
             assert parameter.grad is not None
             g = parameter.grad.double()
             momenta[name] = MOMENTUM * momenta[name] + g
             directions = (g + MOMENTUM * momenta[name]).chunk(blocks_of(name))
-            change = torch.cat([0.2 * max(one.shape) ** 0.5 * newton_schulz(one) for one in directions])
+            change = torch.cat([0.2 * max(block.shape) ** 0.5 * newton_schulz(block) for block in directions])
             expected[name] = expected[name] * (1 - rate(step) * DECAY) - rate(step) * change
             moved = before[name].double() * (1 - rate(step) * DECAY) - parameter.detach().double()
             assert (moved / rate(step) - change).norm() < BF16 * change.norm(), name
@@ -124,13 +126,13 @@ def test_stacked_matrices_are_as_if_they_were_apart(blocks: int) -> None:
 
 
 def test_the_gradient_of_queries_does_not_move_keys_and_values() -> None:
-    model, other = small_model(), small_model()
-    for one, factor in ((model, 1.0), (other, -3.0)):
-        give_gradients(one, 0)
-        fused = one.layers[1].attention.query_key_value.weight  # type: ignore[union-attr]
+    model, altered = small_model(), small_model()
+    for each, factor in ((model, 1.0), (altered, -3.0)):
+        give_gradients(each, 0)
+        fused = each.layers[1].attention.query_key_value.weight  # type: ignore[union-attr]
         fused.grad[:32] *= factor  # type: ignore[index, operator]
-        build_optimizer(CONFIGS["muon"], one).step()
-    left, right = (one.layers[1].attention.query_key_value.weight for one in (model, other))  # type: ignore[union-attr]
+        build_optimizer(CONFIGS["muon"], each).step()
+    left, right = (each.layers[1].attention.query_key_value.weight for each in (model, altered))  # type: ignore[union-attr]
     assert torch.equal(left[32:], right[32:]) and not torch.equal(left[:32], right[:32])  # type: ignore[index]
 
 
@@ -139,22 +141,22 @@ def test_what_is_not_hidden_is_torchs_adamw() -> None:
     config = replace(CONFIGS["muon"], muon=MuonConfig(adamw_rate=0.5))
     model = small_model()
     optimizer = build_optimizer(config, model)
-    other = copy.deepcopy(model)
-    linear = {f"{name}.weight" for name, module in other.named_modules() if isinstance(module, nn.Linear)}
-    rest = {name: one for name, one in other.named_parameters() if name not in linear}
+    reference = copy.deepcopy(model)
+    linear = {f"{name}.weight" for name, module in reference.named_modules() if isinstance(module, nn.Linear)}
+    rest = {name: parameter for name, parameter in reference.named_parameters() if name not in linear}
     groups = [
         {"params": [rest["embedding.weight"]], "weight_decay": 0.1},
-        {"params": [one for name, one in rest.items() if name != "embedding.weight"], "weight_decay": 0.0},
+        {"params": [parameter for name, parameter in rest.items() if name != "embedding.weight"], "weight_decay": 0.0},
     ]
     theirs = torch.optim.AdamW(groups, 1.0, (config.betas[0], config.betas[1]), config.epsilon)
     for step in range(8):
         train(model, optimizer, step, step + 1)
-        give_gradients(other, step)
+        give_gradients(reference, step)
         for group in theirs.param_groups:
             group["lr"] = 0.5 * rate(step)
         theirs.step()
     ours = dict(model.named_parameters())
-    assert len(rest) > 3 and all(torch.equal(ours[name], one) for name, one in rest.items())
+    assert len(rest) > 3 and all(torch.equal(ours[name], parameter) for name, parameter in rest.items())
 
 
 def test_a_parameter_without_a_gradient_is_left_alone() -> None:
@@ -212,4 +214,4 @@ def test_settings_that_make_no_sense_are_refused(change: dict, problem: str) -> 
 
 
 def _group(optimizer: torch.optim.Optimizer, parameter: torch.Tensor) -> dict:
-    return next(group for group in optimizer.param_groups if any(one is parameter for one in group["params"]))
+    return next(group for group in optimizer.param_groups if any(item is parameter for item in group["params"]))

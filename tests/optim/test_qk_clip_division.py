@@ -104,8 +104,8 @@ def test_weights_divided_over_processes_are_scaled_alike() -> None:
     try:
         model = loud_model()
         fully_shard(model)
-        divided = {name: one.full_tensor() for name, one in stepped(model).named_parameters()}  # type: ignore[attr-defined]
-        for name, one in whole.named_parameters():
-            torch.testing.assert_close(divided[name], one, rtol=1e-5, atol=1e-7)
+        divided = {name: parameter.full_tensor() for name, parameter in stepped(model).named_parameters()}  # type: ignore[attr-defined]
+        for name, parameter in whole.named_parameters():
+            torch.testing.assert_close(divided[name], parameter, rtol=1e-5, atol=1e-7)
     finally:
         dist.destroy_process_group()

@@ -40,7 +40,7 @@ def test_the_state_survives_a_checkpoint_bitwise(rule: str, tmp_path: Path) -> N
     native.restore_optimizer(after, resumed, checkpoint.optimizer)
     again = native.optimizer_tensors(after, resumed)
     assert again.keys() == tensors.keys()
-    assert all(again[key].dtype == one.dtype and torch.equal(again[key], one) for key, one in tensors.items())
+    assert all(again[key].dtype == tensor.dtype and torch.equal(again[key], tensor) for key, tensor in tensors.items())
     train(resumed, after, 7, 14)
     assert native.hash_tensors(resumed.state_dict()) == native.hash_tensors(straight.state_dict())
     assert native.hash_tensors(native.optimizer_tensors(after, resumed)) != native.hash_tensors(tensors)
@@ -71,12 +71,12 @@ def test_every_setting_reaches_the_weights(corpus: Corpus, tmp_path: Path) -> No
         replace(muon, muon=replace(muon.muon, newton_schulz_steps=3)),
         replace(muon, muon=replace(muon.muon, adamw_rate=0.5)),
     ]
-    found = set()
+    hashes = set()
     for optimizer in variants:
         run = replace(tiny_run(corpus), optimizer=optimizer)
         folder = train_tiny(run, tmp_path, corpus, stop_after=4)
-        found.add(native.hash_tensors(native.load(folder.checkpoints / "step4").model))
-    assert len(found) == len(variants)
+        hashes.add(native.hash_tensors(native.load(folder.checkpoints / "step4").model))
+    assert len(hashes) == len(variants)
 
 
 def test_the_recorded_norm_is_that_before_clipping(corpus: Corpus, tmp_path: Path) -> None:

@@ -62,9 +62,9 @@ def test_the_factor_at_a_point(schedule: Schedule, consumed: int, factor: float)
     ],
 )
 def test_knots_are_where_the_shape_bends(schedule: Schedule, knots: list[tuple[int, float]]) -> None:
-    found = schedule.knots()
-    assert [point for point, _ in found] == [point for point, _ in knots]
-    assert [factor for _, factor in found] == pytest.approx([factor for _, factor in knots], abs=1e-12)
+    bends = schedule.knots()
+    assert [point for point, _ in bends] == [point for point, _ in knots]
+    assert [factor for _, factor in bends] == pytest.approx([factor for _, factor in knots], abs=1e-12)
 
 
 shapes = st.integers(1, 500).flatmap(

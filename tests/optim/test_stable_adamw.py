@@ -58,9 +58,9 @@ def ours(parameters: dict[str, nn.Parameter]) -> StableAdamW:
 @pytest.mark.filterwarnings("ignore:Parameter `foreach`:DeprecationWarning")
 @pytest.mark.parametrize("foreach", [False, True])
 def test_it_equals_optimi_over_thirty_steps(foreach: bool) -> None:
-    mine, theirs = start(), start()
-    other = optimi.StableAdamW(
-        groups(theirs),
+    actual, expected = start(), start()
+    reference = optimi.StableAdamW(
+        groups(expected),
         lr=PEAK,
         betas=BETAS,
         eps=EPSILON,
@@ -69,22 +69,22 @@ def test_it_equals_optimi_over_thirty_steps(foreach: bool) -> None:
         max_lr=PEAK,
         foreach=foreach,
     )
-    optimizer = ours(mine)
+    optimizer = ours(actual)
     for step in range(30):
-        train(optimizer, mine, step, step + 1)
-        train(other, theirs, step, step + 1)
+        train(optimizer, actual, step, step + 1)
+        train(reference, expected, step, step + 1)
         for name in SHAPES:
-            torch.testing.assert_close(mine[name], theirs[name], rtol=1e-6, atol=1e-7)
+            torch.testing.assert_close(actual[name], expected[name], rtol=1e-6, atol=1e-7)
 
 
 def test_it_equals_the_written_formula() -> None:
-    mine, plain = start(), {name: parameter.detach().double() for name, parameter in start().items()}
-    optimizer = ours(mine)
+    actual, plain = start(), {name: parameter.detach().double() for name, parameter in start().items()}
+    optimizer = ours(actual)
     first = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in SHAPES.items()}
     second = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in SHAPES.items()}
     clipped = 0
     for step in range(30):
-        train(optimizer, mine, step, step + 1)
+        train(optimizer, actual, step, step + 1)
         t = step + 1
         beta_1 = BETAS[0] * (1 - BETAS[0] ** (t - 1)) / (1 - BETAS[0] ** t)
         beta_2 = BETAS[1] * (1 - BETAS[1] ** (t - 1)) / (1 - BETAS[1] ** t)
@@ -97,7 +97,7 @@ def test_it_equals_the_written_formula() -> None:
             now = rate(step) / max(1.0, surprise)
             decay = 0.0 if name == "vector" else DECAY
             plain[name] = plain[name] * (1 - now / PEAK * decay) - now * first[name] / (second[name].sqrt() + EPSILON)
-            torch.testing.assert_close(mine[name].detach().double(), plain[name], rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(actual[name].detach().double(), plain[name], rtol=1e-5, atol=1e-6)
     assert 0 < clipped < 45  # both branches were taken
 
 

@@ -16,7 +16,7 @@ LIMIT = 0.5
 
 def gradients(model: nn.Module) -> torch.Tensor:
     """All gradients in one vector."""
-    return torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None])
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
 
 
 def clipped(scale: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,7 +7,7 @@ every layer with queries, keys and values of shape (B, A, S, D). The equality of
     sdpa        on a CPU under torch.compile, where shapes must not depend on the documents, and for rows so short that calls
                 of a kernel cost more than the keys that nobody sees
     tiles       on a CPU otherwise
-    reference   never: it is what the others are read against
+    reference   never: the others are tested against it
 """
 
 import torch
@@ -20,13 +20,13 @@ from ettin_core.model.config import BACKENDS
 
 __all__ = ["AttentionFn", "possible", "make_attention", "make_attention_at"]
 
-WAYS = {
+BACKEND_FACTORIES = {
     "reference": reference.make_attention,
     "sdpa": sdpa.make_attention,
     "tiles": tiles.make_attention,
     "flex": flex.make_attention,
 }
-assert ("auto", *WAYS) == BACKENDS, "model/config.py names the backends for those who do without torch"
+assert ("auto", *BACKEND_FACTORIES) == BACKENDS, "model/config.py names the backends for modules without torch"
 
 
 def make_attention(
@@ -42,9 +42,9 @@ def make_attention(
     """
     if backend == "auto":
         backend = choice(document_ids, direction, window)
-    if backend not in WAYS:
+    if backend not in BACKEND_FACTORIES:
         raise unknown("attention", backend, "is not an attention backend", BACKENDS)
-    return WAYS[backend](document_ids, direction, window, prefix_mask)
+    return BACKEND_FACTORIES[backend](document_ids, direction, window, prefix_mask)
 
 
 def possible(backend: str, device: torch.device) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""PyTorch's flex attention, compiled for GPUs: a rule of visibility, and nothing computed for blocks that it hides."""
+"""PyTorch's flex attention, compiled for GPUs: blocks that the mask hides are not computed."""
 
 import functools
 from collections.abc import Callable

@@ -11,7 +11,7 @@ from ettin_core.model.attention_mask import row_attention_mask
 def make_attention(
     document_ids: torch.Tensor, direction: str, window: int | None, prefix_mask: torch.Tensor | None
 ) -> AttentionFn:
-    """See attention_backends.prepare."""
+    """See attention_backends.make_attention."""
     return functools.partial(attend, mask=row_attention_mask(document_ids, direction, window, prefix_mask)[:, None])
 
 

@@ -12,7 +12,7 @@ from ettin_core.model.attention_mask import attention_mask, row_attention_mask
 def make_attention(
     document_ids: torch.Tensor, direction: str, window: int | None, prefix_mask: torch.Tensor | None
 ) -> AttentionFn:
-    """See attention_backends.prepare."""
+    """See attention_backends.make_attention."""
     if window is not None and document_ids.shape[1] > 4 * window:
         return blocked(document_ids, direction, window, prefix_mask)
     return functools.partial(fused, mask=row_attention_mask(document_ids, direction, window, prefix_mask)[:, None])
@@ -24,7 +24,7 @@ def make_attention_at(
     direction: str,
     prefix_mask: torch.Tensor | None = None,
 ) -> AttentionFn:
-    """The attention function of few queries of a global layer, those at the positions `scored_positions` (B, R) of their rows."""
+    """The attention function of a global layer for the queries at `scored_positions` (B, R) of their rows only."""
     offset = scored_positions[..., None] - torch.arange(document_ids.shape[1], device=document_ids.device)
     mask = attention_mask(document_ids.gather(1, scored_positions), document_ids, offset, direction, None, prefix_mask)[
         :, None

@@ -38,7 +38,7 @@ class Tile:
         return (self.queries.stop - self.queries.start) * (self.keys.stop - self.keys.start)
 
 
-def cut(document_ids: torch.Tensor, direction: str, window: int | None) -> list[Tile]:
+def tile_rows(document_ids: torch.Tensor, direction: str, window: int | None) -> list[Tile]:
     """The tiles of rows (B, S); every position is a query of exactly one. Rows that are laid out alike share their tiles."""
     alike = bool((document_ids == document_ids[:1]).all())
     tiles = []
@@ -54,18 +54,18 @@ def _of_document(begin: int, end: int, direction: str, window: int | None) -> li
     """Queries and keys of the tiles of the document begin..end."""
     if window is None and direction == "bidirectional":
         return [(slice(begin, end), slice(begin, end))]
-    found = []
+    stretches = []
     for first in range(begin, end, window or QUERIES):
         last = min(first + (window or QUERIES), end)
         before = begin if window is None else max(begin, first - window)
         after = end if window is None else min(end, last + window)
-        found.append((slice(first, last), slice(before, last if direction == "causal" else after)))
-    return found
+        stretches.append((slice(first, last), slice(before, last if direction == "causal" else after)))
+    return stretches
 
 
 def pay(document_ids: torch.Tensor, direction: str, window: int | None) -> bool:
     """Whether tiles cost less than all pairs of the rows at once."""
-    tiles = cut(document_ids, direction, window)
+    tiles = tile_rows(document_ids, direction, window)
     cost = sum(tile.pairs * (tile.rows.stop - tile.rows.start) + CALL for tile in tiles)
     return cost < document_ids.numel() * document_ids.shape[1]
 
@@ -73,10 +73,10 @@ def pay(document_ids: torch.Tensor, direction: str, window: int | None) -> bool:
 def make_attention(
     document_ids: torch.Tensor, direction: str, window: int | None, prefix_mask: torch.Tensor | None
 ) -> AttentionFn:
-    """See attention_backends.prepare."""
+    """See attention_backends.make_attention."""
     if document_ids.is_cuda:
-        raise invalid("attention", "tiles", "is a way for CPUs", "use auto")
-    tiles = cut(document_ids, direction, window)
+        raise invalid("attention", "tiles", "works on CPUs only", "use auto")
+    tiles = tile_rows(document_ids, direction, window)
     masked = list(zip(tiles, _masks(tiles, direction, window, prefix_mask), strict=True))
 
     def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -90,7 +90,7 @@ def _masks(
 ) -> Iterator[torch.Tensor | None]:
     """For each tile what is added to its scores, (…, Q, K): -inf where a key is not seen. None: all keys are seen.
 
-    Without open keys it depends on the distance of query and key alone, so all are cut out of one board.
+    Without open keys it depends on the distance of query and key alone, so all are slices of one board.
     """
     if window is None and direction == "bidirectional":
         yield from (None for _ in tiles)
@@ -147,8 +147,8 @@ class _Tiled(torch.autograd.Function):
             of_queries = (gradient[rows, :, queries], query[rows, :, queries])
             of_keys = (key[rows, :, keys], value[rows, :, keys])
             results = (result[rows, :, queries], normaliser[rows, :, queries])
-            found = _backward(*of_queries, *of_keys, *results, 0.0, False, attn_mask=mask)
-            for_query[rows, :, queries] = found[0]
-            for_key[rows, :, keys] += found[1]
-            for_value[rows, :, keys] += found[2]
+            gradients = _backward(*of_queries, *of_keys, *results, 0.0, False, attn_mask=mask)
+            for_query[rows, :, queries] = gradients[0]
+            for_key[rows, :, keys] += gradients[1]
+            for_value[rows, :, keys] += gradients[2]
         return for_query, for_key, for_value, None
