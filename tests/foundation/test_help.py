@@ -54,7 +54,7 @@ def reads(folders: tuple[str, ...]) -> set[str]:
 def test_every_key_shown_is_read() -> None:
     """That a request has a field for each key, and no other, `build` sees to whenever a command starts."""
     read = {
-        "experiments": reads(("experiments", "ettin_core/planning", "ettin_core/studies")),
+        "experiments": reads(("experiments", "ettin_core/planning", "ettin_core/requests", "ettin_core/studies")),
         "analysis": reads(("analysis",)),
     }
     for module, file in commands().items():
