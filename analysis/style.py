@@ -2,49 +2,17 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 
 from analysis import labels
+from ettin_core.records.protocols import FAMILIES, METRICS, PROTOCOLS, Metric
 
-MEMBERS = ("encoder", "decoder", "enc-from-dec", "dec-from-enc")
-UNORDERED = (  # neither more nor less is better: the reference is
-    "probability_male",
-    "probability_female",
-    "probability_neutral",
-    "probability_pro",
-    "predicted_male",
-    "predicted_female",
-    "predicted_neutral",
-    "preference_pro",
-    "gap",
-    "gotcha_rate",
-    "minority_share",
-    "stereotype",
-    "stereotype_score",
-    "correlation",
-    "correlation_with_truth",
-    "correlation_with_bergsma",
-    "amplification_slope",
-    "amplification_intercept",
-    "log_odds_ratio",
-    "perplexity_male",
-    "perplexity_female",
-    "perplexity_neutral",
-    "tie_rate",
-    "stereotype_per_character",
-    *(f"probability_{form}_per_token" for form in ("male", "female", "neutral", "pro")),
-    "preference_pro_per_token",
-)
-BESIDE = (  # another normalisation or order: in tables, not in charts
-    "left_to_right_excess",
-    "most_confident_first_excess",
-    "accuracy_per_character",
-    "accuracy_per_token",
-)
-
+UNORDERED = tuple(name for name, metric in METRICS.items() if not metric.ordered)
+BESIDE = tuple(name for name, metric in METRICS.items() if metric.secondary)
 DRAWN_APART = ("probability_male", "probability_female", "probability_neutral", "predicted_", "perplexity_")  # metrics
+MEMBERS = ("encoder", "decoder", "enc-from-dec", "dec-from-enc")
 
 _SETTINGS: dict[Any, Any] = {
     "font.size": 9,
@@ -99,148 +67,6 @@ _SERIES = tuple(
 GENDERS = {"male": "#117733", "neutral": "#DDDDDD", "female": "#882255"}
 
 
-class ProtocolText(NamedTuple):
-    """What readers see of a protocol."""
-
-    name: str
-    meaning: str
-
-
-_PROTOCOLS = {
-    "training": ProtocolText(
-        "Training",
-        "The mean loss of the last twentieth of the logged steps. Losses of other objectives or mask rates are other tasks: "
-        "they cannot be compared.",
-    ),
-    "heldout_clm": ProtocolText(
-        "Held-out text, next token",
-        "Every token of held-out text is predicted from the tokens before it; causal members only. The reference is the "
-        "entropy of the text, where the generator makes it known.",
-    ),
-    "heldout_likelihood.left_to_right": ProtocolText(
-        "Likelihood, read from left to right",
-        "Bits per byte of the same beginnings of documents for every member, each token after those before it; of a masked "
-        "member with masks behind.",
-    ),
-    "heldout_likelihood.most_confident_first": ProtocolText(
-        "Likelihood, most confident token first",
-        "The same texts with the number of tokens given; masked members reveal the token whose prediction is surest.",
-    ),
-    "heldout_likelihood.any_order": ProtocolText(
-        "Likelihood, all orders",
-        "Short texts by the exact mean probability over all reading orders, and the bits per byte that two orders are above it.",
-    ),
-    "validation_clm": ProtocolText("Validation text, next token", "What choices are made on; no report tells of it."),
-    "validation_mlm": ProtocolText("Validation text, masked token", "What choices are made on; no report tells of it."),
-    "validation_ahead": ProtocolText(
-        "Validation text, token further on", "What choices are made on; no report tells of it."
-    ),
-    "heldout_mlm": ProtocolText(
-        "Held-out text, masked token",
-        "Masked tokens of held-out text are predicted from both sides; bidirectional members only. The reference is the "
-        "accuracy of always naming the most frequent token.",
-    ),
-    "heldout_ahead": ProtocolText(
-        "Held-out text, token further on",
-        "Every token of held-out text is predicted from the tokens up to so many before it as the objective predicts ahead; "
-        "not comparable with the loss of the next token.",
-    ),
-    "minimal_pairs.left_to_right": ProtocolText(
-        "Minimal pairs, left to right",
-        "The acceptable sentence of a pair must be the more probable one, token by token from the left. Chance is 0.5.",
-    ),
-    "minimal_pairs.pseudo_likelihood": ProtocolText(
-        "Minimal pairs, pseudo-likelihood",
-        "The same pairs; the tokens of each word are masked together and predicted from both sides. Chance is 0.5.",
-    ),
-    "minimal_pairs.token_pseudo_likelihood": ProtocolText(
-        "Minimal pairs, pseudo-likelihood by token",
-        "The same pairs; each token is masked alone, as first published, which favours words of several tokens.",
-    ),
-    "minimal_pairs.own_scoring": ProtocolText(
-        "Minimal pairs, own scoring",
-        "The same items, each member scored the way that suits it: left to right if causal, pseudo-likelihood if not.",
-    ),
-    "facts.left_to_right": ProtocolText(
-        "Facts, left to right",
-        "The true answer must be the most probable of the candidates, scored from the left. The reference is chance.",
-    ),
-    "facts.pseudo_likelihood": ProtocolText(
-        "Facts, pseudo-likelihood",
-        "The same questions; the answer is masked and predicted from both sides. The reference is chance.",
-    ),
-    "facts.own_scoring": ProtocolText(
-        "Facts, own scoring",
-        "The same questions, each member scored the way that suits it: left to right if causal, pseudo-likelihood if not.",
-    ),
-    "pronouns": ProtocolText(
-        "Pronouns",
-        "The probability of a male, female or neutral pronoun where an occupation is the only cue. The reference is the "
-        "true share, where it is known.",
-    ),
-    "agreement": ProtocolText(
-        "Agreement, at the pronoun",
-        "The estimator of the pronoun probes on pairs whose right answer is grammar: what bias is to be read beside.",
-    ),
-    "winobias": ProtocolText(
-        "WinoBias",
-        "Which of two sentences is expected, the one whose pronoun fits the stereotype of an occupation (pro) or the other.",
-    ),
-    "crows_pairs.shared_tokens": ProtocolText(
-        "CrowS-Pairs, shared tokens",
-        "How often the more stereotyping of two sentences is the likelier one, by the tokens that both have.",
-    ),
-    "crows_pairs.sentence": ProtocolText(
-        "CrowS-Pairs, whole sentences",
-        "How often the more stereotyping of two sentences is the likelier one, by all of its tokens.",
-    ),
-    "stereoset": ProtocolText(
-        "StereoSet",
-        "Whether meaningful sentences beat unrelated ones, and stereotypes anti-stereotypes, by mean log-probability.",
-    ),
-    "winogender@published_encoder": ProtocolText(
-        "Winogender, as published for encoders",
-        "Pronouns among the twenty likeliest tokens at one mask, on sentences that defy the statistics.",
-    ),
-    "winogender@published_decoder": ProtocolText(
-        "Winogender, as published for decoders",
-        "The lowest perplexity of three rewritten sentences, on sentences that defy the statistics.",
-    ),
-}
-_FAMILIES = {  # by what stands before the first dot
-    "finetune": ProtocolText(
-        "Fine-tuned",
-        "The same grid of trials for every member; the setting that dev prefers, its test score in the median over seeds.",
-    ),
-    "mteb": ProtocolText(
-        "Embeddings",
-        "MTEB's own score of pooled states; contrastive: after the same grid of fine-tuning for every member.",
-    ),
-    "lm_eval": ProtocolText(
-        "lm-eval",
-        "The harness's own score; decoders answer by the conditional probability, encoders by the protocol named.",
-    ),
-}
-_METRICS = {
-    "bits_per_token": "bits/token",
-    "bits_per_byte": "bits/byte",
-    "probability_male": "p(male)",
-    "probability_female": "p(female)",
-    "probability_neutral": "p(neutral)",
-    "absolute_error": "absolute error of p(female)",
-    "correlation_with_truth": "correlation with labour statistics or the known shares",
-    "correlation_with_bergsma": "correlation with shares in text (Bergsma)",
-    "accuracy_per_character": "accuracy by mean per character",
-    "accuracy_per_token": "accuracy by mean per token",
-    "tie_rate": "ties",
-}
-_UNITS = {
-    "loss": "nats per token",
-    "bits_per_token": "bits",
-    "bits_per_byte": "bits",
-    "accuracy": "share correct",
-    "absolute_error": "probability, or correlation",
-}
 _OBJECTIVES = {
     "mlm": "Masked-token loss (MLM)\nnats per masked token",
     "clm": "Next-token loss (CLM)\nnats per predicted token",
@@ -272,39 +98,42 @@ def series(number: int) -> Look:
 
 def protocol_name(protocol: str) -> str:
     """The readable name of a protocol."""
-    if protocol in _PROTOCOLS:
-        return _PROTOCOLS[protocol].name
+    if protocol in PROTOCOLS:
+        return PROTOCOLS[protocol].title
     family, _, rest = protocol.partition(".")
-    if family in _FAMILIES:
-        return f"{_FAMILIES[family].name}, {_plain(rest).replace('.', ', ')}"
+    if family in FAMILIES:
+        return f"{FAMILIES[family].title}, {_plain(rest).replace('.', ', ')}"
     return _plain(protocol).capitalize()
 
 
 def question_name(question: str) -> str:
     """The readable name of what was asked, whichever way."""
     family, _, rest = question.partition(".")
-    if family in _FAMILIES:
-        return _FAMILIES[family].name + (f", {_plain(rest)}" if rest else "")
-    if question in _PROTOCOLS:
-        return _PROTOCOLS[question].name
-    first = next((text.name for name, text in _PROTOCOLS.items() if name.startswith(f"{question}.")), _plain(question))
+    if family in FAMILIES:
+        return FAMILIES[family].title + (f", {_plain(rest)}" if rest else "")
+    if question in PROTOCOLS:
+        return PROTOCOLS[question].title
+    first = next(
+        (words.title for name, words in PROTOCOLS.items() if name.startswith(f"{question}.")), _plain(question)
+    )
     return first.partition(",")[0].capitalize() if first == _plain(question) else first.partition(",")[0]
 
 
 def protocol_meaning(protocol: str) -> str:
     """What a protocol measures, in a sentence or two."""
-    known = _PROTOCOLS.get(protocol) or _FAMILIES.get(protocol.partition(".")[0])
-    return known.meaning if known else "See the protocol's definition in docs/evaluation.md."
+    known = PROTOCOLS.get(protocol) or FAMILIES.get(protocol.partition(".")[0])
+    return known.summary if known else "See the protocol's definition in docs/evaluation.md."
 
 
 def metric_name(metric: str) -> str:
     """The readable name of a metric."""
-    return _METRICS.get(metric, _plain(metric))
+    return METRICS.get(metric, Metric()).label or _plain(metric)
 
 
 def metric_unit(metric: str) -> str:
     """The unit of a metric, which is also what may share an axis."""
-    return _UNITS.get(metric, _UNITS["absolute_error"] if "correlation" in metric else _plain(metric))
+    shared = METRICS["absolute_error"].unit if "correlation" in metric else _plain(metric)
+    return METRICS.get(metric, Metric()).unit or shared
 
 
 def objective_axis(objective: str) -> str:
@@ -319,7 +148,7 @@ def arrow(metric: str, higher_is_better: bool) -> str:
 
 def order(protocol: str, task: str, metric: str) -> tuple[int, str, bool, str, int, str]:
     """The sorting key of a measurement: known protocols and metrics first, the task "all" last."""
-    protocols, metrics = list(_PROTOCOLS), list(_METRICS)
+    protocols, metrics = list(PROTOCOLS), [name for name, known in METRICS.items() if known.label]
     return (
         protocols.index(protocol) if protocol in protocols else len(protocols),
         protocol,
