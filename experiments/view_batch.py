@@ -81,7 +81,7 @@ class StepBatch:
         vocabulary = Vocabulary.of(self.corpus.tokenizer)
         key, rate = mask_key(run.seeds.masks, self.phase.name), self.phase.mask_rate_at(self.phase_step)
         return ObjectiveView.through(
-            config, direction, self.batch, vocabulary, rate, key, run.moment(self.phase, self.phase_step)
+            config, direction, self.batch, vocabulary, rate, key, run.position(self.phase, self.phase_step)
         )
 
 

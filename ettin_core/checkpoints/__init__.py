@@ -1,1 +1,1 @@
-"""Floor 2: exact training state on disk: complete or absent."""
+"""Layer 2: exact training state on disk, complete or absent."""

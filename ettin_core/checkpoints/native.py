@@ -1,10 +1,10 @@
 """Exact training state on disk. A checkpoint is a folder that is complete or absent, and every byte of it is checked.
 
-checkpoints/<name>/ holds model.safetensors, optimizer.safetensors, state.json and index.json; of a run whose processes hold
-a part of the weights each, one shard-*.safetensors per process instead of the first two. Either resumes on any number of
-processes. Of a run that trains an adapter the model is the merged one, which everybody can read; the adapter's matrices lie
-with the optimiser's state, which only resuming reads. The index names each file's sha256, and its own, and is part of the
-atomic rename. A damaged checkpoint is refused by name and the one before it is used.
+checkpoints/<name>/ holds model.safetensors, optimizer.safetensors, state.json and index.json. Where processes hold a part of
+the weights each, one shard-*.safetensors per process takes the place of the first two. Either resumes on any number of
+processes. A run that trains an adapter stores the merged model, which any program can read; the adapter's matrices are stored
+with the optimiser's state, which only resuming reads. The index holds each file's sha256, and its own, and is part of the
+atomic rename. A damaged checkpoint is reported by name, and the one before it is used.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ class AnotherRunError(UserError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint found whole, in its folder; what it holds is read when it is asked for."""
+    """A checkpoint whose files are whole; they are read when needed."""
 
     folder: Path
 
@@ -72,13 +72,13 @@ class Checkpoint:
         if differing:
             raise KeyError(sorted(differing))
         slots = [name for name in stored if "/" in name]
-        moments = {name: _room(parameters[name.rsplit("/", 1)[0]], *stored[name]) for name in slots}
+        moments = {name: _empty_slot(parameters[name.rsplit("/", 1)[0]], *stored[name]) for name in slots}
         _divided().read_into(self.folder, weights | moments)
         restore_optimizer(optimizer, model, moments)
 
     @torch.no_grad()
     def restore_trained(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Put back trained parameters that lie beside their moments, and the optimiser state; frozen ones stay as they are.
+        """Put back the trained parameters, which are stored beside their moments, and the optimiser state.
 
         Raises KeyError for a parameter that is missing.
         """
@@ -89,8 +89,8 @@ class Checkpoint:
         restore_optimizer(optimizer, model, stored)
 
 
-def _room(parameter: torch.Tensor, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
-    """An empty tensor for an optimiser's slot: placed and divided as its parameter is, but for scalars."""
+def _empty_slot(parameter: torch.Tensor, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+    """An empty tensor for an optimiser's slot: placed and divided like its parameter, except for scalars."""
     return torch.empty_like(parameter, dtype=dtype) if shape else torch.empty((), dtype=dtype)
 
 
@@ -108,8 +108,8 @@ def save(
     Every process of the group must call it; the checkpoint is there when the main process has returned.
     """
     target = folder / name
-    with folder_under_construction(target) if group.is_main else disk_errors(target) as mine:
-        building: Path = group.share(mine)
+    with folder_under_construction(target) if group.is_main else disk_errors(target) as local_folder:
+        building: Path = group.share(local_folder)
         hashes = _write(building, model, optimizer, group)
         if group.is_main:
             write_json(building / "state.json", state)
@@ -127,7 +127,7 @@ def save(
 def _write(
     folder: Path, model: dict[str, torch.Tensor], optimizer: dict[str, torch.Tensor], group: ProcessGroup
 ) -> dict[str, str]:
-    """Write the tensors; sha256 of every file by name. Raises ValueError when processes do not share the folder."""
+    """Write the tensors; returns the sha256 of every file. Raises ValueError if processes do not share the folder."""
     if _is_divided(model):
         hashes = _divided().write(folder, model | optimizer, group)
         if group.is_main and hashes.keys() != {file.name for file in folder.iterdir()}:
@@ -143,7 +143,7 @@ def _write(
 
 
 def check(folder: Path, identity: str | None = None) -> dict[str, Any]:
-    """The index of a checkpoint whose every file is whole. Raises ValueError naming what is damaged."""
+    """The index of a checkpoint, after every file was checked. Raises ValueError naming what is damaged."""
     index_file = folder / "index.json"
     if not index_file.is_file():
         raise invalid("checkpoint", str(folder), "has no index.json", "use another checkpoint of the run")
@@ -172,24 +172,24 @@ def check(folder: Path, identity: str | None = None) -> dict[str, Any]:
 
 
 def load(folder: Path, identity: str | None = None) -> Checkpoint:
-    """A checkpoint, checked whole."""
+    """A checkpoint, after `check`."""
     check(folder, identity)
     return Checkpoint(folder)
 
 
 def ordered(folder: Path, report: Callable[[str], None] = lambda message: None) -> list[Path]:
     """Checkpoints of a run from first to last step; a folder without a readable index is reported and left out."""
-    found = []
+    checkpoints = []
     for path in folder.glob("[!.]*"):
         try:
-            found.append((int(read_mapping(path / "index.json")["global_step"]), path))
+            checkpoints.append((int(read_mapping(path / "index.json")["global_step"]), path))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            report(f"checkpoint {path} has no readable index.json ({type(error).__name__}); it is refused.")
-    return [path for _, path in sorted(found)]
+            report(f"checkpoint {path} has no readable index.json ({type(error).__name__}); it is left out.")
+    return [path for _, path in sorted(checkpoints)]
 
 
 def latest(folder: Path, identity: str, report: Callable[[str], None]) -> Checkpoint | None:
-    """The last whole checkpoint. Damaged ones are reported and passed over; another run's checkpoint is an error."""
+    """The last whole checkpoint. Damaged ones are reported and skipped; another run's checkpoint is an error."""
     for path in reversed(ordered(folder, report)):
         try:
             return load(path, identity)
@@ -203,7 +203,7 @@ def latest(folder: Path, identity: str, report: Callable[[str], None]) -> Checkp
 def hash_tensors(tensors: dict[str, torch.Tensor]) -> str:
     """sha256 over names, shapes and bytes, in name order: equal iff the weights are bitwise equal.
 
-    Divided tensors are gathered one after the other, so every process must call it.
+    Divided tensors are gathered in turn, so every process must call it.
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -226,7 +226,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: torch.nn.Module) 
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, model: torch.nn.Module, tensors: dict[str, torch.Tensor]
 ) -> None:
-    """Put back what `optimizer_tensors` gave."""
+    """Put back what `optimizer_tensors` returned."""
     parameters = dict(model.named_parameters())
     for key, value in tensors.items():
         name, slot = key.rsplit("/", 1)
@@ -239,7 +239,7 @@ def _is_divided(tensors: dict[str, torch.Tensor]) -> bool:
 
 
 def _divided() -> ModuleType:
-    """How divided states are written and any state is resumed; torch's part of it takes a second to import."""
+    """The module that writes divided states and restores any; importing torch's part of it takes a second."""
     from ettin_core.checkpoints import sharded
 
     return sharded

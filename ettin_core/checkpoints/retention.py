@@ -11,10 +11,10 @@ from ettin_core.foundation.folders import remove_folder
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """Write every `every_steps` steps and at each phase's end; keep the `keep_last` newest besides the lasting ones.
+    """Write a checkpoint every `every_steps` steps and at each phase's end; keep the `keep_last` newest.
 
-    Lasting: the very first (step 0), each phase's end, and the first after each
-    multiple of `keep_every_tokens` of a phase's tokens (None: none).
+    Kept permanently besides: step 0, each phase's end, and the first after each multiple of `keep_every_tokens` of a
+    phase's tokens (None: none).
     """
 
     every_steps: int = 100
@@ -35,28 +35,28 @@ class CheckpointConfig:
 
     def due(self, step: int, steps: int, consumed: Callable[[int], int]) -> bool:
         """Whether a checkpoint is written after `step` of `steps` steps of a phase; consumed(n): its tokens after n."""
-        return step % self.every_steps == 0 or self.lasts(step, steps, consumed)
+        return step % self.every_steps == 0 or self.is_kept(step, steps, consumed)
 
-    def lasts(self, step: int, steps: int, consumed: Callable[[int], int]) -> bool:
-        """Whether that checkpoint is kept for good."""
+    def is_kept(self, step: int, steps: int, consumed: Callable[[int], int]) -> bool:
+        """Whether that checkpoint is kept permanently."""
         if step == steps or self.keep_every_tokens is None:
             return step == steps
         return consumed(step) // self.keep_every_tokens > consumed(step - 1) // self.keep_every_tokens
 
-    def lasting(self, steps: int, consumed: Callable[[int], int]) -> list[int]:
-        """All steps of a phase whose checkpoints last, in order, without asking each."""
+    def kept_steps(self, steps: int, consumed: Callable[[int], int]) -> list[int]:
+        """All steps of a phase whose checkpoints are kept permanently, in order, found by bisection."""
         every, last = self.keep_every_tokens, consumed(steps)
-        marks = range(every, last + 1, every) if every is not None else range(0)
-        return sorted({steps, *(bisect_left(range(steps + 1), mark, key=consumed) for mark in marks)})
+        multiples = range(every, last + 1, every) if every is not None else range(0)
+        return sorted({steps, *(bisect_left(range(steps + 1), tokens, key=consumed) for tokens in multiples)})
 
 
-def prune(passing: list[Path], keep_last: int) -> list[Path]:
-    """Delete all but the newest `keep_last` of the checkpoints that do not last; returns those that stay.
+def prune(temporary: list[Path], keep_last: int) -> list[Path]:
+    """Delete all but the newest `keep_last` of the temporary checkpoints; returns those that are left.
 
     A path named twice was written again after a resume: only its last place counts.
     """
-    passing = list(dict.fromkeys(reversed(passing)))[::-1]
-    gone = passing[: max(0, len(passing) - keep_last)]
+    temporary = list(dict.fromkeys(reversed(temporary)))[::-1]
+    gone = temporary[: max(0, len(temporary) - keep_last)]
     for path in gone:
         remove_folder(path)
-    return [path for path in passing if path not in gone]
+    return [path for path in temporary if path not in gone]

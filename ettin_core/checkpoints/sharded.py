@@ -1,8 +1,8 @@
 """A state divided over processes, on disk: torch's distributed checkpoint (DCP) with one safetensors file per process.
 
-No process ever holds the whole, and nothing is pickled: where a piece belongs stands in the header of its file. Whoever
-reads may be divided otherwise or not at all. A file of whole tensors is the special case of one piece each, so `read_into`
-reads it too.
+No process ever holds the whole, and nothing is pickled: the header of a file says where its pieces belong. The reader may be
+divided in another way or not at all. A file of whole tensors is the special case of one piece each, so `read_into` reads it
+too.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ def write(folder: Path, tensors: dict[str, torch.Tensor], group: ProcessGroup) -
     """Write this process's part of every tensor; all must call it. Returns the sha256 of every process's file by name."""
     with _plainly():
         dcp.save(tensors, storage_writer=dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True))
-    own = {file.name: hash_file(file) for file in folder.glob(f"shard-{group.rank + 1:05d}-*.safetensors")}
-    return {name: value for part in group.gather(own) for name, value in part.items()}
+    local_hashes = {file.name: hash_file(file) for file in folder.glob(f"shard-{group.rank + 1:05d}-*.safetensors")}
+    return {name: value for part in group.gather(local_hashes) for name, value in part.items()}
 
 
 def read_into(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -37,7 +37,7 @@ def read_into(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 
 def read(folder: Path, wanted: Callable[[str], bool]) -> dict[str, torch.Tensor]:
-    """The tensors whose names are wanted, whole and on the CPU; one process alone may ask."""
+    """The tensors whose names are wanted, whole and on the CPU; for a process alone."""
     tensors = {name: torch.empty(size, dtype=dtype) for name, (size, dtype) in contents(folder).items() if wanted(name)}
     with _plainly():
         dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(folder)), no_dist=True)
@@ -56,9 +56,9 @@ def contents(folder: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
 
 @contextlib.contextmanager
 def _plainly() -> Iterator[None]:
-    """Raise a process's failure as itself on every process, and let a single process pass without a warning.
+    """Raise the error of a process on every process, and leave out the warning that a single process is not a group.
 
-    DCP's own CheckpointException is no Exception: nobody would clean up after it, or know a full disk.
+    DCP's CheckpointException is not an Exception: clean-up would be skipped, and a full disk not recognised.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")

@@ -50,11 +50,11 @@ class PhaseForecast:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """What the retention rule makes of a whole run: how many are written, those kept for good, and bytes each."""
+    """The checkpoints of a whole run: how many are written, names kept permanently, number of temporary ones, bytes each."""
 
     written: int
-    lasting: tuple[str, ...]
-    passing: int
+    kept: tuple[str, ...]
+    temporary: int
     bytes_each: int
 
 
@@ -194,11 +194,11 @@ def checkpoints(run: RunConfig) -> Checkpoints:
 
     An adapter is written itself, too, beside the weights that it is merged into.
     """
-    rule, written, lasting = run.checkpoint, 1, [f"{run.phases[0].prefix}0"]
+    rule, written, kept = run.checkpoint, 1, [f"{run.phases[0].prefix}0"]
     for phase in run.phases if run.tokens else ():
-        kept = rule.lasting(phase.steps, phase.consumed)
-        written += phase.steps // rule.every_steps + sum(step % rule.every_steps > 0 for step in kept)
-        lasting += [f"{phase.prefix}{step}" for step in kept]
-    passing = min(written - len(lasting), rule.keep_last)
+        steps = rule.kept_steps(phase.steps, phase.consumed)
+        written += phase.steps // rule.every_steps + sum(step % rule.every_steps > 0 for step in steps)
+        kept += [f"{phase.prefix}{step}" for step in steps]
+    temporary = min(written - len(kept), rule.keep_last)
     tensors = parameter_count(run.model) + run.adapter_parameters + 2 * run.trained_parameters
-    return Checkpoints(written, tuple(lasting), passing, FP32 * tensors)
+    return Checkpoints(written, tuple(kept), temporary, FP32 * tensors)

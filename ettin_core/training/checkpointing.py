@@ -65,7 +65,7 @@ def _restore(session: Session) -> Progress:
     if session.group.is_main:
         truncate_rows(folder.metrics_file, progress.metric_rows)
         _report(f"{folder.name}: continuing from {checkpoint.name} ({progress.tokens:,} tokens)")
-    session.temporary_checkpoints = [path for path in native.ordered(folder.checkpoints) if not run.lasts(path.name)]
+    session.temporary_checkpoints = [path for path in native.ordered(folder.checkpoints) if not run.is_kept(path.name)]
     if progress.step == run.phases[progress.phase].steps and progress.phase + 1 < len(run.phases):
         return replace(progress, phase=progress.phase + 1, step=0)
     return progress
@@ -86,7 +86,7 @@ def save(session: Session, phase: Phase, progress: Progress) -> None:
         session.group,
     )
     if session.group.is_main:
-        if not session.run.lasts(name):
+        if not session.run.is_kept(name):
             session.temporary_checkpoints.append(path)
         session.temporary_checkpoints = prune(session.temporary_checkpoints, session.run.checkpoint.keep_last)
     session.group.barrier()

@@ -25,7 +25,7 @@ from ettin_core.training.phases import Phase, RecipeConfig, plan
 PRECISIONS = ("fp32", "bf16")
 PARALLEL = ("ddp", "fsdp")
 MOST_WORKERS = 1024  # processes that make batches: each is a copy of this one
-ELSEWHERE = ("checkpoint", "corpus")  # when checkpoints are written, and where the text of the fingerprint lies
+UNNAMED = ("checkpoint", "corpus")  # not in the name: when checkpoints are written, and the folder of the corpus
 ENVIRONMENT = ("code", "libraries", "device", "numerics")  # what may move numbers and is not in the configuration
 
 
@@ -56,10 +56,10 @@ class PlacementConfig:
     """Where and how a run is computed. Nothing here may change numbers beyond rounding, so it is not in the name.
 
     Several processes (torchrun) hold whole copies of the weights (`parallel` ddp) or a part each (fsdp). `recompute`
-    keeps only each layer's input for the backward pass. `workers` processes make batches and their targets ahead of the
+    keeps only each layer's input for the backward pass. `workers` processes prepare batches and targets ahead of the
     step (0: the training process does). `trackers` (training/trackers.py) mirror the records. A process that does no step
-    for `stall_seconds` ends itself (0: never). `allow_mismatch` names what of the ENVIRONMENT may differ from that of
-    the session a run is resumed from.
+    for `stall_seconds` ends itself (0: never). `allow_mismatch` names the groups of ENVIRONMENT that may differ when a
+    run is resumed.
     """
 
     device: str = "auto"
@@ -85,33 +85,33 @@ class PlacementConfig:
                 raise invalid(f"placement.{name}", getattr(self, name), "is negative", "use 0 (none) or more")
         check_within("placement.workers", self.workers, 0, MOST_WORKERS)
         if self.parallel not in PARALLEL:
-            raise unknown("placement.parallel", self.parallel, "is no way to divide", PARALLEL)
+            raise unknown("placement.parallel", self.parallel, "is not a way to divide the work", PARALLEL)
         for name in self.allow_mismatch:
             if name not in ENVIRONMENT:
-                raise unknown("placement.allow_mismatch", name, "is nothing that is compared", ENVIRONMENT)
+                raise unknown("placement.allow_mismatch", name, "is not compared", ENVIRONMENT)
         if self.device not in ("auto", "cpu", "cuda"):
             raise invalid("placement.device", self.device, "is not a device", "use auto, cpu or cuda")
         if self.attention not in BACKENDS:
             raise unknown("placement.attention", self.attention, "is not a backend", BACKENDS)
 
     def micro_batches(self, batch_rows: int, world_size: int) -> int:
-        """Parts into which each process cuts its share of a batch. Raises ValueError when the rows do not divide."""
-        parts = -(-batch_rows // (world_size * (self.micro_rows or batch_rows)))
-        if batch_rows % (world_size * parts):
+        """The number of micro-batches of each process in a batch. Raises ValueError if the rows do not divide."""
+        count = -(-batch_rows // (world_size * (self.micro_rows or batch_rows)))
+        if batch_rows % (world_size * count):
             raise invalid(
                 "batch_rows",
                 batch_rows,
                 f"does not divide into {world_size} processes and micro-batches of {self.micro_rows} rows",
                 "choose a batch that is a multiple of both",
             )
-        return parts
+        return count
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A run. `corpus` is the prepared corpus's content name, where it is looked for, and `fingerprint` its proof.
+    """A run. `corpus` is the content name of the prepared corpus, `fingerprint` the hash of what it holds.
 
-    With an `adapter` only low-rank matrices are trained; without, all weights are.
+    With an `adapter` only low-rank matrices are trained, otherwise all weights.
     """
 
     member: str
@@ -162,7 +162,7 @@ class RunConfig:
 
     @property
     def top_rate(self) -> float:
-        """The highest learning rate of any phase: a conversion's is its own, not that of the run it started from."""
+        """The highest learning rate of any phase of this run; the parent of a conversion does not count."""
         return max(phase.learning_rate for phase in self.phases)
 
     @property
@@ -172,30 +172,34 @@ class RunConfig:
 
     @property
     def adapter_parameters(self) -> int:
-        """How many parameters the adapter adds (0: there is none)."""
+        """How many parameters the adapter adds (0 without one)."""
         return 0 if self.adapter is None else adapter_parameter_count(self.model, self.adapter.rank)
 
     def flop_counter(self, direction: str, built: ModelConfig | None = None) -> FlopCounter:
-        """Counts what training costs while the model, or one `built` with other shapes, looks in a direction."""
+        """A counter of training FLOPs in a direction, of this model or of one `built` with other shapes."""
         return FlopCounter(built or self.model, direction, None if self.adapter is None else self.adapter.rank)
 
     def targets(self, batch: Batch, phase: Phase, step: int, vocabulary: Vocabulary) -> Targets:
-        """The targets of rows of a step of one of the phases (or of a phase like it), a pure function of each row."""
+        """The targets of a batch at a step of a phase: a pure function of each row."""
         rate, key = phase.mask_rate_at(step), mask_key(self.seeds.masks, phase.name)
-        moment = self.moment(phase, step)
-        return make_targets(self.objective, self.direction, batch, vocabulary, rate, key, moment)
+        position = self.position(phase, step)
+        return make_targets(self.objective, self.direction, batch, vocabulary, rate, key, position)
 
-    def moment(self, phase: Phase, step: int) -> RunPosition:
-        """Where in the run a step of a phase is."""
+    def position(self, phase: Phase, step: int) -> RunPosition:
+        """The position in the run of a step of a phase."""
         earlier = self.phases[: [item.name for item in self.phases].index(phase.name)]
         done = sum(item.tokens for item in earlier) + phase.consumed(step)
         return RunPosition(sum(item.steps for item in earlier) + step, Fraction(done, self.tokens))
 
     @property
     def views(self) -> set[str]:
-        """What training asks of the model: bidirectional, causal, prefix."""
-        asked = {DIRECTIONS[part.direction].visibility for part in self.objective.under(self.direction)}
-        return {"prefix"} if self.objective.name == "mixture" else asked
+        """The visibilities that training uses: bidirectional, causal, prefix."""
+        components = self.objective.under(self.direction)
+        return (
+            {"prefix"}
+            if self.objective.name == "mixture"
+            else {DIRECTIONS[component.direction].visibility for component in components}
+        )
 
     @property
     def readout(self) -> tuple[str, str]:
@@ -204,23 +208,23 @@ class RunConfig:
 
     @property
     def read_as(self) -> Readout | None:
-        """How predictions of a model of this run are read, as its objective declares; None: they are not."""
+        """How predictions of a model of this run are read, as its objective declares (None: they are not)."""
         return readout_named(OBJECTIVES[self.readout[1]].readout)
 
     def check_readable(self) -> Readout:
-        """How it is read. Raises ValueError for a run whose objective declares that it is not."""
+        """How the run is read. Raises ValueError if its objective declares that it is not."""
         if (readout := self.read_as) is None:
             problem = "declares no readout, so a model of it is trained and exported but not measured"
             remedy = "declare how it is read in its file: readout=clm, mlm, mntp or ahead<n>"
             raise invalid("objective", self.readout[1], problem, remedy)
         return readout
 
-    def lasts(self, checkpoint: str) -> bool:
-        """Whether a checkpoint, by its name, is kept for good: step 0, a phase's end, or what the rule names."""
+    def is_kept(self, checkpoint: str) -> bool:
+        """Whether a checkpoint, by its name, is kept permanently: step 0, a phase's end, or what the rule names."""
         for phase in self.phases:
             step = checkpoint.removeprefix(phase.prefix)
             if step != checkpoint and step.isdigit():
-                return step == "0" or self.checkpoint.lasts(int(step), phase.steps, phase.consumed)
+                return step == "0" or self.checkpoint.is_kept(int(step), phase.steps, phase.consumed)
         return True
 
     @property
@@ -231,5 +235,5 @@ class RunConfig:
     @property
     def name(self) -> str:
         """The content name: a readable slug and a hash of what can move a number (docs/identity.md)."""
-        content = {key: value for key, value in identity(self).items() if key not in ELSEWHERE}
+        content = {key: value for key, value in identity(self).items() if key not in UNNAMED}
         return content_name(f"{self.size}-{self.member}-s{self.seeds.initialisation}", content)

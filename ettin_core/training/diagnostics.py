@@ -1,6 +1,6 @@
-"""What is looked at now and then while a model trains: how far an update moves the weights, how large attention grows.
+"""Diagnostics of logged steps: how far an update moves the weights, how large attention logits grow.
 
-Diagnostics are computed beside a step and never change it.
+They are computed beside a step and never change it.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ class Diagnosis:
 
 @dataclass
 class Probe:
-    """Holds the diagnosis of a step once it is done (None: this step is not looked at)."""
+    """Holds the diagnosis of a step after it (None: the step is not diagnosed)."""
 
     diagnosis: Diagnosis | None = None
 
@@ -42,9 +42,10 @@ class Probe:
 def probed(
     enabled: bool, state: TrainState, model: Transformer, micro: MicroBatch, settings: StepSettings
 ) -> Iterator[Probe]:
-    """Look at a step, which is taken inside: `micro` is its first micro-batch. All processes must take part.
+    """Diagnose the step that is taken inside the block, if `enabled`. All processes must enter it.
 
-    Meanwhile a copy of the weights (under FSDP of each process's share) is held.
+    `micro` is the step's first micro-batch. A copy of the trained weights (under FSDP, of each process's share) is held
+    during the step.
     """
     probe = Probe()
     if not enabled:
@@ -85,15 +86,15 @@ def attention_logits(
     attention: Callable[[str], AttentionSpec],
     device: torch.device,
 ) -> list[float]:
-    """The largest attention logit of each layer on the first row of a batch, as the objective shows it to the model.
+    """The largest attention logit of each layer on the first row of a batch, with the objective's inputs.
 
-    Under DDP and FSDP all processes must call it; each gets the answer for the first row of its own micro-batch.
+    Under DDP and FSDP all processes must call it; each gets the logits of its first row.
     """
     batch, targets = micro
     first, inside = subset(batch, np.arange(1)), targets.scored_positions < batch.tokens.shape[1]
-    opened = None if targets.prefix_mask is None else targets.prefix_mask[:1]
+    prefix_mask = None if targets.prefix_mask is None else targets.prefix_mask[:1]
     shown = Targets(
-        targets.inputs[:1], targets.scored_positions[inside], targets.labels[inside], targets.direction, opened
+        targets.inputs[:1], targets.scored_positions[inside], targets.labels[inside], targets.direction, prefix_mask
     )
     model.probe = LogitProbe()
     training = parallel_model.training

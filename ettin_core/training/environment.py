@@ -1,7 +1,7 @@
 """What can move a number of a run and is not in its configuration: code, libraries, device, numerics and placement.
 
-Every session of a training notes its own, as one text. Resuming compares the last with the present; a certificate compares
-those of two runs; a complete run is compared with the code of today.
+Every session of a run records its environment as one text. Resuming compares the last session with the present one. A
+certificate compares the sessions of two runs, and a complete run is compared with today's code.
 """
 
 import json
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 GROUPS = ("code", "libraries", "device", "numerics", "placement")
 ENTRY = "ettin_core.training.loop"
 PACKAGES = ("checkpoints", "data", "foundation", "model", "objectives", "optim", "training")
-OBSERVERS = (  # what these say or show never reaches a weight
+OBSERVERS = (  # what these report never reaches a weight
     "foundation.progress_bars",
     "foundation.errors",
     "foundation.provenance",
@@ -50,7 +50,7 @@ UNKNOWN = "not recorded"
 MISSING = {
     "code": "absent",
     "numerics": "not set",
-}  # what a field of a group that is told in detail is where it is not named
+}  # the value of an absent field, in groups that are recorded field by field
 FEW = 5
 SHOWN = 12  # characters of a value that is a long hash
 
@@ -83,12 +83,12 @@ def describe(run: RunConfig, placement: PlacementConfig, group: "ProcessGroup", 
 
 
 def _of_all(group: "ProcessGroup", value: str) -> str:
-    """A value of this process, or those of all where they are not the same."""
+    """The value of this process, or those of all processes where they differ."""
     return " + ".join(sorted(set(group.gather(value))))
 
 
 def read(text: str) -> Session:
-    """A session by group. One of an earlier version has one hash of all code, and says nothing of the numerics."""
+    """A session by group. Earlier versions recorded one hash of all code, and no numerics."""
     session = json.loads(text)
     if "placement" in session:
         return session
@@ -105,33 +105,33 @@ def read(text: str) -> Session:
 def differences(left: Sequence[str], right: Sequence[str]) -> Differences:
     """What differs between two lists of sessions, by group and field; groups that agree are left out.
 
-    A field has the values of the sessions in their order, as in "sdpa, then flex". Of code and libraries those behind both are
-    compared: members have objectives of their own, and a module that is new to one is imported by another that changed.
+    A field has the values of the sessions in their order, as in "sdpa, then flex". Of code and libraries only fields that
+    both sides have are compared: members use different objectives, and a new module shows in the one that imports it.
     """
-    one, other = ([read(text) for text in side] for side in (left, right))
-    return {group: found for group in GROUPS if (found := _of_group(group, one, other))}
+    left_sessions, right_sessions = ([read(text) for text in side] for side in (left, right))
+    return {group: fields for group in GROUPS if (fields := _of_group(group, left_sessions, right_sessions))}
 
 
 def _of_group(group: str, left: list[Session], right: list[Session]) -> dict[str, tuple[str, str]]:
-    one, other = _by_field(group, left), _by_field(group, right)
-    if _in_detail(one) != _in_detail(other):
-        return {ALL: (_at_large(one), _at_large(other))}
-    names = one.keys() & other.keys() if group in SHARED else one.keys() | other.keys()
+    left_fields, right_fields = _by_field(group, left), _by_field(group, right)
+    if _in_detail(left_fields) != _in_detail(right_fields):
+        return {ALL: (_at_large(left_fields), _at_large(right_fields))}
+    names = left_fields.keys() & right_fields.keys() if group in SHARED else left_fields.keys() | right_fields.keys()
     missing = MISSING.get(group, UNKNOWN)
-    pairs = {name: (one.get(name, missing), other.get(name, missing)) for name in sorted(names)}
+    pairs = {name: (left_fields.get(name, missing), right_fields.get(name, missing)) for name in sorted(names)}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _by_field(group: str, sessions: list[Session]) -> dict[str, str]:
     """The values of each field of a group, in the order of the sessions, repetitions left out."""
-    found = {}
+    fields = {}
     for name in {name for session in sessions for name in session[group]}:
         values = [str(session[group].get(name, MISSING.get(group, UNKNOWN))) for session in sessions]
         short = [value[:SHOWN] if group == "code" else value for value in values]
-        found[name] = ", then ".join(
+        fields[name] = ", then ".join(
             value for place, value in enumerate(short) if not place or value != short[place - 1]
         )
-    return found
+    return fields
 
 
 def _in_detail(fields: dict[str, str]) -> bool:
@@ -142,21 +142,21 @@ def _at_large(fields: dict[str, str]) -> str:
     return "recorded field by field" if _in_detail(fields) else fields.get(ALL, UNKNOWN)
 
 
-def sentences(found: Differences, left: str, right: str) -> list[str]:
-    """Differences in words, one for each field; of more than a few modules only the names, the first of them."""
-    told = []
-    for group, fields in found.items():
+def sentences(changes: Differences, left: str, right: str) -> list[str]:
+    """A line for each field that differs; of more than a few modules one line with the first names."""
+    lines = []
+    for group, fields in changes.items():
         if group == "code" and len(fields) > FEW:
             names = sorted(fields)
-            told.append(f"code of {len(names)} modules: {', '.join(names[:FEW])} and {len(names) - FEW} more")
+            lines.append(f"code of {len(names)} modules: {', '.join(names[:FEW])} and {len(names) - FEW} more")
             continue
-        for name, (one, other) in fields.items():
+        for name, (left_value, right_value) in fields.items():
             field = group if name in (ALL, "name") else f"{group}.{name}"
-            told.append(f"{field} {left} {one}, {right} {other}".replace("  ", " "))
-    return told
+            lines.append(f"{field} {left} {left_value}, {right} {right_value}".replace("  ", " "))
+    return lines
 
 
 def changed_since(run: RunConfig, summary: dict[str, Any]) -> list[str] | None:
-    """The modules that are not as they were when a run was completed; None where its sessions do not say."""
+    """The modules that changed since a run was completed; None where its sessions do not record them."""
     last = read(summary["sessions"][-1])["code"]
     return None if ALL in last else source_code.changed(last, training_code(run))

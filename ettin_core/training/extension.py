@@ -1,8 +1,8 @@
-"""A longer run that begins as a shorter one did: which past two runs share, and how the longer starts from its end.
+"""A longer run that begins as a shorter one did: which steps two runs share, and how the longer starts after them.
 
-The longer run is a run like any other: its name is that of its own configuration, and trained in one go it would be the same
-run, bit for bit. Rows, masks and dropout are functions of the seeds and of the row's or step's number within its phase, so
-the order of the data goes on and no row is repeated.
+The longer run is a run like any other: its configuration names it, and trained from the beginning it is the same run, bit
+for bit. Rows, masks and dropout are functions of the seeds and of the row's or step's number within its phase, so the
+order of the data continues and no row is repeated.
 """
 
 from dataclasses import replace
@@ -22,7 +22,7 @@ from ettin_core.training.progress import Progress
 
 
 def longer(run: RunConfig, tokens: int) -> RunConfig:
-    """A run's recipe at more tokens: phases keep their shares of the whole, and warm-ups their length in tokens."""
+    """The run with more tokens: phases keep their shares of the whole, and warm-ups their length in tokens."""
     stretch = tokens / run.recipe.tokens
     phases = {
         name: replace(phase, batch_warmup_share=phase.batch_warmup_share / stretch)
@@ -37,9 +37,9 @@ def longer(run: RunConfig, tokens: int) -> RunConfig:
 
 
 def with_phase(run: RunConfig, tokens: int, name: str, changes: dict[str, Any]) -> RunConfig:
-    """A run with a phase more, up to `tokens` in all; the phase is as the last, but for its `changes`."""
+    """The run with another phase, up to `tokens` in all; the phase is like the last, except for its `changes`."""
     if name in run.recipe.phases:
-        raise invalid("further.name", name, f"is a phase of {run.name}", "give the phase a name of its own")
+        raise invalid("further.name", name, f"is a phase of {run.name}", "give the phase another name")
     if "share" in changes:
         raise invalid("further.share", changes["share"], "is what is left of tokens", "leave it out, and give tokens")
     recipes = {phase.name: replace(run.recipe.phases[phase.name], share=phase.tokens / tokens) for phase in run.phases}
@@ -49,60 +49,60 @@ def with_phase(run: RunConfig, tokens: int, name: str, changes: dict[str, Any]) 
     return replace(run, recipe=replace(run.recipe, tokens=tokens, phases=recipes))
 
 
-def shared_checkpoint(folder: RunFolder, run: RunConfig, other: RunConfig) -> native.Checkpoint:
-    """The last checkpoint of `run` before which `other` does the same in every step.
+def shared_checkpoint(folder: RunFolder, run: RunConfig, longer_run: RunConfig) -> native.Checkpoint:
+    """The last checkpoint of `run` up to which `longer_run` does the same in every step.
 
-    Raises ValueError where that is no step at all.
+    Raises ValueError if they share no step.
     """
     places = {phase.prefix: number for number, phase in enumerate(run.phases)}
     for path in reversed(native.ordered(folder.checkpoints)):
         prefix = path.name.rstrip("0123456789")
         steps = int(path.name.removeprefix(prefix))
-        if (places[prefix] or steps) and same_past(run, other, places[prefix], steps):
+        if (places[prefix] or steps) and same_past(run, longer_run, places[prefix], steps):
             return native.load(path, folder.name)
-    problem = "has no checkpoint after which the longer run goes on as it did: its learning rate decays from the first"
+    problem = "has no checkpoint up to which the longer run is the same: its learning rate decays from the first"
     remedy = "add a phase after it with further=, or train with checkpoint.keep_every_tokens and a plateau"
     raise invalid("run", folder.name, problem, remedy)
 
 
-def same_past(run: RunConfig, other: RunConfig, number: int, steps: int) -> bool:
-    """Whether two runs do the same in the phases before one of this number and in so many steps of that one."""
-    if replace(other, recipe=run.recipe, checkpoint=run.checkpoint) != run or other.top_rate != run.top_rate:
+def same_past(run: RunConfig, longer_run: RunConfig, number: int, steps: int) -> bool:
+    """Whether two runs do the same in the phases before phase `number`, and in the first `steps` steps of that phase."""
+    if replace(longer_run, recipe=run.recipe, checkpoint=run.checkpoint) != run or longer_run.top_rate != run.top_rate:
         return False
-    if other.recipe.on_nonfinite != run.recipe.on_nonfinite or len(other.phases) <= number:
+    if longer_run.recipe.on_nonfinite != run.recipe.on_nonfinite or len(longer_run.phases) <= number:
         return False
     pasts = [(phase, phase.steps) for phase in run.phases[:number]] + [(run.phases[number], steps)]
-    for (phase, count), twin in zip(pasts, other.phases, strict=False):
+    for (phase, count), twin in zip(pasts, longer_run.phases, strict=False):
         whole = phase is not run.phases[number]
         if _fixed(phase) != _fixed(twin) or count > twin.steps or (whole and count != twin.steps):
             return False
-        if any(_at(run, phase, step) != _at(other, twin, step) for step in range(count)):
+        if any(_at(run, phase, step) != _at(longer_run, twin, step) for step in range(count)):
             return False
     return True
 
 
 def _fixed(phase: Phase) -> tuple[Any, ...]:
-    """What of a phase is the same in all its steps."""
+    """The properties of a phase that are the same in all its steps."""
     bases = phase.rope_base_global, phase.rope_base_local
     return phase.name, phase.prefix, phase.context, *bases, phase.mixture, phase.packing
 
 
 def _at(run: RunConfig, phase: Phase, step: int) -> tuple[Any, ...]:
-    """What of a phase may differ by step: rows, rates, and the part of a schedule of objectives."""
-    parts = run.objective.under(run.direction)
-    part = part_at(run.objective, parts, run.moment(phase, step)) if run.objective.parts else 0
-    return phase.batches.before(step + 1), phase.rate(step), phase.mask_rate_at(step), part
+    """The properties of a phase at a step: rows so far, rates, and the number of the objective's component."""
+    components = run.objective.under(run.direction)
+    component = part_at(run.objective, components, run.position(phase, step)) if run.objective.parts else 0
+    return phase.batches.before(step + 1), phase.rate(step), phase.mask_rate_at(step), component
 
 
 def begin(folder: RunFolder, run: RunConfig, parent: RunFolder, checkpoint: native.Checkpoint) -> None:
-    """Give a run the beginning that it shares with its parent, unless it has come as far: rows, checkpoints, state.
+    """Copy to a run what it shares with its parent (rows, checkpoints, state), unless it is as far already.
 
-    Earlier checkpoints that are kept for good come along. The last is written last: killed before, it begins again.
+    Checkpoints that are kept permanently are copied too. The shared one is written last: after a kill the copy restarts.
     """
     with locked(folder.path):
         progress = build(Progress, checkpoint.state)
-        held = native.ordered(folder.checkpoints)
-        if held and native.check(held[-1])["global_step"] >= progress.global_step:
+        existing = native.ordered(folder.checkpoints)
+        if existing and native.check(existing[-1])["global_step"] >= progress.global_step:
             return
         rows = parent.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
         write_text(folder.metrics_file, "".join(rows[: progress.metric_rows]))
@@ -114,7 +114,7 @@ def begin(folder: RunFolder, run: RunConfig, parent: RunFolder, checkpoint: nati
         for path in native.ordered(parent.checkpoints):
             if path.name == checkpoint.name:
                 break
-            if run.lasts(path.name):
+            if run.is_kept(path.name):
                 _copy(native.load(path, parent.name), folder, run)
         _copy(checkpoint, folder, run)
 

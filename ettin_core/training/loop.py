@@ -39,12 +39,12 @@ def train(
     parent_weights: dict[str, torch.Tensor] | None = None,
     stop_after: int | None = None,
 ) -> dict[str, Any] | None:
-    """Train a run to its end, from wherever it stands; returns its summary.
+    """Train a run to its end, from its last checkpoint; returns its summary, also of a run that is complete already.
 
-    A complete run is left alone. `parent_weights` are a conversion's starting weights. `stop_after` ends the session
-    after so many global steps, as an interruption would, and returns None. Raises ValueError for a corpus or
-    configuration that does not fit, LeakError for a broken mask, NonFiniteError before a bad update, and StopRequested
-    after SIGTERM, SIGUSR1 or Ctrl-C, with the state of the last step saved.
+    `parent_weights` are a conversion's starting weights. `stop_after` ends the session after that many global steps, as
+    an interruption would, and returns None. Raises ValueError if corpus or configuration do not fit, LeakError for a
+    broken mask, NonFiniteError before a bad update, and StopRequested after SIGTERM, SIGUSR1 or Ctrl-C, with the last
+    step saved.
     """
     if folder.complete:
         return folder.summary()
@@ -88,7 +88,7 @@ def train_step(
     progress: Progress,
     monitor: Monitor,
 ) -> Progress:
-    """One step on the micro-batches of this process: the update, then what it means for progress and records."""
+    """One step on the micro-batches of this process: the update, then progress and records."""
     run = session.run
     logged = (progress.step + 1) % session.placement.log_every == 0 or progress.step + 1 == phase.steps
     rate, guard = phase.rate(progress.step), run.recipe.on_nonfinite
@@ -108,7 +108,7 @@ def train_step(
 
 
 def _with_place(error: NonFiniteError, run: RunConfig, phase: Phase, progress: Progress) -> NonFiniteError:
-    """The error of a step with where it happened and what to do."""
+    """The error of a step, with its place and what to do."""
     first, last = phase.batches.before(progress.step), phase.batches.before(progress.step + 1) - 1
     return NonFiniteError(
         f"{error} at run {run.name}, global step {progress.global_step}, phase {phase.name}, step {progress.step}, "
@@ -118,13 +118,13 @@ def _with_place(error: NonFiniteError, run: RunConfig, phase: Phase, progress: P
 
 
 def _monitor(session: Session, progress: Progress) -> Monitor:
-    """The observers of a session that starts here."""
+    """The monitor of a session that starts at this progress."""
     run, group = session.run, session.group
     peak = peak_flops(session.device, run.precision) * group.world_size
-    mark = Snapshot(time.perf_counter(), progress.tokens, progress.flops)
+    start = Snapshot(time.perf_counter(), progress.tokens, progress.flops)
     clock = _clock(run, progress)
     trackers = session.placement.trackers
-    return Monitor(session.folder, run.tokens, clock, mark, progress.seconds, group.is_main, peak, trackers)
+    return Monitor(session.folder, run.tokens, clock, start, progress.seconds, group.is_main, peak, trackers)
 
 
 def _micro_batches(session: Session, phase: Phase, loader: Loader, step: int) -> list[MicroBatch]:

@@ -1,4 +1,4 @@
-"""Memory of a training: an estimate for plans, and what a device must hold whatever else, checked before training."""
+"""Memory of training: an estimate for plans, and the least that a device must hold, checked before training."""
 
 import os
 from dataclasses import dataclass
@@ -31,12 +31,12 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum of all."""
         return self.states + self.activations + self.loss
 
     @property
     def states(self) -> int:
-        """What does not depend on the batch."""
+        """Weights, gradients and optimiser state, which do not depend on the batch."""
         return self.weights + self.gradients + self.optimizer
 
 
@@ -89,9 +89,9 @@ def layer_parameters(model: ModelConfig) -> int:
 
 
 def check_memory(run: RunConfig, placement: PlacementConfig, processes: int, available: int) -> None:
-    """Refuse (ValueError) so few processes that none of them, with `available` bytes each, can hold its part of the states.
+    """Raises ValueError if processes with `available` bytes each cannot hold their parts of the states.
 
-    Weights, gradients and moments are what any batch needs; that the batch fits as well is not promised.
+    Weights, gradients and moments are needed for any batch; whether the batch fits beside them is not checked.
     """
     needed = _states(run, placement, processes)
     if needed <= available:

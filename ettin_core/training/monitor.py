@@ -22,25 +22,26 @@ HEARTBEAT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Where the run stood at a moment."""
+    """Tokens and FLOPs of a run at a time, in seconds of `time.perf_counter`."""
 
-    moment: float
+    seconds: float
     tokens: int
     flops: float
 
 
 @dataclass
 class Monitor:
-    """Shows progress with rate, MFU and time left, appends records, leaves a sign of life, feeds the trackers.
+    """Shows progress with rate, MFU and time left, appends records, writes the heartbeat, feeds the trackers.
 
-    `clock` counts tokens by the schedules' clock out of `total_tokens`; `mark` is where the session starts; `seconds` are
-    those of the sessions before. `peak_flops` is that of all processes. A disabled watch only counts seconds.
+    `clock` counts tokens by the schedules' clock out of `total_tokens`. `last` is the run at the last record, or at the
+    start of the session. `seconds` sum the training so far. `peak_flops` is that of all processes. A disabled monitor
+    only counts seconds.
     """
 
     folder: RunFolder
     total_tokens: int
     clock: int
-    mark: Snapshot
+    last: Snapshot
     seconds: float
     enabled: bool
     peak_flops: float
@@ -52,7 +53,7 @@ class Monitor:
 
     def __enter__(self) -> "Monitor":
         if self.enabled:
-            self._open = open_trackers(self.trackers, self.folder, self.mark.tokens)
+            self._open = open_trackers(self.trackers, self.folder, self.last.tokens)
             self._bar = tqdm(
                 total=self.total_tokens,
                 initial=self.clock,
@@ -81,16 +82,16 @@ class Monitor:
         self.clock = clock
         if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
             self._beat = time.monotonic()
-            sign = {"time": time.time(), "host": machine_code(), "process": os.getpid(), "step": step}
-            write_json(self.folder.heartbeat_file, sign | {"clock": clock, "of": self.total_tokens})
+            heartbeat = {"time": time.time(), "host": machine_code(), "process": os.getpid(), "step": step}
+            write_json(self.folder.heartbeat_file, heartbeat | {"clock": clock, "of": self.total_tokens})
 
     def record(self, row: TrainingRecord) -> None:
         """After every logged step."""
         now = Snapshot(time.perf_counter(), row.tokens, row.flops)
-        passed = max(now.moment - self.mark.moment, 1e-9)
-        rate, flops = (now.tokens - self.mark.tokens) / passed, (now.flops - self.mark.flops) / passed
-        self.seconds += passed
-        self.mark = now
+        elapsed = max(now.seconds - self.last.seconds, 1e-9)
+        rate, flops = (now.tokens - self.last.tokens) / elapsed, (now.flops - self.last.flops) / elapsed
+        self.seconds += elapsed
+        self.last = now
         if not self.enabled:
             return
         self._mfu = flops / self.peak_flops
@@ -102,7 +103,7 @@ class Monitor:
 
 
 def truncate_rows(path: Path, rows: int) -> None:
-    """Keep the first `rows` lines of a JSON-lines file: what a killed process wrote after its last checkpoint goes."""
+    """Keep the first `rows` lines of a JSON-lines file; later ones were written after the last checkpoint."""
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     if len(lines) < rows:
         raise invalid("records", str(path), f"has {len(lines)} rows instead of {rows}", "restore it, or delete the run")

@@ -1,7 +1,7 @@
-"""The numerics of a device: which kernels compute, and what in the process or its environment variables chooses among them.
+"""The numerics of a device: which kernels compute, and which settings and environment variables choose among them.
 
 The same program gives other last digits on another processor, with another BLAS, or where a variable names other
-instructions; so these are recorded, compared by certificates and checked when a run is resumed.
+instructions. So these are recorded, compared by certificates and checked when a run is resumed.
 """
 
 import os
@@ -34,16 +34,16 @@ CUDA_VARIABLES = (
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's own name, or cpu."""
+    """The name of the GPU, or cpu."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def numerics(device: torch.device) -> dict[str, str]:
     """What decides the last digits on a device, by name; a variable that is not set is left out."""
-    found, variables = (_cuda(), CUDA_VARIABLES) if device.type == "cuda" else (_cpu(), CPU_VARIABLES)
-    found["matmul_precision"] = torch.get_float32_matmul_precision()
-    found["deterministic"] = str(torch.are_deterministic_algorithms_enabled())
-    return found | {name: os.environ[name] for name in variables if os.environ.get(name)}
+    values, variables = (_cuda(), CUDA_VARIABLES) if device.type == "cuda" else (_cpu(), CPU_VARIABLES)
+    values["matmul_precision"] = torch.get_float32_matmul_precision()
+    values["deterministic"] = str(torch.are_deterministic_algorithms_enabled())
+    return values | {name: os.environ[name] for name in variables if os.environ.get(name)}
 
 
 def _cpu() -> dict[str, str]:
@@ -71,7 +71,7 @@ def _cuda() -> dict[str, str]:
 
 
 def _precision(backend: Any, operation: str) -> str:
-    """What an operation of a backend may do with fp32 operands: ieee, tf32, bf16, or none (nothing was said)."""
+    """What an operation of a backend may do with fp32 operands: ieee, tf32, bf16, or none (not set)."""
     return str(getattr(backend, operation).fp32_precision)
 
 

@@ -1,4 +1,4 @@
-"""Putting the loss module on its device and dividing it over processes with torch's own DDP or FSDP2."""
+"""The loss module over several processes, with torch's DDP or FSDP2."""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ def parallelize(
 ) -> nn.Module:
     """The loss module, on its device already, wrapped for the group.
 
-    Under `fsdp` every layer is a unit whose weights are whole only while it computes; what is left (embedding, norms, head)
-    is one more. The master weights stay fp32 under either; bf16 is autocast's.
+    Under `fsdp` every layer is a unit whose weights are whole only while it computes; embedding, norms and head are one
+    more. The master weights are fp32 in both cases; only autocast uses bf16.
     """
     if group.world_size == 1:
         return loss_module
@@ -35,15 +35,15 @@ def parallelize(
 
 
 @contextlib.contextmanager
-def defer_gradient_sync(parallel_model: nn.Module, stay: bool) -> Iterator[None]:
-    """Leave out the exchange of gradients for all but the last part of an accumulated step."""
-    if isinstance(parallel_model, DistributedDataParallel) and stay:
+def defer_gradient_sync(parallel_model: nn.Module, defer: bool) -> Iterator[None]:
+    """Leave out the exchange of gradients if `defer`: for all but the last micro-batch of a step."""
+    if isinstance(parallel_model, DistributedDataParallel) and defer:
         with parallel_model.no_sync():
             yield
     elif (
         exchange := getattr(parallel_model, "set_requires_gradient_sync", None)
     ) is not None:  # FSDP2 adds it to a module
-        exchange(not stay)
+        exchange(not defer)
         yield
     else:
         yield

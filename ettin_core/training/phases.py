@@ -1,4 +1,4 @@
-"""Phases and the recipe they come from. One object owns a phase's length, context, learning rate, mask rate and view."""
+"""Phases and the recipe they come from. A phase has a length, context, learning rate, mask rate and rotary bases."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -22,10 +22,10 @@ ON_NONFINITE = ("stop", "skip")
 class PhaseRecipe:
     """A phase as configured: its share of the run's tokens, and everything relative to that.
 
-    `learning_rate_factor` is relative to the optimiser's peak; `prefix` names the phase's checkpoints; `mixture` gives
-    weights by source (None: by size); `packing` says how documents fill rows (data/packing.py). The mask rate goes
-    linearly to `mask_rate_end` (None: it stays). Over `batch_warmup_share` of
-    the phase's tokens the batch grows to `batch_rows` in `batch_warmup_stages` equal stages (data/batch_schedule.py).
+    `learning_rate_factor` is relative to the optimiser's peak. `prefix` names the phase's checkpoints. `mixture` gives
+    weights by source (None: by size). `packing` says how documents fill rows (data/packing.py). The mask rate goes
+    linearly to `mask_rate_end` (None: it is constant). Over `batch_warmup_share` of the phase's tokens the batch grows
+    to `batch_rows` in `batch_warmup_stages` equal stages (data/batch_schedule.py).
     """
 
     share: float
@@ -49,11 +49,10 @@ class PhaseRecipe:
 
 @dataclass(frozen=True)
 class RecipeConfig:
-    """The whole training of a member: one number of tokens, shared out over phases in order (0: no step at all).
+    """The whole training of a member: one number of tokens, divided among phases in order (0: no training).
 
-    A run that asks for more than `max_epochs` passes over a source, all phases together, is refused before training.
-    `on_nonfinite` says what a loss or gradient that is no finite number does: stop the run before the update, or skip the
-    update and count it.
+    Training does not start if all phases together pass more than `max_epochs` times over a source. If a loss or
+    gradient is not finite, `on_nonfinite` stops the run before the update, or skips the update and counts it.
     """
 
     tokens: int
@@ -63,18 +62,18 @@ class RecipeConfig:
 
     def __post_init__(self) -> None:
         if not self.phases:
-            raise invalid("recipe.phases", {}, "names no phase", "give one or more, in the order they are trained")
+            raise invalid("recipe.phases", {}, "has no phase", "give one or more, in the order they are trained")
         for name, phase in self.phases.items():
             check_name("recipe.phases", name)
             _check(f"recipe.phases.{name}", phase)
         if self.on_nonfinite not in ON_NONFINITE:
-            raise unknown("recipe.on_nonfinite", self.on_nonfinite, "is no choice", ON_NONFINITE)
+            raise unknown("recipe.on_nonfinite", self.on_nonfinite, "is not a choice", ON_NONFINITE)
         if not self.max_epochs > 0:
             raise invalid("recipe.max_epochs", self.max_epochs, "is not positive", "use 4, or more to allow repetition")
 
 
 def _check(path: str, phase: PhaseRecipe) -> None:
-    """Refuse (ValueError) values that no phase can have, by name."""
+    """Raises ValueError, naming the field, if a value is impossible."""
     for name in POSITIVE:
         value = getattr(phase, name)
         if not 0 < value < float("inf"):
@@ -96,7 +95,7 @@ def _check(path: str, phase: PhaseRecipe) -> None:
         )
     check_mixture(f"{path}.mixture", phase.mixture, None)
     if phase.packing not in PACKINGS:
-        raise unknown(f"{path}.packing", phase.packing, "is no packing", PACKINGS)
+        raise unknown(f"{path}.packing", phase.packing, "is not a packing", PACKINGS)
     if not (phase.prefix.isascii() and phase.prefix.isalpha()):
         raise invalid(f"{path}.prefix", phase.prefix, "is not a word", "use letters only, e.g. step")
     check_name(f"{path}.prefix", phase.prefix)
@@ -144,7 +143,7 @@ class Phase:
         return self.consumed(self.steps)
 
     def consumed(self, steps: int) -> int:
-        """Tokens after so many steps: the clock of every schedule (row padding counts)."""
+        """Tokens after a number of steps: the clock of every schedule (row padding counts)."""
         return self.batches.before(steps) * self.context
 
     def rate(self, step: int) -> float:
@@ -162,7 +161,7 @@ class Phase:
         return Loader(corpus, self.context, self.batches, seed, self.name, self.mixture, self.packing)
 
     def view(self, direction: str) -> AttentionSpec:
-        """How a model looks at rows in this phase: bidirectional, causal or prefix."""
+        """The attention of a model in this phase: bidirectional, causal or prefix, with the phase's rotary bases."""
         return AttentionSpec(direction, self.rope_base_global, self.rope_base_local)
 
 
@@ -176,7 +175,7 @@ def over_phases(passes: Iterable[dict[str, float]]) -> dict[str, float]:
 
 
 def plan(recipe: RecipeConfig, peak: float) -> tuple[Phase, ...]:
-    """The phases in tokens and steps. Raises ValueError for shares that do not add up or a phase of a training without a step."""
+    """The phases in tokens and steps. Raises ValueError if the shares do not add up to 1, or a phase has no step."""
     total = sum(phase.share for phase in recipe.phases.values())
     if abs(total - 1) > 1e-6:
         raise invalid("recipe.phases.*.share", total, "is the sum of the shares", "make them add up to 1")

@@ -1,4 +1,4 @@
-"""How a run ends before its time: asked to by the cluster, or because a process stalls. Neither loses a saved step."""
+"""How a run ends early: on a signal of the cluster, or because a process stalls. Neither loses a saved step."""
 
 import faulthandler
 import os
@@ -18,10 +18,10 @@ EXIT_STALLED = 70
 
 
 class PreemptionSignal:
-    """Notes SIGTERM, SIGUSR1 (SLURM's warning before the time limit) and Ctrl-C instead of dying of them, within its block.
+    """Records SIGTERM, SIGUSR1 (SLURM's warning before the time limit) and Ctrl-C within its block; the process goes on.
 
-    A second Ctrl-C ends at once. One that is ignored already (in a study's worker, whose parent decides) stays ignored.
-    Outside the main thread, where Python allows no handlers, nothing is noted.
+    A second Ctrl-C ends the process at once. Where Ctrl-C is ignored already (in a study's worker) it stays ignored.
+    Outside the main thread, where Python allows no handlers, nothing is recorded.
     """
 
     def __init__(self, group: ProcessGroup, device: torch.device) -> None:
@@ -31,8 +31,8 @@ class PreemptionSignal:
 
     def __enter__(self) -> "PreemptionSignal":
         if threading.current_thread() is threading.main_thread():
-            noted = [signal.SIGINT] if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN else []
-            self._before = {number: signal.signal(number, self._note) for number in (*SIGNALS, *noted)}
+            interrupts = [signal.SIGINT] if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN else []
+            self._before = {number: signal.signal(number, self._note) for number in (*SIGNALS, *interrupts)}
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -60,9 +60,9 @@ class PreemptionSignal:
 
 
 class Watchdog:
-    """Ends this process, with the stack of every thread, when no step was done for `seconds` (0: never).
+    """Ends this process and prints the stack of every thread when no step was done for `seconds` (0: never).
 
-    A process that hangs in a collective because another one died or stalled would otherwise hold the whole job.
+    Otherwise a process that waits in a collective for one that died or stalled would hold the whole job.
     """
 
     def __init__(self, seconds: float, name: str) -> None:
@@ -87,7 +87,7 @@ class Watchdog:
             if time.monotonic() - self._alive > self._seconds:
                 print(
                     f"error: {self._name}: no step for {self._seconds:g} seconds (placement.stall_seconds). Another "
-                    "process may have died, or the storage hangs; the last checkpoint is whole. Where this one stands:",
+                    "process may have died, or the storage hangs; the last checkpoint is whole. The stack of this process:",
                     file=sys.stderr,
                     flush=True,
                 )

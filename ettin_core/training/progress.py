@@ -21,12 +21,11 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands, between two steps. With weights and optimiser state this is everything: no hidden streams.
+    """A run between two steps. With weights and optimiser state it is the whole state: there are no hidden streams.
 
-    `step` counts within the phase; `window_*` sum since the last training row (`window_source_*` by number of the source);
-    `metric_rows` is how many rows exist;
-    `sessions` holds the distinct environments (training/environment.py) the run was trained in, in order of their last
-    use; `skipped` counts updates that were left out because a number was not finite.
+    `step` counts within the phase. `window_*` sum since the last training row (`window_source_*` by number of the source),
+    and `metric_rows` counts the rows. `sessions` holds the distinct environments (training/environment.py) that the run
+    was trained in, in order of their last use. `skipped` counts updates left out because a number was not finite.
     """
 
     phase: int = 0
@@ -46,7 +45,7 @@ class Progress:
     window_source_tokens: tuple[int, ...] = ()
 
     def row_written(self, seconds: float) -> "Progress":
-        """With a training row written, after so many seconds of training: the window begins again."""
+        """The progress after a training row was written, at `seconds` of training: the window begins again."""
         return replace(
             self,
             window_loss=0.0,
@@ -69,18 +68,18 @@ def update_progress(
 ) -> Progress:
     """The progress after a step: real tokens, FLOPs and the rolling hash of the unmasked ids, over all processes.
 
-    FLOPs are those of the targets' own documents and directions in a model of the shape that was `built` (None: the run's).
+    FLOPs are counted for the targets' documents and directions, in a model of the shape `built` (None: the run's).
     """
     digest = sum(batch.digest() for batch, _ in micro_batches) % 2**63
-    mine = [
+    local_totals = [
         sum(int(batch.real.sum()) for batch, _ in micro_batches),
         sum(_flops(run, built, micro) for micro in micro_batches),
     ]
-    mine += [digest % 2**31, digest // 2**31]
-    totals = group.sum(torch.tensor(mine, dtype=torch.int64, device=device))
+    local_totals += [digest % 2**31, digest // 2**31]
+    totals = group.sum(torch.tensor(local_totals, dtype=torch.int64, device=device))
     tokens, flops, low, high = (int(value) for value in totals)
     combined = (low + high * 2**31) % 2**63
-    booked = replace(
+    updated = replace(
         progress,
         step=progress.step + 1,
         global_step=progress.global_step + 1,
@@ -91,23 +90,23 @@ def update_progress(
         skipped=progress.skipped + result.skipped,
     )
     if result.skipped:
-        return booked
+        return updated
     return replace(
-        booked,
+        updated,
         window_loss=progress.window_loss + result.loss_sum,
         window_tokens=progress.window_tokens + result.loss_tokens,
-        window_source_losses=_plus(progress.window_source_losses, result.source_losses),
-        window_source_tokens=_plus(progress.window_source_tokens, result.source_tokens),
+        window_source_losses=_add(progress.window_source_losses, result.source_losses),
+        window_source_tokens=_add(progress.window_source_tokens, result.source_tokens),
     )
 
 
-def _plus(window: tuple[Number, ...], step: tuple[Number, ...]) -> tuple[Number, ...]:
-    """Both added up by place; a window that has just begun is empty."""
-    return tuple(one + other for one, other in zip(window, step, strict=True)) if window else step
+def _add(window: tuple[Number, ...], step: tuple[Number, ...]) -> tuple[Number, ...]:
+    """The sum by source; a window that has just begun is empty."""
+    return tuple(total + added for total, added in zip(window, step, strict=True)) if window else step
 
 
 def _flops(run: RunConfig, built: ModelConfig | None, micro: MicroBatch) -> int:
-    """Training FLOPs of a micro-batch but for what its predictions cost."""
+    """Training FLOPs of a micro-batch, without those of its predictions."""
     batch, targets = micro
     prefixes = None if targets.prefix_mask is None else document_lengths(batch, targets.prefix_mask)
     return run.flop_counter(targets.direction, built).training(document_lengths(batch), 0, prefixes)

@@ -47,7 +47,7 @@ class StepSettings:
 class StepResult:
     """Global results of a step: summed loss in nats, scored tokens, gradient norm, whether its update was skipped.
 
-    `source_losses` and `source_tokens` are the first two by number of the source.
+    `source_losses` and `source_tokens` give the first two by the number of the source.
     """
 
     loss_sum: float
@@ -108,7 +108,7 @@ def optimizer_step(state: TrainState, micro_batches: list[MicroBatch], settings:
     sums = LossSums(settings.num_sources, device)
     state.update.begin()
     for number, micro in enumerate(micro_batches):
-        with defer_gradient_sync(state.parallel_model, stay=number + 1 < len(micro_batches)):
+        with defer_gradient_sync(state.parallel_model, defer=number + 1 < len(micro_batches)):
             with autocast(settings.precision, device):
                 attention = settings.attention(micro.targets.direction)
                 loss, per_token = state.parallel_model(*tensors(micro, device), attention)
@@ -128,8 +128,8 @@ def optimizer_step(state: TrainState, micro_batches: list[MicroBatch], settings:
 def global_norm(gradients: list[torch.Tensor]) -> float:
     """The 2-norm of all gradients as one vector; under FSDP all processes must call it.
 
-    Summed in fp64: torch's fp32 norm adds the squares of a tensor one after the other on a CPU, and of 26 million equal ones
-    loses a thousandth. It loses less of a part than of the whole, so the norm would depend on how the weights are divided.
+    Summed in fp64: on a CPU torch's fp32 norm adds squares in sequence, and loses a thousandth of 26 million equal ones. It
+    loses less of a part than of the whole, so the norm would depend on how the weights are divided.
     """
     norms = [torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients]
     return float(full_tensor(torch.linalg.vector_norm(torch.stack(norms))))

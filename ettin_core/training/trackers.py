@@ -1,4 +1,4 @@
-"""Mirrors of the records for people who watch: TensorBoard, Weights & Biases. What counts is in the run's own files."""
+"""Mirrors of the records: TensorBoard, Weights & Biases. Reports read the run's files and never these."""
 
 import importlib.util
 import os
@@ -22,16 +22,16 @@ class Tracker(Protocol):
 
 
 def check_trackers(names: tuple[str, ...]) -> None:
-    """Refuse (ValueError) a tracker that is unknown or whose package is not installed."""
+    """Raises ValueError if a tracker is unknown or its package is not installed."""
     for name in names:
         if name not in PACKAGES:
-            raise invalid("placement.trackers", name, "is no tracker", f"use some of {', '.join(PACKAGES)}, or []")
+            raise invalid("placement.trackers", name, "is not a tracker", f"use some of {', '.join(PACKAGES)}, or []")
         if importlib.util.find_spec(name) is None:
             raise invalid("placement.trackers", name, "needs a package", f"{PACKAGES[name]}, or leave it out")
 
 
 def open_trackers(names: tuple[str, ...], folder: RunFolder, tokens: int) -> list[Tracker]:
-    """The trackers of a run that stands at so many tokens."""
+    """The trackers of a run that continues after `tokens` tokens."""
     kinds: dict[str, type[TensorBoard] | type[WeightsAndBiases]] = {
         "tensorboard": TensorBoard,
         "wandb": WeightsAndBiases,
@@ -40,7 +40,7 @@ def open_trackers(names: tuple[str, ...], folder: RunFolder, tokens: int) -> lis
 
 
 def scalars_of(row: TrainingRecord, timing: TimingRecord) -> dict[str, float]:
-    """Everything of a logged step that is a curve."""
+    """The numbers of a logged step by name."""
     scalars: dict[str, float | None] = {
         "loss": row.loss,
         "learning_rate": row.learning_rate,
@@ -61,7 +61,7 @@ class TensorBoard:
     def __init__(self, folder: RunFolder, tokens: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # Of what a killed session wrote after its last checkpoint, TensorBoard shows nothing any more.
+        # purge_step hides what a killed session wrote after its last checkpoint.
         self._writer = SummaryWriter(str(folder.path / "tensorboard"), purge_step=tokens + 1)
 
     def log(self, scalars: dict[str, float], row: TrainingRecord) -> None:
@@ -75,7 +75,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A Weights & Biases run of the same name, continued with it. WANDB_PROJECT, WANDB_MODE and the like say where."""
+    """A Weights & Biases run of the same name, continued with the run; set WANDB_PROJECT, WANDB_MODE as usual."""
 
     def __init__(self, folder: RunFolder, tokens: int) -> None:
         import wandb
@@ -88,7 +88,7 @@ class WeightsAndBiases:
                 config=folder.config(),
                 resume="allow",
             )
-        except Exception as error:  # whatever its service or the network says
+        except Exception as error:  # of its service, or of the network
             raise invalid(
                 "placement.trackers", "wandb", f"does not start ({error})", "set WANDB_MODE=offline, or leave it out"
             ) from error

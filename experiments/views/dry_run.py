@@ -150,13 +150,13 @@ def _size(number: float) -> str:
     return f"{number / unit:.3g} {name}"
 
 
-def _checkpoints(kept: Checkpoints, every: int) -> str:
-    names = ", ".join(kept.lasting[:8]) + (f" … {kept.lasting[-1]}" if len(kept.lasting) > 8 else "")
-    number = len(kept.lasting) + kept.passing
-    newest = f" and the newest {kept.passing} of those every {every} steps" if kept.passing else ""
+def _checkpoints(planned: Checkpoints, every: int) -> str:
+    names = ", ".join(planned.kept[:8]) + (f" … {planned.kept[-1]}" if len(planned.kept) > 8 else "")
+    number = len(planned.kept) + planned.temporary
+    newest = f" and the newest {planned.temporary} of those every {every} steps" if planned.temporary else ""
     return (
-        f"{names}{newest}: {kept.written:,} written, {number:,} kept, {_size(kept.bytes_each)} each, "
-        f"{_size(number * kept.bytes_each)} in all"
+        f"{names}{newest}: {planned.written:,} written, {number:,} kept, {_size(planned.bytes_each)} each, "
+        f"{_size(number * planned.bytes_each)} in all"
     )
 
 

@@ -30,10 +30,12 @@ def save(folder: Path, step: int, identity: str = "run") -> Path:
     return native.save(folder, f"step{step}", model, OPTIMIZER, STATE | {"global_step": step}, identity)
 
 
-def same_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
+def same_bytes(left: torch.Tensor, right: torch.Tensor) -> bool:
     """Equal in type, shape and every bit."""
     return (
-        one.dtype == other.dtype and one.shape == other.shape and hash_tensors({"": one}) == hash_tensors({"": other})
+        left.dtype == right.dtype
+        and left.shape == right.shape
+        and hash_tensors({"": left}) == hash_tensors({"": right})
     )
 
 
@@ -69,9 +71,9 @@ DAMAGES = [truncate, empty, flip_first, flip_last, Path.unlink]
 
 def test_everything_comes_back_exactly(tmp_path: Path) -> None:
     path = native.save(tmp_path, "step4", MODEL, OPTIMIZER, STATE, "run")
-    found = native.load(path, "run")
-    assert found.name == "step4" and found.state == STATE
-    for given, got in ((MODEL, found.model), (OPTIMIZER, found.optimizer)):
+    checkpoint = native.load(path, "run")
+    assert checkpoint.name == "step4" and checkpoint.state == STATE
+    for given, got in ((MODEL, checkpoint.model), (OPTIMIZER, checkpoint.optimizer)):
         assert got.keys() == given.keys()
         assert all(same_bytes(given[name], got[name]) for name in given)
 
@@ -79,14 +81,14 @@ def test_everything_comes_back_exactly(tmp_path: Path) -> None:
 def test_views_and_non_contiguous_tensors_come_back(tmp_path: Path) -> None:
     base = torch.arange(12.0).reshape(3, 4)
     path = native.save(tmp_path, "step1", {"t": base.T, "row": base[1]}, {}, {"global_step": 1}, "run")
-    found = native.load(path).model
-    assert torch.equal(found["t"], base.T) and torch.equal(found["row"], base[1])
+    tensors = native.load(path).model
+    assert torch.equal(tensors["t"], base.T) and torch.equal(tensors["row"], base[1])
 
 
 def test_the_same_state_gives_the_same_bytes(tmp_path: Path) -> None:
-    one, other = save(tmp_path / "a", 3), save(tmp_path / "b", 3)
-    assert sorted(file.name for file in one.iterdir()) == sorted([*FILES, "index.json"])
-    assert all(file.read_bytes() == (other / file.name).read_bytes() for file in one.iterdir())
+    first, second = save(tmp_path / "a", 3), save(tmp_path / "b", 3)
+    assert sorted(file.name for file in first.iterdir()) == sorted([*FILES, "index.json"])
+    assert all(file.read_bytes() == (second / file.name).read_bytes() for file in first.iterdir())
 
 
 def test_saving_again_replaces(tmp_path: Path) -> None:
@@ -117,8 +119,8 @@ def test_a_damaged_file_is_refused_by_name_and_the_checkpoint_before_is_used(
         native.load(tmp_path / "step5", "run")
     assert str(tmp_path / "step5") in str(caught.value) and name in str(caught.value)
     messages: list[str] = []
-    found = native.latest(tmp_path, "run", messages.append)
-    assert found is not None and found.name == "step3" and found.state["global_step"] == 3
+    checkpoint = native.latest(tmp_path, "run", messages.append)
+    assert checkpoint is not None and checkpoint.name == "step3" and checkpoint.state["global_step"] == 3
     assert len(messages) == 1 and str(tmp_path / "step5") in messages[0]
 
 
@@ -139,16 +141,16 @@ def test_a_flipped_identity_is_damage_and_not_another_run(tmp_path: Path) -> Non
     index = save(tmp_path, 5) / "index.json"
     index.write_text(index.read_text().replace('"identity": "run"', '"identity": "rum"'))
     messages: list[str] = []
-    found = native.latest(tmp_path, "run", messages.append)
-    assert found is not None and found.name == "step3"
+    checkpoint = native.latest(tmp_path, "run", messages.append)
+    assert checkpoint is not None and checkpoint.name == "step3"
     assert "index.json' is damaged" in messages[0] and messages[0].endswith("Trying the checkpoint before it.")
 
 
 def test_files_swapped_between_checkpoints_are_refused(tmp_path: Path) -> None:
-    one, other = save(tmp_path, 3), save(tmp_path, 5)
-    shutil.copy(one / "model.safetensors", other / "model.safetensors")
+    first, second = save(tmp_path, 3), save(tmp_path, 5)
+    shutil.copy(first / "model.safetensors", second / "model.safetensors")
     with pytest.raises(ValueError, match=r"step5/model\.safetensors' is damaged"):
-        native.load(other)
+        native.load(second)
 
 
 def test_another_runs_checkpoint_is_an_error_and_not_passed_over(tmp_path: Path) -> None:
@@ -175,8 +177,8 @@ def test_several_damaged_ones_are_all_reported(tmp_path: Path) -> None:
     for step in (2, 3):
         truncate(tmp_path / f"step{step}" / "optimizer.safetensors")
     messages: list[str] = []
-    found = native.latest(tmp_path, "run", messages.append)
-    assert found is not None and found.name == "step1"
+    checkpoint = native.latest(tmp_path, "run", messages.append)
+    assert checkpoint is not None and checkpoint.name == "step1"
     assert ["step3" in messages[0], "step2" in messages[1], len(messages)] == [True, True, 2]
 
 
@@ -192,8 +194,8 @@ def test_checkpoints_are_ordered_by_step_and_not_by_name(tmp_path: Path) -> None
     (tmp_path / ".step11.building").mkdir()
     (tmp_path / "notes").mkdir()
     messages: list[str] = []
-    found = native.ordered(tmp_path, messages.append)
-    assert [path.name for path in found] == ["step0", "step9", "step10", "decay2"]
+    checkpoints = native.ordered(tmp_path, messages.append)
+    assert [path.name for path in checkpoints] == ["step0", "step9", "step10", "decay2"]
     assert len(messages) == 1 and "notes has no readable index.json" in messages[0]
 
 
@@ -215,12 +217,12 @@ def test_the_hash_of_weights_sees_name_shape_type_and_every_bit() -> None:
 def save_for_ever(folder: Path) -> None:
     """Save, save again and prune as fast as possible."""
     tensor = torch.zeros(40_000)
-    passing: list[Path] = []
+    temporary: list[Path] = []
     for step in range(10**9):
         name = f"step{step % 7}"
         state = {"global_step": step}
-        passing.append(native.save(folder, name, {"w": tensor + step}, {"m": tensor}, state, "run"))
-        passing = prune(passing, keep_last=2)
+        temporary.append(native.save(folder, name, {"w": tensor + step}, {"m": tensor}, state, "run"))
+        temporary = prune(temporary, keep_last=2)
 
 
 def test_a_kill_at_any_moment_leaves_whole_checkpoints_only(tmp_path: Path) -> None:
@@ -236,22 +238,22 @@ def test_a_kill_at_any_moment_leaves_whole_checkpoints_only(tmp_path: Path) -> N
         process.kill()
         process.join()
         assert process.exitcode == -9
-        found = [native.load(path, "run") for path in native.ordered(folder, pytest.fail)]
-        assert 1 <= len(found) <= 3
-        for checkpoint in found:
+        checkpoints = [native.load(path, "run") for path in native.ordered(folder, pytest.fail)]
+        assert 1 <= len(checkpoints) <= 3
+        for checkpoint in checkpoints:
             assert (checkpoint.model["w"] == checkpoint.state["global_step"]).all()
-        steps.append(found[-1].state["global_step"])
+        steps.append(checkpoints[-1].state["global_step"])
     assert min(steps) >= 2 and len(set(steps)) > 1
 
 
 def test_restoring_puts_weights_and_moments_back(tmp_path: Path) -> None:
-    one, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
-    optimizers = [torch.optim.AdamW(model.parameters()) for model in (one, other)]
-    one(torch.ones(1, 3)).sum().backward()
+    trained, restored = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    optimizers = [torch.optim.AdamW(model.parameters()) for model in (trained, restored)]
+    trained(torch.ones(1, 3)).sum().backward()
     optimizers[0].step()
-    given = native.optimizer_tensors(optimizers[0], one)
-    native.save(tmp_path, "step1", one.state_dict(), given, {"global_step": 1}, "run")
-    native.load(tmp_path / "step1").restore(other, optimizers[1])
-    got = native.optimizer_tensors(optimizers[1], other)
+    given = native.optimizer_tensors(optimizers[0], trained)
+    native.save(tmp_path, "step1", trained.state_dict(), given, {"global_step": 1}, "run")
+    native.load(tmp_path / "step1").restore(restored, optimizers[1])
+    got = native.optimizer_tensors(optimizers[1], restored)
     assert got.keys() == given.keys() and all(same_bytes(got[name], given[name]) for name in given)
-    assert hash_tensors(other.state_dict()) == hash_tensors(one.state_dict())
+    assert hash_tensors(restored.state_dict()) == hash_tensors(trained.state_dict())

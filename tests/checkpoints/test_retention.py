@@ -16,11 +16,11 @@ def folders(root: Path, names: list[str]) -> list[Path]:
 
 
 def kept(rule: CheckpointConfig, steps: int) -> tuple[list[int], list[int]]:
-    """Steps of a phase after which a checkpoint is written, and those that last."""
+    """Steps of a phase after which a checkpoint is written, and those whose checkpoint is kept permanently."""
     due = [step for step in range(1, steps + 1) if rule.due(step, steps, consumed)]
-    lasting = [step for step in due if rule.lasts(step, steps, consumed)]
-    assert lasting == rule.lasting(steps, consumed)
-    return due, lasting
+    kept_steps = [step for step in due if rule.is_kept(step, steps, consumed)]
+    assert kept_steps == rule.kept_steps(steps, consumed)
+    return due, kept_steps
 
 
 def consumed(step: int) -> int:
@@ -29,7 +29,7 @@ def consumed(step: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("rule", "due", "lasting"),
+    ("rule", "due", "kept_steps"),
     [
         (CheckpointConfig(every_steps=4), [4, 8, 10], [10]),
         (CheckpointConfig(every_steps=5), [5, 10], [10]),
@@ -43,40 +43,40 @@ def consumed(step: int) -> int:
         ),
     ],
 )
-def test_due_and_lasting_steps(rule: CheckpointConfig, due: list[int], lasting: list[int]) -> None:
-    assert kept(rule, 10) == (due, lasting)
+def test_due_and_kept_steps(rule: CheckpointConfig, due: list[int], kept_steps: list[int]) -> None:
+    assert kept(rule, 10) == (due, kept_steps)
 
 
 def test_prune_keeps_the_newest(tmp_path: Path) -> None:
-    passing = folders(tmp_path, ["step1", "step2", "step3", "step4"])
-    assert prune(passing, 2) == passing[2:]
+    temporary = folders(tmp_path, ["step1", "step2", "step3", "step4"])
+    assert prune(temporary, 2) == temporary[2:]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step3", "step4"]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_prune_keeps_all_when_there_are_few(tmp_path: Path, count: int) -> None:
-    passing = folders(tmp_path, ["step1", "step2"][:count])
-    assert prune(passing, 2) == passing
+    temporary = folders(tmp_path, ["step1", "step2"][:count])
+    assert prune(temporary, 2) == temporary
     assert len(list(tmp_path.iterdir())) == count
 
 
 def test_prune_touches_nothing_else(tmp_path: Path) -> None:
-    passing = folders(tmp_path, ["step1", "step2", "step3"])
+    temporary = folders(tmp_path, ["step1", "step2", "step3"])
     folders(tmp_path, ["step0", "decay9"])
-    prune(passing, 2)
+    prune(temporary, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["decay9", "step0", "step2", "step3"]
 
 
 def test_a_checkpoint_written_again_counts_once(tmp_path: Path) -> None:
-    one, two, three = folders(tmp_path, ["step1", "step2", "step3"])
-    assert prune([one, two, two], 2) == [one, two]
-    assert prune([one, two, three, two], 2) == [three, two]
+    first, second, third = folders(tmp_path, ["step1", "step2", "step3"])
+    assert prune([first, second, second], 2) == [first, second]
+    assert prune([first, second, third, second], 2) == [third, second]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step2", "step3"]
 
 
 def test_a_checkpoint_that_is_already_gone_is_no_error(tmp_path: Path) -> None:
-    passing = [tmp_path / "gone", *folders(tmp_path, ["step2", "step3"])]
-    assert prune(passing, 2) == passing[1:]
+    temporary = [tmp_path / "gone", *folders(tmp_path, ["step2", "step3"])]
+    assert prune(temporary, 2) == temporary[1:]
 
 
 @pytest.mark.parametrize(

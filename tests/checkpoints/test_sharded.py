@@ -35,7 +35,7 @@ def member(rank: int, count: int, store: Path, task: Task, folder: Path) -> None
 
 
 def start(count: int, task: Task, folder: Path) -> list[BaseProcess]:
-    """So many processes that do a task as one group."""
+    """Start `count` processes that do a task as one group."""
     store = folder.with_name(f"{folder.name}.{task.__name__}.{count}.{time.monotonic_ns()}")
     fork = multiprocessing.get_context("fork")
     processes = [fork.Process(target=member, args=(rank, count, store, task, folder)) for rank in range(count)]
@@ -45,14 +45,14 @@ def start(count: int, task: Task, folder: Path) -> list[BaseProcess]:
 
 
 def on(count: int, task: Task, folder: Path) -> None:
-    """Do a task on so many processes."""
+    """Do a task on `count` processes."""
     processes = start(count, task, folder)
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0] * count
 
 
-def learner(seed: int, group: ProcessGroup) -> tuple[nn.Module, torch.optim.Optimizer]:
+def trained_model(seed: int, group: ProcessGroup) -> tuple[nn.Module, torch.optim.Optimizer]:
     """A model of odd sizes, one tensor smaller than the number of processes, after one step; divided in a group."""
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 1))
@@ -73,7 +73,7 @@ def hashes(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, str]
 def save_steps(group: ProcessGroup, folder: Path) -> None:
     """Checkpoints of steps 1 and 2, each with the hashes of what it must hold; nothing is gathered to write them."""
     for step in (1, 2):
-        model, optimizer = learner(step, group)
+        model, optimizer = trained_model(step, group)
         state = {"global_step": step} | hashes(model, optimizer)
         moments = native.optimizer_tensors(optimizer, model)
         with pytest.MonkeyPatch.context() as patch:
@@ -85,7 +85,7 @@ def save_steps(group: ProcessGroup, folder: Path) -> None:
 def restore_all(group: ProcessGroup, folder: Path) -> None:
     """Put every checkpoint of a folder into another model."""
     for path in native.ordered(folder, pytest.fail):
-        model, optimizer = learner(9, group)
+        model, optimizer = trained_model(9, group)
         checkpoint = native.load(path, "run")
         assert hashes(model, optimizer)["weights"] != checkpoint.state["weights"]
         checkpoint.restore(model, optimizer)
@@ -113,10 +113,10 @@ def test_each_process_writes_its_part_and_nothing_is_pickled(saved: Path) -> Non
 
 def test_one_process_loads_it_whole(saved: Path) -> None:
     for step in (1, 2):
-        found = native.load(saved / f"step{step}", "run")
-        assert native.hash_tensors(found.model) == found.state["weights"]
-        assert native.hash_tensors(found.optimizer) == found.state["moments"]
-        assert found.model["0.weight"].shape == (5, 7) and found.optimizer["0.weight/step"] == 1
+        checkpoint = native.load(saved / f"step{step}", "run")
+        assert native.hash_tensors(checkpoint.model) == checkpoint.state["weights"]
+        assert native.hash_tensors(checkpoint.optimizer) == checkpoint.state["moments"]
+        assert checkpoint.model["0.weight"].shape == (5, 7) and checkpoint.optimizer["0.weight/step"] == 1
 
 
 def test_another_number_of_processes_restores_it(saved: Path) -> None:
@@ -129,7 +129,7 @@ def test_another_number_of_processes_restores_it(saved: Path) -> None:
 
 
 def test_restoring_refuses_other_weights(saved: Path) -> None:
-    model, optimizer = learner(1, ProcessGroup())
+    model, optimizer = trained_model(1, ProcessGroup())
     with pytest.raises(KeyError, match=r"0\.0\.bias"):
         native.load(saved / "step1").restore(nn.Sequential(model), optimizer)
     wider = nn.Sequential(nn.Linear(8, 5), nn.Linear(5, 1))
@@ -147,8 +147,8 @@ def test_a_damaged_file_is_refused_by_name_and_the_checkpoint_before_is_used(sav
             file.write_bytes(damaged)
         with pytest.raises(ValueError, match=file.name):
             native.load(file.parent, "run")
-        found = native.latest(saved, "run", lambda message: None)
-        assert found is not None and found.name == "step1"
+        checkpoint = native.latest(saved, "run", lambda message: None)
+        assert checkpoint is not None and checkpoint.name == "step1"
 
 
 def test_a_file_that_is_not_in_the_index_is_refused(saved: Path) -> None:
@@ -158,8 +158,8 @@ def test_a_file_that_is_not_in_the_index_is_refused(saved: Path) -> None:
 
 
 def meet_a_full_disk(group: ProcessGroup, folder: Path) -> None:
-    """One process cannot write; both must be told so."""
-    model, optimizer = learner(3, group)
+    """One process cannot write; both must raise the error."""
+    model, optimizer = trained_model(3, group)
     if group.rank == 1:
 
         def full(*arguments: object) -> None:
@@ -178,16 +178,16 @@ def test_a_disk_that_is_full_for_one_process_leaves_what_was_there(saved: Path) 
 
 def save_for_ever(group: ProcessGroup, folder: Path) -> None:
     """Save, save again and prune as fast as possible."""
-    model, optimizer = learner(1, group)
-    passing: list[Path] = []
+    model, optimizer = trained_model(1, group)
+    temporary: list[Path] = []
     for step in range(10**9):
         with torch.no_grad():
             for weight in model.parameters():
                 weight.fill_(step)
         moments, state = native.optimizer_tensors(optimizer, model), {"global_step": step}
-        passing.append(native.save(folder, f"step{step % 7}", model.state_dict(), moments, state, "run", group))
+        temporary.append(native.save(folder, f"step{step % 7}", model.state_dict(), moments, state, "run", group))
         if group.is_main:
-            passing = prune(passing, keep_last=2)
+            temporary = prune(temporary, keep_last=2)
         group.barrier()
 
 
@@ -206,16 +206,16 @@ def test_a_kill_at_any_moment_leaves_whole_checkpoints_only(killed: tuple[int, .
         for process in processes:
             process.join(30)
             assert process.exitcode, "nobody goes on alone"
-        found = [native.load(path, "run") for path in native.ordered(folder, pytest.fail)]
-        assert 1 <= len(found) <= 3
-        for checkpoint in found:
+        checkpoints = [native.load(path, "run") for path in native.ordered(folder, pytest.fail)]
+        assert 1 <= len(checkpoints) <= 3
+        for checkpoint in checkpoints:
             assert all((weight == checkpoint.state["global_step"]).all() for weight in checkpoint.model.values())
         on(2, save_again, folder)
 
 
 def save_again(group: ProcessGroup, folder: Path) -> None:
     """What a restart writes goes over whatever a kill left."""
-    model, optimizer = learner(1, group)
+    model, optimizer = trained_model(1, group)
     for number in range(7):
         moments = native.optimizer_tensors(optimizer, model)
         native.save(folder, f"step{number}", model.state_dict(), moments, {"global_step": number}, "run", group)

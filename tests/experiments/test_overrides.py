@@ -109,7 +109,7 @@ def test_settings_that_have_names_are_merged() -> None:
 
 
 REFUSED = {
-    "no phases": (["recipe.phases={}"], r"recipe.phases=\{\} names no phase"),
+    "no phases": (["recipe.phases={}"], r"recipe.phases=\{\} has no phase"),
     "a phase without a mixture": (
         [*ENGLISH, "data.mixtures={pretrain: {wiki: 1}}"],
         r"recipe.phases.extension.mixture=.* refers to data.mixtures.extension, which is not there",

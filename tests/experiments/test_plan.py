@@ -63,8 +63,8 @@ def test_a_forecast_comes_true(corpus: Corpus, tmp_path: Path, member: str, pack
     assert sum(phase.loss_tokens for phase in told.phases) == pytest.approx(summary["loss_tokens"], rel=near)
     assert sum(phase.flops for phase in told.phases) == pytest.approx(summary["flops"], rel=near)
     kept = {path.name for path in folder.checkpoints.iterdir() if not path.name.startswith(".")}
-    assert set(told.checkpoints.lasting) <= kept
-    assert len(kept) == len(told.checkpoints.lasting) + told.checkpoints.passing
+    assert set(told.checkpoints.kept) <= kept
+    assert len(kept) == len(told.checkpoints.kept) + told.checkpoints.temporary
     tensors = sum(file.stat().st_size for file in (folder.checkpoints / "decay5").glob("*.safetensors"))
     assert told.checkpoints.bytes_each == pytest.approx(tensors, rel=0.15)  # a tiny model: names weigh as well
     last = told.phases[-1]
@@ -74,9 +74,9 @@ def test_a_forecast_comes_true(corpus: Corpus, tmp_path: Path, member: str, pack
 def test_checkpoints_follow_the_rule(corpus: Corpus) -> None:
     run = replace(tiny_run(corpus), checkpoint=CheckpointConfig(every_steps=4, keep_every_tokens=1920))
     # Phases of 12 steps of 384 and 5 of 640 tokens. Written: 0; 4 5 8 10 12; 3 4 5. The newest two of 4, 8 and 4 stay.
-    kept = forecast(run, PLACEMENT).checkpoints
-    assert kept.lasting == ("step0", "step5", "step10", "step12", "decay3", "decay5")
-    assert (kept.written, kept.passing) == (9, 2)
+    planned = forecast(run, PLACEMENT).checkpoints
+    assert planned.kept == ("step0", "step5", "step10", "step12", "decay3", "decay5")
+    assert (planned.written, planned.temporary) == (9, 2)
 
 
 @pytest.mark.parametrize("bf16", [False, True])

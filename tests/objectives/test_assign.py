@@ -172,7 +172,7 @@ def test_a_sequence_changes_at_its_share_to_the_step(scale: float, corpus: Corpu
         parts = (replace(CLM, weight=shares[0]), replace(MLM, weight=shares[1]))
         run = replace(base, objective=ObjectiveConfig("sequence", parts=parts), recipe=recipe)
         chosen = [
-            int(assign_rows(run.objective, parts, random_batch(1), KEY, run.moment(run.phases[0], step))[0])
+            int(assign_rows(run.objective, parts, random_batch(1), KEY, run.position(run.phases[0], step))[0])
             for step in (percent - 1, percent)
         ]
         assert run.phases[0].steps == 100 and chosen == [0, 1], f"{percent} %"

@@ -239,7 +239,7 @@ def test_without_a_budget_only_the_mask_is_exchanged(lab: Trained) -> None:
     assert folder.training() == [] and read_json(folder.data_order_file)["steps"] == {}
     assert [path.name for path in native.ordered(folder.checkpoints)] == ["convert0"]
     told = forecast(run, PLACEMENT, lab.corpus)
-    assert told.phases[0].flops == 0 and told.checkpoints.lasting == ("convert0",) and "0 steps" in describe(told)
+    assert told.phases[0].flops == 0 and told.checkpoints.kept == ("convert0",) and "0 steps" in describe(told)
     model, name, _ = open_model(run, folder, lab.corpus, None, "cpu")
     assert (name, model.view.direction, model.context) == ("convert0", "causal", 80)
     rows = evaluate(run, folder, lab.corpus, SuiteConfig(2000, 8, 8, None, 8192), device="cpu")

@@ -94,7 +94,7 @@ def test_the_job_ends_with_its_reason_and_continues(
     assert folder.complete and "continuing from step4" in capsys.readouterr().out
 
 
-def wait_for_the_other(rank: int, port: int, told: Path) -> None:
+def wait_for_the_other(rank: int, port: int, report: Path) -> None:
     """Join a group of two in which one process never comes to the barrier."""
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": str(rank)}
     os.environ.update(address)
@@ -105,7 +105,7 @@ def wait_for_the_other(rank: int, port: int, told: Path) -> None:
     try:
         group.barrier()
     except RuntimeError as error:
-        told.write_text(f"{time.monotonic() - began:.1f} {error}")
+        report.write_text(f"{time.monotonic() - began:.1f} {error}")
 
 
 def test_a_collective_waits_no_longer_than_the_stall_seconds(tmp_path: Path) -> None:
@@ -114,14 +114,14 @@ def test_a_collective_waits_no_longer_than_the_stall_seconds(tmp_path: Path) -> 
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     fork = multiprocessing.get_context("fork")
-    told = tmp_path / "told"
-    processes = [fork.Process(target=wait_for_the_other, args=(rank, port, told)) for rank in (0, 1)]
+    report = tmp_path / "report"
+    processes = [fork.Process(target=wait_for_the_other, args=(rank, port, report)) for rank in (0, 1)]
     for process in processes:
         process.start()
     processes[0].join(30)
     processes[1].kill()
     processes[1].join()
-    seconds, message = told.read_text().split(" ", 1)
+    seconds, message = report.read_text().split(" ", 1)
     assert 3 < float(seconds) < 10 and "imed out" in message
 
 

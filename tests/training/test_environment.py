@@ -24,17 +24,20 @@ CPU = torch.device("cpu")
 
 def test_what_a_session_records(corpus: Corpus, tmp_path: Path) -> None:
     folder = train_tiny(tiny_run(corpus), tmp_path, corpus, stop_after=1)
-    found = read_json(folder.path / "provenance.json")["environment"]
-    assert found["numerics"]["capability"] == torch.backends.cpu.get_cpu_capability()
-    assert {"cpu", "blas", "onednn", "onednn_matmul", "matmul_precision", "deterministic"} <= found["numerics"].keys()
-    assert found["libraries"].keys() == {"torch", "numpy", "tokenizers"}
-    assert found["device"] == {"name": "cpu"}
-    assert found["placement"] | {"processes": 1, "parallel": "alone", "threads": 1} == found["placement"]
-    rooms = {name.partition(".")[0] for name in found["code"]}
-    assert rooms == {"checkpoints", "data", "foundation", "model", "objectives", "optim", "training"}
-    assert "objectives.kinds.mlm" in found["code"] and "objectives.kinds.clm" not in found["code"]
+    recorded = read_json(folder.path / "provenance.json")["environment"]
+    assert recorded["numerics"]["capability"] == torch.backends.cpu.get_cpu_capability()
+    assert {"cpu", "blas", "onednn", "onednn_matmul", "matmul_precision", "deterministic"} <= recorded[
+        "numerics"
+    ].keys()
+    assert recorded["libraries"].keys() == {"torch", "numpy", "tokenizers"}
+    assert recorded["device"] == {"name": "cpu"}
+    assert recorded["placement"] | {"processes": 1, "parallel": "alone", "threads": 1} == recorded["placement"]
+    packages = {name.partition(".")[0] for name in recorded["code"]}
+    assert packages == {"checkpoints", "data", "foundation", "model", "objectives", "optim", "training"}
+    assert "objectives.kinds.mlm" in recorded["code"] and "objectives.kinds.clm" not in recorded["code"]
     assert not any(
-        name.startswith(("data.importers", "data.curation.rules", "data.preparation.prepare")) for name in found["code"]
+        name.startswith(("data.importers", "data.curation.rules", "data.preparation.prepare"))
+        for name in recorded["code"]
     )
 
 
@@ -116,7 +119,7 @@ def test_what_does_not_train_a_run_may_change(
 
 
 def earlier(**changes: object) -> str:
-    """A session as it was recorded before code was told by module."""
+    """A session as it was recorded before code was recorded by module."""
     libraries = {"torch": "2.13.0", "numpy": "2.4.0", "tokenizers": "0.22.0", "lm-eval": "0.4.9", "python": "3.11.2"}
     session = {
         **{
@@ -133,17 +136,17 @@ def earlier(**changes: object) -> str:
 
 
 def test_sessions_of_earlier_versions_are_read(corpus: Corpus) -> None:
-    other = {"torch": "2.13.0", "numpy": "2.4.0", "tokenizers": "0.22.0", "lm-eval": "0.5"}
-    assert differences([earlier()], [earlier(libraries=other)]) == {}, "lm-eval trains nothing"
+    libraries = {"torch": "2.13.0", "numpy": "2.4.0", "tokenizers": "0.22.0", "lm-eval": "0.5"}
+    assert differences([earlier()], [earlier(libraries=libraries)]) == {}, "lm-eval trains nothing"
     assert differences([earlier()], [earlier(parallel="fsdp")]) == {}, "one process divides nothing"
     assert differences([earlier()], [earlier(code="b" * 64)]) == {"code": {"all": ("a" * 12, "b" * 12)}}
     assert differences([earlier()], [earlier(processes=2)]) == {
         "placement": {"parallel": ("alone", "ddp"), "processes": ("1", "2")}
     }
     run = tiny_run(corpus)
-    found = differences([earlier()], [describe(run, PLACEMENT, ProcessGroup(), CPU)])
-    assert found["code"] == {"all": ("a" * 12, "recorded field by field")}
-    assert found["numerics"] == {"all": ("not recorded", "recorded field by field")}
+    changes = differences([earlier()], [describe(run, PLACEMENT, ProcessGroup(), CPU)])
+    assert changes["code"] == {"all": ("a" * 12, "recorded field by field")}
+    assert changes["numerics"] == {"all": ("not recorded", "recorded field by field")}
     assert changed_since(run, {"sessions": [earlier()]}) is None
 
 

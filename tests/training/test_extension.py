@@ -83,15 +83,15 @@ def test_several_phases_go_on_in_the_first(corpus: Corpus) -> None:
 
 def test_what_depends_on_the_length_is_not_shared(corpus: Corpus) -> None:
     short = short_run(corpus)
-    parts = (Component("mlm", "bidirectional"), Component("clm", "causal"))
+    components = (Component("mlm", "bidirectional"), Component("clm", "causal"))
     steps = short.phases[0].steps
     for name, common in (("sequence", 9), ("alternation", steps), ("mixture", steps)):  # a sequence turns half-way
-        one = replace(short, objective=ObjectiveConfig(name, parts=parts))
-        other = longer(one, 9600)
-        assert max(step for step in range(steps + 1) if same_past(one, other, 0, step)) == common
+        shorter = replace(short, objective=ObjectiveConfig(name, parts=components))
+        longer_run = longer(shorter, 9600)
+        assert max(step for step in range(steps + 1) if same_past(shorter, longer_run, 0, step)) == common
     moving = replace(short.recipe.phases["pretrain"], mask_rate_end=0.1)
-    one = replace(short, recipe=replace(short.recipe, phases={"pretrain": moving}))
-    assert not same_past(one, longer(one, 9600), 0, 2)
+    shorter = replace(short, recipe=replace(short.recipe, phases={"pretrain": moving}))
+    assert not same_past(shorter, longer(shorter, 9600), 0, 2)
     other_seed = replace(longer(short, 9600), seeds=replace(short.seeds, order=5))
     assert same_past(short, longer(short, 9600), 0, 15) and not same_past(short, other_seed, 0, 15)
 

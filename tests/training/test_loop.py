@@ -121,8 +121,8 @@ def test_nothing_that_the_checkpoint_rule_says_moves_a_number(corpus: Corpus, tm
     run = tiny_run(corpus)
     often = replace(run, checkpoint=CheckpointConfig(every_steps=1))
     assert often.name == run.name
-    one, other = (train_tiny(item, tmp_path / str(number), corpus) for number, item in enumerate((run, often)))
-    assert one.summary()["final_weights"] == other.summary()["final_weights"]
+    left, right = (train_tiny(item, tmp_path / str(number), corpus) for number, item in enumerate((run, often)))
+    assert left.summary()["final_weights"] == right.summary()["final_weights"]
 
 
 def test_a_non_finite_loss_stops_before_the_update(corpus: Corpus, tmp_path: Path) -> None:

@@ -95,9 +95,9 @@ def test_the_command_ends_with_the_requeue_code(tmp_path: Path) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     process.wait(60)
-    told = process.stderr
-    assert process.returncode == EXIT_REQUEUE, told
-    assert "SIGTERM at step" in told and "start the same command again" in told
+    output = process.stderr
+    assert process.returncode == EXIT_REQUEUE, output
+    assert "SIGTERM at step" in output and "start the same command again" in output
 
 
 def stalling() -> None:

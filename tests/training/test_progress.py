@@ -32,43 +32,45 @@ def loader(run: RunConfig, corpus: Corpus, packing: str, **changes: int) -> Load
     return replace(run.phases[1], packing=packing, **changes).loader(corpus, run.seeds.order)  # type: ignore[arg-type]
 
 
-def booked(
+def progress_after(
     run: RunConfig, of: Loader, steps: Iterable[int], parts: int = 1, progress: Progress | None = None
 ) -> Progress:
-    """The books after these steps, each in so many parts."""
+    """The progress after these steps, each in `parts` micro-batches."""
     progress = progress or Progress()
     for step in steps:
         batches = [of.batch(step, part, parts) for part in range(parts)]
-        made = [(batch, Targets(batch.tokens, NONE, NONE, run.direction)) for batch in batches]
-        progress = update_progress(run, progress, made, StepResult(2.5, 7, 1.0), ProcessGroup(), torch.device("cpu"))
+        micro_batches = [(batch, Targets(batch.tokens, NONE, NONE, run.direction)) for batch in batches]
+        progress = update_progress(
+            run, progress, micro_batches, StepResult(2.5, 7, 1.0), ProcessGroup(), torch.device("cpu")
+        )
     return progress
 
 
 @pytest.mark.parametrize("parts", [2, 4, 8])
 @pytest.mark.parametrize("packing", PACKINGS)
-def test_the_books_do_not_depend_on_the_division(run: RunConfig, corpus: Corpus, packing: str, parts: int) -> None:
+def test_progress_does_not_depend_on_the_division(run: RunConfig, corpus: Corpus, packing: str, parts: int) -> None:
     of = loader(run, corpus, packing)
-    whole, divided = (booked(run, of, range(STEPS), number) for number in (1, parts))
+    whole, divided = (progress_after(run, of, range(STEPS), number) for number in (1, parts))
     assert divided == whole
 
 
 @pytest.mark.parametrize("stop", [1, 4])
 @pytest.mark.parametrize("packing", PACKINGS)
 def test_the_hash_rolls_on_where_it_stopped(run: RunConfig, corpus: Corpus, packing: str, stop: int) -> None:
-    straight = booked(run, loader(run, corpus, packing), range(STEPS))
-    before = booked(run, loader(run, corpus, packing), range(stop))
-    after = booked(run, loader(run, corpus, packing), range(stop, STEPS), 2, before)
+    straight = progress_after(run, loader(run, corpus, packing), range(STEPS))
+    before = progress_after(run, loader(run, corpus, packing), range(stop))
+    after = progress_after(run, loader(run, corpus, packing), range(stop, STEPS), 2, before)
     assert after == straight and len({before.data_hash, after.data_hash, ""}) == 3
 
 
 def test_the_hash_sees_what_was_read_and_in_which_order(run: RunConfig, corpus: Corpus) -> None:
     of = loader(run, corpus, "stream")
     progresses = [
-        booked(run, of, range(3)),
-        booked(run, of, range(1, 4)),
-        booked(run, of, [1, 0, 2]),
-        booked(run, of, range(2)),
-        *(booked(run, loader(run, corpus, packing), range(3)) for packing in ("best_fit", "off")),
+        progress_after(run, of, range(3)),
+        progress_after(run, of, range(1, 4)),
+        progress_after(run, of, [1, 0, 2]),
+        progress_after(run, of, range(2)),
+        *(progress_after(run, loader(run, corpus, packing), range(3)) for packing in ("best_fit", "off")),
     ]
     assert len({progress.data_hash for progress in progresses}) == len(progresses)
 
@@ -76,7 +78,7 @@ def test_the_hash_sees_what_was_read_and_in_which_order(run: RunConfig, corpus: 
 @pytest.mark.parametrize("packing", PACKINGS)
 def test_tokens_are_counted_without_padding(run: RunConfig, corpus: Corpus, packing: str) -> None:
     of = loader(run, corpus, packing, context=400)
-    progress = booked(run, of, range(STEPS))
+    progress = progress_after(run, of, range(STEPS))
     real = [int(of.batch(step).real.sum()) for step in range(STEPS)]
     assert progress.tokens == sum(real)
     assert (sum(real) > 0.985 * STEPS * 8 * 400) == (packing == "stream"), "padding is there to be left out"

@@ -113,11 +113,11 @@ def test_loss_by_source_adds_up(mixed: Corpus, tmp_path: Path) -> None:
     """The mean over sources, weighted by their loss-bearing tokens, is the loss; micro-batches do not matter."""
     run = tiny_run(mixed, "decoder")
     alone = train_tiny(run, tmp_path / "whole", mixed).training()
-    parts = train_tiny(run, tmp_path / "parts", mixed, placement=replace(PLACEMENT, micro_rows=2)).training()
-    for row, other in zip(alone, parts, strict=True):
+    divided = train_tiny(run, tmp_path / "parts", mixed, placement=replace(PLACEMENT, micro_rows=2)).training()
+    for row, divided_row in zip(alone, divided, strict=True):
         assert set(row.source_losses) == set(mixed.sources) == {"easy", "hard"}
         assert min(row.source_losses.values()) <= row.loss <= max(row.source_losses.values())
-        assert other.source_losses == pytest.approx(row.source_losses, rel=1e-5)
+        assert divided_row.source_losses == pytest.approx(row.source_losses, rel=1e-5)
         assert len(row.attention_logits) == 4 and all(np.isfinite(row.attention_logits))
         assert all(0 < ratio < 1 for ratio in row.update_ratios.values())
     assert alone[-1].source_losses["easy"] < alone[-1].source_losses["hard"] - 0.05
@@ -164,7 +164,7 @@ def test_weights_and_biases_mirror_offline(corpus: Corpus, tmp_path: Path, monke
 
 
 def test_an_unknown_tracker_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"placement\.trackers='neptune' is no tracker"):
+    with pytest.raises(ValueError, match=r"placement\.trackers='neptune' is not a tracker"):
         check_trackers(("neptune",))
 
 
