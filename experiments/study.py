@@ -24,7 +24,7 @@ def main(request: StudyRequest) -> None:
     overrides = list(HydraConfig.get().overrides.task)
     study = Study(request, overrides, composer("study", StudyRequest))
     study.check()
-    if request.stale == RETRAIN and study.make_way():
+    if request.stale == RETRAIN and study.set_aside_stale():
         study = Study(
             request, overrides, composer("study", StudyRequest)
         )  # conversions of what is trained again wait for it

@@ -1,8 +1,8 @@
-"""Sweeps (-m): every cell is checked before the first starts, and the exit status tells whether all ended well.
+"""Sweeps (-m): every cell is checked before the first starts, and the exit status says whether all ended well.
 
-Cells are content-named runs: a sweep that is started again skips what is complete and continues what is not. Hydra takes
-plugins from this package only; the underscore keeps its scan away (it imports torch), so the entry of
-commands registers the class.
+Cells are content-named runs: a sweep that is started again skips complete runs and continues the others. Hydra takes
+plugins from this package only. The underscore hides the module from its scan, which would import torch, so commands
+register the class.
 """
 
 import itertools
@@ -25,19 +25,19 @@ from experiments.cli.exit_status import EXIT_FAULT, EXIT_REQUEUE, EXIT_USER_ERRO
 SAME_TERMINAL = (
     "basic",
     "joblib",
-)  # launchers whose cells write where the sweep does; submitit's have files of their own
+)  # launchers whose cells write to the sweep's terminal; submitit writes files
 
 
 class CellSweeper(Sweeper):
     """The product of all swept values, with checks before the first cell and a verdict after the last."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Hydra's way to hand over what a sweep needs."""
+        """Keep what Hydra passes to a sweep."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
         self.launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run every cell. Raises ValueError before the first for cells that cannot be, CellEnded after the last."""
+        """Run every cell. Raises ValueError before the first if a cell is wrong, CellEnded after the last if one failed."""
         assert self.launcher is not None and self.config is not None
         cells = [self._meant(cell) for cell in _cells(arguments)]
         for cell in cells:
@@ -46,14 +46,14 @@ class CellSweeper(Sweeper):
         _verdict(results, self.config.hydra.runtime.choices["hydra/launcher"])
 
     def _meant(self, cell: list[str]) -> list[str]:
-        """The overrides of a cell as they are meant (ettin_core/requests/overrides.py)."""
+        """The overrides of a cell in full (ettin_core/requests/overrides.py)."""
         try:
             return meant(self.task_function.request, cell)  # type: ignore[attr-defined]
         except UserError as error:
             raise UserError(f"no cell was started: {' '.join(cell)}: {error}") from error
 
     def _check(self, cell: list[str]) -> None:
-        """Compose a cell and build its request, as it will be when its turn comes."""
+        """Compose a cell and build its request."""
         assert self.hydra_context is not None and self.config is not None
         try:
             config = self.hydra_context.config_loader.load_sweep_config(self.config, cell)
@@ -61,8 +61,8 @@ class CellSweeper(Sweeper):
                 del config["hydra"]
             self.task_function.request_of(config)  # type: ignore[attr-defined]
         except (*USER_ERRORS, HydraException, OmegaConfBaseException) as error:
-            told = str(error) if isinstance(error, USER_ERRORS) else self._explained(error)
-            raise UserError(f"no cell was started: {' '.join(cell)}: {told}") from error
+            message = str(error) if isinstance(error, USER_ERRORS) else self._explained(error)
+            raise UserError(f"no cell was started: {' '.join(cell)}: {message}") from error
 
     def _explained(self, error: Exception) -> str:
         task = self.task_function
@@ -79,14 +79,16 @@ def _cells(arguments: list[str]) -> list[list[str]]:
         elif override.is_discrete_sweep():
             values.append([f"{key}={value}" for value in override.sweep_string_iterator()])
         else:
-            raise invalid("sweep", override.input_line, "is no list of values", "use a,b,c, choice(...) or range(...)")
+            raise invalid(
+                "sweep", override.input_line, "is not a list of values", "use a,b,c, choice(...) or range(...)"
+            )
         if not values[-1]:
             raise invalid("sweep", override.input_line, "has no value", "give at least one")
     return [list(cell) for cell in dict.fromkeys(itertools.product(*values))]
 
 
 def _verdict(results: Sequence[JobReturn], launcher: str) -> None:
-    """Say how many cells ended well. Raises CellEnded where not all did: 75 asked to stop, 2 user errors only, 1 else."""
+    """Print how many cells ended well. Raises CellEnded otherwise: 75 if one was stopped, 2 for user errors only, else 1."""
     endings = [result._return_value for result in results if result.status is not JobStatus.COMPLETED]
     if launcher not in SAME_TERMINAL:
         for error in endings:
@@ -98,7 +100,7 @@ def _verdict(results: Sequence[JobReturn], launcher: str) -> None:
     status = (
         EXIT_REQUEUE if EXIT_REQUEUE in statuses else EXIT_FAULT if statuses - {EXIT_USER_ERROR} else EXIT_USER_ERROR
     )
-    told = (
+    message = (
         f"{len(endings)} of {len(results)} cells are not done; start the same command again: it skips what is complete"
     )
-    raise CellEnded(status, f"sweep: {told}")
+    raise CellEnded(status, f"sweep: {message}")

@@ -1,1 +1,1 @@
-"""Floor 5: contract, audit and certificate."""
+"""Layer 5: contract, audit and certificate."""

@@ -1,4 +1,4 @@
-"""The audit: resolved configurations before training, and the evidence of two complete runs after it."""
+"""The audit compares resolved configurations before training, the certificate the evidence of two complete runs."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +14,7 @@ MATCHED, MATCHED_EXCEPT, NOT_MATCHED = "matched", "matched except", "not matched
 TO_ROUNDING = "matched to rounding"  # the placement differs: how many processes, which backend, compiled or not
 SESSIONS = "sessions"
 UNMEASURED = (
-    "not measured, because the members differ: audit a run with one of its own configuration and the other placement"
+    "not measured, because the members differ: audit two runs of the same configuration under the two placements"
 )
 
 
@@ -31,7 +31,7 @@ class Certificate:
 
     @property
     def violations(self) -> list[str]:
-        """What breaks the contract, in words."""
+        """A line for each difference that breaks the contract."""
         broken = [
             f"{item['field']}: {item['left']!r} against {item['right']!r}"
             for item in self.differences
@@ -45,7 +45,7 @@ class Certificate:
         return broken
 
     def sentence(self) -> str:
-        """The verdict in one line for people."""
+        """The verdict in one line."""
         allowed = ", ".join(dict.fromkeys(item["under"] for item in self.differences if item["allowed"]))
         text = f"{self.pair}: {self.left} and {self.right} are {self.verdict}"
         if self.verdict == NOT_MATCHED:
@@ -68,41 +68,44 @@ def certify(
 
     For a conversion `left` is the parent. Raises ValueError when a run is not complete.
     """
-    one, other = left_folder.summary(), right_folder.summary()
+    left_summary, right_summary = left_folder.summary(), right_folder.summary()
     evidence = {
-        name: _compare(one.get(name), other.get(name), required=name in contract.equal)
+        name: _compare(left_summary.get(name), right_summary.get(name), required=name in contract.equal)
         for name in (*contract.equal, *contract.reported)
         if name != SESSIONS
     }
     for name, tolerance in contract.within.items():
-        evidence[name] = _compare_numbers(one.get(name), other.get(name), tolerance)
+        evidence[name] = _compare_numbers(left_summary.get(name), right_summary.get(name), tolerance)
     from_parent = contract.initial_weights == "from_parent"
-    start = _start(right, left_folder, one) if from_parent else one["initial_weights"]
+    start = _start(right, left_folder, left_summary) if from_parent else left_summary["initial_weights"]
     required = contract.initial_weights != "reported"
-    evidence["initial_weights"] = _compare(start, other["initial_weights"], required=required)
+    evidence["initial_weights"] = _compare(start, right_summary["initial_weights"], required=required)
     if "data_hash" in contract.equal:
         evidence["data_order"] = _compare_order(left_folder, right_folder)
     if SESSIONS in (*contract.equal, *contract.reported):
-        evidence |= compare_environments(one.get(SESSIONS), other.get(SESSIONS), required=SESSIONS in contract.equal)
+        sessions = left_summary.get(SESSIONS), right_summary.get(SESSIONS)
+        evidence |= compare_environments(*sessions, required=SESSIONS in contract.equal)
     certificate = replace(
         _certificate(contract, left, right, evidence), left=left_folder.name, right=right_folder.name
     )  # fields that came later change run.name
     return _with_deviation(certificate, left_folder, right_folder) if placements(evidence) else certificate
 
 
-def _with_deviation(found: Certificate, left: RunFolder, right: RunFolder) -> Certificate:
-    """With what the placement did: measured where the two runs are of one configuration, told as unmeasured elsewhere."""
-    deviation = None if found.differences else measure(left, right)
+def _with_deviation(certificate: Certificate, left: RunFolder, right: RunFolder) -> Certificate:
+    """The certificate with the deviation of the placements: measured between runs of one configuration, else unmeasured."""
+    deviation = None if certificate.differences else measure(left, right)
     near = deviation is None or deviation.loss <= LIMIT
-    told = UNMEASURED if deviation is None else str(deviation)
+    description = UNMEASURED if deviation is None else str(deviation)
     none = deviation is not None and deviation.is_none
-    entry = {"left": told, "right": told, "equal": none, "required": not near}
-    verdict = found.verdict if none or found.verdict == NOT_MATCHED else TO_ROUNDING if near else NOT_MATCHED
-    return replace(found, verdict=verdict, evidence=found.evidence | {"deviation": entry})
+    entry = {"left": description, "right": description, "equal": none, "required": not near}
+    verdict = (
+        certificate.verdict if none or certificate.verdict == NOT_MATCHED else TO_ROUNDING if near else NOT_MATCHED
+    )
+    return replace(certificate, verdict=verdict, evidence=certificate.evidence | {"deviation": entry})
 
 
 def _start(child: RunConfig, parent_folder: RunFolder, parent: dict[str, Any]) -> str:
-    """The hash of the parent's weights where the child says it started: at the end, unless it names another checkpoint."""
+    """The hash of the parent's weights at the child's start: the end of the parent, or the checkpoint that it names."""
     if child.parent is None or child.parent.checkpoint == parent["final_checkpoint"]:
         return str(parent["final_weights"])
     from ettin_core.checkpoints import native  # with torch
@@ -111,11 +114,11 @@ def _start(child: RunConfig, parent_folder: RunFolder, parent: dict[str, Any]) -
 
 
 def _compare_order(left: RunFolder, right: RunFolder) -> dict[str, Any]:
-    """Rolling data hashes at every step that both runs logged; the first step that differs is named."""
-    one = {row.step: row.data_hash for row in left.training()}
-    other = {row.step: row.data_hash for row in right.training()}
-    shared = sorted(set(one) & set(other))
-    first = next((step for step in shared if one[step] != other[step]), None)
+    """Compare the rolling data hashes at every step that both runs logged; names the first step that differs."""
+    left_hashes = {row.step: row.data_hash for row in left.training()}
+    right_hashes = {row.step: row.data_hash for row in right.training()}
+    shared = sorted(set(left_hashes) & set(right_hashes))
+    first = next((step for step in shared if left_hashes[step] != right_hashes[step]), None)
     equal = bool(shared) and first is None
     detail = f"{len(shared)} steps equal" if equal else f"differ from step {first}" if shared else "no shared step"
     return {"left": detail, "right": detail, "equal": equal, "required": True}
@@ -133,14 +136,13 @@ def _compare_numbers(left: float | None, right: float | None, tolerance: float) 
 def _certificate(
     contract: Contract, left: RunConfig, right: RunConfig, evidence: dict[str, dict[str, Any]]
 ) -> Certificate:
-    found = []
-    for path, (one, other) in differences(comparable(left), comparable(right)).items():
+    entries = []
+    for path, (left_value, right_value) in differences(comparable(left), comparable(right)).items():
         under = contract.allows(path)
         reason = contract.may_differ[under] if under is not None else None
-        found.append(
-            {"field": path, "left": one, "right": other, "allowed": under is not None, "under": under, "reason": reason}
-        )
-    broken = any(not item["allowed"] for item in found)
+        allowed = {"allowed": under is not None, "under": under, "reason": reason}
+        entries.append({"field": path, "left": left_value, "right": right_value} | allowed)
+    broken = any(not item["allowed"] for item in entries)
     broken |= any(item["required"] and not item["equal"] for item in evidence.values())
-    verdict = NOT_MATCHED if broken else MATCHED_EXCEPT if found else MATCHED
-    return Certificate(contract.name, left.name, right.name, verdict, found, evidence)
+    verdict = NOT_MATCHED if broken else MATCHED_EXCEPT if entries else MATCHED
+    return Certificate(contract.name, left.name, right.name, verdict, entries, evidence)

@@ -19,7 +19,7 @@ EVIDENCE = (
     "sessions",
 )
 NUMBERS = ("parameters", "tokens", "loss_tokens", "flops", "seconds")  # those that may agree within a tolerance
-DIGITS = 12  # significant ones of a share: the last of its division do not count
+DIGITS = 12  # significant digits of a share, so that rounding of the division does not count
 INITIAL_WEIGHTS = ("equal", "from_parent", "reported")
 
 
@@ -27,9 +27,9 @@ INITIAL_WEIGHTS = ("equal", "from_parent", "reported")
 class Contract:
     """`may_differ` maps dotted configuration fields (a field covers what is below it) to the reason.
 
-    `equal` and `reported` name entries of the run summaries: those that must be equal, and those that are only told;
-    `within` those that must agree to a relative tolerance. `initial_weights` is `equal` for members of a pair,
-    `from_parent` for a conversion and its parent, `reported` where they are what is varied.
+    `equal` and `reported` name entries of the run summaries: those that must be equal, and those that are only reported.
+    `within` names those that must agree to a relative tolerance. `initial_weights` is `equal` for members of a pair,
+    `from_parent` for a conversion and its parent, `reported` where a study varies them.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Contract:
                 raise unknown("pair.equal", name, "is not evidence of a run", EVIDENCE)
         for name, tolerance in self.within.items():
             if not 0 < tolerance < 1 or name not in NUMBERS:
-                problem = "is no tolerance of a number"
+                problem = "is not a tolerance of a number"
                 raise invalid(f"pair.within.{name}", tolerance, problem, f"use 0.01, for one of {', '.join(NUMBERS)}")
         if self.initial_weights not in INITIAL_WEIGHTS:
             raise unknown("pair.initial_weights", self.initial_weights, "is unknown", INITIAL_WEIGHTS)
@@ -65,7 +65,7 @@ class Contract:
 
 
 def _unknown_among(path: str) -> list[str] | None:
-    """The fields that a dotted path misses, or None when it names one. What is below a mapping (phases) is named freely."""
+    """The known fields where a dotted path names none of them, else None. Names below a mapping (phases) are free."""
     kind: Any = RunConfig
     names = path.split(".")
     while names and is_dataclass(kind):
@@ -82,7 +82,7 @@ def _unknown_among(path: str) -> list[str] | None:
 def comparable(run: RunConfig) -> RunConfig:
     """What the contract compares: the configuration without the rule of when checkpoints are written.
 
-    A corpus counts by its fingerprint, whatever it is called, and a mixture by the shares that its weights stand for.
+    A corpus counts by its fingerprint and not by its name, a mixture by the shares of its weights.
     """
     phases = {name: replace(phase, mixture=_shares(phase.mixture)) for name, phase in run.recipe.phases.items()}
     return replace(run, checkpoint=CheckpointConfig(), corpus="", recipe=replace(run.recipe, phases=phases))

@@ -1,4 +1,4 @@
-"""What a certificate says of the environments two runs were trained in: code, libraries, device, numerics; and placement."""
+"""The evidence of a certificate on the environments of two runs: code, libraries, device, numerics and placement."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,25 +13,25 @@ Evidence = dict[str, dict[str, Any]]
 def compare_environments(left: Sequence[str] | None, right: Sequence[str] | None, required: bool) -> Evidence:
     """Evidence by group, and by field where a group differs; of more than a few modules one entry with the first names.
 
-    A placement that differs is told and not required: it may move rounding, and the certificate says how far.
+    A different placement is reported, and equality not required: it may move rounding, and the certificate says how far.
     """
     if not left or not right:
         return {"sessions": {"left": left, "right": right, "equal": False, "required": required}}
-    found = environment.differences(left, right)
+    changes = environment.differences(left, right)
     evidence: Evidence = {}
     for group in environment.GROUPS:
-        if group not in found:
+        if group not in changes:
             evidence[group] = {"left": "the same", "right": "the same", "equal": True, "required": required}
             continue
-        for name, (one, other) in _shortened(group, found[group]).items():
+        for name, (left_value, right_value) in _shortened(group, changes[group]).items():
             named = group if name in (environment.ALL, "name") else f"{group}.{name}"
-            values = {"left": one, "right": other, "equal": False}
+            values = {"left": left_value, "right": right_value, "equal": False}
             evidence[named] = values | {"required": required and group != PLACEMENT}
     return evidence
 
 
 def placements(evidence: Evidence) -> list[str]:
-    """In what the placement of the runs differs, in words."""
+    """A line for each difference of the placements."""
     return [
         f"{name} {item['left']} against {item['right']}"
         for name, item in evidence.items()

@@ -1,4 +1,4 @@
-"""How far two runs of one configuration are apart, measured: what another placement does to the same training."""
+"""How far two runs of one configuration are apart: the effect of another placement on the same training, measured."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ LIMIT = 0.01  # of the loss: beyond it two runs are not the same training
 class Deviation:
     """The largest relative differences of losses and gradient norms at shared steps, and the largest of a final weight.
 
-    `weights` is None where a final checkpoint is not there; `same_weights` compares the recorded hashes.
+    `weights` is None where a final checkpoint is missing; `same_weights` compares the recorded hashes.
     """
 
     steps: int
@@ -37,14 +37,14 @@ class Deviation:
 
 def measure(left: RunFolder, right: RunFolder) -> Deviation | None:
     """The deviation of two complete runs of one configuration; None where they logged no step together."""
-    one, other = ({row.step: row for row in folder.training()} for folder in (left, right))
-    shared = sorted(one.keys() & other.keys())
+    left_rows, right_rows = ({row.step: row for row in folder.training()} for folder in (left, right))
+    shared = sorted(left_rows.keys() & right_rows.keys())
     if not shared:
         return None
-    norms = [(one[step].gradient_norm, other[step].gradient_norm) for step in shared]
+    norms = [(left_rows[step].gradient_norm, right_rows[step].gradient_norm) for step in shared]
     return Deviation(
         len(shared),
-        max(_apart(one[step].loss, other[step].loss) for step in shared),
+        max(_apart(left_rows[step].loss, right_rows[step].loss) for step in shared),
         max(_apart(a, b) for a, b in norms),
         _weights_apart(left, right),
         left.summary()["final_weights"] == right.summary()["final_weights"],
@@ -63,7 +63,8 @@ def _weights_apart(left: RunFolder, right: RunFolder) -> float | None:
         return None
     from ettin_core.checkpoints import native  # with torch
 
-    one, other = (native.load(path).model for path in paths)
-    if one.keys() != other.keys() or any(one[name].shape != other[name].shape for name in one):
+    left_weights, right_weights = (native.load(path).model for path in paths)
+    shapes = [{name: weight.shape for name, weight in weights.items()} for weights in (left_weights, right_weights)]
+    if shapes[0] != shapes[1]:
         return None
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
+    return max(float((left_weights[name] - right_weights[name]).abs().max()) for name in left_weights)

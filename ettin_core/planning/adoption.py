@@ -1,7 +1,7 @@
-"""A model that was not trained here as a run: a transformers folder or hub id that our transformer holds, as a run of no step.
+"""A model that was not trained here, as a run without a step: a transformers folder or hub id of a supported model.
 
-Its only checkpoint has the model's weights, its configuration names where they come from, and it is converted, measured,
-exported and compared like any other run.
+Its only checkpoint has the model's weights, and its configuration names their source. It is converted, measured, exported
+and compared like any other run.
 """
 
 import json
@@ -26,7 +26,7 @@ from ettin_core.training.config import Parent, RunConfig, Seeds
 from ettin_core.training.phases import PhaseRecipe, RecipeConfig
 
 MEMBER_OF = {"bidirectional": "encoder", "causal": "decoder"}
-UNTOUCHED = ("truncation", "padding", "post_processor")  # of tokenizer.json: what does not move the ids of a text
+UNTOUCHED = ("truncation", "padding", "post_processor")  # fields of tokenizer.json that do not change the ids of a text
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Adopted:
 
 
 def adopt(source: str, revision: str | None, corpus: Corpus, optimizer: OptimizerConfig, precision: str) -> Adopted:
-    """A transformers folder or hub id as a run on a corpus of its own tokenizer; `optimizer` is for what is made of it.
+    """A transformers folder or hub id as a run on a corpus of its tokenizer; its conversions use the `optimizer`.
 
-    Raises ValueError, in one line, for what cannot be fetched or held, and for a corpus of another tokenizer.
+    Raises ValueError, in one line, if the model cannot be fetched or loaded, and for a corpus of another tokenizer.
     """
     model, view, facts = huggingface.load(source, revision)
     folder = Path(facts["folder"])
@@ -48,7 +48,7 @@ def adopt(source: str, revision: str | None, corpus: Corpus, optimizer: Optimize
     local = Path(source).is_dir()
     called = folder.name if local else source
     weights = model.state_dict()
-    shown = PhaseRecipe(
+    phase = PhaseRecipe(
         1.0,
         facts["max_positions"],
         1,
@@ -62,7 +62,7 @@ def adopt(source: str, revision: str | None, corpus: Corpus, optimizer: Optimize
         direction=view.direction,
         objective=ObjectiveConfig(_objective(folder)),
         model=model.config,
-        recipe=RecipeConfig(0, {"elsewhere": shown}),
+        recipe=RecipeConfig(0, {"elsewhere": phase}),
         optimizer=optimizer,
         corpus=corpus.name,
         fingerprint=corpus.fingerprint,
@@ -83,15 +83,15 @@ def _objective(folder: Path) -> str:
 
 
 def _check_tokenizer(folder: Path, corpus: Corpus) -> None:
-    """Raise ValueError where a text has other ids in the corpus than in the model."""
-    own = Tokenizer(folder)
-    if _ids(own) != _ids(corpus.tokenizer):
+    """Raises ValueError if a text has other ids in the corpus than in the model."""
+    tokenizer = Tokenizer(folder)
+    if _ids(tokenizer) != _ids(corpus.tokenizer):
         problem = f"was made with another tokenizer than that of {folder.name}"
         raise invalid("corpus", corpus.name, problem, f"prepare one with data.tokenizer={folder}")
 
 
 def _ids(tokenizer: Tokenizer) -> Any:
-    """All that decides the ids of a text, and the special ones."""
+    """All fields that decide the ids of a text, and the special tokens."""
     values = json.loads(tokenizer.backend.to_str())
     added = sorted((token["id"], token["content"]) for token in values.pop("added_tokens"))
     return {name: value for name, value in values.items() if name not in UNTOUCHED}, added, tokenizer.special

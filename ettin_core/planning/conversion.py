@@ -1,4 +1,4 @@
-"""A conversion: the weights of a complete run, its parent, under another direction and objective. It is a run like any other."""
+"""A conversion: a run that starts from the weights of a complete run, its parent, under another direction or objective."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,11 +26,11 @@ STARTS = {
 
 @dataclass(frozen=True)
 class Conversion:
-    """How a parent is converted: the member it becomes, for which share of its tokens, from where, what is trained.
+    """How a parent is converted: into which member, for which share of its tokens, from where, and what is trained.
 
     `start` is the end of the parent's last phase (after_decay) or of the phase before it (before_decay). A `budget` of 0
-    exchanges the mask and trains nothing; `tokens` is a budget as a number. With an `adapter` only that is trained. `seed` is
-    that of the order and the masks; the initialisation is the parent's, so that seed stays: it names the lineage.
+    exchanges the mask and trains nothing; `tokens` is a budget as a number. With an `adapter` only that is trained. `seed`
+    is that of order and masks. The seed of the initialisation stays the parent's, as the initial weights do.
     """
 
     member: MemberConfig
@@ -44,9 +44,9 @@ class Conversion:
 
     def __post_init__(self) -> None:
         if not 0 <= self.budget < float("inf"):
-            raise invalid("budget", self.budget, "is no share of the parent's tokens", "use e.g. 0.1, or 0 for none")
+            raise invalid("budget", self.budget, "is not a share of the parent's tokens", "use e.g. 0.1, or 0 for none")
         if self.start not in STARTS:
-            raise unknown("start", self.start, "is no start of a conversion", STARTS)
+            raise unknown("start", self.start, "is not a start of a conversion", STARTS)
         if self.tokens is not None and self.tokens < 1:
             raise invalid("tokens", self.tokens, "is not positive", "give a number, or budget=0 to train nothing")
         if not self.trains and self.adapter is not None:
@@ -60,11 +60,11 @@ class Conversion:
     def plan(self, parent: RunConfig) -> RunConfig:
         """The conversion's run without its starting weights: enough to check it before the parent is trained.
 
-        Raises ValueError for a parent that already is such a member, has no phase to start before, or was never trained.
+        Raises ValueError if the parent is such a member already, has no phase to start before, or was never trained.
         """
         if self.trains and self.tokens is None and not parent.tokens:
-            problem = "was not trained here, so no share of it is a budget"
-            raise invalid("parent", parent.name, problem, "give tokens=<number>, or convert its own parent")
+            problem = "was not trained here, so a share of its tokens is not a budget"
+            raise invalid("parent", parent.name, problem, "give tokens=<number>, or convert its parent")
         phases = self._phases(parent)
         if self._changes_nothing(parent, phases):
             raise invalid("member", self.member.name, f"is what {parent.name} already is", "convert to another member")
@@ -84,7 +84,7 @@ class Conversion:
     def of(self, parent: RunConfig, folder: RunFolder) -> RunConfig:
         """The conversion's run from a checkpoint of a complete parent.
 
-        Raises ValueError for an unfinished parent, or one whose checkpoint is missing.
+        Raises ValueError if the parent is not complete, or its checkpoint is missing.
         """
         run, summary, phase = self.plan(parent), folder.summary(), self._before(parent)
         name = f"{phase.prefix}{phase.steps}"
@@ -93,20 +93,20 @@ class Conversion:
         elif (folder.checkpoints / name).is_dir():
             weights = _hash_of_weights(folder.checkpoints / name, folder.name)
         else:
-            problem = f"needs the checkpoint {name} of {folder.name}, which is not there"
+            problem = f"needs the checkpoint {name} of {folder.name}, which is missing"
             raise invalid("start", self.start, problem, "restore it, or use start=after_decay")
         return replace(run, parent=Parent(summary["run"], name, weights))
 
     def _changes_nothing(self, parent: RunConfig, phases: dict[str, PhaseRecipe]) -> bool:
-        """Whether the parent was last trained as this would train it; without a step, rates and shares change nothing."""
+        """Whether the parent was last trained in the same way; without a step, rates and shares do not count."""
         member, before = self.member, self._before(parent)
         if not self.trains:
             same = (parent.direction, parent.objective.name, parent.objective.parts)
             return same == (member.direction, member.objective.name, member.objective.parts)
         last = before.mask_rate if before.mask_rate_end is None else before.mask_rate_end
-        own = {phase.mask_rate for phase in phases.values()}
-        own |= {phase.mask_rate_end for phase in phases.values() if phase.mask_rate_end is not None}
-        wanted = _trained_for(member.direction, member.objective, own)
+        rates = {phase.mask_rate for phase in phases.values()}
+        rates |= {phase.mask_rate_end for phase in phases.values() if phase.mask_rate_end is not None}
+        wanted = _trained_for(member.direction, member.objective, rates)
         return wanted == _trained_for(parent.direction, parent.objective, {last})
 
     def _before(self, parent: RunConfig) -> Phase:
@@ -117,9 +117,9 @@ class Conversion:
         return parent.phases[-STARTS[self.start]]
 
     def _phases(self, parent: RunConfig) -> dict[str, PhaseRecipe]:
-        """The recipe's phases on the parent's last mixture; without a step there is one, and it looks as the parent did.
+        """The recipe's phases on the parent's last mixture; without a step, one phase with the parent's context and bases.
 
-        A parent without a step of its own keeps its rotary bases, which no recipe of ours gave it.
+        The rotary bases of a parent that was not trained here are kept as well.
         """
         before, mixture = self._before(parent), parent.phases[-1].mixture
         phases = {name: replace(phase, mixture=phase.mixture or mixture) for name, phase in self.recipe.phases.items()}
@@ -134,7 +134,7 @@ class Conversion:
         return {name: replace(phase, share=1.0, context=before.context)}
 
     def _tokens(self, parent: RunConfig, phases: dict[str, PhaseRecipe]) -> int:
-        """Tokens of the budget. Raises ValueError for a budget that is not a step of every phase."""
+        """Tokens of the budget. Raises ValueError if they are less than a step of some phase."""
         if self.tokens is not None:
             return self.tokens
         tokens = round(self.budget * parent.tokens)
@@ -147,11 +147,11 @@ class Conversion:
 
 
 def _trained_for(direction: str, objective: ObjectiveConfig, rates: set[float]) -> tuple[object, ...]:
-    """What a model learns to do: under which masks, and with which shares of it corrupted or scored where that matters."""
-    parts = objective.under(direction)
-    corrupts = {OBJECTIVES[part.objective].corrupts for part in parts}
+    """What a model learns: direction, objective, and the shares that are corrupted or scored, where they matter."""
+    components = objective.under(direction)
+    corrupts = {OBJECTIVES[component.objective].corrupts for component in components}
     corruption = (objective.mask_share, objective.random_share, rates) if True in corrupts else None
-    return direction, objective.name, parts, corruption, objective.scored_share if False in corrupts else None
+    return direction, objective.name, components, corruption, objective.scored_share if False in corrupts else None
 
 
 def _hash_of_weights(checkpoint: Path, run: str) -> str:

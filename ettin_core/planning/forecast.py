@@ -1,4 +1,4 @@
-"""What a run will be, computed without training it: plain numbers for the dry run, the plan's table and the tests."""
+"""A run in numbers, computed without training it: for the dry run, the table of plans and the tests."""
 
 from dataclasses import dataclass, replace
 
@@ -17,17 +17,17 @@ from ettin_core.training.config import PlacementConfig, RunConfig
 from ettin_core.training.memory import FP32, Memory, check_memory, estimate_memory
 from ettin_core.training.phases import Phase
 
-UNKNOWN = "not prepared"  # name and fingerprint of a corpus that a run is planned on before there is one
-SPECIAL_SHARE = 0.02  # of the tokens, assumed where there is no corpus to look at
-SAMPLED_STEPS, SAMPLED_ROWS = 8, 16  # rows looked at where there is one: so many steps, so many rows of each
+UNKNOWN = "not prepared"  # name and fingerprint of a corpus that does not exist yet
+SPECIAL_SHARE = 0.02  # of the tokens, assumed without a corpus
+SAMPLED_STEPS, SAMPLED_ROWS = 8, 16  # steps of a corpus that are sampled, and about as many rows of each
 
 
 @dataclass(frozen=True)
 class PhaseForecast:
     """A phase in numbers. `tokens` are row positions, the schedule's clock; `text_tokens` those that hold text.
 
-    `mixture` is the share of each source (None: by size, and no corpus to count in), `knots` are (tokens of the phase,
-    learning rate), `repeats` passes over each source (None: no corpus to count in).
+    `mixture` is the share of each source (None: by size, without a corpus), `knots` are (tokens of the phase, learning
+    rate), `repeats` passes over each source (None: without a corpus).
     """
 
     name: str
@@ -73,7 +73,7 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run is planned for: GPUs (or processes), the memory of one in GiB (None: any), tokens per second of one."""
+    """The machine of a plan: GPUs (or processes), the memory of one in GiB (None: any), tokens per second of one."""
 
     gpus: int = 1
     memory_gib: float | None = None
@@ -93,8 +93,7 @@ def forecast(
 ) -> Forecast:
     """The numbers of a run, on its corpus where there is one.
 
-    Raises ValueError for everything that would be refused at the start of training and can be known here. The device is
-    not looked for: what will run on a GPU can be planned without one.
+    Raises ValueError for every error of the start of training that can be known before. A plan for a GPU needs no GPU.
     """
     placement, machine = replace(placement, device="auto"), machine or Machine()
     for rows in {rows for phase in run.phases for rows in phase.batches.sizes}:
@@ -122,11 +121,13 @@ def _phase(
     rate: Throughput | None,
 ) -> PhaseForecast:
     rows, lengths, special = _sample(run, phase, corpus)
-    text, parts = int(lengths.sum()), run.objective.under(run.direction)
-    shares = np.array([part.weight for part in parts]) / sum(part.weight for part in parts)
-    told = [_part(run, phase, part, lengths, special) for part in parts]
-    scored, flops = (round(float(shares @ np.array(column))) for column in zip(*told, strict=True))
-    batches = phase.rows / rows  # how many times the sample the phase is
+    text, components = int(lengths.sum()), run.objective.under(run.direction)
+    weights = [component.weight for component in components]
+    shares = np.array(weights) / sum(weights)
+    by_component = [_component(run, phase, component, lengths, special) for component in components]
+    scored, flops = (round(float(shares @ np.array(column))) for column in zip(*by_component, strict=True))
+    batches = phase.rows / rows  # the size of the phase in samples
+    corrupts = any(OBJECTIVES[component.objective].corrupts for component in components)
     micro_rows = phase.batch_rows // machine.gpus // placement.micro_batches(phase.batch_rows, machine.gpus)
     shards = machine.gpus if placement.parallel == "fsdp" else 1
     share = scored / (rows * phase.context)
@@ -141,7 +142,7 @@ def _phase(
         text_tokens=round(text * batches),
         loss_tokens=round(scored * batches),
         flops=batches * flops,
-        mask_rate=phase.mask_rate if any(OBJECTIVES[part.objective].corrupts for part in parts) else None,
+        mask_rate=phase.mask_rate if corrupts else None,
         rope_bases=(phase.rope_base_global, phase.rope_base_local),
         knots=tuple((point, factor * phase.learning_rate) for point, factor in phase.schedule.knots()),
         repeats=phase.loader(corpus, run.seeds.order).repeats(phase.rows) if corpus else None,
@@ -158,11 +159,13 @@ def _mixture(phase: Phase, corpus: Corpus | None) -> dict[str, float] | None:
     return weights and {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
 
-def _part(run: RunConfig, phase: Phase, part: Component, lengths: np.ndarray, special: int) -> tuple[int, float]:
-    """Loss-bearing tokens and FLOPs of one part of the objective on documents of such lengths; a random prefix is half."""
-    visibility, text = DIRECTIONS[part.direction].visibility, int(lengths.sum())
+def _component(
+    run: RunConfig, phase: Phase, component: Component, lengths: np.ndarray, special: int
+) -> tuple[int, float]:
+    """Loss-bearing tokens and FLOPs of a component of the objective on documents of these lengths; a prefix is half."""
+    visibility, text = DIRECTIONS[component.direction].visibility, int(lengths.sum())
     prefixes = lengths // 2 if visibility == "prefix" else lengths * 0
-    if OBJECTIVES[part.objective].corrupts:
+    if OBJECTIVES[component.objective].corrupts:
         end = phase.mask_rate if phase.mask_rate_end is None else phase.mask_rate_end
         scored = round((text - special) * (phase.mask_rate + end) / 2)
     else:
@@ -171,28 +174,28 @@ def _part(run: RunConfig, phase: Phase, part: Component, lengths: np.ndarray, sp
 
 
 def _sample(run: RunConfig, phase: Phase, corpus: Corpus | None) -> tuple[int, np.ndarray, int]:
-    """Rows looked at, the lengths of the pieces of documents in them, and how many of their tokens are special.
+    """The number of sampled rows, the lengths of the pieces of documents in them, and the number of their special tokens.
 
-    Without a corpus: one row that a single document fills, which is the most that attention can cost.
+    Without a corpus: a row that a single document fills, for which attention costs most.
     """
     if corpus is None:
         return 1, np.array([phase.context]), round(SPECIAL_SHARE * phase.context)
     loader = phase.loader(corpus, run.seeds.order)
     least = phase.batches.sizes[0]  # a divisor of it divides every batch
-    parts = next(
+    micro_batches = next(
         n for n in range(1, least + 1) if least % n == 0 and phase.batch_rows / n <= SAMPLED_ROWS or n == least
     )
     steps = sorted({int(step) for step in np.linspace(0, max(1, phase.steps) - 1, SAMPLED_STEPS)})
-    batches = [loader.batch(step, 0, parts) for step in steps]
+    batches = [loader.batch(step, 0, micro_batches) for step in steps]
     special = sum(int(np.isin(batch.tokens[batch.real], corpus.tokenizer.special.ids).sum()) for batch in batches)
     rows = sum(len(batch.rows) for batch in batches)
     return rows, np.concatenate([document_lengths(batch) for batch in batches]), special
 
 
 def checkpoints(run: RunConfig) -> Checkpoints:
-    """The checkpoints of a whole run: weights and two moments of the trained ones in fp32, a step counter for every tensor.
+    """The checkpoints of a whole run: all weights, and two moments of the trained ones, in fp32.
 
-    An adapter is written itself, too, beside the weights that it is merged into.
+    An adapter is written besides the weights that it is merged into.
     """
     rule, written, kept = run.checkpoint, 1, [f"{run.phases[0].prefix}0"]
     for phase in run.phases if run.tokens else ():

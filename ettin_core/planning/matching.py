@@ -9,7 +9,7 @@ from ettin_core.training.config import PlacementConfig, RunConfig
 
 RULERS = ("tokens", "loss_tokens", "flops", "seconds")
 TOLERANCE = 0.01  # a run has a whole number of steps
-ROUNDS = 8  # of proportion; every ruler is nearly proportional to the tokens, so two or three settle it
+ROUNDS = 8  # every ruler is nearly proportional to the tokens, so two or three rounds are enough
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Ruler:
 
     def __post_init__(self) -> None:
         if self.name not in RULERS:
-            raise unknown("match_on", self.name, "is no ruler", RULERS)
+            raise unknown("match_on", self.name, "is not a ruler", RULERS)
         for member, rate in self.rates.items():
             if not 0 < rate < float("inf"):
-                raise invalid(f"rates.{member}", rate, "is no rate", "give tokens per second, above 0")
+                raise invalid(f"rates.{member}", rate, "is not a rate", "give tokens per second, above 0")
 
     def measure(self, run: RunConfig) -> float:
         """The length of a planned run: tokens, loss-bearing tokens, FLOPs or seconds."""
@@ -42,21 +42,21 @@ class Ruler:
         return float(sum(getattr(phase, self.name) for phase in forecast(run, PlacementConfig(), self.corpus).phases))
 
     def match(self, run: RunConfig, reference: RunConfig) -> RunConfig:
-        """The run at the length at which it equals the reference by this ruler, within 1 %.
+        """The run at the length that equals the reference's by this ruler, within 1 %.
 
-        Raises ValueError when there is none.
+        Raises ValueError if no length does.
         """
         if self.name == "tokens":
             return run
         wanted, tokens = self.measure(reference), run.recipe.tokens
         for _ in range(ROUNDS):
             matched = replace(run, recipe=replace(run.recipe, tokens=tokens))
-            found = self.measure(matched)
-            if abs(found / wanted - 1) <= TOLERANCE / 10:
+            length = self.measure(matched)
+            if abs(length / wanted - 1) <= TOLERANCE / 10:
                 break
-            tokens = max(1, round(tokens * wanted / found))
-        if abs(found / wanted - 1) > TOLERANCE:
-            problem = f"cannot be met: {run.member} is {found / wanted - 1:+.1%} off {reference.member}"
+            tokens = max(1, round(tokens * wanted / length))
+        if abs(length / wanted - 1) > TOLERANCE:
+            problem = f"cannot be met: {run.member} is {length / wanted - 1:+.1%} off {reference.member}"
             remedy = "use a longer recipe or a smaller batch, so that a step is a smaller part of a run"
             raise invalid("match_on", self.name, problem, remedy)
         return matched

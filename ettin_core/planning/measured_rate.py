@@ -1,4 +1,4 @@
-"""A rate measured here: a few real steps of a run's model, rows and update rule, for a forecast of a size that has none."""
+"""Tokens per second measured on this machine, by a few steps of a run's model, for sizes without a published rate."""
 
 import time
 
@@ -21,7 +21,7 @@ from ettin_core.training.phases import Phase
 from ettin_core.training.step import StepSettings, TrainState, optimizer_step
 
 SECONDS = 2.0
-MOST_PARAMETERS = 50_000_000  # of a larger model no step on a CPU is done in that time
+MOST_PARAMETERS = 50_000_000  # a step of a larger model takes longer than that on a CPU
 MOST_TOKENS = 4096  # of a step
 SPECIAL = SpecialTokens(unknown=0, bos=1, eos=2, pad=3, mask=4)
 
@@ -29,7 +29,7 @@ SPECIAL = SpecialTokens(unknown=0, bos=1, eos=2, pad=3, mask=4)
 def measured(run: RunConfig, placement: PlacementConfig) -> Throughput | None:
     """Tokens per second of one process, from about two seconds of its longest phase's steps on full rows of random tokens.
 
-    None for a model of which no step would be done in time, and where the placement's device is not here.
+    None for a model too large to finish a step in time, and where the placement's device is missing.
     """
     if placement.device == "cuda" and not torch.cuda.is_available():
         return None
@@ -43,8 +43,8 @@ def measured(run: RunConfig, placement: PlacementConfig) -> Throughput | None:
         tokens, seconds = _steps(run, phase, placement, device)
     finally:
         torch.set_num_threads(threads)
-    told = f"an estimate, from {seconds:.1f} s of this model's steps here, on {device.type}, rows full"
-    return Throughput(tokens / seconds, told)
+    source = f"an estimate, from {seconds:.1f} s of this model's steps here, on {device.type}, rows full"
+    return Throughput(tokens / seconds, source)
 
 
 def _steps(run: RunConfig, phase: Phase, placement: PlacementConfig, device: torch.device) -> tuple[int, float]:

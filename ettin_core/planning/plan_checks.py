@@ -1,4 +1,4 @@
-"""What is refused before training because the whole plan shows it, where no single part could."""
+"""Checks of a whole plan before training, of fields that only contradict each other."""
 
 import math
 
@@ -9,17 +9,17 @@ from ettin_core.training.config import RunConfig
 def rope_reach(base: float, head_size: int) -> float:
     """The longest wavelength of a rotary base in tokens, 2 pi base^((D - 2) / D) (Su et al. 2021).
 
-    Two positions farther apart have every angle wrapped at least once: no pair of dimensions orders them any more.
+    For two positions farther apart every angle has wrapped at least once, so no pair of dimensions orders them.
     """
     return 2 * math.pi * base ** ((head_size - 2) / head_size)
 
 
 def check_plan(run: RunConfig) -> RunConfig:
-    """The run itself. Raises ValueError by field for a context beyond the rotary base or a rule that keeps nothing."""
+    """Returns the run. Raises ValueError if a context is beyond the rotary base, or `keep_every_tokens` beyond a phase."""
     for phase in run.phases:
         path = f"recipe.phases.{phase.name}"
-        seen = {"rope_base_global": phase.context, "rope_base_local": min(phase.context, run.model.local_window)}
-        for field, distance in seen.items():
+        distances = {"rope_base_global": phase.context, "rope_base_local": min(phase.context, run.model.local_window)}
+        for field, distance in distances.items():
             base = getattr(phase, field)
             reach = rope_reach(base, run.model.head_size)
             if distance > reach:

@@ -1,4 +1,4 @@
-"""What a run is planned from: a member, what all members share, and the run and corpus that exist already."""
+"""From configurations to a run: a member, what all members share, and runs and corpora that exist already."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,9 +46,9 @@ class TrainingParts:
         return self.planned(member, corpus.tokenizer.vocab_size, corpus.name, corpus.fingerprint)
 
     def planned(self, member: MemberConfig, tokenizer_size: int, corpus: str, fingerprint: str) -> RunConfig:
-        """The run of a member on a corpus known by name only, for an audit before there is one.
+        """The run of a member on a corpus known by name only, for an audit before it is prepared.
 
-        Raises ValueError for a plan that could not be trained.
+        Raises ValueError if the plan cannot be trained.
         """
         if self.recipe.tokens == 0:
             raise invalid("recipe.tokens", 0, "trains nothing", "give a number of tokens, e.g. 3e6")
@@ -70,7 +70,7 @@ class TrainingParts:
 
 
 def open_run(path: str) -> tuple[RunFolder, RunConfig]:
-    """A run folder, by path, beginning of its name or `latest`, and its configuration. Raises ValueError where there is none."""
+    """A run folder, by path, beginning of its name or `latest`, and its configuration. Raises ValueError if it is missing."""
     folder = find_run(path)
     try:
         return folder, build(RunConfig, folder.config())
@@ -81,7 +81,7 @@ def open_run(path: str) -> tuple[RunFolder, RunConfig]:
 
 
 def prepared_corpus(folder: Path) -> Corpus:
-    """A corpus named by the user. Raises ValueError where it is not there."""
+    """A corpus named by the user. Raises ValueError if it is missing."""
     if not (folder / "manifest.json").is_file():
         raise invalid(
             "corpus", folder.name, f"is not a prepared corpus in {folder.parent}", "prepare it, or name another"
@@ -90,7 +90,7 @@ def prepared_corpus(folder: Path) -> Corpus:
 
 
 def open_corpus(run: RunConfig, corpora: Path) -> Corpus:
-    """The corpus of a run. Raises ValueError when it is not there or is another one."""
+    """The corpus of a run. Raises ValueError if it is missing or its tokens differ."""
     if not (corpora / run.corpus / "manifest.json").is_file():
         raise invalid(
             "corpora_dir",

@@ -1,4 +1,4 @@
-"""The table of sizes as configured: shapes, hyper-parameters, and where members of a size left the recipe."""
+"""The table of sizes as configured: shapes, hyper-parameters, and overrides of the recipe for members of a size."""
 
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,7 @@ VOCABULARY_MULTIPLE = 64
 
 @dataclass(frozen=True)
 class SizeOverride:
-    """A phase in which the members of some sizes leave the recipe: values that replace the recipe's."""
+    """Values that replace the recipe's in a phase, for some members of some sizes."""
 
     sizes: tuple[str, ...]
     members: tuple[str, ...]
@@ -25,9 +25,8 @@ class SizeOverride:
 class SizeConfig:
     """A row of the table of sizes: shape and the hyper-parameters that go with it. `vocab_size` None: the tokenizer's.
 
-    `local_window`, `global_every` and `norm_epsilon` are the model's (model/config.py).
-
-    `tokens` is the budget that the published recipe gives the size.
+    `local_window`, `global_every` and `norm_epsilon` are the model's (model/config.py). `tokens` is the budget of the size
+    in the published recipe.
     """
 
     name: str
@@ -49,7 +48,7 @@ class SizeConfig:
 
     def __post_init__(self) -> None:
         check_name("size.name", self.name)
-        self.model(VOCABULARY_MULTIPLE)  # a shape that cannot be is refused before a corpus is prepared
+        self.model(VOCABULARY_MULTIPLE)  # raises for an impossible shape, before a corpus is prepared
 
     def model(self, tokenizer_size: int) -> ModelConfig:
         """The model's shape for a tokenizer."""
@@ -67,12 +66,12 @@ class SizeConfig:
         )
 
     def recipe(self, recipe: RecipeConfig, member: str) -> RecipeConfig:
-        """The recipe as a member of this size follows it. Raises ValueError for departures from what is not there."""
+        """The recipe of a member of this size, overrides included. Raises ValueError if one names an unknown phase."""
         phases = dict(recipe.phases)
-        for departure in self.departures:
-            if self.name in departure.sizes and member in departure.members:
-                name = departure.phase
+        for override in self.departures:
+            if self.name in override.sizes and member in override.members:
+                name = override.phase
                 if name not in phases:
                     raise unknown("size.departures.phase", name, "is not a phase", phases)
-                phases[name] = build(PhaseRecipe, plain(phases[name]) | departure.values, f"recipe.phases.{name}")
+                phases[name] = build(PhaseRecipe, plain(phases[name]) | override.values, f"recipe.phases.{name}")
         return replace(recipe, phases=phases)

@@ -1,4 +1,4 @@
-"""What a phase has drawn of each source after some rows: counted, not estimated."""
+"""How much of each source a phase has read after some rows: counted, not estimated."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from ettin_core.data.loader import Loader
 
 @dataclass(frozen=True)
 class SourceCount:
-    """Of one source: the share of tokens asked for, rows drawn, tokens in them (by the source's mean row), and passes.
+    """Of a source: the share of tokens that the mixture asks for, rows read, their tokens (by the mean row), and passes.
 
-    `passes_asked` are those of the mixture, from which whole rows stray a little.
+    `passes_asked` are the passes that the mixture asks for; whole rows deviate a little.
     """
 
     asked: float
@@ -20,7 +20,7 @@ class SourceCount:
 
 
 def count_sources(loader: Loader, mixture: dict[str, float] | None, global_rows: int) -> dict[str, SourceCount]:
-    """What the first `global_rows` rows of a phase draw of each source; `mixture` is the phase's (None: by size)."""
+    """The count of each source in the first `global_rows` rows of a phase; `mixture` is the phase's (None: by size)."""
     weights = loader.tokens if mixture is None else [mixture[name] for name in loader.sources]
     total, counts = sum(weights), loader.order.counts(global_rows).tolist()
     asked = loader.repeats_asked(global_rows)

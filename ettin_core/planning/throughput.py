@@ -1,4 +1,4 @@
-"""Measured tokens per second: a small table of facts with their sources, and how long a plan takes at such a rate."""
+"""Measured tokens per second: a small table with its sources, and how long a plan takes at a rate."""
 
 import csv
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ TABLE = CONFIGURATIONS / "throughput.csv"
 
 @dataclass(frozen=True)
 class Throughput:
-    """Tokens per second of one GPU (or process), and whose measurement it is."""
+    """Tokens per second of one GPU (or process), and the source of the number."""
 
     tokens_per_second: float
     source: str
 
     def gpu_hours(self, tokens: float) -> float:
-        """Hours of one GPU for so many tokens of text."""
+        """Hours of one GPU for a number of tokens of text."""
         return tokens / self.tokens_per_second / 3600
 
 
 def throughput(size: str, stated: float | None) -> Throughput | None:
     """The rate that the user states, else the table's for the size, else None.
 
-    The published hours are one figure per size for both members and all phases. Whether they include the extension and
-    decay is not said: if they are the 1.7T tokens of pre-training only, the rates are 0.85 of these.
+    The published hours are one figure per size for both members and all phases. The paper does not say whether they
+    include extension and decay. If they are for the 1.7T tokens of pre-training only, the rates are 0.85 of these.
     """
     if stated is not None:
         if not 0 < stated < float("inf"):

@@ -36,7 +36,7 @@ def evaluate_run(
     torch.set_num_threads(threads)
     chosen = applicable(run.read_as, suite)
     names = checkpoints_named(folder, checkpoint)
-    found: list[Measurement] = []
+    measurements: list[Measurement] = []
     with protocol_bar(folder.name, len(names) * len(chosen)) as bar:
         for name in names:
 
@@ -44,17 +44,17 @@ def evaluate_run(
                 bar.step(protocol, checkpoint)
 
             rows = evaluate(run, folder, corpus, suite, name, device, progress, remeasure=remeasure)
-            found += [row for row in rows if row.protocol in {protocol.name for protocol in chosen}]
-    return found
+            measurements += [row for row in rows if row.protocol in {protocol.name for protocol in chosen}]
+    return measurements
 
 
 def checkpoints_named(folder: RunFolder, checkpoint: str | None) -> list[str | None]:
-    """The names that a request's `checkpoint` stands for (None: the last)."""
+    """The checkpoints that a request's `checkpoint` names (None: the last)."""
     return [item.name for item in native.ordered(folder.checkpoints)] if checkpoint == ALL else [checkpoint]
 
 
 class ProtocolBar(tqdm):
-    """A bar over protocols, which names the one that was measured last."""
+    """A bar over protocols, which names the last one measured."""
 
     def step(self, protocol: str, checkpoint: str | None) -> None:
         """One more protocol is measured."""

@@ -1,7 +1,7 @@
-"""The cells of a study: every combination of its axes, each composed by Hydra from the command line as it was typed.
+"""The cells of a study: every combination of its axes, each composed by Hydra with the overrides of the command line.
 
 An axis is a key of the study's configuration with its levels; a knob is an axis that sets several keys at once. A conversion
-is a cell made from each trained cell that its `of` names, with axes of its own.
+is a cell for each trained cell that its `of` selects, with further axes.
 """
 
 import itertools
@@ -33,13 +33,13 @@ from ettin_core.training.config import PlacementConfig, RunConfig, Seeds
 from ettin_core.training.phases import RecipeConfig
 
 CONVERSION_SEED_OFFSET = 189  # the published seeds are 21 and, for conversions, 210
-FORECAST_TOLERANCE = 0.03  # of a ruler: 1 % for whole steps, the rest for what a sample of rows cannot know
-SEED = "seed"  # the axis of repetitions: never what a comparison is about
+FORECAST_TOLERANCE = 0.03  # of a ruler: 1 % for whole steps, the rest for the error of a sample of rows
+SEED = "seed"  # the axis of repetitions, which no comparison is about
 
 
 @dataclass(frozen=True)
 class ConversionAxes:
-    """Which trained cells are converted (levels of their axes that they have), and over which axes the conversion varies."""
+    """Which trained cells are converted (by levels of their axes), and the axes over which the conversion varies."""
 
     of: dict[str, Any]
     axes: dict[str, tuple[Any, ...]]
@@ -88,7 +88,7 @@ class StudyRequest:
         check_name("name", self.name)
         if self.analysis.get("kind") not in ANALYSES:
             kind = self.analysis.get("kind")
-            raise unknown("analysis.kind", kind, "is no kind of analysis", ANALYSES)
+            raise unknown("analysis.kind", kind, "is not a kind of analysis", ANALYSES)
         Ruler(self.match_on, self.rates)
         if not self.axes:
             raise invalid("axes", {}, "is an empty study", "give axes, e.g. '+axes={member:[encoder,decoder]}'")
@@ -104,13 +104,13 @@ class StudyRequest:
         for path, choice in chosen.items():
             for axis, level in choice.items():
                 if level not in self.axes.get(axis, ()):
-                    known = ", ".join(f"{name}: {list(own)}" for name, own in self.axes.items())
-                    raise invalid(f"{path}.{axis}", level, "is no level of an axis", f"the axes are {known}")
+                    known = ", ".join(f"{name}: {list(values)}" for name, values in self.axes.items())
+                    raise invalid(f"{path}.{axis}", level, "is not a level of an axis", f"the axes are {known}")
         if self.jobs is not None and self.jobs < 1:
             raise invalid("jobs", self.jobs, "is not positive", "use 1 or more, or null")
 
     def unanswerable(self) -> list[str]:
-        """A line for each prediction about a member that the study does not have: it will not be measured."""
+        """A line for each prediction about a member that the study does not have, so that it is not measured."""
         if self.analysis.get("kind", "pair") != "pair":
             return []  # then members are the labels of cells
         members = [*map(str, self.axes.get("member", (self.member.name,))), *self.conversions]
@@ -120,7 +120,7 @@ class StudyRequest:
                 if name not in members:
                     known = ", ".join(members)
                     lines.append(
-                        f"predictions.{number} is about {name!r}, no member of this study ({known}): not measured"
+                        f"predictions.{number} is about {name!r}, which is not a member of this study ({known}): not measured"
                     )
         return lines
 
@@ -141,7 +141,7 @@ Compose = Callable[[Sequence[str]], StudyRequest]  # the request of a list of ov
 
 @dataclass(frozen=True)
 class Cell:
-    """A point of a study: its levels, its own request, and the name of the cell that it converts (None: from scratch)."""
+    """A point of a study: its levels, its request, and the name of the cell that it converts (None: from scratch)."""
 
     axes: dict[str, Any]
     request: StudyRequest
@@ -149,7 +149,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Its levels, as people would call it: encoder s21 budget=0.1."""
+        """Its levels in short: encoder s21 budget=0.1."""
         return " ".join(_spell(axis, level) for axis, level in self.axes.items())
 
 
@@ -160,14 +160,14 @@ def _spell(axis: str, level: Any) -> str:
 
 
 def cells_of(request: StudyRequest, overrides: list[str], compose: Compose) -> dict[str, Cell]:
-    """All cells by name, trained ones first; `overrides` are those of the command line, which `compose` makes a request of.
+    """All cells by name, trained ones first; `compose` turns the command line's `overrides` into a request.
 
-    Raises ValueError for what cannot be composed, before anything is done.
+    Raises ValueError if a cell cannot be composed.
     """
     for axis in itertools.chain(request.axes, *(item.axes for item in request.conversions.values())):
         for key in request.knobs.get(axis, (axis,)):
             if key in [override.partition("=")[0].lstrip("+") for override in overrides]:
-                raise invalid(key, axis, "is an axis of the study and set besides", f"use 'axes.{axis}=[...]'")
+                raise invalid(key, axis, "is an axis of the study and is set as well", f"use 'axes.{axis}=[...]'")
 
     cells: dict[str, Cell] = {}
     for levels in _product(request.axes):
@@ -178,10 +178,12 @@ def cells_of(request: StudyRequest, overrides: list[str], compose: Compose) -> d
         for parent in [cell for cell in cells.values() if cell.parent is None]:
             if conversion.of.items() <= parent.axes.items():
                 for levels in _product(conversion.axes):
-                    own = {axis: level for axis, level in parent.axes.items() if axis not in conversion.of}
+                    inherited = {axis: level for axis, level in parent.axes.items() if axis not in conversion.of}
                     settings = [item for item in _settings(request, parent.axes) if not item.startswith("member")]
                     settings += [f"member={member}", *_settings(request, levels)]
-                    cell = Cell({"member": member, **own, **levels}, compose([*overrides, *settings]), parent.name)
+                    cell = Cell(
+                        {"member": member, **inherited, **levels}, compose([*overrides, *settings]), parent.name
+                    )
                     cells[cell.name] = cell
     return cells
 
@@ -191,7 +193,7 @@ def _product(axes: dict[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
 
 
 def _settings(request: StudyRequest, levels: dict[str, Any]) -> list[str]:
-    """The overrides that levels stand for."""
+    """The overrides of some levels."""
     return [f"{key}={spell(level)}" for axis, level in levels.items() for key in request.knobs.get(axis, (axis,))]
 
 
@@ -201,7 +203,7 @@ Corpora = Callable[[DataConfig], Corpus | None]  # the prepared corpus of a cell
 def plan_runs(cells: dict[str, Cell], corpora: Corpora) -> dict[str, RunConfig]:
     """The run of every cell; those of conversions without their starting weights, which only a trained parent has.
 
-    Raises ValueError for a run that could not be trained, cells that are the same run, and lengths that cannot be matched.
+    Raises ValueError if a run cannot be trained, cells are the same run, or lengths cannot be matched.
     """
     runs: dict[str, RunConfig] = {}
     for name, cell in cells.items():
@@ -217,9 +219,9 @@ def plan_runs(cells: dict[str, Cell], corpora: Corpora) -> dict[str, RunConfig]:
             runs[name] = cell.request.becomes.plan(runs[cell.parent])
     names: dict[tuple[str | None, str], str] = {}
     for name, run in runs.items():
-        other = names.setdefault((cells[name].parent, run.name), name)
-        if other != name:
-            raise invalid("axes", f"{other} | {name}", "are the same run", "vary what changes a run, or drop one")
+        earlier = names.setdefault((cells[name].parent, run.name), name)
+        if earlier != name:
+            raise invalid("axes", f"{earlier} | {name}", "are the same run", "vary what changes a run, or drop one")
     return runs
 
 
@@ -249,7 +251,7 @@ def pairs_of(cells: dict[str, Cell]) -> list[tuple[Contract, str, str]]:
 
 
 def _contract(request: StudyRequest) -> Contract:
-    """The pair's contract, which requires what the ruler makes equal, where a run's configuration decides it."""
+    """The pair's contract, which requires equality by the ruler too, unless the ruler is time."""
     contract, ruler = request.contracts["pair"], request.match_on
     if ruler in contract.equal or ruler == "seconds":
         return contract

@@ -22,7 +22,7 @@ def run_cells(study: Study) -> list[str]:
 
 
 def _start(study: Study, pool: Pool, name: str, failures: dict[str, str]) -> None:
-    """Queue a cell, unless it failed before and is not to be tried again."""
+    """Queue a cell, unless it failed before and retry=false."""
     failure = study.folder(name).failure
     if failure is not None and not study.request.retry:
         failures[f"train {name}"] = f"{failure} (before; retry=true tries it again)"
@@ -31,7 +31,7 @@ def _start(study: Study, pool: Pool, name: str, failures: dict[str, str]) -> Non
 
 
 def _settle(study: Study, pool: Pool, outcome: Outcome, failures: dict[str, str]) -> None:
-    """Note how a job ended, and queue what follows from it."""
+    """Record how a job ended, and queue the jobs that follow."""
     if outcome.error is not None:
         failures[outcome.job.name] = outcome.error
         return

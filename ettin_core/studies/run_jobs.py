@@ -1,4 +1,4 @@
-"""What a worker of a study does: train a run, measure it, export it. Plain arguments in, nothing shared."""
+"""What a worker of a study does: train a run, measure it, export it. Arguments are plain data, and nothing is shared."""
 
 import math
 import os
@@ -45,9 +45,9 @@ class HeldoutLoss:
 
 
 def choosing(run: RunConfig) -> Protocol:
-    """The protocol of a run's own objective on validation text, which no report tells of: choices are made by it.
+    """The protocol that measures a run's objective on validation text; searches choose by it, and no report shows it.
 
-    Raises ValueError for an objective that is not read.
+    Raises ValueError if the objective is not read.
     """
     return next(protocol for protocol in applicable(run.check_readable()) if protocol.name in CHOICES)
 
@@ -55,7 +55,7 @@ def choosing(run: RunConfig) -> Protocol:
 def score_stage(
     run: RunConfig, corpus: Path, placement: PlacementConfig, runs_dir: str, suite: SuiteConfig
 ) -> HeldoutLoss:
-    """Train a run to its end and measure its validation loss. One that diverges has none, which is a result."""
+    """Train a run to its end and measure its validation loss; a run that diverges has none, which is a result."""
     protocol = choosing(run)
     try:
         folder = train_run(run, Corpus(corpus), placement, runs_dir)
@@ -64,8 +64,8 @@ def score_stage(
             return HeldoutLoss(None)
         raise
     rows = evaluate(run, folder, Corpus(corpus), suite, device=placement.device, protocols=[protocol])
-    own = (protocol.name, protocol.version, "loss")
-    row = next(row for row in rows if (row.protocol, row.version, row.metric) == own)
+    key = (protocol.name, protocol.version, "loss")
+    row = next(row for row in rows if (row.protocol, row.version, row.metric) == key)
     if row.value is None or not math.isfinite(row.value):
         return HeldoutLoss(None)
     return HeldoutLoss(row.value, row.standard_error)

@@ -1,4 +1,4 @@
-"""Trials as Optuna keeps them, in a journal: what a trial tries depends on the seed, its number and the trials before it."""
+"""Trials as Optuna keeps them, in a journal: the values of a trial depend on the seed, its number and earlier trials."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def need_optuna() -> None:
-    """Raise ValueError where Optuna, which is optional, is not installed."""
+    """Raises ValueError if Optuna, which is optional, is not installed."""
     try:
         import optuna  # noqa: F401
     except ImportError as error:
@@ -22,9 +22,9 @@ def need_optuna() -> None:
 
 
 def open_studies(journal: Path, names: dict[str, str]) -> "dict[str, Study]":
-    """The study of each member by what Optuna calls it, new or as the journal has it; the caller holds the folder's lock.
+    """The Optuna study of each member, by its name in the journal, new or continued; the caller holds the folder's lock.
 
-    What a killed process may have left goes first: a torn last line, and Optuna's own lock.
+    Removes first what a killed process may have left: a torn last line, and Optuna's lock.
     """
     import optuna
     from optuna.storages import JournalStorage
@@ -43,7 +43,7 @@ def open_studies(journal: Path, names: dict[str, str]) -> "dict[str, Study]":
 def ask(study: "Study", number: int, axes: tuple[Axis, ...], seed: int, random_trials: int) -> "Trial | None":
     """A trial by its number, new or begun before (None: it has ended), with a value on every axis.
 
-    Every value has a sampler with a seed of its own, so that it does not depend on which process asks.
+    Every value has a sampler and a seed, so that it does not depend on the process that asks.
     """
     from optuna import Trial
     from optuna.samplers import TPESampler
@@ -60,7 +60,7 @@ def ask(study: "Study", number: int, axes: tuple[Axis, ...], seed: int, random_t
 
 
 def _suggest(axis: Axis, trial: "Trial") -> None:
-    """A value on an axis; one that the trial has already stays."""
+    """Suggest a value on an axis; a trial that has one already keeps it."""
     if axis.choices:
         trial.suggest_categorical(axis.key, axis.choices)
     elif axis.integer:
@@ -70,7 +70,7 @@ def _suggest(axis: Axis, trial: "Trial") -> None:
 
 
 def tell(study: "Study", trial: "Trial", run: str, score: HeldoutLoss) -> None:
-    """Note a trial's outcome; one that diverged counts, and the sampler keeps away from its values."""
+    """Record the result of a trial; one that diverged counts as pruned, so the sampler avoids its values."""
     from optuna.trial import TrialState
 
     trial.set_user_attr("run", run)

@@ -1,7 +1,7 @@
-"""What is complete and was made by other code than today's: which modules changed since, and what may be done about it.
+"""Complete runs and records of other code than today's: which modules changed since, and what to do about them.
 
-`stale=keep` leaves it alone and says so, `stale=remeasure` measures such records again, `stale=retrain` trains such runs again
-(and in a study measures again too). What does not say by which code it was made counts as made by another.
+`stale=keep` leaves them alone and reports them, `stale=remeasure` measures such records again, `stale=retrain` trains such
+runs again (and in a study measures again too). Runs and records without their code on record count as stale.
 """
 
 import os
@@ -25,28 +25,28 @@ Changes = list[str] | None  # names of what changed; None: not recorded
 
 
 def check_choice(value: str, *choices: str) -> None:
-    """Raise ValueError for what is not a choice of `stale`."""
+    """Raises ValueError if a value is not a choice of `stale`."""
     if value not in (KEEP, *choices):
         raise unknown("stale", value, "is not a choice", (KEEP, *choices))
 
 
 def run_changes(run: RunConfig, folder: RunFolder) -> Changes:
-    """The modules that changed since a run was completed; nothing for one that is not complete."""
+    """The modules that changed since a run was completed; empty for one that is not complete."""
     return changed_since(run, folder.summary()) if folder.complete else []
 
 
 def record_changes(
     run: RunConfig, folder: RunFolder, suite: SuiteConfig, checkpoint: str | None = None
 ) -> dict[str, Changes]:
-    """By protocol of the suite, what changed since a run's records of a checkpoint (None: the last) were made."""
-    own = replace(folder, suite=settings_of(suite, run.read_as))
-    return stale(own, checkpoint, applicable(run.read_as, suite))
+    """By protocol of the suite, what changed since a checkpoint (None: the last) was measured."""
+    measured = replace(folder, suite=settings_of(suite, run.read_as))
+    return stale(measured, checkpoint, applicable(run.read_as, suite))
 
 
 def set_aside(run: RunConfig, folder: RunFolder) -> Path | None:
-    """Move a complete run of other code out of the way, so that it is trained again; returns where it is now.
+    """Move a complete run of other code aside, so that it is trained again; returns its new place.
 
-    None for a run that is not complete, or is of today's code: also where another process has moved it meanwhile.
+    None if the run is not complete or is of today's code, also because another process moved it meanwhile.
     """
     aside = folder.path.parent / ASIDE
     with locked(aside, wait=True):
@@ -59,15 +59,15 @@ def set_aside(run: RunConfig, folder: RunFolder) -> Path | None:
         return place
 
 
-def told(what: str, changes: Changes, made: str, remedy: str) -> str:
-    """A line about something of other code: `made` says how it came to be, `remedy` what would make it anew."""
+def stale_line(what: str, changes: Changes, action: str, remedy: str) -> str:
+    """A line about a run or record of other code: `action` is trained or measured, `remedy` how to repeat it."""
     if changes is None:
-        return f"{what}: {made} before code was recorded, so whether it changed since is not known ({remedy})"
-    return f"{what}: {made} by other code, {named(changes)} changed since ({remedy})"
+        return f"{what}: {action} before code was recorded, so whether it changed since is not known ({remedy})"
+    return f"{what}: {action} by other code, {named(changes)} changed since ({remedy})"
 
 
 def named(changes: Iterable[str]) -> str:
-    """The names of what changed, the first of them where they are many."""
+    """The names of what changed; of many the first."""
     names = list(changes)
     rest = len(names) - FEW
     return ", ".join(names[:FEW]) + (f" and {rest} more" if rest > 0 else "")
@@ -76,15 +76,19 @@ def named(changes: Iterable[str]) -> str:
 def run_line(run: RunConfig, folder: RunFolder) -> str | None:
     """The line about a complete run that is kept (None: it is of today's code)."""
     changes = run_changes(run, folder)
-    return None if changes == [] else told(f"run {folder.name}", changes, "trained", f"stale={RETRAIN} trains it again")
+    return (
+        None
+        if changes == []
+        else stale_line(f"run {folder.name}", changes, "trained", f"stale={RETRAIN} trains it again")
+    )
 
 
-def record_lines(found: dict[str, Changes], remedy: str = f"stale={REMEASURE} measures again") -> list[str]:
-    """Lines about records that are kept: protocols of the same changes in one."""
+def record_lines(by_protocol: dict[str, Changes], remedy: str = f"stale={REMEASURE} measures again") -> list[str]:
+    """Lines about records that are kept, one for all protocols with the same changes."""
     groups: dict[tuple[str, ...] | None, list[str]] = {}
-    for protocol, changes in found.items():
+    for protocol, changes in by_protocol.items():
         groups.setdefault(None if changes is None else tuple(changes), []).append(protocol)
     return [
-        told(named(protocols), None if changes is None else list(changes), "measured", remedy)
+        stale_line(named(protocols), None if changes is None else list(changes), "measured", remedy)
         for changes, protocols in groups.items()
     ]

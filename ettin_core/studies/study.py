@@ -1,4 +1,4 @@
-"""A study on its prepared corpora: which runs there are, and what follows when one is done."""
+"""A study on its prepared corpora: its runs, and the jobs that follow when one is done."""
 
 import os
 from collections import Counter
@@ -25,10 +25,10 @@ TRAIN = "train"  # the kind of a job, whose cell others wait for
 
 
 class Study:
-    """A study on its prepared corpora: which runs there are, and what follows when one is done.
+    """A study on its prepared corpora: its runs, and the jobs that follow when one is done.
 
-    `runs` are by cell; a conversion's has its starting weights, and so its name, once its parent is complete (`ready`).
-    Without `prepares` it only looks: a corpus that is not there is not prepared.
+    `runs` are by cell. The run of a conversion has its starting weights, and so its name, once its parent is complete
+    (`ready`). Without `prepares` missing corpora are not prepared.
     """
 
     def __init__(self, request: StudyRequest, overrides: list[str], compose: Compose, prepares: bool = True) -> None:
@@ -46,7 +46,7 @@ class Study:
     def corpus(self, data: DataConfig) -> Corpus:
         """The prepared corpus of a cell."""
         corpus = self._corpus(data)
-        assert corpus is not None, "a study that only looks asks for nothing that needs a corpus"
+        assert corpus is not None, "without prepares nothing that needs a corpus is called"
         return corpus
 
     def _corpus(self, data: DataConfig) -> Corpus | None:
@@ -57,20 +57,20 @@ class Study:
         return self._corpora[key]
 
     def has_corpus(self, name: str) -> bool:
-        """Whether the corpus of a cell is there, without which its run has no name."""
+        """Whether the corpus of a cell is prepared, without which its run has no name."""
         return self._corpus(self.cells[name].request.data) is not None
 
     def check(self) -> None:
-        """Refuse (ValueError), before anything is trained, cells that are not matched or do not fit."""
+        """Raises ValueError, before anything is trained, if cells are not matched or do not fit their corpus or placement."""
         from ettin_core.foundation.distributed import ProcessGroup  # with torch, which a look at a study does without
         from ettin_core.training.setup import check_fit
 
         for name, cell in self.cells.items():
             check_fit(self.runs[name], self.corpus(cell.request.data), cell.request.placement, ProcessGroup())
-        found = list(audits(self.cells, self.runs).values())
-        for line in [f"audit: {line}" for line in summarise(found)] + self.request.unanswerable():
+        certificates = list(audits(self.cells, self.runs).values())
+        for line in [f"audit: {line}" for line in summarise(certificates)] + self.request.unanswerable():
             print(line, flush=True)
-        broken = [violation for certificate in found for violation in certificate.violations]
+        broken = [violation for certificate in certificates for violation in certificate.violations]
         if broken:
             raise invalid("axes", broken[0], "breaks the contract", "make it equal, or declare it in the contract")
 
@@ -94,7 +94,7 @@ class Study:
         return Job(TRAIN, name, train_stage, (self.runs[name], corpus, request.placement, request.runs_dir), True)
 
     def followers(self, name: str) -> list[Job]:
-        """What can be done once a cell is trained: its conversions (first), its measurements and its export."""
+        """The jobs that follow once a cell is trained: its conversions (first), its measurements and its export."""
         from ettin_core.studies.run_jobs import evaluate_stage, export_stage
 
         request, path = self.cells[name].request, self.folder(name).path
@@ -112,15 +112,15 @@ class Study:
 
     def stale(self) -> dict[str, dict[str, Any]]:
         """By stale cell: what changed since its run was trained (`run`) and its protocols were measured (`records`)."""
-        found = {}
+        stale_cells = {}
         for name in self.ready:
             run, folder = self.runs[name], self.folder(name)
             records = record_changes(run, folder, self.cells[name].request.suite)
             if (changes := run_changes(run, folder)) != [] or records:
-                found[name] = {"run": changes, "records": records}
-        return found
+                stale_cells[name] = {"run": changes, "records": records}
+        return stale_cells
 
-    def make_way(self) -> bool:
+    def set_aside_stale(self) -> bool:
         """Set aside the runs that other code trained; returns whether there were any."""
         places = {name: set_aside(self.runs[name], self.folder(name)) for name in self.ready}
         for name, place in places.items():
@@ -130,24 +130,24 @@ class Study:
 
     def certificates(self) -> list[Certificate]:
         """The certificates of every pair, from the evidence of complete runs."""
-        found = []
+        certificates = []
         for contract, left, right in pairs_of(self.cells):
             folders = self.folder(left), self.folder(right)
             certificate = certify(contract, self.runs[left], self.runs[right], *folders)
             write_json(folders[1].certificate_file, asdict(certificate))
-            found.append(certificate)
-        return found
+            certificates.append(certificate)
+        return certificates
 
     @property
     def path(self) -> Path:
-        """The study's own folder: certificates and report."""
+        """The folder of the study: certificates and report."""
         identity: dict[str, Any] = {"runs": sorted(run.name for run in self.runs.values()), "suite": self.request.suite}
-        if self.request.predictions:  # as planned: where they are stated, before the names of conversions are known
+        if self.request.predictions:  # they are stated before the names of conversions are known, so by planned names
             identity |= {"runs": self._planned, "predictions": hash_of(self.request.predictions)}
         return Path(self.request.studies_dir) / content_name(f"{self.request.name}-{self.request.size.name}", identity)
 
     def state(self) -> None:
-        """Write what is predicted, once, with the cells that had begun to train by then."""
+        """Write the predictions, once, with the cells that had begun to train by then."""
         file = self.path / "study.json"
         if self.request.predictions and not file.exists():
             begun = [name for name in self.ready if self.folder(name).metrics_file.exists()]
@@ -158,7 +158,7 @@ class Study:
         return read_json(file)["predictions"] if self.request.predictions and file.exists() else None
 
     def record(self, certificates: list[Certificate]) -> dict[str, Any]:
-        """study.json: what the analysis must know of the cells."""
+        """study.json: what the analysis reads about the cells."""
         stale = self.stale()
         runs = {name: run.name for name, run in self.runs.items()}
         return {
@@ -184,15 +184,15 @@ class Study:
 
 def summarise(certificates: list[Certificate]) -> list[str]:
     """A line for each kind of verdict, and each pair that is not matched in full."""
-    told = [certificate.sentence() for certificate in certificates if certificate.verdict == NOT_MATCHED]
+    lines = [certificate.sentence() for certificate in certificates if certificate.verdict == NOT_MATCHED]
     kinds = Counter(
-        (item.pair, item.verdict, ", ".join(dict.fromkeys(found["under"] for found in item.differences)))
+        (item.pair, item.verdict, ", ".join(dict.fromkeys(difference["under"] for difference in item.differences)))
         for item in certificates
         if item.verdict != NOT_MATCHED
     )
     for (pair, verdict, allowed), count in kinds.items():
-        told.append(f"{pair}: {count} {'pair' if count == 1 else 'pairs'} {verdict} {allowed}".rstrip())
-    return told
+        lines.append(f"{pair}: {count} {'pair' if count == 1 else 'pairs'} {verdict} {allowed}".rstrip())
+    return lines
 
 
 def workers(request: StudyRequest) -> int:

@@ -1,4 +1,4 @@
-"""Train one run to its end, alone or under torchrun, and note how it failed."""
+"""Train a run to its end, alone or under torchrun, and record how it failed."""
 
 import functools
 import sys
@@ -34,7 +34,7 @@ def trained(
     start: Weights | None = None,
     begin: Callable[[RunFolder], None] | None = None,
 ) -> str:
-    """Train a run as `train_run` does; returns a line about it, and one about other code where it was complete already."""
+    """Train a run as `train_run` does; returns a line about it, and another if it was complete and is of other code."""
     folder = folder_of(run.name, Path(runs_dir))
     kept = folder.complete and (stale == KEEP or run_changes(run, folder) == [])
     train_run(run, corpus, placement, runs_dir, start, stale, begin)
@@ -53,9 +53,9 @@ def train_run(
 ) -> RunFolder:
     """Train a run (or continue it, or leave a complete one alone) and return its folder.
 
-    `start` gives its starting weights (None: those of its parent, where it has one in this folder of runs). With
-    `stale=retrain` a complete run that other code trained is set aside and trained again. `begin` puts a beginning into the
-    folder, once for all processes.
+    `start` gives its starting weights (None: those of its parent, if it has one in this folder of runs). With
+    `stale=retrain` a complete run that other code trained is set aside and trained again. `begin` writes a first part of
+    the run into the folder, on the main process only.
     """
     folder = folder_of(run.name, Path(runs_dir))
     if folder.complete and stale == KEEP:
@@ -65,7 +65,7 @@ def train_run(
     group = join("gloo" if placement.device == "cpu" else None, placement.stall_seconds)
     try:
         if stale == RETRAIN:
-            _make_way(run, folder, group)
+            _set_aside_stale(run, folder, group)
         folder.failure_file.unlink(missing_ok=True)
         if begin is not None:
             if group.is_main:
@@ -77,7 +77,7 @@ def train_run(
     except (LeakError, NonFiniteError) as error:
         _note_failure(folder, error, group)
         raise RunStopped(str(error)) from error
-    except (*USER_ERRORS, OSError, StopRequested):  # of an OSError the disk is the cause, which passes
+    except (*USER_ERRORS, OSError, StopRequested):  # the run is not at fault; an OSError comes from the disk
         raise
     except Exception as error:
         _note_failure(folder, error, group)
@@ -89,13 +89,13 @@ def train_run(
 
 @functools.cache  # once for all runs of a process
 def _keep_freed_memory() -> None:
-    """Ask the allocator to keep what a step frees, and say so."""
+    """Ask the allocator to keep what a step frees, and report it."""
     if keep_freed_memory():
         tqdm.write("memory that a step frees stays with the process for the next one (glibc's mallopt)", sys.stderr)
 
 
-def _make_way(run: RunConfig, folder: RunFolder, group: ProcessGroup) -> None:
-    """Set a complete run of other code aside, by one process for all."""
+def _set_aside_stale(run: RunConfig, folder: RunFolder, group: ProcessGroup) -> None:
+    """Set a complete run of other code aside, on the main process only."""
     place = set_aside(run, folder) if group.is_main else None
     if place is not None:
         print(f"{folder.name} was trained by other code: set aside as {place}", flush=True)
@@ -103,7 +103,7 @@ def _make_way(run: RunConfig, folder: RunFolder, group: ProcessGroup) -> None:
 
 
 def _note_failure(folder: RunFolder, error: Exception, group: ProcessGroup) -> None:
-    """Leave a sign that the run fails by itself, not by a mistake in the request or a kill."""
+    """Record that the run itself fails, and was not killed or requested wrongly."""
     if group.is_main and folder.config_file.exists():
         write_json(
             folder.failure_file, {"reason": f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"}

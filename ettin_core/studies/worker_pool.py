@@ -1,4 +1,4 @@
-"""Worker processes for the cells of a study: they die with their parent, leave Ctrl-C to it, and each has its own bar line."""
+"""Worker processes for the cells of a study: they die with their parent, leave Ctrl-C to it, and have a bar line each."""
 
 import multiprocessing
 import os
@@ -22,7 +22,7 @@ GRACE_SECONDS = 20.0  # to write a checkpoint in
 
 @dataclass(frozen=True)
 class Job:
-    """A call in a worker for a cell; `function` must be importable from a module. Others wait for what is `urgent`."""
+    """A call in a worker for a cell; `function` must be importable from a module. Urgent jobs start first."""
 
     kind: str
     cell: str
@@ -84,7 +84,7 @@ class Pool:
 
 
 def _stop(processes: list[Any]) -> None:
-    """End workers: one that trains saves first, and dies of the next signal. What takes too long is killed, which is safe."""
+    """End workers: one that trains saves first, and ends at the next signal. One that takes too long is killed, safely."""
     deadline = time.monotonic() + GRACE_SECONDS
     while (alive := [process for process in processes if process.is_alive()]) and time.monotonic() < deadline:
         for process in alive:
@@ -100,7 +100,7 @@ def _outcome(job: Job, future: "Future[Any]") -> Outcome:
         return Outcome(job, None, "its process was killed (out of memory?)")
     if error is not None:
         if line_of(error) is None:
-            traceback.print_exception(error)  # a fault of the program: the one line below would not find it
+            traceback.print_exception(error)  # a fault of the program: the line below is not enough to find it
         return Outcome(job, None, f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}")
     return Outcome(job, future.result(), None)
 

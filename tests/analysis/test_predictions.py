@@ -123,5 +123,5 @@ def test_they_are_stated_before_the_first_cell_is_trained(corpora_dir: Path, tmp
         few = of("~conversions", "+conversions={}", "axes={member:[encoder]}")
         assert (
             len(few.request.unanswerable()) == 6
-            and "'decoder', no member of this study" in few.request.unanswerable()[0]
+            and "'decoder', which is not a member of this study" in few.request.unanswerable()[0]
         )

@@ -110,9 +110,9 @@ def test_a_trial_does_not_depend_on_who_asks(tmp_path: Path) -> None:
 RATE = "key:optimizer.learning_rate"
 BAD_SEARCHES = {
     "an unknown key": (["space=[{key:optimizer.rate,low:1,high:2}]"], "optimizer.rate=1"),
-    "ends the wrong way round": ([f"space=[{{{RATE},low:1e-2,high:1e-4}}]"], "has no room between its ends"),
+    "ends the wrong way round": ([f"space=[{{{RATE},low:1e-2,high:1e-4}}]"], "is an empty range"),
     "a logarithm of zero": ([f"space=[{{{RATE},low:0,high:1,log:true}}]"], "has no logarithm"),
-    "no range": ([f"space=[{{{RATE},low:1e-3}}]"], "is no range"),
+    "no range": ([f"space=[{{{RATE},low:1e-3}}]"], "is not a range"),
     "one choice": ([f"space=[{{{RATE},choices:[0.1]}}]"], "leaves nothing to choose"),
     "an unknown word": ([f"space=[{{{RATE},lo:1e-3}}]"], "did you mean 'space.0.low'"),
     "no key": (["space=[]"], "space=[] is no list of keys"),

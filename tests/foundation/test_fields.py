@@ -47,8 +47,8 @@ REFUSED = {
     f"train data.name={'x' * 65}": "is longer than 64 bytes",
     "train data.sources={../a:{path:x}}": "data.sources='../a' is not a valid name",
     "study name=../evil": "name='../evil' is not a valid name",
-    "study analysis.kind=magic": "analysis.kind='magic' is no kind of analysis; use one of pair, effects",
-    "study match_on=luck": "match_on='luck' is no ruler",
+    "study analysis.kind=magic": "analysis.kind='magic' is not a kind of analysis; use one of pair, effects",
+    "study match_on=luck": "match_on='luck' is not a ruler",
     "study +rates.encoder=nan": "rates.encoder=nan is not a finite number",
     "evaluate run=x threads=100000": "threads=100000 is not between 1 and",
 }

@@ -42,7 +42,7 @@ def test_a_matched_pair_passes(pair: list[tuple[RunConfig, RunFolder]]) -> None:
     assert {item["field"] for item in certificate.differences} == {"member", "direction", "objective.name"}
     assert certificate.evidence["initial_weights"]["equal"]
     assert certificate.evidence["data_order"]["equal"]
-    assert not certificate.evidence["loss_tokens"]["equal"]  # told, not required
+    assert not certificate.evidence["loss_tokens"]["equal"]  # reported, not required
 
 
 def test_a_run_matches_itself(pair: list[tuple[RunConfig, RunFolder]]) -> None:
@@ -153,10 +153,10 @@ def test_planted_in_the_training_itself_is_caught(
 
 def forged(folder: RunFolder, root: Path, **changes: object) -> RunFolder:
     """A run's evidence with another summary."""
-    made = RunFolder(root / "forged")
-    write_json(made.path / "COMPLETE", folder.summary() | changes)
-    made.metrics_file.write_bytes(folder.metrics_file.read_bytes())
-    return made
+    copy = RunFolder(root / "forged")
+    write_json(copy.path / "COMPLETE", folder.summary() | changes)
+    copy.metrics_file.write_bytes(folder.metrics_file.read_bytes())
+    return copy
 
 
 @pytest.mark.parametrize(
@@ -177,8 +177,8 @@ def test_another_environment_is_named_by_field(
     session = json.loads(right_folder.summary()["sessions"][0])
     session[group][field] = value
     for sessions in ([json.dumps(session)], [json.dumps(session), *right_folder.summary()["sessions"]]):
-        other = forged(right_folder, tmp_path, sessions=sessions)
-        certificate = certify(CONTRACT, left, right, left_folder, other)
+        changed = forged(right_folder, tmp_path, sessions=sessions)
+        certificate = certify(CONTRACT, left, right, left_folder, changed)
         named = group if field == "name" else f"{group}.{field}"
         assert certificate.verdict == NOT_MATCHED
         assert len(certificate.violations) == 1 and len(certificate.violations[0]) < 120
@@ -186,12 +186,12 @@ def test_another_environment_is_named_by_field(
         assert (", then " in certificate.violations[0]) == (len(sessions) == 2)
 
 
-def test_much_other_code_is_told_shortly(pair: list[tuple[RunConfig, RunFolder]], tmp_path: Path) -> None:
+def test_much_other_code_is_one_line(pair: list[tuple[RunConfig, RunFolder]], tmp_path: Path) -> None:
     (left, left_folder), (right, right_folder) = pair
     session = json.loads(right_folder.summary()["sessions"][0])
     session["code"] = dict.fromkeys(session["code"], "another")
-    other = forged(right_folder, tmp_path, sessions=[json.dumps(session)])
-    violations = certify(CONTRACT, left, right, left_folder, other).violations
+    changed = forged(right_folder, tmp_path, sessions=[json.dumps(session)])
+    violations = certify(CONTRACT, left, right, left_folder, changed).violations
     assert len(violations) == 1 and violations[0].startswith("code:") and "modules more" in violations[0]
 
 
@@ -204,20 +204,20 @@ def test_another_placement_is_matched_to_rounding_as_far_as_measured(
         name: replace(PLACEMENT, **{name: value})
         for name, value in {"attention": "reference", "recompute": True}.items()
     }
-    other = train_tiny(right, tmp_path / "attention", corpus, placement=placed["attention"])
-    certificate = certify(CONTRACT, right, right, right_folder, other)
+    reference = train_tiny(right, tmp_path / "attention", corpus, placement=placed["attention"])
+    certificate = certify(CONTRACT, right, right, right_folder, reference)
     assert certificate.verdict == TO_ROUNDING
     assert (
         "(placement.attention auto against reference; deviation: over 6 steps losses differ by up to"
         in certificate.sentence()
     )
-    measured = measure(right_folder, other)
+    measured = measure(right_folder, reference)
     assert measured is not None and 0 < measured.loss < 1e-5 and 0 < (measured.weights or 0) < 2e-4
     same = train_tiny(right, tmp_path / "recompute", corpus, placement=placed["recompute"])
     certificate = certify(CONTRACT, right, right, right_folder, same)
     assert certificate.verdict == MATCHED
     assert certificate.evidence["deviation"]["left"].startswith("none: the same losses at 6 steps")
-    certificate = certify(CONTRACT, left, right, left_folder, other)
+    certificate = certify(CONTRACT, left, right, left_folder, reference)
     assert certificate.verdict == TO_ROUNDING
     assert "matched to rounding except member, direction, objective.name (placement" in certificate.sentence()
     assert "deviation: not measured" in certificate.sentence()
@@ -229,11 +229,11 @@ def test_a_placement_that_does_more_than_round_is_not_matched(
     run, folder = pair[1]
     session = json.loads(folder.summary()["sessions"][0])
     session["placement"]["processes"] = 2
-    other = forged(folder, tmp_path, sessions=[json.dumps(session)], final_weights="another")
+    changed = forged(folder, tmp_path, sessions=[json.dumps(session)], final_weights="another")
     rows = [json.loads(line) for line in folder.metrics_file.read_text().splitlines()]
     rows[3]["loss"] *= 1.02
-    other.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    certificate = certify(CONTRACT, run, run, folder, other)
+    changed.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    certificate = certify(CONTRACT, run, run, folder, changed)
     assert certificate.verdict == NOT_MATCHED
     assert [violation.partition(":")[0] for violation in certificate.violations] == ["deviation"]
 
@@ -241,7 +241,7 @@ def test_a_placement_that_does_more_than_round_is_not_matched(
 def test_what_was_built_is_what_is_counted(
     pair: list[tuple[RunConfig, RunFolder]], corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model that is wider than its configuration says: parameters and FLOPs tell."""
+    """A model that is wider than its configuration says: parameters and FLOPs show it."""
     (left, left_folder), (right, _) = pair
     original = transformer.GatedMLP.__init__
     monkeypatch.setattr(
@@ -269,10 +269,10 @@ def test_a_corpus_counts_by_its_fingerprint_and_a_mixture_by_its_shares(
         phases = {name: replace(phase, mixture=weights) for name, phase in run.recipe.phases.items()}
         return replace(run, recipe=replace(run.recipe, phases=phases))
 
-    one, other = mixed(encoder, a=1.0, b=1.0), mixed(decoder, a=50.0, b=50.0)
-    assert audit(CONTRACT, one, other).verdict == MATCHED_EXCEPT
+    left, right = mixed(encoder, a=1.0, b=1.0), mixed(decoder, a=50.0, b=50.0)
+    assert audit(CONTRACT, left, right).verdict == MATCHED_EXCEPT
     assert audit(CONTRACT, mixed(encoder, a=0.1, b=0.2), mixed(decoder, a=10.0, b=20.0)).verdict == MATCHED_EXCEPT
-    assert audit(CONTRACT, one, mixed(decoder, a=50.0, b=49.0)).verdict == NOT_MATCHED
+    assert audit(CONTRACT, left, mixed(decoder, a=50.0, b=49.0)).verdict == NOT_MATCHED
 
 
 def test_evidence_within_a_tolerance(pair: list[tuple[RunConfig, RunFolder]]) -> None:
@@ -306,8 +306,8 @@ def test_an_unfinished_run_has_no_certificate(
             "is not a field of a run; did you mean 'weights'",
         ),
         ({"may_differ": {"direction": ""}}, "gives no reason"),
-        ({"within": {"flops": 0.0}}, "is no tolerance of a number"),
-        ({"within": {"tokenizer": 0.1}}, "is no tolerance of a number"),
+        ({"within": {"flops": 0.0}}, "is not a tolerance of a number"),
+        ({"within": {"tokenizer": 0.1}}, "is not a tolerance of a number"),
         ({"equal": ("mood",)}, "is not evidence of a run"),
         ({"initial_weights": "similar"}, "use one of equal, from_parent"),
     ],

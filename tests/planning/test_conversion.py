@@ -115,8 +115,8 @@ def test_every_way_is_a_run_with_a_parent(name: str, adapter: AdapterConfig | No
     assert before is not None and weights.keys() == before.keys()
     frozen = {key for key in weights if torch.equal(weights[key], before[key])}
     assert frozen == ({key for key in weights if weights[key].ndim == 1 or "embedding" in key} if adapter else set())
-    told = describe(forecast(run, PLACEMENT, lab.corpus))
-    assert f"parent      {start['run']} at decay5" in told and ("rank 4, alpha 8" in told) == bool(adapter)
+    printed = describe(forecast(run, PLACEMENT, lab.corpus))
+    assert f"parent      {start['run']} at decay5" in printed and ("rank 4, alpha 8" in printed) == bool(adapter)
     assert forecast(run, PLACEMENT, lab.corpus).phases[0].flops == pytest.approx(summary["flops"], rel=0.1)
 
 
@@ -193,9 +193,9 @@ def test_before_the_decay_is_the_end_of_the_phase_before(budget: float, lab: Tra
     assert summary["initial_weights"] == run.parent.weights
     certificate = certify(contract(), parent, run, lab.folder(parent), lab.folder(run))
     assert certificate.verdict == "matched except", certificate.sentence()
-    other = replace(run, parent=replace(run.parent, checkpoint="decay5"))
-    told = certify(contract(), parent, other, lab.folder(parent), lab.folder(run))
-    assert "initial_weights" in told.sentence() and told.verdict == "not matched"
+    later = replace(run, parent=replace(run.parent, checkpoint="decay5"))
+    broken = certify(contract(), parent, later, lab.folder(parent), lab.folder(run))
+    assert "initial_weights" in broken.sentence() and broken.verdict == "not matched"
 
 
 def under_an_older_name(folder: RunFolder, root: Path) -> RunFolder:
@@ -238,8 +238,8 @@ def test_without_a_budget_only_the_mask_is_exchanged(lab: Trained) -> None:
     assert [summary[name] for name in ("tokens", "loss_tokens", "flops")] == [0, 0, 0]
     assert folder.training() == [] and read_json(folder.data_order_file)["steps"] == {}
     assert [path.name for path in native.ordered(folder.checkpoints)] == ["convert0"]
-    told = forecast(run, PLACEMENT, lab.corpus)
-    assert told.phases[0].flops == 0 and told.checkpoints.kept == ("convert0",) and "0 steps" in describe(told)
+    planned = forecast(run, PLACEMENT, lab.corpus)
+    assert planned.phases[0].flops == 0 and planned.checkpoints.kept == ("convert0",) and "0 steps" in describe(planned)
     model, name, _ = open_model(run, folder, lab.corpus, None, "cpu")
     assert (name, model.view.direction, model.context) == ("convert0", "causal", 80)
     rows = evaluate(run, folder, lab.corpus, SuiteConfig(2000, 8, 8, None, 8192), device="cpu")
@@ -298,15 +298,15 @@ def test_another_share_or_rate_of_masks_is_another_member(lab: Trained) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[], Conversion], str]] = {
-    "no share": (lambda: conversion(budget=-0.1), r"budget=-0.1 is no share"),
-    "not a number": (lambda: conversion(budget=float("nan")), r"budget=nan is no share"),
+    "no share": (lambda: conversion(budget=-0.1), r"budget=-0.1 is not a share"),
+    "not a number": (lambda: conversion(budget=float("nan")), r"budget=nan is not a share"),
     "less than a step": (
         lambda: conversion(budget=0.01),
         r"budget=0.01 is 78 tokens, less than a step of 8 x 80; use 0.082",
     ),
     "an unknown start": (
         lambda: conversion(start="later"),
-        r"start='later' is no start.*use one of after_decay, before_decay",
+        r"start='later' is not a start.*use one of after_decay, before_decay",
     ),
     "nothing to train": (lambda: conversion(budget=0, adapter=LORA), r"adapter='lora' has no step"),
     "what it is": (
@@ -329,7 +329,9 @@ def test_parents_that_cannot_serve_are_refused(lab: Trained, tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"start='before_decay' needs a phase before the last, and tiny-dec-from-enc"):
         conversion("enc-from-dec", start="before_decay").plan(child)
     flip = lab.named(conversion(budget=0))
-    with pytest.raises(ValueError, match="was not trained here, so no share of it is a budget; give tokens="):
+    with pytest.raises(
+        ValueError, match="was not trained here, so a share of its tokens is not a budget; give tokens="
+    ):
         conversion("enc-from-dec").plan(flip)
     run = lab.parents["encoder"]
     unfinished = train_tiny(run, tmp_path, lab.corpus, stop_after=13)
@@ -338,7 +340,7 @@ def test_parents_that_cannot_serve_are_refused(lab: Trained, tmp_path: Path) -> 
     complete = train_tiny(run, tmp_path, lab.corpus)
     (complete.checkpoints / "step12").rename(tmp_path / "elsewhere")
     with pytest.raises(
-        ValueError, match="start='before_decay' needs the checkpoint step12 of tiny-encoder-.* not there"
+        ValueError, match="start='before_decay' needs the checkpoint step12 of tiny-encoder-.* is missing"
     ):
         conversion(start="before_decay").of(run, complete)
 

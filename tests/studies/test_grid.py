@@ -69,7 +69,7 @@ def test_every_study_is_planned_and_matched(name: str, scale: str, study: Callab
     assert tokens == {2e12} if scale == "published" else max(tokens) < 4e6
 
 
-def test_every_study_is_told_of() -> None:
+def test_every_study_is_documented() -> None:
     text = (CONFIGURATIONS.parent / "docs" / "commands.md").read_text()
     files = {path.stem for path in (CONFIGURATIONS / "study").glob("*.yaml")}
     assert files == {*STUDIES, "grid", "smoke"} and all(f"`{name}`" in text for name in files - {"smoke"})
@@ -161,13 +161,13 @@ REFUSED = {
     ),
     "an axis that is set": (["study=demo", "member=decoder"], r"member='member' is an axis .* use 'axes.member="),
     "a leaking cell": (["study=factorial", "leave_out=[]"], "leaks under direction='bidirectional'.*or prefix"),
-    "left out what is no level": (["study=factorial", "leave_out=[{seed: 9}]"], "leave_out.0.seed=9 is no level"),
+    "left out what is no level": (["study=factorial", "leave_out=[{seed: 9}]"], "leave_out.0.seed=9 is not a level"),
     "parents that are not there": (
         ["study=demo", "conversions.dec-from-enc.of.member=mixture"],
-        "is no level of an axis",
+        "is not a level of an axis",
     ),
     "the same run twice": (["study=demo", "+axes.jobs=[1,2]"], "are the same run"),
-    "an unknown ruler": (["study=demo", "match_on=steps"], "match_on='steps' is no ruler"),
+    "an unknown ruler": (["study=demo", "match_on=steps"], "match_on='steps' is not a ruler"),
     "seconds without rates": (
         ["study=demo", "match_on=seconds"],
         "needs the rate of decoder|needs the rate of encoder",
@@ -209,5 +209,5 @@ def test_a_level_is_the_value_that_was_typed(
 ) -> None:
     cells = study("study=grid", "data=text", "data.path=x", f"+axes={{member:[encoder],{axes}}}")
     key = axes.partition(":")[0]
-    found = [attrgetter(key)(cell.request) for cell in cells.values()]
-    assert found == levels and len(cells) == 2
+    values = [attrgetter(key)(cell.request) for cell in cells.values()]
+    assert values == levels and len(cells) == 2

@@ -1,4 +1,4 @@
-"""What other code made: it is named, kept unless told otherwise, and made again on request; what is not affected is not named."""
+"""Runs and records of other code are named, kept by default, and repeated on request; unaffected ones are not named."""
 
 import json
 from dataclasses import replace
@@ -62,7 +62,7 @@ def test_a_complete_run_of_other_code_is_named_and_trained_again_on_request(
     assert (Path(runs) / ASIDE / f"{run.name}-2").is_dir(), "nothing that was set aside is lost"
 
 
-def test_a_run_that_does_not_say_its_code_is_told_so(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_run_without_its_code_on_record_is_reported(corpus: Corpus, tmp_path: Path) -> None:
     run = short(corpus)
     folder = train_tiny(run, tmp_path, corpus)
     session = json.loads(folder.summary()["sessions"][0])
@@ -93,8 +93,8 @@ def test_records_of_other_code_are_named_and_measured_again_on_request(
     assert record_changes(run, folder, SUITE) == {} and measured(remeasure=True) == before
     edit(code, "objectives.kinds.mntp", "LATER = 1")  # by which held-out text is masked
     edit(code, "evaluation.pronouns", "LATER = 1")
-    found = {"heldout_mlm": ["objectives.kinds.mntp"], "pronouns": ["evaluation.pronouns"]}
-    assert record_changes(run, folder, SUITE) == found
+    changes = {"heldout_mlm": ["objectives.kinds.mntp"], "pronouns": ["evaluation.pronouns"]}
+    assert record_changes(run, folder, SUITE) == changes
     assert measured() == before
     print_stale(folder, None, PROTOCOLS)
     printed = capsys.readouterr().out
@@ -104,8 +104,8 @@ def test_records_of_other_code_are_named_and_measured_again_on_request(
     libraries = folder.evaluation_folder("pronouns", 1) / FILE
     write_json(libraries, read_json(libraries) | {"libraries": {"torch": "1.0"}})
     (folder.evaluation_folder("heldout_mlm", 2) / FILE).unlink()
-    found = record_changes(run, folder, SUITE)
-    assert found["heldout_mlm"] is None and str(found["pronouns"]).startswith("['torch 1.0 (now ")
+    changes = record_changes(run, folder, SUITE)
+    assert changes["heldout_mlm"] is None and str(changes["pronouns"]).startswith("['torch 1.0 (now ")
     assert measured(remeasure=True).keys() == before.keys() and record_changes(run, folder, SUITE) == {}
 
 
@@ -122,7 +122,7 @@ def test_a_study_names_its_stale_cells(corpora_dir: Path, tmp_path: Path, code: 
         job.function(*job.arguments)
         evaluate = study.followers(name)[0]
         evaluate.function(*evaluate.arguments)
-        assert study.stale() == {} and stale_lines(_cells(study)) == [] and not study.make_way()
+        assert study.stale() == {} and stale_lines(_cells(study)) == [] and not study.set_aside_stale()
         edit(code, "objectives.kinds.mlm", "LATER = 1")
         edit(code, "evaluation.pronouns", "LATER = 1")
         assert study.stale() == {
@@ -134,7 +134,7 @@ def test_a_study_names_its_stale_cells(corpora_dir: Path, tmp_path: Path, code: 
         evaluate = Study(again, overrides, composer("study", StudyRequest)).followers(name)[0]
         evaluate.function(*evaluate.arguments)
         assert study.stale() == {name: {"run": ["objectives.kinds.mlm"], "records": {}}}
-        assert study.make_way() and not study.folder(name).complete
+        assert study.set_aside_stale() and not study.folder(name).complete
 
 
 def _cells(study: Study) -> dict[str, dict]:
