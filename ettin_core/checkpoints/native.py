@@ -2,9 +2,9 @@
 
 checkpoints/<name>/ holds model.safetensors, optimizer.safetensors, state.json and index.json. Where processes hold a part of
 the weights each, one shard-*.safetensors per process takes the place of the first two. Either resumes on any number of
-processes. A run that trains an adapter stores the merged model, which any program can read; the adapter's matrices are stored
-with the optimiser's state, which only resuming reads. The index holds each file's sha256, and its own, and is part of the
-atomic rename. A damaged checkpoint is reported by name, and the one before it is used.
+processes. A run that trains an adapter stores the merged model, which any program can read. The adapter's matrices are stored
+with the optimiser's state, for resuming only. The index holds each file's sha256, and its own, and is part of the atomic
+rename. A damaged checkpoint is reported by name, and the one before it is used.
 """
 
 import hashlib

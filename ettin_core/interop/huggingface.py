@@ -48,8 +48,8 @@ def export(
     The weights keep their precision. `max_positions` is the longest row the model is meant for. `metadata` (JSON-able)
     goes to ettin.json and, in words, to the card. Sentence Transformers loads the folder with `pooling` of its states.
     The folder appears whole or not at all; its entries named in `alongside` stay. Dropout is not exported.
-    Raises ValueError for a prefix model, if `out` exists and is not an earlier export that `overwrite` may replace, or
-    if the tokenizer does not fit the model.
+    Raises ValueError for a prefix model, for a tokenizer that does not fit, and if `out` exists and is not an earlier
+    export that `overwrite` may replace.
     """
     if view.direction not in LAYOUT_OF:
         remedy = f"export a {' or '.join(LAYOUT_OF)} model, or convert it first"

@@ -17,8 +17,8 @@ CAUSAL, MASKED = ("ForCausalLM", "LMHeadModel"), ("ForMaskedLM",)  # how the nam
 def readout_of(folder: Path) -> Readout:
     """How a folder's model is read.
 
-    Raises ValueError if its ettin.json says that it is not read, or names an objective that is not defined here, and if
-    the architecture has no language-model head.
+    Raises ValueError if its ettin.json says that it is not read, or names an unknown objective, and if the architecture
+    has no language-model head.
     """
     file = folder / METADATA_FILE
     stated = stated_readout(read_mapping(file), str(file)) if file.is_file() else None

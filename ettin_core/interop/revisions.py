@@ -3,7 +3,7 @@
 models--<namespace>--<name>/ holds snapshots/<commit>/, a transformers folder each, and refs/<revision>, a file that names a
 commit. `from_pretrained("<namespace>/<name>", revision=..., cache_dir=..., local_files_only=True)` reads that, and so does
 every tool built on huggingface_hub. A commit is a hash of the contents of its files. A snapshot is renamed into place whole,
-and a ref names it only afterwards, so a revision is complete or absent at any moment, also after a kill.
+and a ref names it afterwards. So a revision is complete or absent at any time, also after a kill.
 """
 
 import os
@@ -49,7 +49,7 @@ class Repository:
         return [name for name in names if self.commit(name)]
 
     def commit(self, revision: str) -> str | None:
-        """The commit that a revision names (None: there is no such revision, or its snapshot is gone)."""
+        """The commit that a revision names (None: the revision or its snapshot is missing)."""
         ref = self.folder / "refs" / revision
         commit = ref.read_text(encoding="utf-8") if ref.is_file() else None
         return commit if commit and self.snapshot(commit).is_dir() else None

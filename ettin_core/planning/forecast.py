@@ -26,8 +26,8 @@ SAMPLED_STEPS, SAMPLED_ROWS = 8, 16  # steps of a corpus that are sampled, and a
 class PhaseForecast:
     """A phase in numbers. `tokens` are row positions, the schedule's clock; `text_tokens` those that hold text.
 
-    `mixture` is the share of each source (None: by size, without a corpus), `knots` are (tokens of the phase, learning
-    rate), `repeats` passes over each source (None: without a corpus).
+    `mixture` is the share of each source (None: by size, without a corpus). `knots` are (tokens of the phase, learning
+    rate). `repeats` are passes over each source (None: without a corpus).
     """
 
     name: str
@@ -152,7 +152,7 @@ def _phase(
 
 
 def _mixture(phase: Phase, corpus: Corpus | None) -> dict[str, float] | None:
-    """The share of tokens that a phase draws from each source."""
+    """The share of tokens that a phase reads from each source."""
     weights = phase.mixture
     if weights is None and corpus is not None:
         weights = {name: float(corpus.tokens(name, "train")) for name in corpus.sources}

@@ -26,7 +26,7 @@ def check_plan(run: RunConfig) -> RunConfig:
                 raise invalid(
                     f"{path}.context" if field == "rope_base_global" else f"{path}.{field}",
                     phase.context if field == "rope_base_global" else base,
-                    f"has keys {distance} tokens away, beyond the {reach:.0f} tokens that {field}={base:g} tells apart",
+                    f"has keys {distance} tokens away, beyond the {reach:.0f} tokens that {field}={base:g} distinguishes",
                     "use a larger base, or a shorter context",
                 )
     every, longest = run.checkpoint.keep_every_tokens, max(phase.tokens for phase in run.phases)

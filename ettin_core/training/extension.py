@@ -1,8 +1,8 @@
 """A longer run that begins as a shorter one did: which steps two runs share, and how the longer starts after them.
 
 The longer run is a run like any other: its configuration names it, and trained from the beginning it is the same run, bit
-for bit. Rows, masks and dropout are functions of the seeds and of the row's or step's number within its phase, so the
-order of the data continues and no row is repeated.
+for bit. Rows, masks and dropout depend only on the seeds and on the row's or step's number within its phase. So the order of
+the data continues and no row is repeated.
 """
 
 from dataclasses import replace

@@ -42,9 +42,9 @@ def train(
     """Train a run to its end, from its last checkpoint; returns its summary, also of a run that is complete already.
 
     `parent_weights` are a conversion's starting weights. `stop_after` ends the session after that many global steps, as
-    an interruption would, and returns None. Raises ValueError if corpus or configuration do not fit, LeakError for a
-    broken mask, NonFiniteError before a bad update, and StopRequested after SIGTERM, SIGUSR1 or Ctrl-C, with the last
-    step saved.
+    an interruption would, and returns None.
+    Raises ValueError if corpus or configuration do not fit, LeakError for a broken mask, and NonFiniteError before a bad
+    update. Raises StopRequested after SIGTERM, SIGUSR1 or Ctrl-C, with the last step saved.
     """
     if folder.complete:
         return folder.summary()

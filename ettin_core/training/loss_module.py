@@ -39,7 +39,7 @@ class LossModule(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Cross-entropy in nats: summed over the N scored positions, and of each (N,).
 
-        inputs, document_ids, position_ids, prefix_mask (B, S); scored_positions (N,), flat; labels (N,).
+        inputs, document_ids, position_ids, prefix_mask (B, S); scored_positions (flat) and labels (N,).
         """
         model = self.forward_model if self.model.probe is None else self.model
         states = (

@@ -45,8 +45,8 @@ def estimate_memory(
 ) -> Memory:
     """Memory of one GPU with micro-batches of `rows` x `context` tokens, the states divided into `shards` (FSDP): an estimate.
 
-    P parameters, T of them trained (all, or the A that an adapter adds to them), V vocabulary, H hidden; b = 2 bytes under
-    bf16, else 4; n = rows x context tokens, s of them scored:
+    P parameters, T of them trained (all, or the A that an adapter adds to them), V vocabulary, H hidden. b = 2 bytes under
+    bf16, else 4. n = rows x context tokens, s of them scored:
 
     weights      4 (P + A) (fp32), and 2 (P + A) for the bf16 copies that autocast keeps; with N shards 4 P / N, and whole
                  what is not in a layer (4 V H and more) and one layer
@@ -57,8 +57,8 @@ def estimate_memory(
     loss         s x (12 + 3 b) H (head), a chunk of logits and its gradient c V (4 + b), and, where it is
                  trained, 4 V H (gradient of the output matrix before it joins the others); c = min(s, CHUNK_ROWS)
 
-    It is that of eager execution: torch.compile keeps less. The framework's own memory (about 1 GiB), fragmentation, the
-    buckets of DDP (4 P with several processes) and the dense masks of the sdpa and reference backends are left out.
+    It is that of eager execution: torch.compile keeps less. Left out are the framework's memory (about 1 GiB),
+    fragmentation, DDP's buckets (4 P with several processes) and the dense masks of the sdpa and reference backends.
     """
     model, tokens = run.model, rows * context
     operand = BF16 if run.precision == "bf16" else FP32

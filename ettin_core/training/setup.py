@@ -1,4 +1,4 @@
-"""The setup of training: what is checked before anything is written, and a session opened alike on every process."""
+"""The setup of training: checks before anything is written, and a session that is the same on every process."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path

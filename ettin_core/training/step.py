@@ -96,8 +96,8 @@ def autocast(precision: str, device: torch.device) -> Iterator[None]:
 def optimizer_step(state: TrainState, micro_batches: list[MicroBatch], settings: StepSettings) -> StepResult:
     """One update from this process's micro-batches of the global batch.
 
-    The loss is summed over the global batch and divided once by its number of scored tokens, whatever the number of
-    micro-batches and processes. A loss or gradient that is not finite changes nothing.
+    The loss is summed over the global batch and divided once by its number of scored tokens, so the numbers of
+    micro-batches and processes do not matter. A loss or gradient that is not finite changes nothing.
     """
     group, device = state.group, state.device
     count = torch.tensor(

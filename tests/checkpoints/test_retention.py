@@ -24,7 +24,7 @@ def kept(rule: CheckpointConfig, steps: int) -> tuple[list[int], list[int]]:
 
 
 def consumed(step: int) -> int:
-    """Tokens after so many steps: 5 of each of the first two, then 10."""
+    """Tokens after a number of steps: 5 of each of the first two, then 10."""
     return 5 * min(step, 2) + 10 * max(0, step - 2)
 
 

@@ -47,6 +47,8 @@ def test_what_the_architecture_names_is_there() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     places = re.findall(r"`([\w/]+\.py): (\w+)`", text)
     assert len(places) >= 10
+    step = text[text.index("## One training step") : text.index("## Where a number comes from")]
+    assert 4 <= len({file for file, _ in re.findall(r"`([\w/]+\.py): (\w+)`", step)}) <= 8
     for file, name in places:
         assert re.search(rf"^(def|class) {name}\b|^{name} ?[:=]", (ROOT / file).read_text(), re.M), (file, name)
     tree = text[text.index("ettin_core/\n") : text.index("tests/ ")]

@@ -35,7 +35,7 @@ socket.socket.connect = socket.getaddrinfo = refused
 
 
 def kept_run(corpus: Corpus, member: str) -> RunConfig:
-    """A tiny run that keeps checkpoints for good as often as every fourth step of its first phase."""
+    """A tiny run that keeps every fourth checkpoint of its first phase permanently."""
     return replace(tiny_run(corpus, member), checkpoint=CheckpointConfig(4, keep_every_tokens=4 * 8 * 48))
 
 

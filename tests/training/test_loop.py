@@ -149,7 +149,7 @@ def test_a_leak_refuses_to_train(corpus: Corpus, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(
         sdpa,
         "row_attention_mask",
-        lambda documents, _, window, opened: honest(documents, "bidirectional", window),
+        lambda documents, _, window, prefix_mask: honest(documents, "bidirectional", window),
     )
     with pytest.raises(LeakError, match="must not see it"):
         train_tiny(tiny_run(corpus, "decoder"), tmp_path, corpus)

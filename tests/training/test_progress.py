@@ -1,4 +1,4 @@
-"""The books of a run: counts and the rolling hash follow from the data, not from its division or from where it resumed."""
+"""The progress of a run: counts and the rolling hash depend on the data, not on its division or on where it resumed."""
 
 from collections.abc import Iterable
 from dataclasses import replace

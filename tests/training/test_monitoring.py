@@ -1,4 +1,4 @@
-"""What is watched beside training: true numbers, the same for any division, and no influence on the run."""
+"""Monitoring of training: true numbers, the same for any division, and without influence on the run."""
 
 import json
 import random
@@ -72,16 +72,16 @@ def test_the_largest_logit_is_that_of_the_whole_matrix(direction: str, window: i
 def test_a_diagnosis_is_what_it_says(member: str, corpus: Corpus) -> None:
     run = tiny_run(corpus, member, optimizer=OptimizerConfig("adamw", 1e-2, 0.0))
     phase, model = run.phases[1], Transformer(run.model, 3)
-    wrapped = LossModule(model)
+    loss_module = LossModule(model)
     optimizer = build_optimizer(run.optimizer, model)
     batch = phase.loader(corpus, 5).batch(0)
     vocabulary = Vocabulary.of(corpus.tokenizer)
     targets = targets_of(run.objective.name, batch, vocabulary, Masking(0.3), mask_key(1, "x"))
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    state, settings = TrainState(wrapped, Update(optimizer), ProcessGroup(), CPU), StepSettings(phase.view, 1e-2)
+    state, settings = TrainState(loss_module, Update(optimizer), ProcessGroup(), CPU), StepSettings(phase.view, 1e-2)
     micro = MicroBatch(batch, targets)
     with probed(True, state, model, micro, settings) as probe:
-        assert model.probe is None and wrapped.training
+        assert model.probe is None and loss_module.training
         optimizer_step(state, [micro], settings)
     diagnosis = probe.diagnosis
     assert diagnosis is not None
@@ -103,10 +103,10 @@ def test_the_probe_changes_no_output(corpus: Corpus) -> None:
     query, key, value = (torch.randn(1, 2, 20, 8) for _ in range(3))
     plain = attention_backends.make_attention("sdpa", documents, "causal", None)(query, key, value)
     probe = LogitProbe()
-    watched = probe.watching(
+    probed_attention = probe.watching(
         attention_backends.make_attention("sdpa", documents, "causal", None), documents, "causal", None
     )
-    assert torch.equal(watched(query, key, value), plain) and len(probe.largest) == 1
+    assert torch.equal(probed_attention(query, key, value), plain) and len(probe.largest) == 1
 
 
 def test_loss_by_source_adds_up(mixed: Corpus, tmp_path: Path) -> None:
