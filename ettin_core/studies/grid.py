@@ -130,7 +130,7 @@ class StudyRequest:
         return TrainingParts(self.size, self.recipe, self.optimizer, self.seeds, self.precision, self.checkpoint)
 
     @property
-    def becomes(self) -> Conversion:
+    def as_conversion(self) -> Conversion:
         """How a parent is converted into this request's member."""
         seed = self.seed + CONVERSION_SEED_OFFSET
         return Conversion(self.member, self.conversion, self.budget, seed, self.checkpoint, self.start, self.adapter)
@@ -216,7 +216,7 @@ def plan_runs(cells: dict[str, Cell], corpora: Corpora) -> dict[str, RunConfig]:
             runs[name] = ruler.match(runs[name], runs[group[0]])
     for name, cell in cells.items():
         if cell.parent is not None:
-            runs[name] = cell.request.becomes.plan(runs[cell.parent])
+            runs[name] = cell.request.as_conversion.plan(runs[cell.parent])
     names: dict[tuple[str | None, str], str] = {}
     for name, run in runs.items():
         earlier = names.setdefault((cells[name].parent, run.name), name)

@@ -82,7 +82,7 @@ class Study:
         """Name a conversion's run, which needs its complete parent."""
         cell = self.cells[name]
         assert cell.parent is not None
-        self.runs[name] = cell.request.becomes.of(self.runs[cell.parent], self.folder(cell.parent))
+        self.runs[name] = cell.request.as_conversion.of(self.runs[cell.parent], self.folder(cell.parent))
         self.ready.append(name)
 
     def training_job(self, name: str) -> Job:

@@ -1,4 +1,4 @@
-"""Checkpoints are exact, complete or absent; whatever is not whole is refused by name, and the one before is used."""
+"""Checkpoints are exact, complete or absent; damaged ones are reported by name, and the one before is used."""
 
 import multiprocessing
 import random

@@ -1,4 +1,4 @@
-"""Exported folders: they load with no custom code, do their job, come back bitwise, and refuse what cannot be right."""
+"""Exported folders: they load without custom code, do their job and come back bitwise; wrong ones raise an error."""
 
 import json
 from collections.abc import Callable

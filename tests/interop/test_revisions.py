@@ -56,7 +56,7 @@ def run_copy(complete: dict[str, RunFolder], tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def export_to(corpus: Corpus, tmp_path: Path) -> Callable[..., tuple[Repository, list[str]]]:
-    """`export_to(folder, wanted)`: the repository that a run was exported to, and what was refused."""
+    """`export_to(folder, wanted)`: the repository that a run was exported to, and the errors."""
 
     def write(folder: RunFolder, wanted: Any = "all", **options: Any) -> tuple[Repository, list[str]]:
         repository = Repository(tmp_path / "cache", f"local/{folder.name}")
@@ -213,9 +213,9 @@ def test_a_checkpoint_pruned_meanwhile_is_left_out(
     assert "step8 was pruned" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("moment", ["os", "write_text"])  # the only two moves: os.replace and the ref
+@pytest.mark.parametrize("target", ["os", "write_text"])  # the only two moves: os.replace and the ref
 def test_a_kill_leaves_revisions_whole_or_absent(
-    moment: str,
+    target: str,
     run_copy: RunFolder,
     export_to: Callable[..., tuple[Repository, list[str]]],
     monkeypatch: pytest.MonkeyPatch,
@@ -226,7 +226,7 @@ def test_a_kill_leaves_revisions_whole_or_absent(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(revisions, moment, SimpleNamespace(replace=killed) if moment == "os" else killed)
+        patch.setattr(revisions, target, SimpleNamespace(replace=killed) if target == "os" else killed)
         with pytest.raises(KeyboardInterrupt):
             export_to(run_copy, "step0")
     repository = Repository(run_copy.path.parent / "cache", f"local/{run_copy.name}")
@@ -275,7 +275,7 @@ def test_a_name_that_the_hub_does_not_take_is_refused(repo_id: str, tmp_path: Pa
     assert "\n" not in str(caught.value)
 
 
-def test_the_command_tells_the_lines_that_load_a_revision(
+def test_the_command_prints_the_lines_that_load_a_revision(
     complete: dict[str, RunFolder], corpus: Corpus, tmp_path: Path
 ) -> None:
     """The printed lines are run by a new interpreter, without a network and without any setting of Hugging Face's."""

@@ -1,4 +1,4 @@
-"""Folders of strangers: damaged or hostile safetensors, indices and configurations are refused in one line."""
+"""Folders of strangers: damaged or hostile safetensors, indices and configurations are an error of one line."""
 
 import json
 import struct

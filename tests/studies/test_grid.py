@@ -1,4 +1,4 @@
-"""The cells of studies: which there are, what they are, what binds them, and what is refused before anything is trained."""
+"""The cells of studies: which there are, their runs and contracts, and the errors before anything is trained."""
 
 import json
 from collections.abc import Callable

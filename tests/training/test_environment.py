@@ -150,7 +150,7 @@ def test_sessions_of_earlier_versions_are_read(corpus: Corpus) -> None:
     assert changed_since(run, {"sessions": [earlier()]}) is None
 
 
-def test_values_of_several_sessions_are_told_in_order(corpus: Corpus) -> None:
+def test_values_of_several_sessions_are_listed_in_order(corpus: Corpus) -> None:
     run = tiny_run(corpus)
     texts = [
         describe(run, replace(PLACEMENT, attention=name), ProcessGroup(), CPU) for name in ("sdpa", "flex", "flex")
@@ -158,7 +158,7 @@ def test_values_of_several_sessions_are_told_in_order(corpus: Corpus) -> None:
     assert differences(texts, texts[:1]) == {"placement": {"attention": ("sdpa, then flex", "sdpa")}}
 
 
-def test_processes_on_unlike_machines_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_on_unlike_machines_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment._of_all(ProcessGroup(), "AVX2") == "AVX2"
     monkeypatch.setattr(ProcessGroup, "gather", lambda self, value: ["AVX512", "AVX2", "AVX512"])
     assert environment._of_all(ProcessGroup(), "AVX2") == "AVX2 + AVX512"

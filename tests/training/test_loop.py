@@ -1,4 +1,4 @@
-"""What the loop refuses, and what it leaves behind."""
+"""The errors of the training loop, and the files that it leaves behind."""
 
 from dataclasses import replace
 from pathlib import Path
