@@ -128,7 +128,7 @@ def test_retrieval_sets_as_other_tools_write_them(beir: Path) -> None:
     [
         ("qrels/test.tsv", "q0\td0\t1\nq1\td1\t1\n", "test.tsv:1' is a judgement where the header belongs"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\td0\t1\nq0\td0\t0\n", "test.tsv:3' judges 'd0' for 'q0'"),
-        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\td0\t0.5\n", "test.tsv:2' is no judgement"),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\td0\t0.5\n", "test.tsv:2' is not a judgement"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\td0\t0\n", "q0.* has no document with a score above 0"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\n", "holds no judgements"),
         (

@@ -12,16 +12,16 @@ from hydra import compose, initialize_config_dir
 from sklearn.metrics import matthews_corrcoef
 
 from ettin_core.evaluation.retrieval.checkpoints import open_checkpoint
+from ettin_core.evaluation.retrieval.config import ContrastiveConfig, Setting
 from ettin_core.evaluation.retrieval.files import need_packages
-from ettin_core.evaluation.retrieval.finetuning import ContrastiveConfig, Setting
-from ettin_core.evaluation.retrieval.scoring import matthews_values, query_clusters, query_ndcg, spearman_values
+from ettin_core.evaluation.retrieval.items import matthews_values, query_clusters, query_ndcg, spearman_values
 from ettin_core.evaluation.retrieval.sets import local_sets, read_retrieval, read_rows
 from ettin_core.evaluation.retrieval.triplets import read_triplets
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.strict_config import build
 from ettin_core.requests.compose import to_plain
-from experiments.retrieve import RetrieveRequest
+from ettin_core.requests.retrieve import RetrieveRequest
 from tests.embeddings import write_rows, write_sets
 
 ROW = {"source": "a", "query": "q", "positive": "p", "negative": "n"}
@@ -93,7 +93,7 @@ def test_the_revision_is_that_of_the_bytes(sets: Path) -> None:
     [
         ("q77\td1\t1", ("q77", "has no text")),
         ("q1\td77\t1", ("d77", "has no text")),
-        ("q1 d1 1", ("dev.tsv:2", "no judgement")),
+        ("q1 d1 1", ("dev.tsv:2", "not a judgement")),
     ],
 )
 def test_judgements_without_text_are_refused(sets: Path, line: str, words: tuple[str, ...]) -> None:

@@ -15,16 +15,17 @@ pytest.importorskip("mteb", reason="the extra `embedding` is not installed")
 pytest.importorskip("sentence_transformers", reason="the extra `embedding` is not installed")
 
 from ettin_core.data.corpus import Corpus  # noqa: E402
+from ettin_core.evaluation.retrieval.backbone import end_with_eos  # noqa: E402
 from ettin_core.evaluation.retrieval.checkpoints import open_checkpoint  # noqa: E402
-from ettin_core.evaluation.retrieval.embedder import build_embedder, end_with_eos  # noqa: E402
-from ettin_core.evaluation.retrieval.finetuning import ContrastiveConfig  # noqa: E402
-from ettin_core.evaluation.retrieval.selection import table  # noqa: E402
+from ettin_core.evaluation.retrieval.config import ContrastiveConfig  # noqa: E402
+from ettin_core.evaluation.retrieval.kinds.dense import Dense  # noqa: E402
+from ettin_core.evaluation.retrieval.table import table  # noqa: E402
 from ettin_core.evaluation.retrieval.tasks import load, local_task, open_tasks  # noqa: E402
 from ettin_core.foundation.errors import UserError  # noqa: E402
 from ettin_core.foundation.storage import read_json, read_json_lines  # noqa: E402
 from ettin_core.records.folders import RunFolder  # noqa: E402
+from ettin_core.requests.retrieve import RetrieveRequest, retrieve  # noqa: E402
 from experiments.export import export_run  # noqa: E402
-from experiments.retrieve import RetrieveRequest, retrieve  # noqa: E402
 from tests.embeddings import write_sets  # noqa: E402
 from tests.runs import tiny_run, train_tiny  # noqa: E402
 
@@ -85,7 +86,7 @@ def test_every_member_ends_with_the_same_token_and_lasttoken_pools_it(place: Pat
     for member in ("encoder", "decoder"):
         checkpoint = open_checkpoint(str(place / f"hf-{member}"))
         assert (checkpoint.member, checkpoint.size, checkpoint.seed) == (member, "tiny", 21)
-        model = build_embedder(checkpoint, "lasttoken", 24, "cpu")
+        model = Dense("lasttoken").build(checkpoint, 24, 0, "cpu")
         rows = [model.tokenize([text])["input_ids"][0] for text in texts]
         assert len(rows[1]) == 24  # cut, and still ended
         eos = model.tokenizer.eos_token_id
@@ -108,7 +109,7 @@ def test_every_member_ends_with_the_same_token_and_lasttoken_pools_it(place: Pat
 def test_poolings_are_what_they_are_called(place: Path) -> None:
     checkpoint = open_checkpoint(str(place / "hf-decoder"))
     for pooling in ("mean", "weightedmean"):
-        model = build_embedder(checkpoint, pooling, None, "cpu")
+        model = Dense(pooling).build(checkpoint, None, 0, "cpu")
         row = model.tokenize(["the cat sat"])["input_ids"]
         with torch.no_grad():
             states = model[0].auto_model(row).last_hidden_state[0]

@@ -1,13 +1,18 @@
-"""Embeddings: contrastive fine-tuning with Sentence Transformers and evaluation with MTEB, the same for every member.
+"""Retrieval: fine-tuning with Sentence Transformers and evaluation with MTEB, the same for every member.
 
-files.py         JSON lines and tables whose mistakes are told by file and line
+files.py         tables whose mistakes are reported by file and line
 triplets.py      (query, positive, hard negative) rows to train on
 sets.py          the user's evaluation sets as plain data
 tasks.py         the same sets as tasks of MTEB, and MTEB's own tasks and benchmarks by name
-checkpoints.py   what is embedded: a folder, its origin and the hash of its bytes
-embedder.py      checkpoint + pooling -> SentenceTransformer, with one rule for the ends of a text
-finetuning.py    one trial: settings, seed, cached contrastive loss
-scoring.py       a task's score by MTEB, the items behind it and their standard error
+checkpoints.py   what is trained: a folder, its origin and the hash of its bytes
+backbone.py      the checkpoint's transformer, with one rule for the ends of a text
+kinds/           dense, multi-vector, sparse, reranker: model, training rows and loss of each
+config.py        the grid, of which every member gets every point
+finetuning.py    one trial: settings, seed, the library's trainer
+scoring.py       a task's score by MTEB, and what is measured beside it
+items.py         the items behind a score, from which its standard error comes
 trials.py        the grid, trial by trial, each whole or absent
 selection.py     the best setting by dev, the median and the worst of the grid
+table.py         the printed table
+progress.py      bars over trials and steps
 """

@@ -1,4 +1,4 @@
-"""What retrieval needs beside JSON lines: its packages, and tables of judgements, whose mistakes are told by file and line."""
+"""What retrieval needs beside JSON lines: its packages, and tables of judgements, with mistakes by file and line."""
 
 import math
 from importlib import import_module
@@ -22,10 +22,10 @@ def need_packages() -> None:
 def judgements(path: Path) -> dict[str, dict[str, int]]:
     """Relevance of documents by query, from a table in BEIR's form: a header, then query, document and score by tabs.
 
-    Raises ValueError, naming file and line, for a table without a header, a line that is no judgement, one that comes twice,
+    Raises ValueError, naming file and line, for a table without a header, a line that is not a judgement, one that comes twice,
     and a table without any.
     """
-    found: dict[str, dict[str, int]] = {}
+    scores: dict[str, dict[str, int]] = {}
     headed = False
     for number, line in enumerate(_lines(path), 1):
         if not line.strip():
@@ -39,18 +39,18 @@ def judgements(path: Path) -> dict[str, dict[str, int]]:
                     "row", place, problem, "begin the file with query-id, corpus-id and score, separated by tabs"
                 )
             if len(cells) != 3:
-                raise invalid("row", place, "is no header", JUDGEMENT)
+                raise invalid("row", place, "is not a header", JUDGEMENT)
             headed = True
             continue
         if score is None:
-            raise invalid("row", place, "is no judgement", JUDGEMENT)
+            raise invalid("row", place, "is not a judgement", JUDGEMENT)
         query, document, _ = cells
-        if document in found.setdefault(query, {}):
+        if document in scores.setdefault(query, {}):
             raise invalid("row", place, f"judges {document!r} for {query!r} a second time", "keep one of the two")
-        found[query][document] = score
-    if not found:
+        scores[query][document] = score
+    if not scores:
         raise invalid("file", str(path), "holds no judgements", "add some, or leave the split out")
-    return found
+    return scores
 
 
 def _lines(path: Path) -> list[str]:

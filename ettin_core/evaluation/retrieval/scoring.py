@@ -1,14 +1,8 @@
-"""A task's score, which is MTEB's own, and the items behind it, from which its standard error comes.
-
-Items are the nDCG of each query, the share of probes that label a text rightly, and for a rank or Matthews correlation the
-centred jackknife pseudo-values (Efron 1982): in every case values whose mean is the score. Queries that the same documents
-answer (the questions about one passage) are one cluster.
-"""
+"""A task's score, which is MTEB's own, with its items, and what is measured beside it: index, speed, BM25."""
 
 import json
 import math
 import tempfile
-from collections import Counter
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from ettin_core.evaluation.protocol import MeasuredModel, Result, standard_error
-from ettin_core.evaluation.retrieval.embedder import quiet
+from ettin_core.evaluation.retrieval.backbone import quiet
+from ettin_core.evaluation.retrieval.items import item_clusters, item_values
+from ettin_core.evaluation.retrieval.kinds.base import RetrievalKind
 from ettin_core.foundation.folders import folder_under_construction
 from ettin_core.foundation.provenance import library_versions
-from ettin_core.foundation.storage import canonical_json, hash_text, read_mapping, write_json
+from ettin_core.foundation.storage import read_mapping, write_json
 from ettin_core.records.folders import append
 from ettin_core.records.schema import Item, Measurement
 
@@ -27,16 +23,17 @@ VERSION = 1
 ROUNDING = 1e-5  # MTEB rounds the scores of retrieval to five digits
 
 
-def settings_of(task: Any, batch: int) -> dict[str, Any]:
+def settings_of(task: Any, batch: int, kind: RetrievalKind) -> dict[str, Any]:
     """What decides a score beside the model; equal settings are not measured twice."""
-    score = task.metadata.main_score
+    metric = task.metadata.main_score
     return {
         "task": task.metadata.name,
         "splits": list(task.eval_splits),
         "revision": task.metadata.dataset["revision"],
         "mteb": metadata.version("mteb"),
         "batch": batch,
-        **({"metric": score} if score == "mcc" else {}),  # not MTEB's own
+        **({"metric": metric} if metric == "mcc" else {}),  # not MTEB's own
+        **kind.task_settings(task),
     }
 
 
@@ -47,50 +44,57 @@ def scored(target: Path, settings: dict[str, Any]) -> bool:
 
 
 def score(
-    model: Any, task: Any, batch: int, target: Path, subject: MeasuredModel, protocol: str, origin: dict[str, Any]
+    model: Any,
+    task: Any,
+    kind: RetrievalKind,
+    batch: int,
+    target: Path,
+    subject: MeasuredModel,
+    protocol: str,
+    origin: dict[str, Any],
 ) -> None:
-    """Write `target`, whole or not at all: MTEB's result and model meta, our measurement with its items, the settings.
+    """Write `target`, whole or not at all: MTEB's result and model meta, our measurements with their items, the settings.
 
-    The measurement is of `subject` under `protocol`, with `origin` in its provenance.
+    The measurements are of `subject` under `protocol`, with `origin` in their provenance; the first is the task's score.
     """
-    import mteb
-
     loaded = task.data_loaded
     task.load_data()
     with quiet(), tempfile.TemporaryDirectory() as scratch, folder_under_construction(target) as building:
-        [result] = mteb.evaluate(
-            model,
-            task,
-            cache=None,
-            encode_kwargs={"batch_size": batch, "show_progress_bar": False},
-            prediction_folder=scratch,
-            show_progress_bar=False,
-        ).task_results
-        predictions = _predictions(Path(scratch))
-        value, metric = float(result.get_score()), str(task.metadata.main_score)
-        values = item_values(task, predictions, metric) if math.isfinite(value) else {}
-        if values and abs(float(np.mean(list(values.values()))) - value) > ROUNDING:
-            raise RuntimeError(f"{task.metadata.name}: the items' mean {np.mean(list(values.values()))} is not {value}")
-        result.to_disk(building / "mteb.json")
-        write_json(building / "model_meta.json", _meta(model))
-        settings = settings_of(task, batch)
+        result = evaluate(model, task, batch, Path(scratch))
+        values = _checked_values(task, result, Path(scratch))
         clusters = item_clusters(task) if values else {}
-        error = standard_error(list(values.values()), [clusters.get(name, name) for name in values])
-        found = value if math.isfinite(value) else None
-        outcome = Result(task.metadata.name, metric, found, len(values) or _size(task), error)
+        settings = settings_of(task, batch, kind)
         origin = origin | {
             "task_type": str(task.metadata.type),
             "embedder_weights": model.model_card_data.base_model_revision,
             "libraries": versions(),
             "settings": settings,
         }
-        measurement = subject.measurement(protocol, VERSION, outcome, origin)
-        append(building / "measurements.jsonl", [measurement])
-        items = [_item(measurement, name, number, clusters.get(name)) for name, number in values.items()]
+        results = [_main_result(task, result, values, clusters)]
+        measurements = [subject.measurement(protocol, VERSION, each, origin) for each in results]
+        items = [_item(measurements[0], name, value, clusters.get(name)) for name, value in values.items()]
+        append(building / "measurements.jsonl", measurements)
         append(building / "items.jsonl", items)
+        result.to_disk(building / "mteb.json")
+        write_json(building / "model_meta.json", _model_meta(model))
         write_json(building / "settings.json", settings)
     if not loaded:
         task.unload_data()
+
+
+def evaluate(model: Any, task: Any, batch: int, predictions: Path | None = None) -> Any:
+    """MTEB's result of a task; what it predicted goes to a folder."""
+    import mteb
+
+    [result] = mteb.evaluate(
+        model,
+        task,
+        cache=None,
+        encode_kwargs={"batch_size": batch, "show_progress_bar": False},
+        prediction_folder=predictions,
+        show_progress_bar=False,
+    ).task_results
+    return result
 
 
 def versions() -> dict[str, str]:
@@ -98,102 +102,34 @@ def versions() -> dict[str, str]:
     return library_versions("sentence-transformers", "datasets", "scikit-learn", "scipy", "pytrec-eval-terrier")
 
 
-def item_values(task: Any, predictions: dict[str, Any], metric: str) -> dict[str, float]:
-    """The items behind a task's main score, by name; none where the score is no mean of items, or spans several subsets."""
-    from mteb.abstasks import AbsTaskClassification, AbsTaskRetrieval, AbsTaskSTS
-
-    places = [(subset, split) for subset, splits in predictions.items() for split in splits]
-    if len(places) != 1:
-        return {}
-    [(subset, split)] = places
-    predicted = predictions[subset][split]
-    data = task.dataset.get(subset, task.dataset)[split]
-    if isinstance(task, AbsTaskRetrieval) and metric.startswith("ndcg_at_") and not task.skip_first_result:
-        return query_ndcg(
-            data["relevant_docs"], predicted, int(metric.removeprefix("ndcg_at_")), task.ignore_identical_ids
-        )
-    if isinstance(task, AbsTaskSTS) and metric == "cosine_spearman":
-        values = spearman_values(np.array(data["score"], float), np.array(predicted["cosine_scores"]))
-        return {str(number): float(value) for number, value in enumerate(values)}
-    if isinstance(task, AbsTaskClassification) and metric == "accuracy" and not task.is_cross_validation:
-        right = np.array(predicted) == np.array(data[task.label_column_name])
-        return {str(number): float(value) for number, value in enumerate(right.mean(0))}
-    if isinstance(task, AbsTaskClassification) and metric == "mcc":
-        gold = np.array(data[task.label_column_name])
-        probes = np.mean([matthews_values(gold, np.array(probe)) for probe in predicted], axis=0)
-        return {str(number): float(value) for number, value in enumerate(probes)}
-    return {}
-
-
-def item_clusters(task: Any) -> dict[str, str]:
-    """The cluster of each query of a retrieval task's only split that has one; none of other tasks."""
-    from mteb.abstasks import AbsTaskRetrieval
-
-    if not isinstance(task, AbsTaskRetrieval):
-        return {}
-    [split] = task.eval_splits
-    data = task.dataset.get("default", task.dataset)[split]
-    return query_clusters(data["relevant_docs"])
-
-
-def query_clusters(relevant: dict[str, dict[str, int]]) -> dict[str, str]:
-    """The cluster of each query that shares all the documents that answer it with another query: a hash of their names."""
-    answers = {
-        query: hash_text(canonical_json(sorted(name for name, score in judged.items() if score > 0)))[:16]
-        for query, judged in relevant.items()
-    }
-    count = Counter(answers.values())
-    return {query: name for query, name in answers.items() if count[name] > 1}
-
-
-def query_ndcg(
-    relevant: dict[str, dict[str, int]], found: dict[str, dict[str, float]], cut: int, ignore_identical: bool = False
-) -> dict[str, float]:
-    """nDCG of each query at a cut (Järvelin and Kekäläinen 2002), by trec_eval."""
-    import pytrec_eval
-
-    if ignore_identical:
-        found = {query: {name: value for name, value in hits.items() if name != query} for query, hits in found.items()}
-    judged = pytrec_eval.RelevanceEvaluator(relevant, {f"ndcg_cut.{cut}"}).evaluate(found)
-    return {query: float(values[f"ndcg_cut_{cut}"]) for query, values in judged.items()}
-
-
-def spearman_values(gold: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Values whose mean is Spearman's correlation and whose standard error is the jackknife's, one of each pair."""
-    from scipy.stats import rankdata
-
-    ranks = [rankdata(values) for values in (gold, predicted)]
-    whole, count = _correlation(*ranks), len(gold)
-    without = np.empty(count)
-    for left_out in range(count):  # the others' ranks once a pair is gone, without sorting again
-        rest = [np.delete(rank - (rank > rank[left_out]) - 0.5 * (rank == rank[left_out]), left_out) for rank in ranks]
-        without[left_out] = _correlation(*rest)
-    pseudo = -(count - 1) * without
-    return whole + pseudo - pseudo.mean()
-
-
-def matthews_values(gold: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Values whose mean is Matthews' correlation and whose standard error is the jackknife's, one of each text."""
-    from sklearn.metrics import matthews_corrcoef
-
-    pairs, cell, counts = np.unique(np.stack([gold, predicted]), axis=1, return_inverse=True, return_counts=True)
-    left = np.empty(len(counts))  # texts of a cell are alike, so that one is left out for all
-    for place in range(len(counts)):
-        rest = counts - (np.arange(len(counts)) == place)
-        left[place] = matthews_corrcoef(pairs[0], pairs[1], sample_weight=rest)
-    pseudo = -(len(gold) - 1) * left[np.ravel(cell)]
-    return matthews_corrcoef(gold, predicted) + pseudo - pseudo.mean()
-
-
-def _correlation(left: np.ndarray, right: np.ndarray) -> float:
-    return float(np.corrcoef(left, right)[0, 1])
-
-
-def _predictions(folder: Path) -> dict[str, Any]:
+def read_predictions(folder: Path) -> dict[str, Any]:
     """What MTEB kept of a task: subset, split, and then whatever the kind of task predicts."""
     files = list(folder.glob("*_predictions.json"))
-    found = json.loads(files[0].read_bytes()) if len(files) == 1 else {}
-    return {subset: splits for subset, splits in found.items() if subset != "mteb_model_meta"}
+    content = json.loads(files[0].read_bytes()) if len(files) == 1 else {}
+    return {subset: splits for subset, splits in content.items() if subset != "mteb_model_meta"}
+
+
+def _checked_values(task: Any, result: Any, predictions: Path) -> dict[str, float]:
+    """The items behind a score by name, whose mean is the score; none where it has no such items."""
+    value = float(result.get_score())
+    if not math.isfinite(value):
+        return {}
+    values = item_values(task, read_predictions(predictions), str(task.metadata.main_score))
+    mean = float(np.mean(list(values.values()))) if values else value
+    if abs(mean - value) > ROUNDING:
+        raise RuntimeError(f"{task.metadata.name}: the items' mean {mean} is not {value}")
+    return values
+
+
+def _main_result(task: Any, result: Any, values: dict[str, float], clusters: dict[str, str]) -> Result:
+    value = float(result.get_score())
+    return Result(
+        task.metadata.name,
+        str(task.metadata.main_score),
+        value if math.isfinite(value) else None,
+        len(values) or _size(task),
+        standard_error(list(values.values()), [clusters.get(name, name) for name in values]),
+    )
 
 
 def _size(task: Any) -> int:
@@ -202,7 +138,7 @@ def _size(task: Any) -> int:
     return sum(int(known.get(split, {}).get("num_samples", 0)) for split in task.eval_splits)
 
 
-def _meta(model: Any) -> dict[str, Any]:
+def _model_meta(model: Any) -> dict[str, Any]:
     from mteb.models import ModelMeta
 
     described = ModelMeta.from_sentence_transformer_model(model, fill_missing=None)

@@ -1,4 +1,4 @@
-"""A grid in one line for each task: the setting that dev prefers, with the median and the worst of all trials beside it.
+"""A grid in one score for each task: the setting that dev prefers, with the median and the worst of all trials beside it.
 
 Seeds are repetitions, not candidates: a setting is chosen by the mean of its seeds on dev, and its score is their mean on the
 test split. The standard error is over items (each the mean of the seeds), the spread is the deviation between seeds.
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ettin_core.evaluation.protocol import Result, standard_error
-from ettin_core.evaluation.retrieval.finetuning import Setting
+from ettin_core.evaluation.retrieval.config import Setting
 from ettin_core.evaluation.retrieval.scoring import VERSION, versions
 from ettin_core.evaluation.retrieval.scoring import settings_of as task_settings
 from ettin_core.evaluation.retrieval.trials import RetrievalTrial
@@ -26,8 +26,8 @@ from ettin_core.records.schema import Item, Measurement
 
 
 @dataclass(frozen=True)
-class Line:
-    """What the grid of one checkpoint and pooling says about one task."""
+class GridScore:
+    """What the grid of one checkpoint and kind says about one task; `beside` are further measures of the chosen setting."""
 
     measurement: Measurement
     items: list[Item]
@@ -36,6 +36,11 @@ class Line:
     median: float | None
     worst: float | None
     trials: int
+    beside: tuple[Measurement, ...] = ()
+
+    def value_of(self, metric: str) -> float | None:
+        """The value of a measure beside the score; None where it was not taken."""
+        return next((row.value for row in self.beside if row.metric == metric), None)
 
 
 def choose(trials: list[RetrievalTrial], dev: Any) -> list[RetrievalTrial]:
@@ -49,22 +54,21 @@ def choose(trials: list[RetrievalTrial], dev: Any) -> list[RetrievalTrial]:
     return max(whole, key=lambda group: _mean([_value(trial, dev) for trial in group]))
 
 
-def line(trials: list[RetrievalTrial], chosen: list[RetrievalTrial], task: Any, dev: Any) -> Line:
-    """The line of a task. Median and worst are of all trials; one that
+def grid_score(trials: list[RetrievalTrial], chosen: list[RetrievalTrial], task: Any, dev: Any) -> GridScore:
+    """The score of a task. Median and worst are of all trials; one that
     diverged, or has no score, is worse than any (the worst is None)."""
-    measured = [trial.measured(task) for trial in trials]
-    values = [record.value for record, _ in filter(None, measured) if record.value is not None]
-    own = [found for found in (trial.measured(task) for trial in chosen) if found is not None]
-    example = trials[0]
-    per_seed = [record.value for record, _ in own if record.value is not None]
-    items = _mean_items([items for _, items in own])
-    setting = chosen[0].training.setting if chosen and chosen[0].training else None
-    fields = own[0][0] if own else None
+    values = [_value(trial, task) for trial in trials]
+    known = [value for value in values if value is not None]
+    records = [trial.measured(task) or ([], []) for trial in chosen]
+    per_seed = [rows[0].value for rows, _ in records if rows and rows[0].value is not None]
+    items = _mean_items([items for _, items in records])
+    first = records[0][0][0] if records else None
+    example, setting = trials[0], chosen[0].training.setting if chosen and chosen[0].training else None
     result = Result(
         task.metadata.name,
         task.metadata.main_score,
-        _mean(per_seed) if own and len(per_seed) == len(own) else None,
-        fields.n if fields else 0,
+        _mean(per_seed) if records and len(per_seed) == len(records) else None,
+        first.n if first else 0,
         standard_error([item.value for item in items], [item.details.get("cluster", item.item) for item in items]),
     )
     origin = {
@@ -72,94 +76,78 @@ def line(trials: list[RetrievalTrial], chosen: list[RetrievalTrial], task: Any, 
         "task_type": str(task.metadata.type),
         "setting": plain(setting),
         "selected_by": None if dev is None else f"{dev.metadata.name}.{'-'.join(dev.eval_splits)}",
-        "trials": {trial.name: _value(trial, task) for trial in trials},
+        "trials": {trial.name: value for trial, value in zip(trials, values, strict=True)},
         "chosen": [trial.name for trial in chosen],
-        "settings": fields.provenance["settings"] if fields else None,
-        "libraries": fields.provenance["libraries"] if fields else versions(),
+        "settings": first.provenance["settings"] if first else None,
+        "libraries": first.provenance["libraries"] if first else versions(),
     }
-    return Line(
-        example.checkpoint.measurement(example.protocol, VERSION, result, origin),
+    measurement = example.checkpoint.measurement(example.protocol, VERSION, result, origin)
+    return GridScore(
+        measurement,
         items,
         setting,
         float(np.std(per_seed, ddof=1)) if len(per_seed) > 1 else None,
-        float(np.median(values)) if values else None,
-        min(values) if len(values) == len(trials) else None,
+        float(np.median(known)) if known else None,
+        min(known) if len(known) == len(trials) else None,
         len(trials),
+        _beside(measurement, [rows[1:] for rows, _ in records]),
     )
 
 
-def dev_line(trials: list[RetrievalTrial], chosen: list[RetrievalTrial], dev: Any) -> Line:
-    """The chosen setting's score on dev, by which poolings are chosen among: a record of its own, without items."""
-    found = line(trials, chosen, dev, dev)
+def dev_score(trials: list[RetrievalTrial], chosen: list[RetrievalTrial], dev: Any) -> GridScore:
+    """The chosen setting's score on dev, by which ways are chosen among: a record alone, without items."""
+    score = grid_score(trials, chosen, dev, dev)
     task = f"{dev.metadata.name}.{'-'.join(dev.eval_splits)}"
-    record = replace(found.measurement, task=task, metric=f"{found.measurement.metric}_dev")
-    return replace(found, measurement=record, items=[])
+    record = replace(score.measurement, task=task, metric=f"{score.measurement.metric}_dev")
+    return replace(score, measurement=record, items=[], beside=())
 
 
 def settings_of(trials: list[RetrievalTrial], batch: int, dev: Any) -> dict[str, Any]:
-    """What decides a line beside its task: the checkpoint, the whole grid, and what the setting is chosen by."""
+    """What decides a score beside its task: the checkpoint, the whole grid, and what the setting is chosen by."""
     training, example = [trial.training for trial in trials if trial.training], trials[0]
     return {
         "weights": example.checkpoint.weights,
         "max_length": example.max_length,
         "batch": batch,
-        "recipe": training[0].config.recipe if training else None,
+        "recipe": example.kind.recipe(training[0].config) if training else None,
         "data": training[0].data if training else None,
-        "grid": [plain(found.setting) | {"seed": found.seed} for found in training],
-        "selected_by": None if dev is None else task_settings(dev, batch),
+        "grid": [plain(point.setting) | {"seed": point.seed} for point in training],
+        "selected_by": None if dev is None else task_settings(dev, batch, example.kind),
+        **example.kind.settings,
     }
 
 
-def write(usual: Path, lines: list[Line], settings: dict[str, Any]) -> None:
-    """Records of the chosen settings where reports look for measurements: `evaluations/<protocol>@<version>` of a run.
+def write(usual: Path, scores: list[GridScore], settings: dict[str, Any]) -> None:
+    """Records of the chosen settings in the folder that reports read: `evaluations/<protocol>@<version>` of a run.
 
-    Tasks that were measured before with the same settings stay beside these; what has other settings stays in its own place.
+    Tasks that were measured before with the same settings stay beside these; what has other settings keeps its folder.
     """
-    target, now = place_of(usual, settings), {found.measurement.task for found in lines}
-    rows, items = [found.measurement for found in lines], [item for found in lines for item in found.items]
+    target = place_of(usual, settings)
+    rows = [row for score in scores for row in (score.measurement, *score.beside)]
+    items, tasks = [item for score in scores for item in score.items], {row.task for row in rows}
     if measured(target, settings):
-        rows += [row for row in read_measurements(target / "measurements.jsonl") if row.task not in now]
-        items += [item for item in read_items(target / "items.jsonl") if item.task not in now]
+        rows += [row for row in read_measurements(target / "measurements.jsonl") if row.task not in tasks]
+        items += [item for item in read_items(target / "items.jsonl") if item.task not in tasks]
     with folder_under_construction(target) as building:
         append(building / "measurements.jsonl", sorted(rows, key=lambda row: row.task))
         append(building / "items.jsonl", sorted(items, key=lambda item: item.task))
         write_json(building / SETTINGS, settings)
-        seal(building, lines[0].trials)
+        seal(building, scores[0].trials)
 
 
-def table(lines: list[Line]) -> str:
-    """Aligned text: a row for each checkpoint, pooling and task."""
-    rows: list[tuple[str, ...]] = [
-        (
-            "member",
-            "pooling",
-            "task",
-            "metric",
-            "score",
-            "± se",
-            "sd seeds",
-            "median",
-            "worst",
-            "trials",
-            "chosen by dev",
+def _beside(measurement: Measurement, seeds: Sequence[list[Measurement]]) -> tuple[Measurement, ...]:
+    """The measures beside a score, each the mean of the seeds."""
+    return tuple(
+        replace(
+            measurement,
+            task=row.task,
+            metric=row.metric,
+            value=_mean_or_none([rows[place].value for rows in seeds]),
+            n=row.n,
+            standard_error=None,
+            higher_is_better=row.higher_is_better,
         )
-    ]
-    for found in lines:
-        record = found.measurement
-        numbers = [record.value, record.standard_error, found.spread, found.median, found.worst]
-        kind, pooling = record.protocol.split(".")[1:]
-        chosen = found.setting.slug if found.setting else kind if kind == "untrained" else "all diverged"
-        texts = [f"{number:.4f}" if number is not None else "—" for number in numbers]
-        texts[-1] = "none" if found.worst is None else texts[-1]
-        rows.append((record.member, pooling, record.task, record.metric, *texts, str(found.trials), chosen))
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    left = {0, 1, 2, 3, 10}
-    return "\n".join(
-        "  ".join(
-            text.ljust(width) if place in left else text.rjust(width)
-            for place, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+        for place, row in enumerate(seeds[0] if seeds else [])
     )
 
 
@@ -169,9 +157,14 @@ def _mean(values: Sequence[float | None]) -> float:
     return float(np.mean(numbers)) if len(numbers) == len(values) else -math.inf
 
 
+def _mean_or_none(values: Sequence[float | None]) -> float | None:
+    mean = _mean(values)
+    return mean if math.isfinite(mean) else None
+
+
 def _value(trial: RetrievalTrial, task: Any) -> float | None:
-    found = trial.measured(task)
-    return None if found is None else found[0].value
+    records = trial.measured(task)
+    return None if records is None else records[0][0].value
 
 
 def _mean_items(groups: list[list[Item]]) -> list[Item]:

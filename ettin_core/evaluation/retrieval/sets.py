@@ -1,10 +1,10 @@
-"""The user's evaluation sets as plain data, found by where they lie.
+"""The user's evaluation sets as plain data, found by their place in a folder.
 
 retrieval/<name>/corpus.jsonl  (_id, title, text), queries.jsonl (_id, text), qrels/<split>.tsv      as in BEIR
 sts/<name>.jsonl               (split, text1, text2, score from 0 to 5)
 cls/<name>.jsonl               (split, text, label)
 
-Files may be compressed, a folder in BEIR's form may lie at the top, and a task file (docs/tasks.md) may say otherwise. Sets of
+Files may be compressed, a folder in BEIR's form may be at the top, and a task file (docs/tasks.md) may say otherwise. Sets of
 one name in two folders are known as <folder>.<name>.
 """
 
@@ -43,7 +43,7 @@ SCORES = {
     "spearman": "cosine_spearman",
     "pearson": "cosine_pearson",
 }
-HELD_SHARE = 10  # one of so many training queries, where there are no judgements for dev
+HELD_SHARE = 10  # one in this many training queries, where there are no judgements for dev
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class LocalSet:
     @property
     def metric(self) -> str:
         """MTEB's name of the score."""
-        own = self.task.spec.metric[:1] if self.task is not None else ()
-        return SCORES.get(own[0], own[0]) if own else SCORES[self.kind]
+        named = self.task.spec.metric[:1] if self.task is not None else ()
+        return SCORES.get(named[0], named[0]) if named else SCORES[self.kind]
 
     def files(self, split: str) -> list[Path]:
         """The files that a split is read from. Raises ValueError when the set has no such split."""
@@ -83,8 +83,8 @@ class LocalSet:
     def revision(self, split: str) -> str:
         """sha256 over the files' names and bytes, and what a task file says of them."""
         files = {path.name: hash_file(path) for path in self.files(split)}
-        said = {} if self.task is None else {"task": repr(self.task.spec)}
-        return hash_text(canonical_json(files | said))
+        described = {} if self.task is None else {"task": repr(self.task.spec)}
+        return hash_text(canonical_json(files | described))
 
     def _spellings(self, split: str) -> tuple[str, ...]:
         return SPLITS[split] if self.task is None else self.task.spec.of(split)
@@ -97,18 +97,18 @@ class LocalSet:
 
 
 def local_sets(folder: Path) -> dict[str, LocalSet]:
-    """The sets of a folder by name. Raises ValueError when it is no folder."""
+    """The sets of a folder by name. Raises ValueError if it is not a folder."""
     if not folder.is_dir():
         raise invalid("eval_data", str(folder), "is not a folder", FOLDER)
-    own = [_of_task(name, folder, path) for name, path in own_files(folder).items()]
-    found = [LocalSet(path.name, "Retrieval", path) for path in _beir(folder)]
-    found += [LocalSet(stem_of(path.name), "STS", path) for path in _files(folder / "sts")]
-    found += [LocalSet(stem_of(path.name), "Classification", path) for path in _files(folder / "cls") if _single(path)]
-    told = {item.root for item in own}
-    found = [item for item in found if folder / stem_of(str(item.root.relative_to(folder))) not in told]
-    found += [item for item in own if item.kind in KINDS.values()]
-    count = Counter(item.name for item in found)
-    unlike = [item if count[item.name] == 1 else replace(item, name=_full_name(item)) for item in found]
+    from_task_files = [_of_task(name, folder, path) for name, path in own_files(folder).items()]
+    sets = [LocalSet(path.name, "Retrieval", path) for path in _beir(folder)]
+    sets += [LocalSet(stem_of(path.name), "STS", path) for path in _files(folder / "sts")]
+    sets += [LocalSet(stem_of(path.name), "Classification", path) for path in _files(folder / "cls") if _single(path)]
+    described = {item.root for item in from_task_files}
+    sets = [item for item in sets if folder / stem_of(str(item.root.relative_to(folder))) not in described]
+    sets += [item for item in from_task_files if item.kind in KINDS.values()]
+    count = Counter(item.name for item in sets)
+    unlike = [item if count[item.name] == 1 else replace(item, name=_full_name(item)) for item in sets]
     return {item.name: item for item in sorted(unlike, key=lambda item: item.name)}
 
 
@@ -155,7 +155,7 @@ def read_rows(local: LocalSet, split: str) -> list[dict[str, Any]]:
     pairs: dict[str, Kind] = {"split": str, "text1": str, "text2": str, "score": NUMBER}
     fields = pairs if local.kind == "STS" else {"split": str, "text": str, "label": int}
     if local.task is not None:
-        rows = _own_rows(local.task, split)
+        rows = _task_file_rows(local.task, split)
     else:
         rows = [row for _, row in checked_rows(local.root, fields) if row["split"] in SPLITS[split]]
     if not rows:
@@ -163,9 +163,9 @@ def read_rows(local: LocalSet, split: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _own_rows(task: Task, split: str) -> list[dict[str, Any]]:
+def _task_file_rows(task: Task, split: str) -> list[dict[str, Any]]:
     """A split's rows of a task file; labels by number. Raises ValueError naming file and line."""
-    labels, found = labels_of(task), []
+    labels, rows = labels_of(task), []
     for row in task_rows(task, unsplit="test"):
         texts = {name: value for name, value in row.values.items() if name not in ("label", "score")}
         if not all(isinstance(text, str) and text for text in texts.values()):
@@ -174,14 +174,14 @@ def _own_rows(task: Task, split: str) -> list[dict[str, Any]]:
             score = row.values["score"]
             if not isinstance(score, (int, float)) or isinstance(score, bool):
                 raise invalid("row", row.place, f"has the score {score!r}", "give a number")
-            found.append((row.part, texts | {"score": score}))
+            rows.append((row.part, texts | {"score": score}))
             continue
         label = row.values["label"]
         number = label_number(labels, label)
         if number is None:
             raise unknown("row", row.place, f"has the label {label!r}", labels)
-        found.append((row.part, texts | {"label": number}))
-    return [values for part, values in found if part == split]
+        rows.append((row.part, texts | {"label": number}))
+    return [values for part, values in rows if part == split]
 
 
 def held_out_queries(local: LocalSet) -> set[str]:

@@ -22,7 +22,7 @@ def local_task(name: str, folder: str | Path, split: str = "test") -> Any:
     sets = local_sets(Path(folder))
     local = named(sets, name)
     if local is None:
-        raise invalid("task", name, f"is no set of {folder}", f"it has {', '.join(sets) or 'none'}")
+        raise invalid("task", name, f"is not a set of {folder}", f"it has {', '.join(sets) or 'none'}")
     return _of_set(local, split)
 
 
@@ -75,7 +75,7 @@ def _known_to_mteb(name: str, local: list[str]) -> list[Any]:
 
 
 def _of_set(local: LocalSet, split: str) -> Any:
-    """A task of a set's split. MTEB keeps what describes a task on its class, so each task is a class of its own."""
+    """A task of a set's split. MTEB keeps what describes a task on its class, so each task gets its own class."""
     metadata = TaskMetadata(
         name=local.name,
         description=f"{local.name}, {split} split, from a folder of evaluation sets",
@@ -138,11 +138,11 @@ class LocalClassification(_Local, AbsTaskClassification):
 
     def read(self) -> Any:
         """The training split and the measured one."""
-        found = {}
+        splits = {}
         for split in ("train", self.split):
             rows = read_rows(self.local, split)
-            found[split] = Dataset.from_dict({name: [row[name] for row in rows] for name in ("text", "label")})
-        return DatasetDict(found)
+            splits[split] = Dataset.from_dict({name: [row[name] for row in rows] for name in ("text", "label")})
+        return DatasetDict(splits)
 
     def _calculate_scores(self, y_test: Any, y_pred: Any) -> Any:
         """MTEB's scores of one probe, and Matthews' correlation, which a task file may name."""

@@ -14,10 +14,10 @@ FIELDS = {"source": str, "query": str, "positive": str, "negative": str}
 def read_triplets(
     path: Path, sources: tuple[str, ...] | None, limit: int | None, seed: int = 12, without: Set[str] = frozenset()
 ) -> list[dict[str, str]]:
-    """Triplets of some sources (None: all); of more than `limit`, so many drawn by `seed`, the same for every trial. Queries
+    """Triplets of some sources (None: all); of more than `limit`, that many drawn by `seed`, the same for every trial. Queries
     `without` are left out.
 
-    Raises ValueError naming file and line for a row that is no triplet, and for a source that is not there.
+    Raises ValueError naming file and line for a row that is not a triplet, and for a source that is not there.
     """
     if not path.is_file():
         raise invalid("contrastive.triplets", str(path), "is missing", "give a file with rows")
@@ -26,7 +26,7 @@ def read_triplets(
     for source in sources or ():
         if source not in known:
             raise invalid(
-                "contrastive.sources", source, f"is no source of {path}", f"it has {', '.join(sorted(known))}"
+                "contrastive.sources", source, f"is not a source of {path}", f"it has {', '.join(sorted(known))}"
             )
     chosen = [row for row in rows if (sources is None or row["source"] in sources) and row["query"] not in without]
     if not chosen:

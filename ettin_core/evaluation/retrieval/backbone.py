@@ -1,4 +1,4 @@
-"""Checkpoint and pooling -> SentenceTransformer: Transformer, Pooling, Normalize, for every member alike.
+"""What models of every kind share: the checkpoint's transformer, one rule for the ends of a text, and hashes of weights.
 
 A literal special token in a text ([MASK], [SEP]) is letters, also in the saved folder. One rule for the ends of a text: it
 begins as the checkpoint's own tokenizer begins it, and it ends with one EOS, also where it was cut. Our encoders' tokenizers
@@ -9,51 +9,36 @@ of the other. Rows are padded on the right.
 import contextlib
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
+
+import torch
 
 from ettin_core.checkpoints.native import hash_tensors
 from ettin_core.evaluation.retrieval.checkpoints import CheckpointToEmbed
 from ettin_core.foundation.errors import invalid
 from ettin_core.interop.weights import tensor_names
 
-POOLINGS = ("mean", "lasttoken", "weightedmean")
 
-
-def build_embedder(checkpoint: CheckpointToEmbed, pooling: str, max_length: int | None, device: str) -> Any:
-    """A SentenceTransformer with the checkpoint's weights.
+def open_backbone(checkpoint: CheckpointToEmbed, max_length: int | None, **options: Any) -> Any:
+    """The checkpoint as Sentence Transformers' first module; `options` are those of its Transformer.
 
     `max_length` in tokens, both ends included (None: the model's own). Raises ValueError for a tokenizer without EOS, and for
     weights that do not fill the model.
     """
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+    from sentence_transformers.sentence_transformer.modules import Transformer
 
     with quiet():
-        transformer = Transformer(str(checkpoint.folder))
-    _check_filled(checkpoint, transformer.auto_model)
-    transformer.max_seq_length = max_length or checkpoint.longest or transformer.max_seq_length
-    read_letters(transformer.tokenizer)
-    end_with_eos(transformer.tokenizer, checkpoint.run)
-    width = transformer.get_embedding_dimension()
-    return SentenceTransformer(modules=[transformer, Pooling(width, pooling), Normalize()], device=device)
+        transformer = Transformer(str(checkpoint.folder), **options)
+    check_filled(checkpoint, transformer.auto_model)
+    set_text_ends(transformer, checkpoint, max_length)
+    return transformer
 
 
-def open_embedder(folder: Path, name: str, device: str) -> Any:
-    """A saved SentenceTransformer under the name and the hash of its weights, by which MTEB tells models apart."""
-    from sentence_transformers import SentenceTransformer
-
-    with quiet():
-        model = SentenceTransformer(str(folder), device=device)
-    read_letters(model.tokenizer)
-    model.model_card_data.model_name = f"ettin/{name}"
-    model.model_card_data.base_model_revision = hash_weights(model)
-    return model.eval()
-
-
-def hash_weights(model: Any) -> str:
-    """A hash of a model's tensors and their names."""
-    return hash_tensors({name: tensor.detach().cpu() for name, tensor in model.state_dict().items()})
+def set_text_ends(module: Any, checkpoint: CheckpointToEmbed, max_length: int | None) -> None:
+    """Give a module with a tokenizer the length and the ends of a text that are the same for every member."""
+    module.max_seq_length = max_length or checkpoint.longest or module.max_seq_length
+    read_letters(module.tokenizer)
+    end_with_eos(module.tokenizer, checkpoint.run)
 
 
 def read_letters(tokenizer: Any) -> None:
@@ -79,6 +64,29 @@ def end_with_eos(tokenizer: Any, name: str) -> None:
     tokenizer.padding_side = tokenizer.truncation_side = "right"
 
 
+def hash_weights(model: Any) -> str:
+    """A hash of a model's tensors and their names."""
+    return hash_tensors({name: tensor.detach().cpu() for name, tensor in model.state_dict().items()})
+
+
+def check_filled(checkpoint: CheckpointToEmbed, model: Any) -> None:
+    """Raises ValueError if a folder leaves a tensor of the model at random; a prefix such as `model.` does not matter."""
+    stored = tensor_names(checkpoint.folder)
+    endings = {name.split(".", skip)[-1] for name in stored for skip in range(name.count(".") + 1)}
+    tied = set(getattr(model, "all_tied_weights_keys", None) or ())
+    if missing := sorted(set(model.state_dict()) - endings - tied):
+        problem = f"lacks {len(missing)} tensors of its model ({missing[0]})"
+        raise invalid("models", checkpoint.run, problem, "give config.json and weights of the same model")
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """New weights (a projection, a classifier) are drawn from this seed; the caller's random state is restored."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without the libraries' own bars, which hide ours, and their reports: a backbone needs no prediction head."""
@@ -97,12 +105,3 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         logging.enable_progress_bar()
         datasets.enable_progress_bars()
-
-
-def _check_filled(checkpoint: CheckpointToEmbed, backbone: Any) -> None:
-    """Refuse a folder that leaves a tensor of the backbone at random; a prefix such as `model.` does not matter."""
-    stored = tensor_names(checkpoint.folder)
-    endings = {name.split(".", skip)[-1] for name in stored for skip in range(name.count(".") + 1)}
-    if missing := sorted(set(backbone.state_dict()) - endings):
-        problem = f"lacks {len(missing)} tensors of its model ({missing[0]})"
-        raise invalid("models", checkpoint.run, problem, "give config.json and weights of the same model")
