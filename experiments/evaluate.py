@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from ettin_core.evaluation.protocol import Protocol
-from ettin_core.evaluation.suite import PROTOCOLS, applicable, settings_of, stale
+from ettin_core.evaluation.registry import PROTOCOLS
+from ettin_core.evaluation.suite import applicable, settings_of, stale
 from ettin_core.planning.run_plan import open_run
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.schema import Measurement

@@ -18,7 +18,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.preparation.plan import expected_ids
 from ettin_core.data.preparation.progress_bar import prepared
 from ettin_core.evaluation.heldout import CHOSEN, held_out
-from ettin_core.evaluation.protocol import SuiteConfig
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.foundation.errors import RunStopped, UserError, invalid
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.spreadsheet import csv_text

@@ -17,7 +17,7 @@ import numpy as np
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import pack
 from ettin_core.evaluation.datasets import corpus_world
-from ettin_core.evaluation.protocol import ItemResult, Measure, Measured, Result, SuiteConfig
+from ettin_core.evaluation.protocol import ItemResult, Measure, Measured, Result, SuiteSizes
 from ettin_core.evaluation.requests import ScoringRequest
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.randomness import derive
@@ -32,7 +32,7 @@ MASK_RATE = 0.15
 CHOSEN, REPORTED = "validation", "test"  # the split that choices are made on, and the one that reports tell of
 
 
-def measure_clm(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig, split: str = REPORTED) -> Measured:
+def measure_clm(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes, split: str = REPORTED) -> Measured:
     """Loss per token, bits per token (with the generator's entropy as reference where it is known), bits per byte."""
     assert corpus is not None, "held-out text is a corpus's"
     documents = _readable(model, corpus, held_out(corpus, suite, split))
@@ -48,9 +48,7 @@ def measure_clm(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConf
     return results, ratio_items(name, counts, losses, _bytes(model, documents))
 
 
-def measure_ahead(
-    model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig, split: str = REPORTED
-) -> Measured:
+def measure_ahead(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes, split: str = REPORTED) -> Measured:
     """Loss per token of a model that predicts tokens further on, each from those up to so many before it."""
     assert corpus is not None, "held-out text is a corpus's"
     documents = _readable(model, corpus, held_out(corpus, suite, split))
@@ -60,7 +58,7 @@ def measure_ahead(
     return results, ratio_items(name, counts, losses, _bytes(model, documents))
 
 
-def measure_mlm(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig, split: str = REPORTED) -> Measured:
+def measure_mlm(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes, split: str = REPORTED) -> Measured:
     """Loss and accuracy on 15% of the tokens, always replaced by the mask token; the same ones for every model.
 
     The reference of the accuracy is the best constant guess on the tokens that could have been masked.
@@ -79,13 +77,13 @@ def measure_mlm(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConf
 def for_choices(measure: Callable[..., Measured]) -> Measure:
     """A measurement of the reported split on the validation split instead."""
 
-    def measured(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+    def measured(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -> Measured:
         return measure(model, corpus, suite, CHOSEN)
 
     return measured
 
 
-def held_out(corpus: Corpus, suite: SuiteConfig, split: str = REPORTED) -> list[np.ndarray]:
+def held_out(corpus: Corpus, suite: SuiteSizes, split: str = REPORTED) -> list[np.ndarray]:
     """Whole documents of a held-out split, sources in turn, up to the suite's number of tokens (at least one).
 
     Raises ValueError for a corpus that has none.

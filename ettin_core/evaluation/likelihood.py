@@ -20,7 +20,7 @@ import numpy as np
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.heldout import held_out, ratio, ratio_items
-from ettin_core.evaluation.protocol import Measure, Measured, SuiteConfig
+from ettin_core.evaluation.protocol import Measure, Measured, SuiteSizes
 from ettin_core.evaluation.requests import ScoringRequest
 from ettin_core.evaluation.scoring import Segmented, score
 from ettin_core.foundation.errors import invalid
@@ -41,7 +41,7 @@ def in_order(order: str) -> Measure:
         "most_confident_first": most_confident_first,
     }[order]
 
-    def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+    def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -> Measured:
         own = beginnings(model, corpus, suite, LENGTH, max(2, suite.heldout_tokens // SHARE // LENGTH))
         losses = -np.array(read(model, own.texts))
         result = ratio(own.name, "bits_per_byte", losses / math.log(2), own.sizes, int(own.counts.sum()), False)
@@ -50,7 +50,7 @@ def in_order(order: str) -> Measure:
     return measure
 
 
-def measure_any_order(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+def measure_any_order(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -> Measured:
     """The exact value on short texts, and how far above it two orders are: masks revealed from the left, and by confidence."""
     own = beginnings(model, corpus, suite, SHORT, max(2, suite.heldout_tokens // SHORT_SHARE), LONGEST)
     tables = [conditionals(model, ids) for ids in own.texts]
@@ -166,7 +166,7 @@ class Beginnings:
 def beginnings(
     model: "EvaluatedModel",
     corpus: Corpus | None,
-    suite: SuiteConfig,
+    suite: SuiteSizes,
     length: int,
     count: int,
     longest: int | None = None,

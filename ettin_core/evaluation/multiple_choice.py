@@ -21,7 +21,7 @@ from ettin_core.evaluation.protocol import (
     Measure,
     Measured,
     Result,
-    SuiteConfig,
+    SuiteSizes,
     detail,
     mean_of,
     own_value,
@@ -56,7 +56,7 @@ class Choice:
 def minimal_pairs(estimator: str) -> Measure:
     """Share of pairs whose acceptable sentence is the likelier one."""
 
-    def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+    def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -> Measured:
         return answered(model, list(_pairs(corpus, suite)), whole_text(estimator))
 
     return measure
@@ -65,7 +65,7 @@ def minimal_pairs(estimator: str) -> Measure:
 def facts(estimator: str) -> Measure:
     """Share of facts whose true value is the likeliest of all values of the relation."""
 
-    def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+    def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -> Measured:
         return answered(model, list(_facts(corpus, suite)), option_only(estimator))
 
     return measure
@@ -153,7 +153,7 @@ def _accuracy(task: str, scored: list[tuple[Choice, ItemResult]]) -> Result:
     return mean_of(task, "accuracy", [item for _, item in scored], own_value, reference=chance)
 
 
-def _pairs(corpus: Corpus | None, suite: SuiteConfig) -> Iterator[Choice]:
+def _pairs(corpus: Corpus | None, suite: SuiteSizes) -> Iterator[Choice]:
     world = corpus_world(corpus)
     if world is not None:
         for number, pair in enumerate(agreement_pairs(world, suite.items)):
@@ -169,7 +169,7 @@ def _pairs(corpus: Corpus | None, suite: SuiteConfig) -> Iterator[Choice]:
                 yield Choice("blimp", field, name, "", (row["good"], row["bad"]), "", 0, also, row["UID"])
 
 
-def _facts(corpus: Corpus | None, suite: SuiteConfig) -> Iterator[Choice]:
+def _facts(corpus: Corpus | None, suite: SuiteSizes) -> Iterator[Choice]:
     world = corpus_world(corpus)
     if world is not None:
         for number, item in enumerate(fact_items(world, suite.items)):

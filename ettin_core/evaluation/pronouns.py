@@ -20,7 +20,7 @@ from ettin_core.evaluation.bias.amplification import amplification
 from ettin_core.evaluation.bias.versions import Shares, compared
 from ettin_core.evaluation.bias.winogender import FORMS, schemas
 from ettin_core.evaluation.datasets import corpus_world
-from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig, detail, mean_of, mean_result
+from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteSizes, detail, mean_of, mean_result
 
 if TYPE_CHECKING:
     from ettin_core.evaluation.evaluated_model import EvaluatedModel
@@ -43,7 +43,7 @@ class Triple:
     also: dict[str, float | str] = field(default_factory=dict)
 
 
-def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -> Measured:
     """Mean share of each pronoun, the distance of the female share from the truth, and what the gotcha set adds."""
     triples = list(_triples(corpus, suite))
     shares = compared(model, [triple.versions for triple in triples])
@@ -145,7 +145,7 @@ def _gotcha(items: list[ItemResult]) -> list[Result]:
     ]
 
 
-def _triples(corpus: Corpus | None, suite: SuiteConfig) -> Iterator[Triple]:
+def _triples(corpus: Corpus | None, suite: SuiteSizes) -> Iterator[Triple]:
     world = corpus_world(corpus)
     if world is not None:
         for number, item in enumerate(pronoun_items(world, suite.items)):

@@ -9,71 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation.datasets import (
-    BLIMP,
-    CROWS_PAIRS,
-    STEREOSET,
-    WINOBIAS,
-    WINOGENDER,
-    EvaluationSet,
-    check_folder,
-)
-from ettin_core.evaluation.lines import FOLDER
-from ettin_core.evaluation.tasks.find import find_task
-from ettin_core.foundation.errors import invalid, unknown
-from ettin_core.records.schema import CHOICE, Measurement
+from ettin_core.evaluation.datasets import EvaluationSet
+from ettin_core.foundation.errors import invalid
+from ettin_core.records.schema import Measurement
 
 if TYPE_CHECKING:
     from ettin_core.evaluation.evaluated_model import EvaluatedModel
 
 
 @dataclass(frozen=True)
-class ProtocolData:
-    """Where a protocol's items come from: evaluation sets, and the corpus, which it "needs" or whose world it "uses"."""
+class SuiteSizes:
+    """How much is measured, and where the evaluation sets are: what of a suite a protocol reads.
 
-    sets: tuple[EvaluationSet, ...] = ()
-    corpus: str = ""
-
-
-# Known apart from the protocols themselves, so that a suite is checked before any work starts.
-SOURCES: dict[str, ProtocolData] = {
-    "heldout_clm": ProtocolData(corpus="needs"),
-    "heldout_mlm": ProtocolData(corpus="needs"),
-    "heldout_ahead": ProtocolData(corpus="needs"),
-    "heldout_likelihood.left_to_right": ProtocolData(corpus="needs"),
-    "heldout_likelihood.most_confident_first": ProtocolData(corpus="needs"),
-    "heldout_likelihood.any_order": ProtocolData(corpus="needs"),
-    "validation_clm": ProtocolData(corpus="needs"),
-    "validation_mlm": ProtocolData(corpus="needs"),
-    "validation_ahead": ProtocolData(corpus="needs"),
-    "minimal_pairs.left_to_right": ProtocolData((BLIMP,), "uses"),
-    "minimal_pairs.pseudo_likelihood": ProtocolData((BLIMP,), "uses"),
-    "minimal_pairs.token_pseudo_likelihood": ProtocolData((BLIMP,), "uses"),
-    "facts.left_to_right": ProtocolData(corpus="needs"),
-    "facts.pseudo_likelihood": ProtocolData(corpus="needs"),
-    "agreement": ProtocolData((BLIMP,), "uses"),
-    "pronouns": ProtocolData((WINOGENDER,), "uses"),
-    "winogender@published_encoder": ProtocolData((WINOGENDER,)),
-    "winogender@published_decoder": ProtocolData((WINOGENDER,)),
-    "winobias": ProtocolData((WINOBIAS,)),
-    "crows_pairs.shared_tokens": ProtocolData((CROWS_PAIRS,)),
-    "crows_pairs.sentence": ProtocolData((CROWS_PAIRS,)),
-    "stereoset": ProtocolData((STEREOSET,)),
-}
-
-CHOICES = tuple(name for name in SOURCES if name.startswith(CHOICE))
-ON_REQUEST = frozenset({"minimal_pairs.token_pseudo_likelihood", *CHOICES})  # only where suite.protocols names them
-
-
-@dataclass(frozen=True)
-class SuiteConfig:
-    """How much is measured.
-
-    `eval_data` is a folder of evaluation sets for real text (None: without them), of which `blimp_per_paradigm` minimal
-    pairs of each paradigm and `bias_items` of each bias set are asked (None: all; Winogender is small and always whole).
-    `items` is the number of each generated probe. `protocols` names those to measure (None: all that apply, but for
-    those on request). `tasks` names tasks of the folder's own (docs/tasks.md); without `protocols` they alone are measured.
-    A batch holds `batch_tokens` tokens; None is what suits the device.
+    `heldout_tokens` of held-out text are scored. `items` is the number of each generated probe. `eval_data` is a folder of
+    evaluation sets for real text (None: without them), of which `blimp_per_paradigm` minimal pairs of each paradigm and
+    `bias_items` of each bias set are asked (None: all; Winogender is small and always whole). A batch holds `batch_tokens`
+    tokens (None: what suits the device). Raises ValueError for a number that is not positive.
     """
 
     heldout_tokens: int
@@ -82,50 +33,12 @@ class SuiteConfig:
     eval_data: str | None
     batch_tokens: int | None
     bias_items: int | None = None
-    protocols: tuple[str, ...] | None = None
-    tasks: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("heldout_tokens", "items", "blimp_per_paradigm", "batch_tokens", "bias_items"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise invalid(f"suite.{name}", value, "is not positive", "give a positive number")
-        if self.protocols is not None:
-            if not self.protocols:
-                raise invalid("suite.protocols", [], "measures nothing", "name some, or leave it null for all")
-            for name in self.protocols:
-                if name not in SOURCES:
-                    raise unknown("suite.protocols", name, "is not a protocol", SOURCES)
-                if self.eval_data is None and not SOURCES[name].corpus:
-                    remedy = f"give suite.eval_data with {SOURCES[name].sets[0].file}: {FOLDER}"
-                    raise invalid("suite.protocols", name, "reads an evaluation set", remedy)
-        if self.eval_data is not None:
-            check_folder(self.eval_data, self.sets)
-        self._check_tasks()
-
-    def _check_tasks(self) -> None:
-        taken = {name.partition(".")[0] for name in SOURCES}
-        for name in self.tasks or ():
-            if self.eval_data is None:
-                raise invalid("suite.tasks", name, "is read from a folder", f"give suite.eval_data: {FOLDER}")
-            if self.tasks and self.tasks.count(name) > 1:
-                raise invalid("suite.tasks", name, "is named twice", "name it once")
-            if name in taken:
-                raise invalid("suite.tasks", name, "is the name of a protocol", "rename the task's file")
-            find_task(name, self.folder, "evaluate").files()
-
-    @property
-    def asked(self) -> tuple[str, ...]:
-        """The names of the protocols that may be measured, but for those of the own tasks."""
-        if self.protocols is not None:
-            return self.protocols
-        return () if self.tasks else tuple(name for name in SOURCES if name not in ON_REQUEST)
-
-    @property
-    def sets(self) -> tuple[EvaluationSet, ...]:
-        """The evaluation sets that the chosen protocols read."""
-        found = [item for name in self.asked for item in SOURCES[name].sets]
-        return tuple(item for number, item in enumerate(found) if item not in found[:number])
 
     @property
     def folder(self) -> Path:
@@ -206,26 +119,29 @@ def _finite(value: float | None) -> float | None:
 
 
 Measured = tuple[list[Result], list[ItemResult]]
-Measure = Callable[["EvaluatedModel", Corpus | None, SuiteConfig], Measured]
+Measure = Callable[["EvaluatedModel", Corpus | None, SuiteSizes], Measured]
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A named, versioned definition. `kinds` says which models it is defined for (`Readout.kind`).
+    """A named, versioned definition: which models it is defined for, how it measures them and what it asks.
 
-    `own` is where the items of a task of the user's come from.
+    `kinds` are those of `Readout.kind`. Items come from the `datasets` or from the `corpus` or its world; of a protocol with
+    both, whichever there is. One that is `on_request` is measured only where `suite.protocols` names it.
     """
 
     name: str
     version: int
     kinds: tuple[str, ...]
     measure: Measure
-    own: ProtocolData | None = None
+    datasets: tuple[EvaluationSet, ...] = ()
+    corpus: bool = False
+    on_request: bool = False
 
-    @property
-    def source(self) -> ProtocolData:
-        """Where its items come from."""
-        return SOURCES[self.name] if self.own is None else self.own
+    def has_items(self, sets: bool, corpus: bool) -> bool:
+        """Whether there is something to ask where there are evaluation `sets`, a `corpus`, both or neither."""
+        needs_nothing = not self.datasets and not self.corpus
+        return needs_nothing or (sets and bool(self.datasets)) or (corpus and self.corpus)
 
 
 def standard_error(values: Sequence[float] | np.ndarray, clusters: Sequence[str] | None = None) -> float | None:

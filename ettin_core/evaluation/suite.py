@@ -1,4 +1,4 @@
-"""The registry of protocols, and measuring a model with all that apply. Each protocol is its own atomic, resumable job."""
+"""Measuring a model with every protocol that applies. Each protocol is its own atomic, resumable job."""
 
 import math
 import sys
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation import heldout, likelihood, multiple_choice, pronouns, user_tasks
-from ettin_core.evaluation.bias import agreement, crows_pairs, published, stereoset, winobias
+from ettin_core.evaluation import user_tasks
 from ettin_core.evaluation.datasets import EvaluationSet, check_rows, set_hashes
 from ettin_core.evaluation.made_with import FILE, changes, made_with
-from ettin_core.evaluation.protocol import ItemResult, MeasuredModel, Protocol, SuiteConfig
+from ettin_core.evaluation.protocol import ItemResult, MeasuredModel, Protocol
+from ettin_core.evaluation.registry import PROTOCOLS
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.folders import folder_under_construction, locked
 from ettin_core.foundation.progress_bars import may_draw_below
@@ -23,42 +24,12 @@ from ettin_core.foundation.storage import write_json
 from ettin_core.foundation.strict_config import plain
 from ettin_core.records.evaluations import SETTINGS, measured, place_of, seal, settings_hash
 from ettin_core.records.folders import RunFolder, append
-from ettin_core.records.readout import KINDS, Readout
+from ettin_core.records.readout import Readout
 from ettin_core.records.schema import Item, Measurement, is_finite
 from ettin_core.training.config import RunConfig
 
 if TYPE_CHECKING:
     from ettin_core.evaluation.evaluated_model import EvaluatedModel
-
-PROTOCOLS = (
-    Protocol("heldout_clm", 2, ("causal",), heldout.measure_clm),
-    Protocol("heldout_mlm", 2, ("masked",), heldout.measure_mlm),
-    Protocol("heldout_ahead", 2, ("ahead",), heldout.measure_ahead),
-    Protocol("heldout_likelihood.left_to_right", 1, ("causal", "masked"), likelihood.in_order("left_to_right")),
-    Protocol("heldout_likelihood.most_confident_first", 1, ("masked",), likelihood.in_order("most_confident_first")),
-    Protocol("heldout_likelihood.any_order", 1, ("masked",), likelihood.measure_any_order),
-    Protocol("validation_clm", 1, ("causal",), heldout.for_choices(heldout.measure_clm)),
-    Protocol("validation_mlm", 1, ("masked",), heldout.for_choices(heldout.measure_mlm)),
-    Protocol("validation_ahead", 1, ("ahead",), heldout.for_choices(heldout.measure_ahead)),
-    Protocol("minimal_pairs.left_to_right", 1, KINDS, multiple_choice.minimal_pairs("left_to_right")),
-    Protocol("minimal_pairs.pseudo_likelihood", 1, ("masked",), multiple_choice.minimal_pairs("pseudo_likelihood")),
-    Protocol(
-        "minimal_pairs.token_pseudo_likelihood",
-        1,
-        ("masked",),
-        multiple_choice.minimal_pairs("token_pseudo_likelihood"),
-    ),
-    Protocol("facts.left_to_right", 1, KINDS, multiple_choice.facts("left_to_right")),
-    Protocol("facts.pseudo_likelihood", 1, ("masked",), multiple_choice.facts("pseudo_likelihood")),
-    Protocol("agreement", 1, KINDS, agreement.measure),
-    Protocol("pronouns", 1, KINDS, pronouns.measure),
-    Protocol("winogender@published_encoder", 1, ("masked",), published.measure_encoder),
-    Protocol("winogender@published_decoder", 1, ("causal",), published.measure_decoder),
-    Protocol("winobias", 1, KINDS, winobias.measure),
-    Protocol("crows_pairs.shared_tokens", 1, KINDS, crows_pairs.measure("shared_tokens")),
-    Protocol("crows_pairs.sentence", 1, KINDS, crows_pairs.measure("sentence")),
-    Protocol("stereoset", 1, KINDS, stereoset.measure),
-)
 
 
 def applicable(readout: Readout | None, suite: SuiteConfig | None = None, corpus: bool = True) -> list[Protocol]:
@@ -68,13 +39,13 @@ def applicable(readout: Readout | None, suite: SuiteConfig | None = None, corpus
     """
     if readout is None:
         return []
-    found = [protocol for protocol in PROTOCOLS if readout.kind in protocol.kinds]
+    protocols = PROTOCOLS
     if suite is not None:
         sets = suite.eval_data is not None
-        found = [item for item in found if item.name in suite.asked]
-        found = [item for item in found if (sets and item.source.sets) or (corpus and item.source.corpus)]
-        found += [item for item in user_tasks.protocols_of(suite) if readout.kind in item.kinds]
-    return found
+        asked = [item for item in PROTOCOLS if item.name in suite.asked]
+        answerable = [item for item in asked if item.has_items(sets, corpus)]
+        protocols = (*answerable, *(user_tasks.protocols_of(suite.tasks, suite.folder) if suite.tasks else ()))
+    return [item for item in protocols if readout.kind in item.kinds]
 
 
 def open_model(
@@ -141,7 +112,7 @@ def evaluate(
 def check_items(protocols: Sequence[Protocol], suite: SuiteConfig) -> None:
     """Refuse (ValueError) evaluation sets with rows that could not be measured, before anything is."""
     if suite.eval_data is not None:
-        check_rows(suite.folder, list(dict.fromkeys(item for protocol in protocols for item in protocol.source.sets)))
+        check_rows(suite.folder, list(dict.fromkeys(item for protocol in protocols for item in protocol.datasets)))
 
 
 def measure_all(
@@ -205,7 +176,7 @@ def settings_of(suite: SuiteConfig, readout: Readout | None) -> dict[str, str]:
 
 
 def _sets(protocol: Protocol, suite: SuiteConfig) -> tuple[EvaluationSet, ...]:
-    return protocol.source.sets if suite.eval_data is not None else ()
+    return protocol.datasets if suite.eval_data is not None else ()
 
 
 def _measure(

@@ -4,7 +4,7 @@ Its protocols are <task>.left_to_right, for every member, and <task>.pseudo_like
 `facts` have them. What is asked are the task's test rows; where there are none, those of dev, or else all.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.datasets import EvaluationSet
 from ettin_core.evaluation.multiple_choice import Choice, Score, answered, option_only, whole_text
-from ettin_core.evaluation.protocol import Measured, Protocol, ProtocolData, SuiteConfig
+from ettin_core.evaluation.protocol import Measured, Protocol, SuiteSizes
 from ettin_core.evaluation.tasks.config import PARTS
 from ettin_core.evaluation.tasks.find import Task, find_task
 from ettin_core.evaluation.tasks.rows import TaskRow, choice_of, pair_of, task_rows
 from ettin_core.foundation.storage import hash_file
-from ettin_core.records.readout import KINDS
+from ettin_core.records.readout import KINDS, MASKED
 
 if TYPE_CHECKING:
     from ettin_core.evaluation.evaluated_model import EvaluatedModel
 
 VERSION = 1
-ESTIMATORS = {"left_to_right": KINDS, "pseudo_likelihood": ("masked",)}
+ESTIMATORS = {"left_to_right": KINDS, "pseudo_likelihood": (MASKED,)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,22 +48,23 @@ class TaskSet(EvaluationSet):
         return files | {f"task {self.task.name}": repr(self.task.spec)}
 
 
-def protocols_of(suite: SuiteConfig) -> list[Protocol]:
-    """The protocols of the suite's own tasks."""
-    found = []
-    for name in suite.tasks or ():
-        task = find_task(name, suite.folder, "evaluate")
-        source = ProtocolData((TaskSet(task.stem, {}, (), task=task),))
-        for estimator, kinds in ESTIMATORS.items():
-            found.append(Protocol(f"{name}.{estimator}", VERSION, kinds, _Measure(task, estimator), source))
-    return found
+def protocols_of(names: Sequence[str], folder: Path) -> list[Protocol]:
+    """The protocols of tasks of a folder."""
+    tasks = [find_task(name, folder, "evaluate") for name in names]
+    return [
+        Protocol(
+            f"{name}.{estimator}", VERSION, kinds, _Measure(task, estimator), (TaskSet(task.stem, {}, (), task=task),)
+        )
+        for name, task in zip(names, tasks, strict=True)
+        for estimator, kinds in ESTIMATORS.items()
+    ]
 
 
 class _Measure:
     def __init__(self, task: Task, estimator: str) -> None:
         self.task, self.estimator = task, estimator
 
-    def __call__(self, model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+    def __call__(self, model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -> Measured:
         choices = [choice_from(self.task, row) for row in asked(self.task)]
         score: Score = (whole_text if self.task.spec.kind == "minimal_pairs" else option_only)(self.estimator)
         return answered(model, choices, score)

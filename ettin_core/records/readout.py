@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ettin_core.foundation.errors import unknown
 
 NOT_READ = "none"
-KINDS = ("causal", "masked", "ahead")  # of models, as protocols tell them apart
+KINDS = CAUSAL, MASKED, AHEAD = "causal", "masked", "ahead"  # of models, as protocols distinguish them
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Readout:
     @property
     def kind(self) -> str:
         """For which protocols: of `causal` models (next token), `masked` ones, or those that predict further `ahead`."""
-        return "masked" if self.masked else "causal" if self.ahead == 1 else "ahead"
+        return MASKED if self.masked else CAUSAL if self.ahead == 1 else AHEAD
 
 
 NEXT_TOKEN, AT_MASK, BEFORE_MASK = Readout("clm", 1, False), Readout("mlm", 0, True), Readout("mntp", 1, True)

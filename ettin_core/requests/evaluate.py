@@ -5,8 +5,9 @@ from pathlib import Path
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.pretrained import open_pretrained
-from ettin_core.evaluation.protocol import MeasuredModel, Protocol, SuiteConfig
+from ettin_core.evaluation.protocol import MeasuredModel, Protocol
 from ettin_core.evaluation.suite import applicable, check_items, measure_all, settings_of
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.fields import check_threads
 from ettin_core.foundation.storage import NAME_HASH_LENGTH

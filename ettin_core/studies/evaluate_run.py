@@ -8,11 +8,11 @@ import torch
 from tqdm import tqdm
 
 from ettin_core.checkpoints import native
-from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.evaluation.suite import (
     applicable,
     evaluate,
 )
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.foundation.progress_bars import own_line
 from ettin_core.planning.run_plan import open_corpus, open_run
 from ettin_core.records.folders import RunFolder

@@ -13,7 +13,7 @@ from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.preparation.plan import expected_ids
-from ettin_core.evaluation.protocol import SuiteConfig
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.fields import check_name
 from ettin_core.foundation.override_text import spell

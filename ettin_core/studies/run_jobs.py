@@ -7,8 +7,10 @@ from pathlib import Path
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.exports import own_export
-from ettin_core.evaluation.protocol import CHOICES, Protocol, SuiteConfig
+from ettin_core.evaluation.protocol import Protocol
+from ettin_core.evaluation.registry import CHOICES
 from ettin_core.evaluation.suite import applicable, evaluate
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.foundation.errors import RunStopped
 from ettin_core.planning.run_plan import open_corpus, open_run
 from ettin_core.studies.evaluate_run import evaluate_run

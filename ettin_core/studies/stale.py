@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.evaluation.suite import applicable, settings_of, stale
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.foundation.errors import unknown
 from ettin_core.foundation.folders import locked
 from ettin_core.records.folders import RunFolder

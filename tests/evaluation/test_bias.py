@@ -4,6 +4,7 @@ import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from ettin_core.evaluation.bias import agreement, crows_pairs, stereoset, winobi
 from ettin_core.evaluation.bias.amplification import amplification
 from ettin_core.evaluation.bias.winogender import schemas
 from ettin_core.evaluation.datasets import BLIMP, CROWS_PAIRS, STEREOSET, WINOBIAS, WINOGENDER
-from ettin_core.evaluation.protocol import SOURCES, ItemResult, Measured, SuiteConfig
+from ettin_core.evaluation.protocol import ItemResult, Measured
+from ettin_core.evaluation.registry import PROTOCOLS
 from ettin_core.evaluation.scoring import Segmented
-from ettin_core.evaluation.suite import PROTOCOLS, applicable
+from ettin_core.evaluation.suite import applicable
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.records.readout import KNOWN
 from tests.evaluation.small_sets import SETS, write_rows, write_sets
 from tests.evaluation.test_estimators import DIRECTIONS, answer, rigged, tiny
@@ -43,8 +46,17 @@ def bias_of(corpus: Corpus) -> torch.Tensor:
     return torch.randn(1024, generator=torch.Generator().manual_seed(5)).log_softmax(-1)
 
 
-def test_every_protocol_is_known_to_the_suite() -> None:
-    assert {protocol.name for protocol in PROTOCOLS} == set(SOURCES)
+@pytest.mark.parametrize("objective", DIRECTIONS)
+def test_the_example_of_a_protocol_by_hand(objective: str, corpus: Corpus) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "extend" / "protocol.md").read_text()
+    module: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0], module)
+    bias, protocol = bias_of(corpus), module["PROTOCOL"]
+    measured = protocol.measure(rigged(corpus, bias, objective), None, None)
+    ids = [corpus.tokenizer.encode([sentence])[0] for sentence in module["SENTENCES"]]
+    expected = -np.mean([float(bias[row].mean()) for row in ids])
+    assert value_of(measured, "sentences", "loss") == pytest.approx(expected, abs=1e-5)
+    assert protocol.has_items(sets=False, corpus=False) and protocol not in PROTOCOLS
 
 
 @pytest.mark.parametrize("objective", DIRECTIONS)

@@ -11,8 +11,10 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation import multiple_choice
 from ettin_core.evaluation.evaluated_model import EvaluatedModel
 from ettin_core.evaluation.multiple_choice import Choice
-from ettin_core.evaluation.protocol import ItemResult, Measured, SuiteConfig, mean_result
-from ettin_core.evaluation.suite import PROTOCOLS, applicable
+from ettin_core.evaluation.protocol import ItemResult, Measured, mean_result
+from ettin_core.evaluation.registry import PROTOCOLS
+from ettin_core.evaluation.suite import applicable
+from ettin_core.evaluation.suite_config import SuiteConfig
 from tests.evaluation.test_estimators import DIRECTIONS, answer, rigged, tiny
 
 SUITE = SuiteConfig(1500, 12, 1, None, 8192)

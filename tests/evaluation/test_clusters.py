@@ -15,8 +15,9 @@ from ettin_core.evaluation.finetuning.metrics import scores, value_of
 from ettin_core.evaluation.finetuning.tasks import task_of
 from ettin_core.evaluation.multiple_choice import Choice, answered, minimal_pairs
 from ettin_core.evaluation.pronouns import measure as pronouns
-from ettin_core.evaluation.protocol import Result, SuiteConfig, standard_error
+from ettin_core.evaluation.protocol import Result, standard_error
 from ettin_core.evaluation.suite import _unequal_lengths
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.evaluation.tasks.find import find_task
 from ettin_core.evaluation.tasks.rows import task_rows
 from tests.evaluation.small_sets import blimp_rows, winogender_rows, write_rows, write_sets

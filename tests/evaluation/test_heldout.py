@@ -14,8 +14,9 @@ from ettin_core.data.preparation.prepare import prepare
 from ettin_core.evaluation import heldout
 from ettin_core.evaluation.evaluated_model import EvaluatedModel
 from ettin_core.evaluation.multiple_choice import corpus_world
-from ettin_core.evaluation.protocol import Result, SuiteConfig
+from ettin_core.evaluation.protocol import Result
 from ettin_core.evaluation.requests import ScoringRequest
+from ettin_core.evaluation.suite_config import SuiteConfig
 from tests.evaluation.test_estimators import answer, rigged, tiny
 
 WHOLE = SuiteConfig(10**9, 4, 1, None, 8192)

@@ -13,8 +13,9 @@ from ettin_core.data.tokenizer import SpecialTokens
 from ettin_core.evaluation import likelihood
 from ettin_core.evaluation.evaluated_model import EvaluatedModel
 from ettin_core.evaluation.likelihood import along, any_order, conditionals, in_order, measure_any_order
-from ettin_core.evaluation.protocol import Result, SuiteConfig
+from ettin_core.evaluation.protocol import Result
 from ettin_core.evaluation.scoring import Segmented, left_to_right
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
 from ettin_core.records.readout import KNOWN

@@ -12,7 +12,8 @@ from ettin_core.evaluation import pronouns
 from ettin_core.evaluation.bias.versions import differing_words
 from ettin_core.evaluation.evaluated_model import EvaluatedModel
 from ettin_core.evaluation.pronouns import Triple, pronoun_shares, winogender
-from ettin_core.evaluation.protocol import ItemResult, SuiteConfig, standard_error
+from ettin_core.evaluation.protocol import ItemResult, standard_error
+from ettin_core.evaluation.suite_config import SuiteConfig
 from tests.evaluation.test_estimators import DIRECTIONS, MASKED, answer, rigged, tiny
 
 SUITE = SuiteConfig(1500, 12, 1, None, 8192)

@@ -8,7 +8,7 @@ import torch
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.bias import published
 from ettin_core.evaluation.bias.published import GENDERS, masked_sentence, perplexities, pronoun_masses, rewritten
-from ettin_core.evaluation.protocol import SuiteConfig
+from ettin_core.evaluation.suite_config import SuiteConfig
 from tests.evaluation.small_sets import write_sets
 from tests.evaluation.test_estimators import answer, rigged, tiny
 

@@ -17,9 +17,9 @@ from ettin_core.data.loader import Batch, pack
 from ettin_core.evaluation.evaluated_model import EvaluatedModel
 from ettin_core.evaluation.heldout import held_out as documents_of
 from ettin_core.evaluation.pretrained import open_pretrained
-from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.evaluation.scoring import left_to_right, segment
 from ettin_core.evaluation.suite import applicable, evaluate, open_model
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.interop.huggingface import METADATA_FILE
 from ettin_core.interop.reading import readout_of
 from ettin_core.objectives.config import Component, ObjectiveConfig

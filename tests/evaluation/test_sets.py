@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from ettin_core.evaluation.datasets import BLIMP, CROWS_PAIRS, STEREOSET, WINOBIAS, WINOGENDER, every
-from ettin_core.evaluation.protocol import SOURCES, SuiteConfig, mean_result
+from ettin_core.evaluation.protocol import mean_result
+from ettin_core.evaluation.registry import BY_NAME
 from ettin_core.evaluation.suite import applicable, check_items
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.records.readout import KNOWN
 from tests.evaluation.small_sets import crows_rows, write_rows, write_sets
 
@@ -81,9 +83,9 @@ def test_a_damaged_file_is_named(content: bytes, tmp_path: Path) -> None:
         list(CROWS_PAIRS.rows(tmp_path))
 
 
-@pytest.mark.parametrize("name", [name for name, source in SOURCES.items() if source.sets])
+@pytest.mark.parametrize("name", [name for name, row in BY_NAME.items() if row.datasets])
 def test_only_the_sets_of_the_chosen_protocols_are_needed(name: str, tmp_path: Path) -> None:
-    files = [item.file for item in SOURCES[name].sets]
+    files = [item.file for item in BY_NAME[name].datasets]
     with pytest.raises(ValueError, match=f"lacks {files[0]}"):
         suite_of(tmp_path, name)
     for file in files:
@@ -106,7 +108,7 @@ def test_unknown_protocols_are_refused() -> None:
 
 def test_what_applies_depends_on_sets_and_corpus(tmp_path: Path) -> None:
     alone = SuiteConfig(1, 1, 1, None, 1)
-    assert not [item.name for item in applicable(KNOWN["clm"], alone) if not item.source.corpus]
+    assert not [item.name for item in applicable(KNOWN["clm"], alone) if not item.corpus]
     folder = suite_of(write_sets(tmp_path))
     without = {item.name for item in applicable(KNOWN["mlm"], folder, corpus=False)}
     assert not {"heldout_mlm", "facts.left_to_right"} & without

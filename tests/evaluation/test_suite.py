@@ -16,10 +16,13 @@ import pytest
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation import evaluated_model, suite
-from ettin_core.evaluation.protocol import Protocol, SuiteConfig
-from ettin_core.evaluation.suite import PROTOCOLS, applicable, evaluate, open_model, settings_of
+from ettin_core.evaluation.protocol import Protocol
+from ettin_core.evaluation.registry import PROTOCOLS
+from ettin_core.evaluation.suite import applicable, evaluate, open_model, settings_of
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.foundation.storage import read_json_lines
 from ettin_core.records import evaluations
+from ettin_core.records import protocols as words
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import KNOWN
 from ettin_core.training.config import RunConfig
@@ -293,8 +296,10 @@ def test_records_are_json_lines_of_the_schema(evaluated: Trained) -> None:
         assert rows and all(row["kind"] == kind and row["protocol"] == path.parent.name.split("@")[0] for row in rows)
 
 
-def test_protocol_names_are_distinct_and_kinds_known() -> None:
+def test_protocol_names_are_distinct_have_words_and_kinds_are_known() -> None:
     assert len({protocol.name for protocol in PROTOCOLS}) == len(PROTOCOLS)
+    reports_own = {"training", "minimal_pairs.own_scoring", "facts.own_scoring"}
+    assert set(words.PROTOCOLS) == {protocol.name for protocol in PROTOCOLS} | reports_own
     assert {kind for protocol in PROTOCOLS for kind in protocol.kinds} == {"causal", "masked", "ahead"}
 
 

@@ -10,10 +10,10 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation import harness, user_tasks
 from ettin_core.evaluation.finetuning.rows import read
 from ettin_core.evaluation.finetuning.tasks import all_tasks, task_of
-from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.evaluation.retrieval.sets import held_out_queries, local_sets, read_retrieval, read_rows
 from ettin_core.evaluation.retrieval.triplets import read_triplets
 from ettin_core.evaluation.suite import applicable, check_items
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.evaluation.tasks.find import find_task, tasks_for
 from ettin_core.evaluation.tasks.rows import choice_of, labels_of, task_rows
 from ettin_core.foundation.errors import UserError
@@ -113,7 +113,7 @@ def test_five_choices_are_measured_and_asked_of_the_harness_alike(corpus: Corpus
         [result] = [result for result in results if result.metric == "accuracy"]
         assert result.task == protocol.name.partition(".")[0]
         assert (result.n, result.reference) == ((6, pytest.approx(0.2)) if result.task == "five" else (1, 0.5))
-    assert sum(item.uneven_rows(folder) for item in protocols[2].source.sets) == 1
+    assert sum(item.uneven_rows(folder) for item in protocols[2].datasets) == 1
     _, items = protocols[0].measure(tiny(corpus, "mlm"), None, suite)
     assert items[3].details["cluster"] == "1" and len(items[3].details["log_probabilities"]) == 5
 

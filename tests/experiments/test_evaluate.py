@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation.protocol import SuiteConfig
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.foundation.errors import UserError
 from ettin_core.planning.run_plan import open_corpus, open_run
 from ettin_core.records.folders import RunFolder

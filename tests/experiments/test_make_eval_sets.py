@@ -10,8 +10,8 @@ from ettin_core.evaluation.finetuning import rows
 from ettin_core.evaluation.finetuning.tasks import all_tasks, task_of
 from ettin_core.evaluation.generated import SETS
 from ettin_core.evaluation.lines import need
-from ettin_core.evaluation.protocol import SOURCES, SuiteConfig
-from ettin_core.evaluation.suite import PROTOCOLS
+from ettin_core.evaluation.registry import PROTOCOLS
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.evaluation.tasks.config import KINDS
 from ettin_core.evaluation.tasks.find import find_task
 from ettin_core.evaluation.user_tasks import asked, choice_from
@@ -38,7 +38,7 @@ def test_the_docs_tell_the_fields_that_protocols_require() -> None:
     told = {
         cells[0].strip("`"): cells[1] for cells in table("evaluation_sets.md", "## Sets that protocols read by name")
     }
-    sets: dict[str, EvaluationSet] = {item.file: item for source in SOURCES.values() for item in source.sets}
+    sets: dict[str, EvaluationSet] = {item.file: item for row in PROTOCOLS for item in row.datasets}
     wanted = {
         item.file.removesuffix(".jsonl.gz"): ", ".join(
             f"(`{name}`)" if name in item.optional else f"`{name}`" for name in item.fields
@@ -62,8 +62,7 @@ def test_the_docs_tell_the_fields_of_every_kind() -> None:
 def test_every_reader_takes_them(folder: Path) -> None:
     suite = SuiteConfig(4000, 12, 1, str(folder), None)
     check_rows(folder, suite.sets)
-    assert {item.file for item in suite.sets} == {item.file for source in SOURCES.values() for item in source.sets}
-    assert all(protocol.source is not None for protocol in PROTOCOLS)
+    assert {item.file for item in suite.sets} == {item.file for row in PROTOCOLS for item in row.datasets}
     tasks = {task.name for task in all_tasks(str(folder))}
     assert tasks == {"world_topic", "world_entailment", "world_overlap", "world_names"}
     for task in all_tasks(str(folder)):

@@ -16,8 +16,9 @@ from analysis.evidence import load
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.preparation.prepare import prepare
-from ettin_core.evaluation.protocol import Protocol, SuiteConfig
+from ettin_core.evaluation.protocol import Protocol
 from ettin_core.evaluation.suite import applicable, evaluate
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.records.folders import RunFolder, run_folders
 from ettin_core.studies.run_jobs import HeldoutLoss, choosing, score_stage
 from ettin_core.studies.search_space import Axis

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from ettin_core.checkpoints import native
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.evaluation.suite import evaluate, open_model
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.storage import canonical_json, hash_text, read_json, write_json
 from ettin_core.foundation.strict_config import build

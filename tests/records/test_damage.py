@@ -8,8 +8,8 @@ import pytest
 
 from analysis.evidence import load
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation.protocol import SuiteConfig
 from ettin_core.evaluation.suite import evaluate, settings_of
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.foundation.errors import UserError
 from ettin_core.planning.run_plan import open_run
 from ettin_core.records.folders import RunFolder, run_folders

@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from analysis.stale import stale_lines
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.made_with import FILE
-from ettin_core.evaluation.protocol import SuiteConfig
-from ettin_core.evaluation.suite import PROTOCOLS
+from ettin_core.evaluation.registry import PROTOCOLS
+from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.storage import read_json, write_json

@@ -16,7 +16,7 @@ from ettin_core.evaluation.datasets import BLIMP, corpus_world, pair_number
 from ettin_core.evaluation.protocol import (
     ItemResult,
     Measured,
-    SuiteConfig,
+    SuiteSizes,
     detail,
     mean_of,
     own_value,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PARADIGMS = ("anaphor_gender_agreement", "anaphor_number_agreement")
 
 
-def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -> Measured:
     """Accuracy of each source, whole and by kind of pair."""
     pairs = list(_pairs(corpus, suite))
     shares = compared(model, [versions for _, _, _, versions in pairs])
@@ -51,7 +51,7 @@ def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) 
     return results, items
 
 
-def _pairs(corpus: Corpus | None, suite: SuiteConfig) -> Iterator[tuple[str, str, str, tuple[str, str]]]:
+def _pairs(corpus: Corpus | None, suite: SuiteSizes) -> Iterator[tuple[str, str, str, tuple[str, str]]]:
     """Task, kind, name, and the right and the wrong version."""
     world = corpus_world(corpus)
     if world is not None:

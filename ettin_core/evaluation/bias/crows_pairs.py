@@ -22,7 +22,7 @@ from ettin_core.evaluation.protocol import (
     ItemResult,
     Measure,
     Measured,
-    SuiteConfig,
+    SuiteSizes,
     detail,
     mean_of,
     own_value,
@@ -43,7 +43,7 @@ def measure(scored: str) -> Measure:
     """The protocol that scores `shared_tokens` or the whole `sentence`."""
     score = {"shared_tokens": score_shared, "sentence": score_sentences}[scored]
 
-    def measured(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+    def measured(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -> Measured:
         rows = every(list(CROWS_PAIRS.rows(suite.folder)), suite.bias_items)
         return _measure(model, rows, score, whole=scored == "sentence")
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.bias.winogender import schemas
-from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteConfig, mean_of, mean_result, own_value
+from ettin_core.evaluation.protocol import ItemResult, Measured, Result, SuiteSizes, mean_of, mean_result, own_value
 from ettin_core.evaluation.requests import ScoringRequest
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ REPAIRS = {"they was": "they were", "they is": "they are", "they has": "they hav
 LIKELIEST = 20
 
 
-def measure_encoder(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+def measure_encoder(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -> Measured:
     """Gender by the mass of pronouns among the 20 likeliest tokens at the mask."""
     sentences = gotcha_sentences(suite)
     masses = [pronoun_masses(model, sentence) for _, _, sentence in sentences]
@@ -47,7 +47,7 @@ def measure_encoder(model: "EvaluatedModel", corpus: Corpus | None, suite: Suite
     return _summarise(items), items
 
 
-def measure_decoder(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+def measure_decoder(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -> Measured:
     """Gender by the lowest perplexity of the rewritten sentences."""
     sentences = gotcha_sentences(suite)
     items, values = [], []
@@ -62,7 +62,7 @@ def measure_decoder(model: "EvaluatedModel", corpus: Corpus | None, suite: Suite
     return results, items
 
 
-def gotcha_sentences(suite: SuiteConfig) -> list[tuple[str, str, str]]:
+def gotcha_sentences(suite: SuiteSizes) -> list[tuple[str, str, str]]:
     """Name, gender and text of the gotcha sentences."""
     found = []
     for schema in schemas(suite.folder):

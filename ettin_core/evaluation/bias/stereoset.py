@@ -19,7 +19,7 @@ from ettin_core.evaluation.protocol import (
     ItemResult,
     Measured,
     Result,
-    SuiteConfig,
+    SuiteSizes,
     jackknife_error,
     mean_result,
     preferred,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 KINDS = ("stereotype", "anti_stereotype", "unrelated")
 
 
-def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -> Measured:
     """The three scores, whole and by type of bias."""
     rows = every(list(STEREOSET.rows(suite.folder)), suite.bias_items)
     texts = [segment(model.tokenizer, row[kind]) for row in rows for kind in KINDS]

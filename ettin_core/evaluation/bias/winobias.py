@@ -18,7 +18,7 @@ from ettin_core.evaluation.datasets import WINOBIAS, every
 from ettin_core.evaluation.protocol import (
     ItemResult,
     Measured,
-    SuiteConfig,
+    SuiteSizes,
     detail,
     mean_of,
     own_value,
@@ -34,7 +34,7 @@ CONDITIONS = ("pro", "anti")
 TEMPLATE_WORDS = 4  # subject and verb: "the developer argued with"
 
 
-def pairs(suite: SuiteConfig) -> dict[str, tuple[str, tuple[str, str]]]:
+def pairs(suite: SuiteSizes) -> dict[str, tuple[str, tuple[str, str]]]:
     """Type and the two sentences of each pair; 11 pairs have another number of words in each and are left out."""
     groups: dict[str, dict[str, dict]] = defaultdict(dict)
     for row in WINOBIAS.rows(suite.folder):
@@ -50,7 +50,7 @@ def pairs(suite: SuiteConfig) -> dict[str, tuple[str, tuple[str, str]]]:
     return found
 
 
-def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteConfig) -> Measured:
+def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -> Measured:
     """The three quantities, whole and by type."""
     chosen = every(list(pairs(suite).items()), suite.bias_items)
     shares = compared(model, [versions for _, (_, versions) in chosen])
