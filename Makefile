@@ -1,4 +1,4 @@
-# make demo | test | lint | paper | bench | clean. Each sets up the virtual environment it needs.
+# make demo | test | lint | docs | paper | bench | clean. Each sets up the virtual environment it needs.
 #
 # TORCH_BUILD=cpu takes the build of torch without CUDA (0.2 GB instead of 3 GB of downloads), TORCH_BUILD=auto the one for
 # this machine's GPU or none. Left out, torch comes from pip's own index.
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 TORCH_BUILD ?=
 TORCH_FLAGS ?=
-EXTRAS := report,data,pdf,curation,sweeps,wandb,lora,evaluation,embedding,test
+EXTRAS := report,data,pdf,curation,sweeps,wandb,lora,evaluation,embedding,notebook,docs,test
 # An environment is made again when what it is made of changes, whatever the files' times say.
 INPUTS := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 BASE := $(VENV)/.base-$(INPUTS)
@@ -19,7 +19,7 @@ export HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= true
 
-.PHONY: demo test lint paper bench clean
+.PHONY: demo test lint docs paper bench clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/pip:
@@ -66,10 +66,15 @@ paper: $(BASE)
 	@if command -v latexmk >/dev/null; then cd paper && latexmk -pdf -interaction=nonstopmode main.tex; \
 	else echo "LaTeX is not installed: paper/generated is renewed, paper/main.pdf is not"; fi
 
+# The pages of docs/ and the library's own words as a site in site/, without a network; a broken link is an error.
+docs: $(TEST)
+	$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site     site/index.html"
+
 bench: $(TEST)
 	$(BIN)/python -m experiments.benchmark size=nano
 	$(BIN)/python -m experiments.benchmark size=17m rounds=5
 	$(BIN)/python -m experiments.benchmark_data
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build site *.egg-info

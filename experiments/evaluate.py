@@ -6,7 +6,6 @@ go to <out>/<name>-<hash of its weights>/, with the layout of a run's evaluation
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -16,9 +15,9 @@ from ettin_core.evaluation.suite import applicable, settings_of, stale
 from ettin_core.planning.run_plan import open_run
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.schema import Measurement
-from ettin_core.requests.evaluate import EvaluateRequest, evaluate_pretrained
-from ettin_core.studies.evaluate_run import checkpoints_named, evaluate_run
-from ettin_core.studies.stale import REMEASURE, record_lines
+from ettin_core.requests.evaluate import EvaluateRequest, measured
+from ettin_core.studies.evaluate_run import checkpoints_named
+from ettin_core.studies.stale import record_lines
 from experiments.cli.entry import entry
 
 
@@ -26,22 +25,18 @@ from experiments.cli.entry import entry
 def main(request: EvaluateRequest) -> None:
     """Measure a run or a model and print what was found."""
     torch.set_num_threads(request.threads)
-    corpora = Path(request.corpora_dir)
-    if request.run is not None:
-        folder, run = open_run(request.run)
-        run.check_readable()
-        places = (request.device, request.threads, request.checkpoint, request.stale == REMEASURE)
-        print(table(evaluate_run(folder.path, corpora, request.suite, *places)))
-        chosen = applicable(run.read_as, request.suite)
-        for checkpoint in checkpoints_named(folder, request.checkpoint):
-            last = folder.complete and checkpoint == folder.summary()["final_checkpoint"]
-            own = replace(folder, suite=settings_of(request.suite, run.read_as))
-            print_stale(own, None if last else checkpoint, chosen)
-    else:
-        folder = evaluate_pretrained(request, corpora)
-        print(table(folder.measurements()))
+    folder, rows = measured(request)
+    print(table(rows))
+    if request.run is None:
         print_stale(folder, None, PROTOCOLS)
         print(f"records  {folder.path / 'evaluations'}")
+        return
+    _, run = open_run(request.run)
+    chosen = applicable(run.read_as, request.suite)
+    for checkpoint in checkpoints_named(folder, request.checkpoint):
+        last = folder.complete and checkpoint == folder.summary()["final_checkpoint"]
+        own = replace(folder, suite=settings_of(request.suite, run.read_as))
+        print_stale(own, None if last else checkpoint, chosen)
 
 
 def print_stale(folder: RunFolder, checkpoint: str | None, protocols: Sequence[Protocol]) -> None:

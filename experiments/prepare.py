@@ -1,7 +1,5 @@
 """python -m experiments.prepare data=text data.path=<folder>: corpus -> tokenizer, shards, manifest."""
 
-from dataclasses import dataclass
-
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.documents import NotRead
@@ -10,17 +8,8 @@ from ettin_core.data.preparation.plan import make_plan
 from ettin_core.data.preparation.progress_bar import prepared
 from ettin_core.data.preparation.readback import read_back
 from ettin_core.foundation.terminal import printable
+from ettin_core.requests.prepare import PrepareRequest
 from experiments.cli.entry import entry
-
-
-@dataclass(frozen=True)
-class PrepareRequest:
-    """conf/prepare.yaml."""
-
-    data: DataConfig
-    workers: int | None
-    verify: bool
-    corpora_dir: str
 
 
 @entry("prepare", PrepareRequest)

@@ -1,14 +1,10 @@
 """A corpus, one batch through three objectives, and one update: the data path of training without the loop."""
 
-import tempfile
-from pathlib import Path
-
 import torch
 
+import ettin_core as ettin
 from ettin_core.data.batch_schedule import BatchSchedule
-from ettin_core.data.config import DataConfig
 from ettin_core.data.loader import Loader
-from ettin_core.data.preparation.prepare import prepare
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
@@ -20,8 +16,7 @@ from ettin_core.optim.config import OptimizerConfig
 from ettin_core.training.loss_module import LossModule, MicroBatch
 from ettin_core.training.step import StepSettings, TrainState, optimizer_step
 
-folder = Path(tempfile.mkdtemp())
-corpus = prepare(DataConfig(kind="world", name="example", documents=1500, vocab_size=1024), folder)
+corpus = ettin.prepare("data.documents=1500", "data.vocab_size=1024", data="world")
 batch = Loader(corpus, 128, BatchSchedule(8), seed=21, phase="pretrain").batch(0)
 print(f"a batch: tokens {batch.tokens.shape}, {int(batch.real.sum())} of them real")
 

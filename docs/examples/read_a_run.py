@@ -1,15 +1,16 @@
-"""What a run folder holds: configuration, training records, measurements. Usage: python read_a_run.py runs/<run>"""
+"""What a run folder holds: configuration, training records, measurements, a model. Usage: python read_a_run.py runs/<run>"""
 
 import sys
 
-from ettin_core.planning.run_plan import open_run
+import ettin_core as ettin
 
-folder, run = open_run(sys.argv[1])
-print(f"{run.name}: {run.member}, {run.direction}, {run.objective.name}, {run.tokens:,} tokens")
-print(f"complete: {folder.complete}, trained by {folder.path}")
-for row in folder.training()[-3:]:
-    print(f"step {row.step}: loss {row.loss:.3f} at {row.tokens:,} tokens")
-for measurement in folder.measurements():
-    print(
-        f"{measurement.protocol}: {measurement.task} {measurement.metric} = {measurement.value} (n = {measurement.n})"
-    )
+run = ettin.load_run(sys.argv[1] if len(sys.argv) > 1 else "latest")
+print(
+    f"{run.name}: {run.config.member}, {run.config.direction}, {run.config.objective.name}, {run.config.tokens:,} tokens"
+)
+for row in run.history[-3:]:
+    print(f"step {row.step}: loss {row.loss:.3f} nats at {row.tokens:,} tokens")
+for item in run.measurements:
+    print(f"{item.protocol}: {item.task} {item.metric} = {item.value} (n = {item.n})")
+[score] = run.open(device="cpu").log_probability([("The cat", " sat")])
+print(f"log p( sat | The cat) = {score.log_probability:.2f} nats")

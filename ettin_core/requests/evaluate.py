@@ -11,10 +11,11 @@ from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.fields import check_threads
 from ettin_core.foundation.storage import NAME_HASH_LENGTH
-from ettin_core.planning.run_plan import prepared_corpus
+from ettin_core.planning.run_plan import open_run, prepared_corpus
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import Readout
-from ettin_core.studies.evaluate_run import protocol_bar
+from ettin_core.records.schema import Measurement
+from ettin_core.studies.evaluate_run import evaluate_run, protocol_bar
 from ettin_core.studies.stale import KEEP, REMEASURE, check_choice
 
 
@@ -46,6 +47,18 @@ class EvaluateRequest:
             if getattr(self, name) is not None:
                 own = "model" if name in foreign else "run"
                 raise invalid(name, getattr(self, name), f"belongs to {own}=...", f"leave it null, or give {own}")
+
+
+def measured(request: EvaluateRequest) -> tuple[RunFolder, list[Measurement]]:
+    """Measure what is asked for; returns the folder of the records, and the measurements of the suite's protocols."""
+    corpora = Path(request.corpora_dir)
+    if request.run is None:
+        folder = evaluate_pretrained(request, corpora)
+        return folder, folder.measurements()
+    folder, run = open_run(request.run)
+    run.check_readable()
+    how = (request.device, request.threads, request.checkpoint, request.stale == REMEASURE)
+    return folder, evaluate_run(folder.path, corpora, request.suite, *how)
 
 
 def evaluate_pretrained(request: EvaluateRequest, corpora: Path) -> RunFolder:

@@ -12,11 +12,11 @@ from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.override_text import spell
 from ettin_core.pairs.audit import audit
+from ettin_core.requests.audit import AuditRequest
 from ettin_core.requests.compose import composed, composer
 from ettin_core.requests.overrides import meant
 from ettin_core.requests.train import TrainRequest
 from ettin_core.studies.grid import StudyRequest, cells_of, plan_runs
-from experiments.audit import AuditRequest
 from experiments.search import Search, SearchRequest
 from experiments.train import main
 
