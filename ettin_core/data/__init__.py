@@ -1,1 +1,1 @@
-"""Floor 1: any corpus in, deterministic packed rows out. Knows no objective."""
+"""Layer 1: any corpus in, deterministic packed rows out. Knows no objective."""

@@ -16,7 +16,7 @@ class BatchSchedule:
     stage_steps: int = 0
 
     def __post_init__(self) -> None:
-        assert self.rows % self.stages == 0, "a batch that does not divide is refused before"
+        assert self.rows % self.stages == 0, "the configuration checks that the batch divides"
 
     @property
     def warmup_steps(self) -> int:

@@ -18,7 +18,7 @@ ON_BAD = ("error", "skip")
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """How one source is read. `path` is only where it lies: two copies of the same files are the same source.
+    """How one source is read. `path` is not part of its identity: two copies of the same files are the same source.
 
     Args:
         kind: the importer: world | text (files by suffix) | huggingface | mds.
@@ -58,7 +58,7 @@ class SourceConfig:
         if self.kind not in KINDS:
             raise unknown("data.kind", self.kind, "is not a kind of corpus", KINDS)
         if self.on_bad not in ON_BAD:
-            raise unknown("data.on_bad", self.on_bad, "is no choice", ON_BAD)
+            raise unknown("data.on_bad", self.on_bad, "is not a valid choice", ON_BAD)
         if self.documents is not None and self.documents < 1:
             raise invalid(
                 "data.documents", self.documents, "is not positive", "give a positive number, or null for all"
@@ -77,7 +77,9 @@ class SourceConfig:
     def check_complete(self, name: str) -> None:
         """Raise ValueError when what the importer needs is missing."""
         if self.kind == "world" and not self.documents:
-            raise invalid("data.documents", self.documents, "is missing", "say how many documents world shall write")
+            raise invalid(
+                "data.documents", self.documents, "is missing", "give the number of documents that world writes"
+            )
         if self.kind != "world" and not self.path:
             raise invalid(
                 "data.path", self.path, f"is missing for source {name!r}", "give a file or folder, or a hub id"
@@ -88,7 +90,7 @@ class SourceConfig:
 class DataConfig(SourceConfig):
     """A corpus to prepare: how its sources are read, and its tokenizer.
 
-    What is said here holds for every source; `sources` names sources and what differs for each. With no sources named,
+    The fields hold for every source; `sources` names sources and the fields that differ for each. If no sources are named,
     the file names name them ("books.train-00.jsonl.zst" belongs to `books`). `tokenizer` is a folder with
     tokenizer.json (None: train a byte-level BPE of `vocab_size` on the corpus itself). `mixtures` gives weights by
     source for each phase (None: by size); it belongs to the recipe and does not change the corpus.
@@ -105,7 +107,7 @@ class DataConfig(SourceConfig):
         super().__post_init__()
         if self.vocab_size < 300:
             raise invalid(
-                "data.vocab_size", self.vocab_size, "leaves no room beside 256 bytes and 5 special tokens", "use 2048"
+                "data.vocab_size", self.vocab_size, "is too small for 256 bytes, 5 special tokens and words", "use 2048"
             )
         check_within("data.vocab_size", self.vocab_size, 300, MOST_VOCABULARY)
         if not self.tokenizer_sample_mb > 0:

@@ -27,7 +27,7 @@ class Corpus:
         """Open a corpus and verify it, so that nobody trains or measures on a damaged one.
 
         Every byte is read once on each machine, and again when a file has changed (foundation/hashes.py). Raises ValueError
-        for a folder that is no corpus, and for one that is damaged.
+        for a folder that is not a corpus, or is damaged.
         """
         file = folder / "manifest.json"
         if not file.is_file():
@@ -50,8 +50,10 @@ class Corpus:
             )
         stored, needed = np.dtype(self.manifest["dtype"]), token_dtype(self.tokenizer.vocab_size)
         if stored.itemsize < needed.itemsize:
-            told = f"has ids up to {self.tokenizer.vocab_size - 1} stored as {stored.name}, where large ones are others"
-            raise invalid("corpus", str(folder), told, "delete the corpus folder and prepare again")
+            problem = (
+                f"has ids up to {self.tokenizer.vocab_size - 1} stored as {stored.name}, where large ones are others"
+            )
+            raise invalid("corpus", str(folder), problem, "delete the corpus folder and prepare again")
         for source, splits in self.manifest["sources"].items():
             for split in splits:
                 self.stream(source, split)
@@ -112,9 +114,9 @@ class Corpus:
         )
 
     def held_out(self, split: str, limit: int | None = None) -> list[np.ndarray]:
-        """Whole documents of "validation", on which choices are made, or of "test", of which reports tell; as `documents`.
+        """Whole documents of "validation", on which choices are made, or of "test", which is reported; as `documents`.
 
-        A source without a test split shares out its validation documents: every second one, from the first on, is test.
+        In a source without a test split every second validation document, from the first on, is test.
         """
         by_source = [itertools.islice(self._unseen(source, split), limit) for source in self.sources]
         return _in_turn(by_source, limit)
@@ -140,14 +142,14 @@ class Corpus:
         Raises ValueError naming the damaged file.
         """
         expected = {self.folder / name: value for name, value in self._hashes.items()}
-        found = hash_files(self.folder, list(expected), f"corpus {self.name}", again)
+        hashes = hash_files(self.folder, list(expected), f"corpus {self.name}", again)
         for file, value in expected.items():
-            if found[file] != value:
+            if hashes[file] != value:
                 raise invalid("shard", str(file), "is damaged", "delete the corpus folder and prepare again")
 
 
 def _check_inside(file: Path, folder: Path) -> None:
-    """Raise ValueError for a name or a link that leads out of the folder: a corpus may be a stranger's."""
+    """Raises ValueError if a name or a link leads out of the folder: a corpus may come from somebody else."""
     for part in (file, file.with_suffix(".starts")):
         if part.resolve().parent != folder.resolve():
             raise invalid("shard", str(part), "is outside of the corpus folder", "put the file itself into the folder")

@@ -1,4 +1,4 @@
-"""What importers speak: pieces of a source, documents, and the reasons why something is left out."""
+"""The common language of importers: pieces of a source, documents, and the reasons why something is left out."""
 
 import json
 from collections.abc import Mapping
@@ -24,11 +24,11 @@ ONE_A_LINE = 'write one object a line, such as {"text": "..."}'
 
 @dataclass(frozen=True)
 class Piece:
-    """Something an importer reads in one go, the same for every number of workers.
+    """A range of input that an importer reads as one unit of work, the same for every number of workers.
 
-    `place` is a file, folder or shard; `begin` and `end` bound it in the importer's own unit (bytes, rows, documents;
-    `end` None: to the end); `split` is what the input states (None: by a hash of each document's id); `size` is the
-    work it is, in bytes of input or a like unit.
+    `place` is a file, folder or shard. `begin` and `end` are bounds in the importer's unit: bytes, rows or documents (`end`
+    None: to the end). `split` is the one that the input states (None: by a hash of each document's id). `size` is the amount
+    of work, in bytes of input or a similar unit.
     """
 
     place: str
@@ -92,7 +92,7 @@ def split_of(document_id: str) -> str:
 
 
 def bad(config: SourceConfig, identity: str, error: UserError, reason: str, sample: str = "") -> Skipped:
-    """A document that cannot be read: a counted skip under `on_bad=skip`, else the error with that as a way out."""
+    """A document that cannot be read: counted under `on_bad=skip`, else the error is raised with that as a remedy."""
     if config.on_bad == "skip":
         return Skipped(identity, reason, sample)
     raise UserError(f"{str(error).removesuffix('.')}, or set data.on_bad=skip to count and leave out such documents.")
@@ -110,7 +110,7 @@ def from_row(row: Any, config: SourceConfig, where: str, default_id: str) -> Doc
 
     Args:
         row: a mapping by column; anything else is a bad document.
-        where: where the row stands, for the error message ("file:line").
+        where: the place of the row for the error message ("file:line").
         default_id: the id of a row that has none.
 
     Raises:
@@ -125,9 +125,9 @@ def from_row(row: Any, config: SourceConfig, where: str, default_id: str) -> Doc
     for name, least in config.at_least.items():
         number = row.get(name)
         if isinstance(number, bool) or not isinstance(number, (int, float)):
-            error = invalid("data.at_least", name, f"is no number in {where} ({number!r})", "name a numeric column")
+            error = invalid("data.at_least", name, f"is not a number in {where} ({number!r})", "name a numeric column")
             return bad(config, default_id, error, "missing_field", _beginning(row))
-        if not number >= least:  # a number that is none is below as well
+        if not number >= least:  # true of NaN as well
             return Skipped(identity, f"{name}_below_{least:g}", "" if config.token_field else value[:300])
     if config.token_field:
         return _token_document(value, config, where, identity)
@@ -144,16 +144,16 @@ def from_row(row: Any, config: SourceConfig, where: str, default_id: str) -> Doc
 def _missing(row: Any, config: SourceConfig, where: str) -> UserError | None:
     """What is wrong with a row that has neither text nor tokens."""
     if not isinstance(row, Mapping):
-        return invalid("data.path", where, f"is {_kind(row)} and no object with fields", ONE_A_LINE)
-    wanted, what = (config.token_field, "token column") if config.token_field else (config.text_field, "text")
+        return invalid("data.path", where, f"is {_kind(row)} instead of an object with fields", ONE_A_LINE)
+    wanted = config.token_field or config.text_field
     key = "data.token_field" if config.token_field else "data.text_field"
     value = row.get(wanted)
     if wanted not in row or (value is None and config.token_field):
-        return unknown(key, wanted, f"is no {what} in {where}", row)
+        return unknown(key, wanted, f"is missing in {where}", row)
     if not config.token_field and not isinstance(value, str):
-        texts = [name for name, other in row.items() if isinstance(other, str)]
+        texts = [name for name, item in row.items() if isinstance(item, str)]
         remedy = choose(wanted, texts) if texts else "write its text there, or leave the row out"
-        return invalid(key, wanted, f"is {_kind(value)} and no text in {where}", remedy)
+        return invalid(key, wanted, f"is {_kind(value)} instead of text in {where}", remedy)
     return None
 
 
@@ -174,7 +174,7 @@ def _token_document(value: Any, config: SourceConfig, where: str, identity: str)
     if tokens.ndim == 1 and not len(tokens):
         tokens = tokens.astype(np.int64)
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
-        form = f"is no list of ids in {where} ({tokens.ndim} axes of {tokens.dtype})"
+        form = f"is not a list of ids in {where} ({tokens.ndim} axes of {tokens.dtype})"
         error = invalid("data.token_field", config.token_field, form, "name a column of ids")
         return bad(config, identity, error, "invalid_tokens", str(value)[:300])
     return Document(identity, tokens=tokens)

@@ -23,7 +23,7 @@ _KEPT_BLOCKS = 8
 
 @dataclass(frozen=True)
 class Location:
-    """Where each global row lies: arrays of source number, epoch and row within the source."""
+    """The location of each global row: arrays of source number, epoch and row within the source."""
 
     source: np.ndarray
     epoch: np.ndarray

@@ -1,4 +1,4 @@
-"""How documents fill rows: the packings. Each gives a source's stream a number of rows and says what stands in row r.
+"""How documents fill rows: the packings. Each gives a source's stream a number of rows and the contents of row r.
 
 stream: a row is `context` consecutive tokens of the stream. Nothing is lost, no padding but in the last row, and row r is
 found by multiplication. Documents are cut wherever a row ends.
@@ -46,22 +46,22 @@ def one_each(sizes: np.ndarray, context: int) -> Groups:
 
 
 def best_fit(sizes: np.ndarray, context: int) -> Groups:
-    """Rows for sizes (at most BLOCK, each under `context`) by best-fit decreasing: each goes where it leaves least room."""
+    """Rows for sizes (at most BLOCK, each under `context`) by best-fit decreasing: each goes where it leaves least free."""
     groups: Groups = []
-    room: list[int] = []  # tokens left * BLOCK + row, sorted
+    free: list[int] = []  # tokens left * BLOCK + row, sorted
     by_size = np.argsort(-sizes, kind="stable")
     for number, size in zip(by_size.tolist(), sizes[by_size].tolist(), strict=True):
         if size == 0:
             break
-        place = bisect.bisect_left(room, size * BLOCK)
-        if place < len(room):
-            left, row = divmod(room.pop(place), BLOCK)
+        place = bisect.bisect_left(free, size * BLOCK)
+        if place < len(free):
+            left, row = divmod(free.pop(place), BLOCK)
             groups[row].append(number)
         else:
             left, row = context, len(groups)
             groups.append([number])
         if left > size:
-            bisect.insort(room, (left - size) * BLOCK + row)
+            bisect.insort(free, (left - size) * BLOCK + row)
     return [sorted(group) for group in groups]
 
 
@@ -123,10 +123,10 @@ Rows = StreamRows | BlockRows
 def packed_rows(corpus: Corpus, source: str, split: str, packing: str, context: int) -> Rows:
     """The rows of a source under a packing; reads its index, or makes it first where there is none.
 
-    Raises ValueError for a packing that there is not.
+    Raises ValueError for an unknown packing.
     """
     if packing not in PACKINGS:
-        raise unknown("packing", packing, "is no packing", PACKINGS)
+        raise unknown("packing", packing, "is not a packing", PACKINGS)
     stream = corpus.stream(source, split)
     if packing == "stream":
         return StreamRows(stream, context)

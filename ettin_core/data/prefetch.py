@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-Made = TypeVar("Made")
+Item = TypeVar("Made")
 
 
-def feed(make: Callable[[int], Made], steps: range, workers: int) -> Iterator[Made]:
+def feed(make: Callable[[int], Item], steps: range, workers: int) -> Iterator[Item]:
     """make(step) for each step; with `workers` processes of torch's DataLoader, a few steps ahead.
 
     Since `make` is a pure function of the step, the result does not depend on the number of workers. They end with the
@@ -24,7 +24,7 @@ def feed(make: Callable[[int], Made], steps: range, workers: int) -> Iterator[Ma
             batch_size=None,
             sampler=steps,
             num_workers=workers,
-            collate_fn=_as_made,
+            collate_fn=_unchanged,
             generator=torch.Generator(),  # torch's own stream stays where it is
             multiprocessing_context="fork",  # the maps of the corpus are inherited, not copied
         )
@@ -42,6 +42,6 @@ class _Steps:
         return self._make(step)
 
 
-def _as_made(made: Made) -> Made:
+def _unchanged(item: Item) -> Item:
     """The default would turn tuples into lists, and arrays into tensors."""
-    return made
+    return item

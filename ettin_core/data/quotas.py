@@ -28,17 +28,17 @@ class Quotas:
         self.shares = [float(weight / total) for weight in exact]
         self._nodes: list[tuple[int, int, int, int]] = []  # branches, weight of the first, weight of both
         while len(heap) > 1:
-            (one, name, left), (other, _, right) = heapq.heappop(heap), heapq.heappop(heap)
-            heapq.heappush(heap, (one + other, name, self._sources + len(self._nodes)))
-            self._nodes.append((left, right, one, one + other))
+            (left_weight, name, left), (right_weight, _, right) = heapq.heappop(heap), heapq.heappop(heap)
+            heapq.heappush(heap, (left_weight + right_weight, name, self._sources + len(self._nodes)))
+            self._nodes.append((left, right, left_weight, left_weight + right_weight))
 
     def before(self, rows: int) -> np.ndarray:
         """How many of the first `rows` rows belong to each source, (sources,) int64."""
         counts = [0] * (self._sources + len(self._nodes))
         counts[-1] = rows
         for number in reversed(range(len(self._nodes))):
-            left, right, one, both = self._nodes[number]
+            left, right, left_weight, both = self._nodes[number]
             whole = counts[self._sources + number]
-            counts[left] = (2 * whole * one + both) // (2 * both)
+            counts[left] = (2 * whole * left_weight + both) // (2 * both)
             counts[right] = whole - counts[left]
         return np.array(counts[: self._sources], dtype=np.int64)

@@ -1,7 +1,7 @@
 """Token shards on disk: written once, memory-mapped ever after.
 
-A shard holds whole documents, each as BOS ids EOS, in little-endian uint16 or uint32 (`.bin`); beside it stand the places
-where they begin, uint32 (`.starts`).
+A shard holds whole documents, each as BOS ids EOS, in little-endian uint16 or uint32 (`.bin`). The positions where they
+begin are stored beside it, uint32 (`.starts`).
 """
 
 import contextlib

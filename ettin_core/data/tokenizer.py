@@ -124,8 +124,8 @@ def _stretches(text: str, size: int) -> list[str]:
     """A text cut before spaces between letters, into `size` characters or some more; a word twice as long is cut, too."""
     cuts = [0]
     while len(text) - cuts[-1] > size:
-        found = _BETWEEN_LETTERS.search(text, cuts[-1] + size, cuts[-1] + 2 * size)
-        cuts.append(found.start() if found else min(cuts[-1] + 2 * size, len(text)))
+        match = _BETWEEN_LETTERS.search(text, cuts[-1] + size, cuts[-1] + 2 * size)
+        cuts.append(match.start() if match else min(cuts[-1] + 2 * size, len(text)))
     return [text[begin:end] for begin, end in itertools.pairwise([*cuts, len(text)])]
 
 

@@ -1,8 +1,8 @@
 """Encoding by remembered words. Byte-level BPE cuts a text into words and encodes each by itself, so that a word that was
 seen need not be encoded again: the library encodes every distinct word, this module finds and remembers them.
 
-It stands aside (None) for a tokenizer that does more than that, and for text with letters whose class has changed between
-versions of Unicode, where two libraries might cut differently.
+It is not used for a tokenizer that does more than that, nor for text with letters whose class has changed between versions
+of Unicode, where two libraries might divide words differently.
 """
 
 import json
@@ -24,8 +24,8 @@ _UNFAMILIAR = re.compile(f"[^{_FAMILIAR}]")
 
 def _of_class(letter: str) -> str:
     """The familiar characters of a class of Unicode (L: letters, N: numbers), as a part of a set in a pattern."""
-    found = (chr(code) for code in range(0x2300) if unicodedata.category(chr(code))[0] == letter)
-    return "".join(re.escape(character) for character in found if not _UNFAMILIAR.match(character))
+    characters = (chr(code) for code in range(0x2300) if unicodedata.category(chr(code))[0] == letter)
+    return "".join(re.escape(character) for character in characters if not _UNFAMILIAR.match(character))
 
 
 def _word_pattern() -> re.Pattern[str]:
@@ -61,15 +61,16 @@ class WordMemory:
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, the same as the tokenizer's own."""
-        cut = [None if _UNFAMILIAR.search(text) else _WORD.findall(text) for text in texts]
+        words_by_text = [None if _UNFAMILIAR.search(text) else _WORD.findall(text) for text in texts]
         known = self._ids
-        new = list(set(chain.from_iterable(words for words in cut if words)).difference(known))
-        whole = [text for text, words in zip(texts, cut, strict=True) if words is None]
+        new = list(set(chain.from_iterable(words for words in words_by_text if words)).difference(known))
+        whole = [text for text, words in zip(texts, words_by_text, strict=True) if words is None]
         encoded = [item.ids for item in self._backend.encode_batch_fast(new + whole, add_special_tokens=False)]
         known.update(zip(new, encoded, strict=False))
         rest = iter(encoded[len(new) :])
         ids = [
-            next(rest) if words is None else list(chain.from_iterable(map(known.__getitem__, words))) for words in cut
+            next(rest) if words is None else list(chain.from_iterable(map(known.__getitem__, words)))
+            for words in words_by_text
         ]
         self._forget(new)
         return ids

@@ -61,10 +61,10 @@ def write_documents(folder: Path, name: str, texts: list[str]) -> None:
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_document_is_bos_text_eos(corpus: Corpus, world_config: DataConfig, split: str) -> None:
     special = corpus.tokenizer.special
-    found = corpus.documents(split)
+    documents = corpus.documents(split)
     texts = [document.text for document in given(world_config, split)]
-    assert len(found) == len(texts)
-    for ids, text in zip(found, texts, strict=True):
+    assert len(documents) == len(texts)
+    for ids, text in zip(documents, texts, strict=True):
         assert ids[0] == special.bos and ids[-1] == special.eos
         assert not np.isin(ids[1:-1], special.ids).any()
         assert corpus.tokenizer.decode(ids[1:-1]) == text
@@ -91,8 +91,8 @@ def test_shards_are_read_as_one_stream(
     stream, whole = small.stream("world", "train"), corpus.stream("world", "train").read(0, 10**9)
     assert len(stream.files) > 10 and len(stream) == len(whole)
     assert np.array_equal(stream.read(0, len(stream)), whole)
-    for one, other in zip(small.documents("train"), corpus.documents("train"), strict=True):
-        assert np.array_equal(one, other)
+    for left, right in zip(small.documents("train"), corpus.documents("train"), strict=True):
+        assert np.array_equal(left, right)
     edge = stream.sizes[0]
     for begin, end in ((edge - 3, edge + 3), (edge, edge + 1), (edge - 1, edge), (7, 40_000), (len(whole) - 2, 10**9)):
         assert np.array_equal(stream.read(begin, end), whole[begin:end])
@@ -119,8 +119,8 @@ def test_a_limited_read_gives_whole_documents_only(tmp_path: Path) -> None:
     corpus = prepare(DataConfig(kind="text", name="mine", path=str(tmp_path / "in"), vocab_size=300), tmp_path, 1)
     assert len(corpus.documents("train")[0]) > 2 * 4096
     for limit in (1, 2, 3):
-        found = [corpus.tokenizer.decode(ids) for ids in corpus.documents("train", limit)]
-        assert found == texts[: len(found)] and found
+        read_texts = [corpus.tokenizer.decode(ids) for ids in corpus.documents("train", limit)]
+        assert read_texts == texts[: len(read_texts)] and read_texts
 
 
 def test_verify_accepts_what_is_whole(copy: Path) -> None:
@@ -208,13 +208,13 @@ def test_a_corpus_without_test_split_and_with_a_source_without_validation(tmp_pa
     for name in ("books.train", "books.validation", "web.train"):
         rows = [json.dumps({"id": f"{name}{number}", "text": f"{words * 3}{name} {number}"}) for number in range(40)]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
-    made = prepare(DataConfig(kind="text", name="mine", path=str(tmp_path), vocab_size=300), tmp_path / "corpora", 1)
-    assert made.tokens("web", "validation") == 0
-    assert len(made.documents("validation")) == 40
-    shared = {split: [tuple(ids) for ids in made.held_out(split)] for split in ("validation", "test")}
-    assert sorted(shared["validation"] + shared["test"]) == sorted(map(tuple, made.documents("validation")))
-    assert len(shared["validation"]) == 20 and made.held_out("test", limit=1)[0].tolist() == list(shared["test"][0])
-    assert made.documents("test") == []
+    corpus = prepare(DataConfig(kind="text", name="mine", path=str(tmp_path), vocab_size=300), tmp_path / "corpora", 1)
+    assert corpus.tokens("web", "validation") == 0
+    assert len(corpus.documents("validation")) == 40
+    shared = {split: [tuple(ids) for ids in corpus.held_out(split)] for split in ("validation", "test")}
+    assert sorted(shared["validation"] + shared["test"]) == sorted(map(tuple, corpus.documents("validation")))
+    assert len(shared["validation"]) == 20 and corpus.held_out("test", limit=1)[0].tolist() == list(shared["test"][0])
+    assert corpus.documents("test") == []
 
 
 def test_an_opened_corpus_is_verified(copy: Path) -> None:

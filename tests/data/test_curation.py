@@ -52,8 +52,8 @@ def shipped(name: str) -> CurationConfig:
 
 @pytest.mark.parametrize("code", SENTENCES)
 def test_languages_are_told_apart(code: str, langdetect: None) -> None:
-    found, probability = identify(SENTENCES[code])
-    assert found == code and 0.8 < probability <= 1.0
+    language, probability = identify(SENTENCES[code])
+    assert language == code and 0.8 < probability <= 1.0
 
 
 @pytest.mark.parametrize("text", ["", "12 345, 678.90 - 11", " \n", "http://example.com/the/harbour"])
@@ -94,7 +94,7 @@ def test_the_right_language_must_be_probable(
 
 
 def test_a_language_that_cannot_be_told_is_refused(langdetect: None) -> None:
-    with pytest.raises(UserError, match=r"data.curation.language='xx' is no language.*en, "):
+    with pytest.raises(UserError, match=r"data.curation.language='xx' is not a language.*en, "):
         Curator(CurationConfig(language="xx"))
 
 

@@ -43,13 +43,13 @@ def near(original: list[str], changes: int, seed: int = 0) -> list[str]:
     return changed
 
 
-def jaccard(one: list[str], other: list[str]) -> float:
+def jaccard(left: list[str], right: list[str]) -> float:
     """The similarity of the sets of 5-grams."""
-    first, second = ({tuple(text[place : place + 5]) for place in range(len(text) - 4)} for text in (one, other))
+    first, second = ({tuple(text[place : place + 5]) for place in range(len(text) - 4)} for text in (left, right))
     return len(first & second) / len(first | second)
 
 
-def found(texts: list[str], config: CurationConfig) -> dict[int, str]:
+def duplicates_of(texts: list[str], config: CurationConfig) -> dict[int, str]:
     """The duplicates among texts of one part."""
     return find_duplicates([np.stack([signature(text, config) for text in texts])], config)[0]
 
@@ -63,7 +63,7 @@ def test_the_width_is_one_key_and_one_per_band() -> None:
 
 def test_exact_duplicates_differ_in_case_and_white_space_only() -> None:
     texts = ["A b, c.", "a  B,\n\tC. ", "a b c.", "ab, c.", "A b, c."]
-    assert found(texts, EXACT) == {1: "exact_duplicate", 4: "exact_duplicate"}
+    assert duplicates_of(texts, EXACT) == {1: "exact_duplicate", 4: "exact_duplicate"}
 
 
 def test_nothing_is_a_duplicate_when_no_step_is_named() -> None:
@@ -74,7 +74,7 @@ def test_nothing_is_a_duplicate_when_no_step_is_named() -> None:
 
 def test_case_and_punctuation_do_not_count_for_near_duplicates(datasketch: Any) -> None:
     text = " ".join(words(1))
-    assert found([text, text.upper().replace(" ", ", "), text + "!"], NEAR) == {
+    assert duplicates_of([text, text.upper().replace(" ", ", "), text + "!"], NEAR) == {
         1: "near_duplicate",
         2: "near_duplicate",
     }
@@ -83,7 +83,7 @@ def test_case_and_punctuation_do_not_count_for_near_duplicates(datasketch: Any) 
 def test_a_document_that_is_equal_is_called_so_even_in_a_group_of_near_ones(datasketch: Any) -> None:
     original = words(2)
     texts = [" ".join(original), " ".join(near(original, 1)), " ".join(near(original, 1)).upper()]
-    assert found(texts, BOTH) == {1: "near_duplicate", 2: "exact_duplicate"}
+    assert duplicates_of(texts, BOTH) == {1: "near_duplicate", 2: "exact_duplicate"}
 
 
 def test_groups_are_transitive_and_keep_the_first(datasketch: Any) -> None:
@@ -91,20 +91,22 @@ def test_groups_are_transitive_and_keep_the_first(datasketch: Any) -> None:
     for step in range(6):
         chain.append(chain[-1][20:] + words(100 + step, 20))
     assert min(map(jaccard, chain, chain[1:])) > 0.75 and jaccard(chain[0], chain[-1]) < 0.3
-    texts = [" ".join(made) for made in chain]
-    assert 1 not in found([texts[0], texts[-1]], NEAR)
-    assert set(found(texts, NEAR)) == {1, 2, 3, 4, 5, 6}
-    assert set(found([texts[3], texts[6], texts[0], *texts[1:3], *texts[4:6]], NEAR)) == {1, 2, 3, 4, 5, 6}
+    texts = [" ".join(document) for document in chain]
+    assert 1 not in duplicates_of([texts[0], texts[-1]], NEAR)
+    assert set(duplicates_of(texts, NEAR)) == {1, 2, 3, 4, 5, 6}
+    assert set(duplicates_of([texts[3], texts[6], texts[0], *texts[1:3], *texts[4:6]], NEAR)) == {1, 2, 3, 4, 5, 6}
 
 
 @pytest.mark.parametrize("short", [["a", "b"], ["a b", "b a"], ["a b c d", "a b c", "b c d"], ["!!", "?"], ["", "."]])
 def test_different_short_documents_are_not_near(short: list[str], datasketch: Any) -> None:
-    assert found(short, NEAR) == {}
-    assert found([*short, *short], NEAR) == {len(short) + place: "near_duplicate" for place in range(len(short))}
+    assert duplicates_of(short, NEAR) == {}
+    assert duplicates_of([*short, *short], NEAR) == {
+        len(short) + place: "near_duplicate" for place in range(len(short))
+    }
 
 
 def test_many_short_documents_do_not_collide(datasketch: Any) -> None:
-    assert found([f"page {number}" for number in range(3000)], NEAR) == {}
+    assert duplicates_of([f"page {number}" for number in range(3000)], NEAR) == {}
 
 
 @pytest.mark.parametrize("changes, similar", [(1, True), (2, True), (14, False), (25, False)])
@@ -115,17 +117,17 @@ def test_planted_pairs_far_from_the_threshold_are_told_apart(changes: int, simil
     texts = [" ".join(text) for pair in pairs for text in pair]
     expected = {2 * number + 1: "near_duplicate" for number in range(60)}
     if similar:
-        assert found(texts, NEAR) == expected
+        assert duplicates_of(texts, NEAR) == expected
     else:
-        assert len(found(texts, NEAR)) <= 60 * 5 * choose_bands(0.75).probability(max(similarities))
-        assert set(found(texts, NEAR)) <= set(expected)
+        assert len(duplicates_of(texts, NEAR)) <= 60 * 5 * choose_bands(0.75).probability(max(similarities))
+        assert set(duplicates_of(texts, NEAR)) <= set(expected)
 
 
 @pytest.mark.parametrize("changes", [4, 6, 8])
 def test_pairs_near_the_threshold_are_found_as_often_as_the_curve_says(changes: int, datasketch: Any) -> None:
     pairs = [(words(seed), near(words(seed), changes, seed)) for seed in range(150)]
     expected = np.array([choose_bands(0.75).probability(jaccard(*pair)) for pair in pairs])
-    count = len(found([" ".join(text) for pair in pairs for text in pair], NEAR))
+    count = len(duplicates_of([" ".join(text) for pair in pairs for text in pair], NEAR))
     assert abs(count - expected.sum()) < 4 * np.sqrt((expected * (1 - expected)).sum()) + 1
 
 
@@ -136,15 +138,15 @@ def test_bands_agree_with_the_librarys_own_index(datasketch: Any) -> None:
     index = datasketch.MinHashLSH(num_perm=112, params=tuple(division))
     hashes = []
     for number, text in enumerate(texts):
-        made = datasketch.MinHash(num_perm=112, seed=duplicates.SEED, hashfunc=int, scheme="affine64")
-        made.update_batch(duplicates._shingles(text).tolist())
-        index.insert(number, made)
-        hashes.append(made)
+        minhash = datasketch.MinHash(num_perm=112, seed=duplicates.SEED, hashfunc=int, scheme="affine64")
+        minhash.update_batch(duplicates._shingles(text).tolist())
+        index.insert(number, minhash)
+        hashes.append(minhash)
     keys = np.stack([signature(text, NEAR) for text in texts])
-    for number, made in enumerate(hashes):
-        shared = {int(other) for other in np.flatnonzero((keys == keys[number]).any(axis=1))}
-        assert shared == set(index.query(made))
-        estimate = hashes[0].jaccard(made)
+    for number, minhash in enumerate(hashes):
+        shared = {int(match) for match in np.flatnonzero((keys == keys[number]).any(axis=1))}
+        assert shared == set(index.query(minhash))
+        estimate = hashes[0].jaccard(minhash)
         assert abs(estimate - jaccard(texts[0].split(), texts[number].split())) < 0.2
 
 
@@ -165,9 +167,9 @@ def test_every_similarity_has_a_division_of_about_as_many_values(similarity: flo
 def brute_force(keys: np.ndarray) -> dict[int, str]:
     """Groups by comparing every pair of documents, until nothing changes."""
     first = list(range(len(keys)))
-    equal = [[bool((one == other).any()) for other in keys] for one in keys]
+    equal = [[bool((left == right).any()) for right in keys] for left in keys]
     for _ in keys:
-        first = [min(first[other] for other in range(len(keys)) if equal[one][other]) for one in range(len(keys))]
+        first = [min(first[right] for right in range(len(keys)) if equal[left][right]) for left in range(len(keys))]
     exact = {number for number in range(len(keys)) if keys[number, 0] in keys[:number, 0]}
     return {n: "exact_duplicate" if n in exact else "near_duplicate" for n in range(len(keys)) if first[n] != n}
 
@@ -224,7 +226,7 @@ def test_signatures_may_lie_in_files(tmp_path: Path) -> None:
 
 
 def test_numbers_are_plain(datasketch: Any) -> None:
-    (number, reason), *_ = found(["a", "a"], BOTH).items()
+    (number, reason), *_ = duplicates_of(["a", "a"], BOTH).items()
     assert (type(number), type(reason)) == (int, str)
 
 

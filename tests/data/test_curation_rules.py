@@ -34,8 +34,8 @@ def page(*words: str, count: int = 50) -> str:
 
 def lines(special: int, count: int, change: Callable[[str], str]) -> str:
     """So many lines of 8 different words and a stop word, of which the first ones are changed."""
-    made = [f"{STOPS[number % 2]} {' '.join(unique(8, 8 * number))}" for number in range(count)]
-    return "\n".join([change(line) for line in made[:special]] + made[special:])
+    all_lines = [f"{STOPS[number % 2]} {' '.join(unique(8, 8 * number))}" for number in range(count)]
+    return "\n".join([change(line) for line in all_lines[:special]] + all_lines[special:])
 
 
 def copied(n: int, threshold: float, times: int, more: int, first_counts: bool) -> str:
@@ -46,11 +46,11 @@ def copied(n: int, threshold: float, times: int, more: int, first_counts: bool) 
     kinds = 10 if times == 2 else 1
     counted = kinds * n * (times if first_counts else times - 1)
     filler = iter(unique(math.ceil(round(counted / threshold, 6)) - more - kinds * n * times, 5000))
-    made: list[str] = []
+    sequence: list[str] = []
     for _ in range(times):
         for kind in range(kinds):
-            made += [*unique(n, n * kind), next(filler)]
-    return " ".join([*made, *filler])
+            sequence += [*unique(n, n * kind), next(filler)]
+    return " ".join([*sequence, *filler])
 
 
 def grams(n: int, threshold: float) -> tuple[str, str]:
@@ -152,7 +152,7 @@ MASKED = {"gopher_repetition.duplicate_paragraph_characters": "gopher_repetition
 def rule(name: str) -> Rule[Features]:
     """A document rule by its full name."""
     rules = SETS[name.split(".")[0]]
-    return next(found for found in rules.document + rules.remainder if name == f"{rules.name}.{found.name}")
+    return next(candidate for candidate in rules.document + rules.remainder if name == f"{rules.name}.{candidate.name}")
 
 
 def judged(text: str, *names: str) -> str | None:
@@ -162,9 +162,11 @@ def judged(text: str, *names: str) -> str | None:
 
 def test_every_rule_of_every_named_set_has_a_case() -> None:
     assert tuple(SETS) == RULE_SETS
-    rules = {f"{name}.{found.name}" for name, made in SETS.items() for found in made.document + made.remainder}
+    rules = {
+        f"{name}.{item.name}" for name, rule_set in SETS.items() for item in rule_set.document + rule_set.remainder
+    }
     assert rules == set(CASES)
-    assert {f"c4.{found.name}" for found in SETS["c4"].lines} == set(LINE_CASES)
+    assert {f"c4.{item.name}" for item in SETS["c4"].lines} == set(LINE_CASES)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -268,6 +270,6 @@ def test_the_documentation_lists_every_rule_with_its_threshold() -> None:
     rows = [line for line in DOCS.read_text("utf-8").splitlines() if line.startswith("|")]
     listed = {cells[0]: cells[1] for cells in ([cell.strip() for cell in row.split("|")[1:]] for row in rows)}
     for rules in SETS.values():
-        for found in (*rules.document, *rules.lines, *rules.remainder):
-            assert listed[f"{rules.name}.{found.name}"] == f"{found.comparison} {found.threshold:,}", found.name
-            assert "et al." in found.source
+        for item in (*rules.document, *rules.lines, *rules.remainder):
+            assert listed[f"{rules.name}.{item.name}"] == f"{item.comparison} {item.threshold:,}", item.name
+            assert "et al." in item.source

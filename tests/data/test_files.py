@@ -62,18 +62,18 @@ def items(path: Path, **options: Any) -> list[Document | Skipped]:
 
 def documents(path: Path, **options: Any) -> list[Document]:
     """The documents of a file or folder of which nothing is left out."""
-    found = items(path, **options)
-    assert all(isinstance(item, Document) for item in found)
-    return [item for item in found if isinstance(item, Document)]
+    results = items(path, **options)
+    assert all(isinstance(item, Document) for item in results)
+    return [item for item in results if isinstance(item, Document)]
 
 
 def everything(source: Source) -> dict[str, list[str]]:
     """The ids of every document of a source by split."""
-    found: dict[str, list[str]] = {split: [] for split in SPLITS}
+    ids: dict[str, list[str]] = {split: [] for split in SPLITS}
     for part in partition(source):
         for split, document in kept_documents(part, source.config, RemovalCounts()):
-            found[split].append(document.id)
-    return found
+            ids[split].append(document.id)
+    return ids
 
 
 def refusal(path: Path, **options: Any) -> str:
@@ -86,8 +86,8 @@ def refusal(path: Path, **options: Any) -> str:
 
 def skipped(path: Path, **options: Any) -> list[tuple[str, str]]:
     """(reason, sample) of what is left out under on_bad=skip."""
-    found = items(path, on_bad="skip", **options)
-    return [(item.reason, item.sample) for item in found if isinstance(item, Skipped)]
+    results = items(path, on_bad="skip", **options)
+    return [(item.reason, item.sample) for item in results if isinstance(item, Skipped)]
 
 
 def kept(path: Path, **options: Any) -> list[str]:
@@ -184,14 +184,14 @@ def test_ranges_together_are_the_file(
         pieces = json_lines_module.pieces(file, None)
     assert len(pieces) == max(1, -(-len(content) // size))
     assert sum(piece.size for piece in pieces) == len(content)
-    found = [item for piece in pieces for item in json_lines_module.read(chosen, piece)]
+    results = [item for piece in pieces for item in json_lines_module.read(chosen, piece)]
     whole = list(json_lines_module.read(chosen, Piece(str(file), None, len(content))))
-    assert found == whole
+    assert results == whole
     starts = [0, *(place + 1 for place, byte in enumerate(content) if byte == ord("\n"))]
     lines_there = [content[start:end] for start, end in zip(starts, [*starts[1:], len(content)], strict=True)]
     named = [f"a.jsonl@{start}" for start, line in zip(starts, lines_there, strict=True) if line.strip()]
-    assert [item.id for item in found if item.id != "same"] == [
-        name for name, item in zip(named, found, strict=True) if item.id != "same"
+    assert [item.id for item in results if item.id != "same"] == [
+        name for name, item in zip(named, results, strict=True) if item.id != "same"
     ]
 
 
@@ -223,8 +223,8 @@ def test_separators_are_found_wherever_a_block_ends(tmp_path_factory: pytest.Tem
             return read_block(self, 5)  # no longer than the separator, the smallest a block may be
 
     with patch.object(plain_text.io, "TextIOWrapper", Small):
-        found = list(plain_text.read(config(file, separator="--x--"), Piece(str(file), None, len(text))))
-    assert [item.text for item in found if isinstance(item, Document)] == [p.strip() for p in text.split("--x--")]
+        results = list(plain_text.read(config(file, separator="--x--"), Piece(str(file), None, len(text))))
+    assert [item.text for item in results if isinstance(item, Document)] == [p.strip() for p in text.split("--x--")]
 
 
 # --- sources, splits, identity
@@ -354,10 +354,10 @@ def test_real_textbooks_are_read(real_data: Path) -> None:
     file = real_data / "pretrain" / "textbooks.train-00.jsonl.zst"
     if not file.exists():
         pytest.skip("the textbooks are not in the real data folder")
-    found = documents(file)
-    assert len(found) == 333
-    assert all(len(document.text.split()) >= 60 for document in found)
-    assert len({document.id for document in found}) == 333
+    results = documents(file)
+    assert len(results) == 333
+    assert all(len(document.text.split()) >= 60 for document in results)
+    assert len({document.id for document in results}) == 333
 
 
 # --- named sources
@@ -365,12 +365,12 @@ def test_real_textbooks_are_read(real_data: Path) -> None:
 
 def named(path: Path, sources: dict[str, dict[str, Any]], **options: Any) -> dict[str, list[str]]:
     """The texts of each named source."""
-    found = find_sources(config(path, sources=sources, **options))
+    matched = find_sources(config(path, sources=sources, **options))
     return {
         source.name: list(
             filter(None, (text_of(item) for piece in source.pieces for item in read(source.config, piece)))
         )
-        for source in found
+        for source in matched
     }
 
 
@@ -422,7 +422,9 @@ def test_quality_that_is_no_number_is_refused(row: dict[str, Any], tmp_path: Pat
     file = tmp_path / "a.jsonl"
     file.write_bytes(json_lines([{"text": "fine", "q": 9}, row]))
     message = refusal(file, at_least={"q": 5})
-    assert message.startswith(f"data.at_least='q' is no number in {file}:2 ({row.get('q')!r}); name a numeric column")
+    assert message.startswith(
+        f"data.at_least='q' is not a number in {file}:2 ({row.get('q')!r}); name a numeric column"
+    )
     assert skipped(file, at_least={"q": 5}) == [("missing_field", json.dumps(row))]
 
 
@@ -503,7 +505,7 @@ def test_a_number_of_thousands_of_digits_is_refused_by_line(tmp_path: Path) -> N
 def test_a_missing_text_field_names_the_fields_that_are_there(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_bytes(json_lines([{"text": "x"}, {"content": "x", "id": 3}]))
-    assert refusal(file) == f"data.text_field='text' is no text in {file}:2; use one of content, id{WAY_OUT}"
+    assert refusal(file) == f"data.text_field='text' is missing in {file}:2; use one of content, id{WAY_OUT}"
     assert skipped(file) == [("missing_field", '{"content": "x", "id": 3}')]
     assert kept(file) == ["x"]
 
@@ -511,7 +513,7 @@ def test_a_missing_text_field_names_the_fields_that_are_there(tmp_path: Path) ->
 @pytest.mark.parametrize(("row", "kind"), [(["text"], "a list"), ("text", "a string"), (3, "a number"), (None, "null")])
 def test_a_line_that_is_no_object_is_refused(row: Any, kind: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(json_lines([row]))
-    expected = f"a.jsonl:1' is {kind} and no object with fields; write one object a line, "
+    expected = f"a.jsonl:1' is {kind} instead of an object with fields; write one object a line, "
     assert expected in refusal(tmp_path / "a.jsonl")
     assert skipped(tmp_path / "a.jsonl") == [("missing_field", json.dumps(row))]
 
@@ -521,7 +523,7 @@ def test_a_line_that_is_no_object_is_refused(row: Any, kind: str, tmp_path: Path
 )
 def test_a_text_that_is_no_string_is_refused(value: Any, kind: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(json_lines([{"text": value}]))
-    expected = f"data.text_field='text' is {kind} and no text in {tmp_path / 'a.jsonl'}:1; "
+    expected = f"data.text_field='text' is {kind} instead of text in {tmp_path / 'a.jsonl'}:1; "
     assert refusal(tmp_path / "a.jsonl") == f"{expected}write its text there, or leave the row out{WAY_OUT}"
     assert skipped(tmp_path / "a.jsonl") == [("missing_field", json.dumps({"text": value}))]
 
@@ -661,8 +663,11 @@ def test_a_bomb_is_refused_in_little_memory(tmp_path: Path) -> None:
         ({"kind": "text", "name": "x", "path": "p", "documents": -1}, "data.documents=-1 is not positive"),
         ({"kind": "text", "name": "x", "path": "p", "max_document_mb": 0}, "data.max_document_mb=0 is not a positive"),
         ({"kind": "text", "name": "x", "path": "p", "documents": 0}, "data.documents=0 is not positive"),
-        ({"kind": "text", "name": "x", "path": "p", "vocab_size": 256}, "data.vocab_size=256 leaves no room"),
-        ({"kind": "text", "name": "x", "path": "p", "on_bad": "ignore"}, "data.on_bad='ignore' is no choice; use one"),
+        ({"kind": "text", "name": "x", "path": "p", "vocab_size": 256}, "data.vocab_size=256 is too small"),
+        (
+            {"kind": "text", "name": "x", "path": "p", "on_bad": "ignore"},
+            "data.on_bad='ignore' is not a valid choice; use one",
+        ),
         (
             {"kind": "text", "name": "x", "path": "p", "sources": {"a": {"pth": "q"}}},
             "data.sources.a.pth='q' is an unknown key; did you mean 'data.sources.a.path'?",
@@ -715,8 +720,8 @@ def test_a_source_name_unfit_for_a_file_is_refused(name: str, tmp_path: Path) ->
 def test_the_world_knows_the_probability_of_its_documents() -> None:
     (source,) = find_sources(DataConfig(kind="world", name="w", documents=10))
     assert [source.name, [piece.split for piece in source.pieces]] == ["w", list(SPLITS)]
-    found = [document for piece in source.pieces for document in read(source.config, piece)]
-    assert all(isinstance(d, Document) and d.log_probability is not None and d.log_probability < 0 for d in found)
+    results = [document for piece in source.pieces for document in read(source.config, piece)]
+    assert all(isinstance(d, Document) and d.log_probability is not None and d.log_probability < 0 for d in results)
     counts = {split: len(ids) for split, ids in everything(source).items()}
     assert counts == {"train": 10, "validation": 64, "test": 64}
 

@@ -32,21 +32,21 @@ def write(file: Path, count: int = 1) -> Path:
     return file
 
 
-def found(folder: Path, **options: Any) -> list[Source]:
+def sources_of(folder: Path, **options: Any) -> list[Source]:
     """The sources of a folder."""
     return find_sources(DataConfig(kind="text", name="mine", path=str(folder), vocab_size=300, **options))
 
 
 def items(folder: Path, **options: Any) -> list[Document]:
     """The documents of a folder."""
-    pieces = [(source, piece) for source in found(folder, **options) for piece in source.pieces]
+    pieces = [(source, piece) for source in sources_of(folder, **options) for piece in source.pieces]
     read_items = [item for source, piece in pieces for item in read(source.config, piece)]
     return [item for item in read_items if isinstance(item, Document)]
 
 
 def not_read(folder: Path, **options: Any) -> dict[str, tuple[int, tuple[str, ...]]]:
     """Reason -> (count, examples)."""
-    (source,) = found(folder, **options)
+    (source,) = sources_of(folder, **options)
     return {reason: (entry.count, entry.examples) for reason, entry in source.not_read.items()}
 
 
@@ -93,14 +93,14 @@ def test_names_state_split_and_source(place: str, source: str | None, split: str
 def test_two_splits_in_one_name_are_refused(place: str, tmp_path: Path) -> None:
     write(tmp_path / place)
     with pytest.raises(UserError, match=r"states several splits \(\w+, \w+\); name one split in"):
-        found(tmp_path)
+        sources_of(tmp_path)
 
 
 @pytest.mark.parametrize("names", [("train", "validation", "test"), ("en/Train", "fr/dev", "eval")])
 def test_split_folders_are_honoured(names: tuple[str, ...], tmp_path: Path) -> None:
     for name in names:
         write(tmp_path / name / "part-0.jsonl", 2)
-    (source,) = found(tmp_path)
+    (source,) = sources_of(tmp_path)
     expected = {
         split: [f"{name}/part-0.jsonl@{at}" for at in (0, 36)] for split, name in zip(SPLITS, names, strict=True)
     }
@@ -113,7 +113,7 @@ def test_a_file_beside_split_folders_is_refused(tmp_path: Path) -> None:
     for name in ("train/a.jsonl", "test/a.jsonl", "a.jsonl"):
         write(tmp_path / name)
     with pytest.raises(UserError, match=r"/a.jsonl' states no split while other files do; .* data.files"):
-        found(tmp_path)
+        sources_of(tmp_path)
     assert len(items(tmp_path, files="*/a.jsonl")) == 2
 
 
@@ -122,9 +122,9 @@ def test_ids_are_places_in_the_folder(tmp_path: Path) -> None:
         write(tmp_path / name)
     (tmp_path / "en" / "b.txt").write_text("b")
     assert [document.id for document in items(tmp_path)] == ["en/b.txt", "en/part.jsonl@0", "fr/part.jsonl@0"]
-    renamed = found(tmp_path)[0].identity
+    renamed = sources_of(tmp_path)[0].identity
     (tmp_path / "fr").rename(tmp_path / "gr")
-    assert found(tmp_path)[0].identity != renamed
+    assert sources_of(tmp_path)[0].identity != renamed
 
 
 # --- what is not read
@@ -200,7 +200,7 @@ def test_a_link_that_leaves_the_folder_is_refused(kind: str, tmp_path: Path) -> 
     with pytest.raises(
         UserError, match=r"in/b[.jsonl]*' is a link that leaves the folder; put the file itself there, or"
     ):
-        found(tmp_path / "in")
+        sources_of(tmp_path / "in")
     assert [document.id for document in items(tmp_path / "in", on_bad="skip")] == ["a.jsonl@0"]
     assert not_read(tmp_path / "in", on_bad="skip") == {"link that leaves the folder": (1, (link.name,))}
     assert len(items(tmp_path / "in", files="a.*")) == 1
@@ -228,9 +228,9 @@ def test_a_compressed_copy_beside_its_file_is_not_read(tmp_path: Path) -> None:
 def test_a_file_of_another_suffix_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("words")
     with pytest.raises(
-        UserError, match=r"a.md' is no text by its suffix; give a folder, or a file that ends in .jsonl"
+        UserError, match=r"a.md' has no suffix of a text format; give a folder, or a file that ends in .jsonl"
     ):
-        found(tmp_path / "a.md")
+        sources_of(tmp_path / "a.md")
 
 
 # --- separators
@@ -268,10 +268,10 @@ def test_separators_may_be_spelled_as_a_command_line_can(
 def test_a_separator_that_never_occurs_is_refused(files: int, tmp_path: Path) -> None:
     for number in range(files):
         (tmp_path / f"{number}.txt").write_text("one\n\ntwo" + "x" * 2**21)
-    with pytest.raises(UserError, match=r"data.separator='\\x0c' occurs nowhere in .*0.txt; give what stands between"):
-        found(tmp_path, separator=r"\f")
+    with pytest.raises(UserError, match=r"data.separator='\\x0c' occurs nowhere in .*0.txt; give the text between"):
+        sources_of(tmp_path, separator=r"\f")
     (tmp_path / "2.txt").write_text("x" * (2**20 - 1) + "--")  # across the edge of a block
-    assert found(tmp_path, separator="--")
+    assert sources_of(tmp_path, separator="--")
 
 
 def test_a_study_may_vary_the_separator_with_none_at_all(tmp_path: Path) -> None:

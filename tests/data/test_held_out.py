@@ -28,7 +28,7 @@ def write(file: Path, texts: list[str], **columns: Any) -> None:
     file.write_text("".join(json.dumps({"text": text} | columns) + "\n" for text in texts))
 
 
-def made(folder: Path, workers: int = 1, **options: Any) -> Corpus:
+def prepared(folder: Path, workers: int = 1, **options: Any) -> Corpus:
     """The corpus of the text below `in`."""
     config = DataConfig(kind="text", name="mine", path=str(folder / "in"), vocab_size=300, **options)
     return prepare(config, folder / f"out{workers}", workers)
@@ -53,13 +53,13 @@ def words(seed: int, count: int = 40) -> str:
 @given(st.text(max_size=40), st.integers(0, 300), st.sampled_from([" ", "\n\t", "\u00a0\u2003", "  \x1c"]))
 def test_keys_ignore_case_and_white_space_only(text: str, blanks: int, white: str) -> None:
     text = f"a {text} b {text} c"
-    other = white * blanks + (white * (1 + blanks)).join(text.upper().lower().split()) + white
-    assert (text_key(text) == text_key(other)) == (
-        " ".join(text.casefold().split()) == " ".join(other.casefold().split())
+    variant = white * blanks + (white * (1 + blanks)).join(text.upper().lower().split()) + white
+    assert (text_key(text) == text_key(variant)) == (
+        " ".join(text.casefold().split()) == " ".join(variant.casefold().split())
     )
     assert head_key(text) == head_key(text + white * blanks)
     assert text_key(text) != text_key(text + " d") and text_key("a b") != text_key("ab")
-    assert (head_key(text) == head_key(other)) or text_key(text) != text_key(other)
+    assert (head_key(text) == head_key(variant)) or text_key(text) != text_key(variant)
 
 
 def test_a_copy_is_found_however_it_begins(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_copies_of_stated_splits_are_taken_out_of_train_only(tmp_path: Path) -> 
     write(tmp_path / "in" / "web.train.jsonl", [held[1].replace(" ", "\n"), held[0] + " and more", fresh[0]])
     write(tmp_path / "in" / "books.validation.jsonl", [*held[:4], held[0]])
     write(tmp_path / "in" / "web.test.jsonl", [*held[3:], words(7)])
-    corpora = [made(tmp_path, workers) for workers in (1, 2)]
+    corpora = [prepared(tmp_path, workers) for workers in (1, 2)]
     assert corpora[0].fingerprint == corpora[1].fingerprint
     assert corpora[0].manifest == corpora[1].manifest
     corpus = corpora[0]
@@ -99,7 +99,7 @@ def test_copies_of_a_split_by_ids_are_taken_out_of_train(tmp_path: Path) -> None
     rows = [words(seed) for seed in range(400)]
     for name in ("a.jsonl", "b/a.jsonl"):
         write(tmp_path / "in" / name, rows)
-    corpus = made(tmp_path)
+    corpus = prepared(tmp_path)
     held_out = texts(corpus, "validation") + texts(corpus, "test")
     train = texts(corpus, "train")
     assert len(held_out) > 10 and not set(held_out) & set(train)
@@ -117,7 +117,7 @@ def test_ids_that_were_given_are_compared_as_text(tmp_path: Path) -> None:
     for split, tokens in rows.items():
         lines = "".join(json.dumps({"ids": row}) + "\n" for row in tokens)
         (tmp_path / "in" / f"{split}.jsonl").write_text(lines)
-    corpus = made(tmp_path, token_field="ids", tokenizer=str(tokenizer.folder))
+    corpus = prepared(tmp_path, token_field="ids", tokenizer=str(tokenizer.folder))
     assert skipped(corpus) == {"held_out_copy": 2}
     assert corpus.manifest["sources"]["mine"]["train"]["documents"] == 10
 
@@ -130,7 +130,7 @@ def test_curation_keeps_the_held_out_copy(stated: bool, tmp_path: Path) -> None:
         write(tmp_path / "in" / "validation.jsonl", [*rows[:20], rows[0], words(999)])
     else:
         write(tmp_path / "in" / "a.jsonl", [*rows, *rows])
-    corpus = made(tmp_path, curation=EXACT)
+    corpus = prepared(tmp_path, curation=EXACT)
     train, held_out = texts(corpus, "train"), texts(corpus, "validation") + texts(corpus, "test")
     assert not set(train) & set(held_out) and len(set(train)) == len(train)
     if stated:
@@ -148,12 +148,12 @@ def test_near_copies_of_held_out_text_are_taken_out_of_train(tmp_path: Path) -> 
     write(tmp_path / "in" / "train.jsonl", [chain[1], chain[1].upper(), words(2), words(2) + " more", words(3)])
     write(tmp_path / "in" / "validation.jsonl", [chain[2], words(4)])
     write(tmp_path / "in" / "test.jsonl", [words(3)])
-    corpus = made(tmp_path, curation=CurationConfig(near_duplicates=0.7, exact_duplicates=True))
+    corpus = prepared(tmp_path, curation=CurationConfig(near_duplicates=0.7, exact_duplicates=True))
     assert texts(corpus, "validation") == [chain[2], words(4)] and texts(corpus, "test") == [words(3)]
     assert texts(corpus, "train") == [words(2)]
     expected = {"held_out_near_copy": 1, "exact_duplicate": 1, "near_duplicate": 1, "held_out_copy": 1}
     assert skipped(corpus) == expected
-    near = made(tmp_path / ".", 1, curation=CurationConfig(near_duplicates=0.7))
+    near = prepared(tmp_path / ".", 1, curation=CurationConfig(near_duplicates=0.7))
     assert skipped(near) == {"held_out_near_copy": 2, "near_duplicate": 1, "held_out_copy": 1}
 
 
@@ -162,7 +162,7 @@ def test_a_train_split_of_copies_alone_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"no document for the train split \(all of it .*'held_out_copy': 290}}\); hold out"
     ):
-        made(tmp_path)
+        prepared(tmp_path)
 
 
 def test_a_table_has_16_bytes_a_held_out_text(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def config(path: Path | str, **options: Any) -> SourceConfig:
     return SourceConfig(kind="huggingface", path=str(path), **options)
 
 
-def found(path: Path | str, **options: Any) -> Source:
+def source_of(path: Path | str, **options: Any) -> Source:
     """The one source of a dataset."""
     (source,) = huggingface.find("mine", config(path, **options))
     assert source.name == "mine"
@@ -47,7 +47,7 @@ def items(source: Source) -> list[Document | Skipped]:
 def refusal(path: Path | str, **options: Any) -> str:
     """The message with which finding or reading fails."""
     with pytest.raises(UserError) as caught:
-        items(found(path, **options))
+        items(source_of(path, **options))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -74,7 +74,7 @@ def folder(path: Path, **files: list[dict[str, Any]]) -> Path:
 def test_a_saved_dataset_gives_every_row_once_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table().save_to_disk(tmp_path / "one", num_shards=3)
     monkeypatch.setattr(huggingface, "_ROWS", 4)
-    source = found(tmp_path / "one")
+    source = source_of(tmp_path / "one")
     assert [(piece.place, piece.split, piece.begin, piece.end) for piece in source.pieces] == [
         ("train", None, 0, 4),
         ("train", None, 4, 8),
@@ -82,12 +82,14 @@ def test_a_saved_dataset_gives_every_row_once_in_order(tmp_path: Path, monkeypat
     ]
     assert min(piece.size for piece in source.pieces) > 10 * len(ROWS[0]["text"]) / 5
     assert items(source) == DOCUMENTS
-    assert [item.id for item in items(found(tmp_path / "one", id_field="none"))] == [f"train/{n}" for n in range(10)]
+    assert [item.id for item in items(source_of(tmp_path / "one", id_field="none"))] == [
+        f"train/{n}" for n in range(10)
+    ]
 
 
 def test_a_saved_format_changes_nothing(tmp_path: Path) -> None:
     table().with_format("numpy").save_to_disk(tmp_path / "one")
-    (first, *_) = items(found(tmp_path / "one"))
+    (first, *_) = items(source_of(tmp_path / "one"))
     assert isinstance(first, Document) and type(first.text) is str and first == DOCUMENTS[0]
 
 
@@ -108,10 +110,10 @@ def test_a_folder_of_data_files_is_streamed_shard_by_shard(suffix: str, tmp_path
             content = "".join(json.dumps(row) + "\n" for row in rows).encode()
             file.write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
     size = sum(file.stat().st_size for file in (tmp_path / "data").iterdir()) // 3
-    source = found(tmp_path / "data")
+    source = source_of(tmp_path / "data")
     assert source.pieces == tuple(Piece("train", None, size, number, number + 1) for number in range(3))
     assert items(source) == DOCUMENTS
-    ids = [item.id for item in items(found(tmp_path / "data", id_field="none"))]
+    ids = [item.id for item in items(source_of(tmp_path / "data", id_field="none"))]
     assert (ids[0], ids[3], ids[9]) == ("train/0/0", "train/1/0", "train/2/2")
 
 
@@ -132,12 +134,12 @@ def test_known_splits_are_stated_and_a_lone_one_is_not(
     names: list[str], expected: dict[str, str | None], tmp_path: Path
 ) -> None:
     path = saved(tmp_path / "data", **{name: table(ROWS[:2]) for name in names})
-    assert {piece.place: piece.split for piece in found(path).pieces} == expected
+    assert {piece.place: piece.split for piece in source_of(path).pieces} == expected
 
 
 def test_the_files_of_a_folder_may_state_splits(tmp_path: Path) -> None:
     path = folder(tmp_path / "data", train=ROWS[:5], validation=ROWS[5:])
-    source = found(path)
+    source = source_of(path)
     assert [(piece.place, piece.split) for piece in source.pieces] == [("train", "train"), ("validation", "validation")]
     assert items(source) == DOCUMENTS
 
@@ -153,15 +155,15 @@ def test_a_subset_is_taken_by_name_and_the_names_are_told(tmp_path: Path) -> Non
     folder(path / "two", b=ROWS[1:3])
     configs = [{"config_name": name, "data_files": f"{name}/*.jsonl"} for name in ("one", "two")]
     (path / "README.md").write_text(f"---\nconfigs: {json.dumps(configs)}\n---\n")
-    assert items(found(path, subset="two")) == DOCUMENTS[1:3]
-    assert found(path, subset="two").identity != found(path, subset="one").identity
+    assert items(source_of(path, subset="two")) == DOCUMENTS[1:3]
+    assert source_of(path, subset="two").identity != source_of(path, subset="one").identity
     assert all(part in refusal(path, subset="three") for part in ("data.subset='three'", "'one', 'two'"))
     assert all(part in refusal(path) for part in ("data.subset=None", "'one', 'two'"))
 
 
 def test_files_picks_data_files(tmp_path: Path) -> None:
     path = folder(tmp_path / "data", a=ROWS[:4], b=ROWS[4:])
-    assert items(found(path, files="b.*")) == DOCUMENTS[4:]
+    assert items(source_of(path, files="b.*")) == DOCUMENTS[4:]
     assert "data.files" in refusal(saved(tmp_path / "saved", train=table()), files="b.*")
     assert "give its folder" in refusal(path / "a.jsonl")
 
@@ -171,17 +173,17 @@ def test_the_identity_is_the_contents(mapped: bool, tmp_path: Path) -> None:
     def make(name: str, rows: list[dict[str, Any]]) -> Path:
         return saved(tmp_path / name, train=table(rows)) if mapped else folder(tmp_path / name, train=rows)
 
-    first = found(make("a", ROWS)).identity
+    first = source_of(make("a", ROWS)).identity
     shutil.copytree(tmp_path / "a", tmp_path / "copy")
     (tmp_path / "copy" / ".hidden").write_text("not data")
-    assert found(tmp_path / "copy").identity == first
-    assert found(make("b", [*ROWS[:-1], {**ROWS[-1], "text": ROWS[-1]["text"].upper()}])).identity != first
+    assert source_of(tmp_path / "copy").identity == first
+    assert source_of(make("b", [*ROWS[:-1], {**ROWS[-1], "text": ROWS[-1]["text"].upper()}])).identity != first
 
 
 def test_tokens_and_smallest_values(tmp_path: Path) -> None:
     rows = [{"input_ids": [number, 2, 3], "q": number} for number in range(3)]
     path = saved(tmp_path / "data", train=table(rows))
-    left_out, *kept = items(found(path, token_field="input_ids", at_least={"q": 1}))
+    left_out, *kept = items(source_of(path, token_field="input_ids", at_least={"q": 1}))
     assert isinstance(left_out, Skipped) and left_out.reason == "q_below_1"
     tokens = [item.tokens for item in kept if isinstance(item, Document) and item.tokens is not None]
     assert [ids.tolist() for ids in tokens] == [[1, 2, 3], [2, 2, 3]] and tokens[0].dtype.kind == "i"
@@ -201,14 +203,14 @@ def test_a_wrong_column_is_an_error_before_reading(
 ) -> None:
     path = saved(tmp_path / "a", train=table()) if mapped else folder(tmp_path / "a", train=ROWS)
     with pytest.raises(UserError) as caught:
-        found(path, on_bad="skip", **options)
+        source_of(path, on_bad="skip", **options)
     assert field in str(caught.value) and "it has id, text, q" in str(caught.value)
 
 
 def test_a_row_without_text_is_an_error_or_counted(tmp_path: Path) -> None:
     path = saved(tmp_path / "a", train=table([ROWS[0], {**ROWS[1], "text": None}, ROWS[2]]))
     assert f"{path}, train/1" in refusal(path)
-    assert [getattr(item, "reason", "kept") for item in items(found(path, on_bad="skip"))] == [
+    assert [getattr(item, "reason", "kept") for item in items(source_of(path, on_bad="skip"))] == [
         "kept",
         "missing_field",
         "kept",
@@ -220,9 +222,9 @@ def test_a_damaged_file_of_a_folder_is_an_error_or_counted_once(tmp_path: Path) 
     with (path / "train-1.jsonl").open("a") as file:
         file.write('{"id": "x", "text": \n')
     assert "train/1" in refusal(path) and "on_bad=skip" in refusal(path)
-    skipped = [item for item in items(found(path, on_bad="skip")) if isinstance(item, Skipped)]
+    skipped = [item for item in items(source_of(path, on_bad="skip")) if isinstance(item, Skipped)]
     assert [(item.id, item.reason) for item in skipped] == [("train/1", "damaged_file")]
-    kept = [item for item in items(found(path, on_bad="skip")) if isinstance(item, Document)]
+    kept = [item for item in items(source_of(path, on_bad="skip")) if isinstance(item, Document)]
     assert [item for item in kept if item not in DOCUMENTS[3:6]] == DOCUMENTS[:3] + DOCUMENTS[6:]
 
 
@@ -237,7 +239,7 @@ def test_an_absent_dataset_is_a_clear_error_without_a_connection(tmp_path: Path)
     assert datasets.config.HF_HUB_OFFLINE, "run the tests with HF_HUB_OFFLINE=1"
     for path in ("nobody/nothing", str(tmp_path / "absent")):
         message = refusal(path)
-        assert message.startswith(f"data.path={path!r} is no folder here, and the hub does not give it")
+        assert message.startswith(f"data.path={path!r} is not a folder here, and the hub does not have it")
         assert "check path, revision and connection" in message
 
 

@@ -51,8 +51,8 @@ def gaps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(folder: Path, **changes: object) -> DataConfig:
     """The texts under the tokenizer with gaps."""
-    made = DataConfig("text", str(folder / "texts.jsonl"), name="gaps", tokenizer=str(folder / "tokenizer"))
-    return replace(made, **changes)  # type: ignore[arg-type]
+    base = DataConfig("text", str(folder / "texts.jsonl"), name="gaps", tokenizer=str(folder / "tokenizer"))
+    return replace(base, **changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +68,11 @@ def test_the_bound_of_ids_is_the_largest_plus_one(gaps: Path, corpus: Corpus) ->
 
 
 def test_text_comes_back_and_is_verified(gaps: Path, corpus: Corpus) -> None:
-    found = {corpus.tokenizer.decode(ids) for ids in corpus.documents("train")}
-    assert found < set(TEXTS) and len(found) > 300
+    texts = {corpus.tokenizer.decode(ids) for ids in corpus.documents("train")}
+    assert texts < set(TEXTS) and len(texts) > 300
     assert max(ids.max() for ids in corpus.documents("train")) > 2**16
-    told = read_back(make_plan(config(gaps)), corpus)
-    assert told.compared == told.exact == 400
+    result = read_back(make_plan(config(gaps)), corpus)
+    assert result.compared == result.exact == 400
 
 
 def rewritten(folder: Path, to: Path, dtype: str) -> Path:
@@ -118,7 +118,7 @@ def test_ids_in_a_gap_are_refused_where_tokens_are_given(gaps: Path, corpus: Cor
     assert read_back(make_plan(config(gaps, path=str(file), token_field="ids")), given).compared == len(rows)
     rows[3]["ids"][2] = 300  # in the gap
     file.write_text("\n".join(map(json.dumps, rows)))
-    with pytest.raises(UserError, match="holds ids that the tokenizer has not in document '3'"):
+    with pytest.raises(UserError, match="holds ids that the tokenizer does not have in document '3'"):
         prepare(config(gaps, path=str(file), token_field="ids"), tmp_path / "out", workers=1)
 
 

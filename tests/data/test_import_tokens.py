@@ -70,8 +70,8 @@ def test_token_shards_arrive_unchanged(folder: str, tmp_path: Path) -> None:
     corpus = prepare(config, tmp_path, workers=1)
     rows = [json.loads(line) for line in (FIXTURES / "source.jsonl").read_text(encoding="utf-8").splitlines()]
     written = sorted([byte + 1000 for byte in row["text"].encode()] for row in rows)  # as fixtures/mds/write.py states
-    found = sorted(ids[1:-1] for documents in texts(corpus).values() for ids in documents)
-    assert found == written
+    stored = sorted(ids[1:-1] for documents in texts(corpus).values() for ids in documents)
+    assert stored == written
 
 
 def test_ids_need_their_tokenizer(tmp_path: Path) -> None:

@@ -63,9 +63,9 @@ def epoch(of: Loader) -> Batch:
     return Batch(**{name: values[:rows][in_turn] for name, values in batch.items()})
 
 
-def equal(one: Batch, other: Batch) -> bool:
+def equal(left: Batch, right: Batch) -> bool:
     """Whether two batches hold the same arrays."""
-    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in FIELDS)
+    return all(np.array_equal(getattr(left, name), getattr(right, name)) for name in FIELDS)
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
@@ -227,12 +227,12 @@ def test_the_digest_sees_one_token_a_row_number_and_two_swapped_rows(corpus: Cor
     changed = batch.tokens.copy()
     changed[5, 7] += 1
     swapped = batch.tokens[[1, 0, *range(2, 8)]]
-    others = [
+    variants = [
         Batch(changed, batch.document_ids, batch.position_ids, batch.rows, batch.sources),
         Batch(batch.tokens, batch.document_ids, batch.position_ids, batch.rows + 1, batch.sources),
         Batch(swapped, batch.document_ids, batch.position_ids, batch.rows, batch.sources),
     ]
-    assert len({batch.digest(), *(other.digest() for other in others)}) == 4
+    assert len({batch.digest(), *(variant.digest() for variant in variants)}) == 4
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_mixture_shares_are_exact(mixed: Corpus) -> None:
 def with_a_note(tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, Corpus]:
     """Corpora under one tokenizer: letters, a note of a few words and web; and the same without letters."""
     folder = tmp_path_factory.mktemp("with_a_note")
-    made = []
+    corpora = []
     for sources in ({"letters": 200, "note": 1, "web": 150}, {"note": 1, "web": 150}):
         texts = folder / f"{len(sources)}"
         texts.mkdir()
@@ -263,10 +263,10 @@ def with_a_note(tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, Corpu
             for split, number in (("train", count), ("validation", 1), ("test", 1)):
                 rows = [{"id": f"{name} {n}", "text": f"{name} {split} {n} " * (1 + n % 5)} for n in range(number)]
                 (texts / f"{name}.{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        options = {"tokenizer": str(made[0].folder / "tokenizer")} if made else {}
+        options = {"tokenizer": str(corpora[0].folder / "tokenizer")} if corpora else {}
         config = DataConfig(kind="text", name="note", path=str(texts), vocab_size=320, **options)  # type: ignore[arg-type]
-        made.append(prepare(config, folder / "out", workers=1))
-    return made[0], made[1]
+        corpora.append(prepare(config, folder / "out", workers=1))
+    return corpora[0], corpora[1]
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
@@ -303,9 +303,9 @@ def test_leaving_a_source_out_of_mixture_or_corpus_leaves_the_order_of_the_other
         "left out of the mixture": (whole, {"web": 1.0}),
         "left out of the corpus": (without, None),
     }
-    found = [rows_of(loader(of, mixture=mixture, packing=packing), "web") for of, mixture in mixtures.values()]
-    shortest = min(len(rows) for rows in found)
-    assert shortest > 300 and found[0][:shortest] == found[1][:shortest] == found[2][:shortest]
+    orders = [rows_of(loader(of, mixture=mixture, packing=packing), "web") for of, mixture in mixtures.values()]
+    shortest = min(len(rows) for rows in orders)
+    assert shortest > 300 and orders[0][:shortest] == orders[1][:shortest] == orders[2][:shortest]
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
@@ -350,10 +350,10 @@ def test_utilisation_and_repeats_are_what_was_drawn(uneven: Corpus, packing: str
     batch = Batch(**join([of.batch(step) for step in range(PERIOD // 1000)]))
     location = of.order.locate(np.arange(PERIOD))
     for number, name in enumerate(of.sources):
-        mine = batch.sources == number
-        assert of.repeats(PERIOD)[name] == mine.sum() / of.order.rows[number]
-        assert of.utilisation[name] == pytest.approx(batch.real[mine].mean(), rel=0.02)
-        first = mine & (location.epoch == 0)
+        of_source = batch.sources == number
+        assert of.repeats(PERIOD)[name] == of_source.sum() / of.order.rows[number]
+        assert of.utilisation[name] == pytest.approx(batch.real[of_source].mean(), rel=0.02)
+        first = of_source & (location.epoch == 0)
         assert first.sum() == of.order.rows[number], "the first block holds an epoch of each source"
         assert of.utilisation[name] == pytest.approx(batch.real[first].mean(), rel=1e-12)
     if packing != "off":
@@ -401,7 +401,7 @@ def test_a_mixture_of_nothing_is_refused(mixed: Corpus) -> None:
 
 
 def test_a_packing_that_there_is_not_is_refused(mixed: Corpus) -> None:
-    with pytest.raises(ValueError, match="packing='tight' is no packing"):
+    with pytest.raises(ValueError, match="packing='tight' is not a packing"):
         loader(mixed, packing="tight")
 
 

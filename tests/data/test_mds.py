@@ -43,8 +43,8 @@ def items(path: Path, **options: Any) -> list[Document | Skipped]:
 
 def pairs(path: Path, **options: Any) -> list[tuple[str, str]]:
     """(id, text) of everything in a folder, nothing skipped."""
-    found = items(path, **options)
-    return [(item.id, item.text) for item in found if isinstance(item, Document)] if found else []
+    results = items(path, **options)
+    return [(item.id, item.text) for item in results if isinstance(item, Document)] if results else []
 
 
 def refusal(path: Path, **options: Any) -> str:
@@ -82,11 +82,11 @@ def names_a_bad_shard(path: Path, *parts: str) -> None:
     message = refusal(path)
     expected = (str(path / "shard.00001.mds"), "fetch it again", "on_bad=skip", *parts)
     assert all(part in message for part in expected), message
-    found = items(path, on_bad="skip")
-    assert [(item.id, item.reason) for item in found if isinstance(item, Skipped)] == [
+    results = items(path, on_bad="skip")
+    assert [(item.id, item.reason) for item in results if isinstance(item, Skipped)] == [
         ("shard.00001.mds", "damaged_file")
     ]
-    kept = [(item.id, item.text) for item in found if isinstance(item, Document)]
+    kept = [(item.id, item.text) for item in results if isinstance(item, Document)]
     assert kept[0] == PAIRS[0] and kept[-1] == PAIRS[-1] and kept == [pair for pair in PAIRS if pair in kept]
 
 
@@ -98,9 +98,9 @@ def test_text_is_what_was_written(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["tokens_raw", "tokens_zstd"])
 def test_tokens_are_what_was_written(name: str) -> None:
-    found = [item for item in items(FIXTURES / name, token_field="input_ids") if isinstance(item, Document)]
-    assert [item.id for item in found] == [row["id"] for row in ROWS]
-    for item, row in zip(found, ROWS, strict=True):
+    results = [item for item in items(FIXTURES / name, token_field="input_ids") if isinstance(item, Document)]
+    assert [item.id for item in results] == [row["id"] for row in ROWS]
+    for item, row in zip(results, ROWS, strict=True):
         assert item.tokens is not None and item.tokens.dtype.kind == "u" and item.tokens.ndim == 1
         assert item.tokens.tolist() == [byte + 1000 for byte in row["text"].encode()]
 
@@ -113,8 +113,8 @@ def test_a_piece_is_a_shard_of_its_raw_size() -> None:
 
 
 def test_a_document_without_an_id_is_named_by_shard_and_number() -> None:
-    found = [item.id for item in items(FIXTURES / "text_gz", id_field="none")]
-    assert (found[0], found[5], found[6]) == ("shard.00000.mds#1", "shard.00000.mds#6", "shard.00001.mds#1")
+    results = [item.id for item in items(FIXTURES / "text_gz", id_field="none")]
+    assert (results[0], results[5], results[6]) == ("shard.00000.mds#1", "shard.00000.mds#6", "shard.00001.mds#1")
 
 
 @pytest.mark.parametrize("both", [False, True])
@@ -155,8 +155,8 @@ ARRAYS: dict[str, np.ndarray] = {
 
 @pytest.mark.parametrize("column", EXPECTED)
 def test_every_encoding_is_read(column: str) -> None:
-    found = items(FIXTURES / "encodings", text_field="str", id_field=column)
-    assert [item.id for item in found] == [str(value) for value in EXPECTED[column]]
+    results = items(FIXTURES / "encodings", text_field="str", id_field=column)
+    assert [item.id for item in results] == [str(value) for value in EXPECTED[column]]
 
 
 @pytest.mark.parametrize("column", ARRAYS)
@@ -168,8 +168,8 @@ def test_every_form_of_array_is_read(column: str) -> None:
 
 @pytest.mark.parametrize("column", ["uint16", "int64", "float16", "float64", "str_float", "int"])
 def test_numbers_can_be_compared(column: str) -> None:
-    found = items(FIXTURES / "encodings", text_field="str", at_least={column: -(2.0**70)})
-    assert [type(item) for item in found] == [Document, Document]
+    results = items(FIXTURES / "encodings", text_field="str", at_least={column: -(2.0**70)})
+    assert [type(item) for item in results] == [Document, Document]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_an_encoding_that_is_not_read_is_refused(column: str, role: str) -> None
 
 def test_a_wrong_column_is_an_error_before_reading() -> None:
     message = refusal(FIXTURES / "text_raw", text_field="body", on_bad="skip")
-    assert message.startswith("data.text_field='body' is no column of") and "it has id, q, text" in message
+    assert message.startswith("data.text_field='body' is not a column of") and "it has id, q, text" in message
     assert "data.token_field='input_ids'" in refusal(FIXTURES / "text_raw", token_field="input_ids")
     assert "data.at_least='quality'" in refusal(FIXTURES / "text_raw", at_least={"quality": 1}, on_bad="skip")
 
@@ -208,8 +208,10 @@ def test_text_that_is_not_utf8_is_an_error_or_counted(tmp_path: Path) -> None:
     content = shard(path).read_bytes()
     shard(path).write_bytes(content[:-1] + b"\xff")
     assert "shard.00001.mds, document" in refusal(path)
-    found = items(path, on_bad="skip")
-    assert len(found) == len(ROWS) and [item.reason for item in found if isinstance(item, Skipped)] == ["invalid_text"]
+    results = items(path, on_bad="skip")
+    assert len(results) == len(ROWS) and [item.reason for item in results if isinstance(item, Skipped)] == [
+        "invalid_text"
+    ]
 
 
 def test_a_merged_index_counts_every_shard_once(tmp_path: Path) -> None:
@@ -256,12 +258,12 @@ def published(tmp_path: Path) -> Path:
 
 
 def test_the_published_layout_names_splits_and_sources(published: Path) -> None:
-    found = sources(published, token_field="input_ids")
-    assert {name: splits(source) for name, source in found.items()} == {
+    results = sources(published, token_field="input_ids")
+    assert {name: splits(source) for name, source in results.items()} == {
         "books": ["train", "validation"],
         "starcoder": ["train"],
     }
-    assert len(found["starcoder"].pieces) == 7 + 3
+    assert len(results["starcoder"].pieces) == 7 + 3
 
 
 @pytest.mark.parametrize(
@@ -282,8 +284,8 @@ def test_a_pattern_that_matches_nothing_names_what_is_there(published: Path) -> 
 def test_a_source_may_hold_its_splits(tmp_path: Path) -> None:
     for folder in ("books/train", "books/val", "wiki/train"):
         copied("text_raw", tmp_path / "a" / folder)
-    found = {name: splits(source) for name, source in sources(tmp_path / "a").items()}
-    assert found == {"books": ["train", "validation"], "wiki": ["train"]}
+    results = {name: splits(source) for name, source in sources(tmp_path / "a").items()}
+    assert results == {"books": ["train", "validation"], "wiki": ["train"]}
 
 
 def test_splits_that_only_some_folders_state_are_an_error(published: Path) -> None:
@@ -365,9 +367,9 @@ def test_a_hash_of_an_unknown_kind_is_left_alone(tmp_path: Path) -> None:
     [
         (0, b"\x07\x00\x00\x00", "does not begin with"),
         (0, b"\xff\xff\xff\xff", "does not begin with"),
-        (4, b"\x00\x00\x00\x00", "no offsets"),
-        (8, b"\x00\x00\x00\x00", "no offsets"),
-        (20, b"\xff\xff\xff\x7f", "no offsets"),
+        (4, b"\x00\x00\x00\x00", "its offsets are invalid"),
+        (8, b"\x00\x00\x00\x00", "its offsets are invalid"),
+        (20, b"\xff\xff\xff\x7f", "its offsets are invalid"),
     ],
 )
 def test_a_damaged_head_is_named_or_counted(offset: int, content: bytes, reason: str, tmp_path: Path) -> None:
@@ -406,7 +408,7 @@ def test_an_index_that_is_none_is_named(content: str, tmp_path: Path) -> None:
 def test_an_index_of_another_kind_is_named(change: dict[str, Any], tmp_path: Path) -> None:
     path = copied("text_raw", tmp_path / "a")
     edit(path, lambda entry: entry.update(change))
-    assert f"data.path={str(path / 'index.json')!r} is no index of MDS version 2" in refusal(path, on_bad="skip")
+    assert f"data.path={str(path / 'index.json')!r} is not an index of MDS version 2" in refusal(path, on_bad="skip")
 
 
 @pytest.mark.parametrize("basename", ["../other/shard.00000.mds", "/etc/passwd", "0/../../shard.mds"])
@@ -415,7 +417,7 @@ def test_a_shard_outside_of_the_folder_is_refused(basename: str, entry: str, tmp
     path = copied("text_zstd", tmp_path / "a")
     edit(path, lambda shard: shard[entry].update(basename=basename))
     message = refusal(path, on_bad="skip")
-    assert f"index.json' is no index of MDS version 2 (the shard {basename!r} is outside of its folder)" in message
+    assert f"index.json' is not an index of MDS version 2 (the shard {basename!r} is outside of its folder)" in message
 
 
 def test_a_shard_larger_than_offsets_can_tell_is_refused(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ def order(rows: list[int], weights: list[float] | None = None, **changes: object
 
 def visits(of: Order, count: int) -> list[tuple[int, int, int]]:
     """(source, epoch, row) of the first rows."""
-    found = of.locate(np.arange(count))
-    return list(zip(found.source.tolist(), found.epoch.tolist(), found.row.tolist(), strict=True))
+    location = of.locate(np.arange(count))
+    return list(zip(location.source.tolist(), location.epoch.tolist(), location.row.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 250, 1000, 1777])
@@ -39,11 +39,11 @@ def test_every_row_of_every_source_comes_exactly_once_per_epoch(weights: list[fl
     rows = [37, 530]
     seen = visits(order(rows, weights), 10 * PERIOD)
     for source in range(2):
-        mine = [(epoch, row) for place, epoch, row in seen if place == source]
-        assert len(set(mine)) == len(mine)
-        whole = max(epoch for epoch, _ in mine)
+        visited = [(epoch, row) for place, epoch, row in seen if place == source]
+        assert len(set(visited)) == len(visited)
+        whole = max(epoch for epoch, _ in visited)
         assert whole >= 1
-        assert sum(epoch < whole for epoch, _ in mine) == whole * rows[source]
+        assert sum(epoch < whole for epoch, _ in visited) == whole * rows[source]
 
 
 def test_one_source_is_read_epoch_after_epoch() -> None:
@@ -60,8 +60,8 @@ def test_a_new_epoch_has_a_new_order() -> None:
 
 @pytest.mark.parametrize("change", [{"names": ["g"]}, {"seed": 2}, {"phase": "decay"}])
 def test_content_seed_and_phase_change_the_order(change: dict[str, object]) -> None:
-    one, other = (of.locate(np.arange(PERIOD)).row for of in (order([PERIOD]), order([PERIOD], **change)))
-    assert (one == other).sum() < 10
+    left, right = (of.locate(np.arange(PERIOD)).row for of in (order([PERIOD]), order([PERIOD], **change)))
+    assert (left == right).sum() < 10
 
 
 @pytest.mark.parametrize(
@@ -123,11 +123,11 @@ def test_counts_are_those_of_the_plain_rule_and_follow_the_shares(weights: list[
 def test_rows_of_a_phase_are_those_of_its_blocks_one_after_the_other(weights: list[float], blocks: int) -> None:
     """The k-th row of a source, wherever it is, is the k-th of its permutations: nothing is left out between blocks."""
     of, rows = order([50] * len(weights), weights), blocks * PERIOD - 77
-    found = of.locate(np.arange(rows))
-    counts = np.bincount(found.source, minlength=len(weights))
+    location = of.locate(np.arange(rows))
+    counts = np.bincount(location.source, minlength=len(weights))
     assert of.counts(rows).tolist() == counts.tolist()
     for source, count in enumerate(counts.tolist()):
-        assert found.epoch[found.source == source].tolist() == [turn // 50 for turn in range(count)]
+        assert location.epoch[location.source == source].tolist() == [turn // 50 for turn in range(count)]
     shares = np.array(weights) / sum(weights) * (rows + 77)
     assert (np.abs(of.counts(rows + 77) - shares) < 2).all()
 
@@ -154,9 +154,9 @@ def test_more_sources_than_a_block_has_rows() -> None:
 
 def relative(of: Order, rows: int, source: int) -> list[tuple[int, int]]:
     """Epochs and rows of one source in the order they come among the first `rows` rows of the phase."""
-    found = of.locate(np.arange(rows))
-    mine = found.source == source
-    return list(zip(found.epoch[mine].tolist(), found.row[mine].tolist(), strict=True))
+    location = of.locate(np.arange(rows))
+    chosen = location.source == source
+    return list(zip(location.epoch[chosen].tolist(), location.row[chosen].tolist(), strict=True))
 
 
 def test_a_source_left_out_or_added_before_leaves_the_order_of_the_others() -> None:
@@ -167,9 +167,9 @@ def test_a_source_left_out_or_added_before_leaves_the_order_of_the_others() -> N
         chosen = [[values[number] for number in left] for values in (rows, weights, names)]
         of = order(chosen[0], chosen[1], names=chosen[2])  # type: ignore[arg-type]
         for place, number in enumerate(left):
-            found, before = relative(of, 3000, place), whole[names[number]]
-            shared = min(len(found), len(before))
-            assert shared > 100 and found[:shared] == before[:shared]
+            after, before = relative(of, 3000, place), whole[names[number]]
+            shared = min(len(after), len(before))
+            assert shared > 100 and after[:shared] == before[:shared]
 
 
 def excess(source: np.ndarray, quotas: np.ndarray) -> np.ndarray:
@@ -199,8 +199,8 @@ def test_sources_do_not_follow_a_pattern() -> None:
     source = order([50, 50]).locate(np.arange(PERIOD)).source
     changes = (np.diff(source) != 0).sum()
     assert 0.55 * PERIOD < changes < 0.8 * PERIOD  # 1/2 by chance alone, 1 when they take turns
-    other = order([50, 50]).locate(np.arange(PERIOD, 2 * PERIOD)).source
-    assert 0.4 < (source == other).mean() < 0.6
+    later = order([50, 50]).locate(np.arange(PERIOD, 2 * PERIOD)).source
+    assert 0.4 < (source == later).mean() < 0.6
 
 
 def test_a_rare_source_comes_in_every_few_blocks_at_a_random_place() -> None:
@@ -226,10 +226,10 @@ def test_any_rows_in_any_order_are_found_alike(numbers: list[int]) -> None:
 
 def test_golden_locations() -> None:
     numbers = np.array([0, 1, 2, 9999, 10_000, 10**12])
-    found = order([7, 5], [3, 1]).locate(numbers)
-    assert found.source.tolist() == [0, 1, 0, 1, 1, 0]
-    assert found.epoch.tolist() == [0, 0, 0, 499, 500, 107142857142]
-    assert found.row.tolist() == [5, 4, 3, 1, 1, 5]
+    location = order([7, 5], [3, 1]).locate(numbers)
+    assert location.source.tolist() == [0, 1, 0, 1, 1, 0]
+    assert location.epoch.tolist() == [0, 0, 0, 499, 500, 107142857142]
+    assert location.row.tolist() == [5, 4, 3, 1, 1, 5]
 
 
 TRILLIONS = [
@@ -244,10 +244,10 @@ def test_two_trillion_tokens_take_no_memory_and_no_time() -> None:
         of = order(TRILLIONS, [float(rows) for rows in TRILLIONS])
         for step in (0, 10**6, steps - 2):
             began = time.perf_counter()
-            found = of.locate(np.arange(step * batch, (step + 1) * batch))
+            location = of.locate(np.arange(step * batch, (step + 1) * batch))
             assert time.perf_counter() - began < 0.5
-            assert (found.epoch == 0).all()
-            assert (found.row >= 0).all() and (found.row < np.array(TRILLIONS)[found.source]).all()
+            assert (location.epoch == 0).all()
+            assert (location.row >= 0).all() and (location.row < np.array(TRILLIONS)[location.source]).all()
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ettin_core.data import packing as room
+from ettin_core.data import packing as packing_module
 from ettin_core.data import shards
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
@@ -44,7 +44,7 @@ def numbered(folder: Path, lengths: list[list[int]]) -> TokenStream:
     return TokenStream(tuple(files), tuple(sizes), tuple(counts), np.dtype("<u4"))
 
 
-def opened(stream: TokenStream, packing: str, context: int) -> Rows:
+def open_rows(stream: TokenStream, packing: str, context: int) -> Rows:
     """The rows of a stream, without an index on disk."""
     if packing == "stream":
         return StreamRows(stream, context)
@@ -53,21 +53,21 @@ def opened(stream: TokenStream, packing: str, context: int) -> Rows:
 
 def layout(rows: Rows) -> list[list[Piece]]:
     """Where the pieces of every row begin and end, for numbered tokens."""
-    found = []
+    result = []
     for number in range(rows.count):
         pieces = rows.read(number)
         assert all((np.diff(piece.astype(np.int64)) == 1).all() for piece in pieces), "a piece is not consecutive"
-        found.append([(int(piece[0]), int(piece[-1]) + 1) for piece in pieces])
-    return found
+        result.append([(int(piece[0]), int(piece[-1]) + 1) for piece in pieces])
+    return result
 
 
 @contextmanager
 def layouts(lengths: list[list[int]], block: int = BLOCK) -> Iterator[Callable[[str, int], list[list[Piece]]]]:
     """A function that lays out documents of these lengths, in blocks of so many."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "BLOCK", block)
+        patch.setattr(packing_module, "BLOCK", block)
         stream = numbered(Path(folder), lengths)
-        yield lambda packing, context: layout(opened(stream, packing, context))
+        yield lambda packing, context: layout(open_rows(stream, packing, context))
 
 
 def bounds(lengths: list[list[int]]) -> list[Piece]:
@@ -76,7 +76,7 @@ def bounds(lengths: list[list[int]]) -> list[Piece]:
     return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
-def cut(document: Piece, context: int) -> list[Piece]:
+def divide(document: Piece, context: int) -> list[Piece]:
     """The pieces of a document."""
     begin, end = document
     return [(place, min(place + context, end)) for place in range(begin, end, context)]
@@ -85,7 +85,7 @@ def cut(document: Piece, context: int) -> list[Piece]:
 def slow_best_fit(documents: list[Piece], context: int) -> list[list[Piece]]:
     """Best-fit decreasing by looking at every row for every piece."""
     rows: list[list[Piece]] = []
-    pieces = [piece for document in documents for piece in cut(document, context)]
+    pieces = [piece for document in documents for piece in divide(document, context)]
     for begin, end in sorted(pieces, key=lambda piece: (piece[0] - piece[1], piece[0])):
         room_left = [context - sum(last - first for first, last in row) for row in rows]
         fitting = [(left, number) for number, left in enumerate(room_left) if left >= end - begin]
@@ -115,7 +115,7 @@ def test_documents_are_cut_at_the_context_and_nowhere_else(
 ) -> None:
     with layouts(lengths, block) as laid_out:
         rows = laid_out(packing, context)
-    expected = [piece for document in bounds(lengths) for piece in cut(document, context)]
+    expected = [piece for document in bounds(lengths) for piece in divide(document, context)]
     assert sorted(piece for row in rows for piece in row) == expected
     assert packing == "best_fit" or all(len(row) == 1 for row in rows)
 
@@ -126,9 +126,9 @@ def test_best_fit_is_best_fit_decreasing_block_by_block(lengths: list[list[int]]
     documents = iter(bounds(lengths))
     expected = []
     for shard in lengths:
-        mine = [next(documents) for _ in shard]
-        for first in range(0, len(mine), block):
-            expected += slow_best_fit(mine[first : first + block], context)
+        of_shard = [next(documents) for _ in shard]
+        for first in range(0, len(of_shard), block):
+            expected += slow_best_fit(of_shard[first : first + block], context)
     with layouts(lengths, block) as laid_out:
         assert laid_out("best_fit", context) == expected
 
@@ -148,14 +148,14 @@ def test_the_index_counts_the_rows_of_each_block(
     lengths: list[list[int]], context: int, packing: str, block: int
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "BLOCK", block)
+        patch.setattr(packing_module, "BLOCK", block)
         edges = count_rows(numbered(Path(folder), lengths), packing, context)
     documents, counts = iter(bounds(lengths)), []
     for shard in lengths:
-        mine = [next(documents) for _ in shard]
-        for first in range(0, len(mine), block):
-            chosen = mine[first : first + block]
-            pieces = [piece for document in chosen for piece in cut(document, context)]
+        of_shard = [next(documents) for _ in shard]
+        for first in range(0, len(of_shard), block):
+            chosen = of_shard[first : first + block]
+            pieces = [piece for document in chosen for piece in divide(document, context)]
             counts.append(len(pieces) if packing == "off" else len(slow_best_fit(chosen, context)))
     assert np.diff(edges).tolist() == counts and edges[0] == 0 and edges.dtype == np.int64
 
@@ -166,10 +166,10 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "SHARD_TOKENS", 60_000)
         config = DataConfig(kind="world", name="sharded", documents=2500, vocab_size=320)
-        made = prepare(config, tmp_path_factory.mktemp("sharded"), workers=1)
-    counts = made.stream("sharded", "train").counts
+        corpus = prepare(config, tmp_path_factory.mktemp("sharded"), workers=1)
+    counts = corpus.stream("sharded", "train").counts
     assert len(counts) > 5 and max(counts) > BLOCK
-    return made
+    return corpus
 
 
 @pytest.mark.parametrize("context", [16, 100, 1000])
@@ -196,17 +196,17 @@ def document_bounds(stream: TokenStream) -> list[Piece]:
 def test_a_row_does_not_depend_on_what_was_read_before(
     sharded: Corpus, packing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "_KEPT_BLOCKS", 2)  # blocks are forgotten and laid out again
-    one, other = (packed_rows(sharded, "sharded", "train", packing, 100) for _ in range(2))
-    in_turn = [[piece.tobytes() for piece in one.read(number)] for number in range(one.count)]
-    for number in np.random.default_rng(0).permutation(one.count).tolist():
-        assert [piece.tobytes() for piece in other.read(number)] == in_turn[number]
+    monkeypatch.setattr(packing_module, "_KEPT_BLOCKS", 2)  # blocks are forgotten and laid out again
+    first, second = (packed_rows(sharded, "sharded", "train", packing, 100) for _ in range(2))
+    in_turn = [[piece.tobytes() for piece in first.read(number)] for number in range(first.count)]
+    for number in np.random.default_rng(0).permutation(first.count).tolist():
+        assert [piece.tobytes() for piece in second.read(number)] == in_turn[number]
 
 
 def utilisation(lengths: list[list[int]], packing: str, context: int) -> float:
     """The share of row positions that hold a token."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = opened(numbered(Path(folder), lengths), packing, context)
+        rows = open_rows(numbered(Path(folder), lengths), packing, context)
         return sum(map(sum, lengths)) / (rows.count * context)
 
 
@@ -231,7 +231,7 @@ def test_an_endless_document_costs_no_more_than_its_rows() -> None:
 
 
 def test_an_unknown_packing_is_refused(corpus: Corpus) -> None:
-    with pytest.raises(ValueError, match=r"packing='tight' is no packing; use one of stream, best_fit, off"):
+    with pytest.raises(ValueError, match=r"packing='tight' is not a packing; use one of stream, best_fit, off"):
         packed_rows(corpus, "world", "train", "tight", 48)
 
 
@@ -241,7 +241,7 @@ class Counted:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls = 0
         self._lock = threading.Lock()
-        monkeypatch.setattr(room, "count_rows", self)
+        monkeypatch.setattr(packing_module, "count_rows", self)
 
     def __call__(self, stream: TokenStream, packing: str, context: int) -> np.ndarray:
         with self._lock:
@@ -298,7 +298,7 @@ def test_splits_contexts_packings_and_block_sizes_have_indexes_of_their_own(
         return packed_rows(copy, "world", split, packing, context).count
 
     assert len({count(), count("validation"), count(packing="off"), count(context=49)}) == 4
-    monkeypatch.setattr(room, "BLOCK", 3)
+    monkeypatch.setattr(packing_module, "BLOCK", 3)
     assert packed_rows(copy, "world", "train", "best_fit", 48).edges[-1] >= count()  # type: ignore[union-attr]
     assert counted.calls == 5
 
@@ -311,8 +311,8 @@ def test_the_index_is_small(copy: Corpus) -> None:
 
 def test_processes_that_start_at_once_make_the_index_once(copy: Corpus, counted: Counted) -> None:
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: packed_rows(copy, "world", "train", "best_fit", 48).count, range(8)))
-    assert counted.calls == 1 and len(set(found)) == 1
+        counts = list(pool.map(lambda _: packed_rows(copy, "world", "train", "best_fit", 48).count, range(8)))
+    assert counted.calls == 1 and len(set(counts)) == 1
 
 
 @contextmanager
@@ -340,15 +340,15 @@ def test_a_corpus_that_cannot_be_written_is_read(corpus: Corpus, counted: Counte
         Path(folder).chmod(0o755)
         bare = copied(corpus, Path(folder) / "bare")
         expected = packed_rows(corpus, "world", "train", "best_fit", 52).count
-        made = counted.calls
+        calls = counted.calls
         with read_only(bare.folder):
             rows = packed_rows(bare, "world", "train", "best_fit", 52)
             assert rows.count == expected and len(rows.read(expected - 1)) > 0
-            assert not (bare.folder / "rows").exists() and counted.calls == made + 1
+            assert not (bare.folder / "rows").exists() and counted.calls == calls + 1
         packed_rows(bare, "world", "train", "best_fit", 52)
         with read_only(bare.folder):
             packed_rows(bare, "world", "train", "best_fit", 52)
-        assert counted.calls == made + 2, "an index that is there is not made again"
+        assert counted.calls == calls + 2, "an index that is there is not made again"
 
 
 def test_a_read_only_file_system_is_read_and_other_errors_are_not_hidden(
@@ -358,7 +358,7 @@ def test_a_read_only_file_system_is_read_and_other_errors_are_not_hidden(
         def locked(folder: Path, wait: bool = False) -> None:
             raise OSError(number, os.strerror(number), str(folder))
 
-        monkeypatch.setattr(room, "locked", locked)
+        monkeypatch.setattr(packing_module, "locked", locked)
 
     refuse(errno.EROFS)
     assert packed_rows(copy, "world", "train", "best_fit", 48).count > 0 and counted.calls == 1

@@ -61,24 +61,24 @@ def test_pieces_are_whole_row_groups_with_their_share_of_the_bytes(
         monkeypatch.setattr(parquet, "_BYTES", limit)
         assert (parquet.pieces(path, None)[0].begin, parquet.pieces(path, None)[0].end) == (0, end)
     monkeypatch.setattr(parquet, "_BYTES", 1)
-    found = parquet.pieces(path, None)
-    assert [(piece.begin, piece.end) for piece in found] == [(0, 1), (1, 2), (2, 3), (3, 4)]
-    assert size - 4 <= sum(piece.size for piece in found) <= size and min(piece.size for piece in found) > size / 10
+    pieces = parquet.pieces(path, None)
+    assert [(piece.begin, piece.end) for piece in pieces] == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert size - 4 <= sum(piece.size for piece in pieces) <= size and min(piece.size for piece in pieces) > size / 10
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
 def test_every_kind_of_text_column_is_read(kind: pa.DataType, tmp_path: Path) -> None:
     table = pa.table({"body": pa.array(TEXTS).cast(kind)})
-    found = everything(written(tmp_path / "a.parquet", table), text_field="body")
-    assert [item.text for item in found if isinstance(item, Document)] == TEXTS
+    results = everything(written(tmp_path / "a.parquet", table), text_field="body")
+    assert [item.text for item in results if isinstance(item, Document)] == TEXTS
 
 
 def test_only_the_columns_that_are_needed_are_read(tmp_path: Path) -> None:
     path = written(tmp_path / "a.parquet", [row | {"other": f"{row['q']:040d}"} for row in ROWS], compression="none")
-    found = pq.ParquetFile(path).metadata.row_group(1).column(3)
-    begin = found.dictionary_page_offset or found.data_page_offset
+    column = pq.ParquetFile(path).metadata.row_group(1).column(3)
+    begin = column.dictionary_page_offset or column.data_page_offset
     data = bytearray(path.read_bytes())
-    data[begin : begin + found.total_compressed_size] = b"\xff" * found.total_compressed_size
+    data[begin : begin + column.total_compressed_size] = b"\xff" * column.total_compressed_size
     path.write_bytes(data)
     assert len(everything(path)) == len(ROWS)
     assert "damaged" in refusal(path, text_field="other")
@@ -87,26 +87,26 @@ def test_only_the_columns_that_are_needed_are_read(tmp_path: Path) -> None:
 def test_a_column_of_tokens_gives_integers(tmp_path: Path) -> None:
     ids = [[1, 2, 3], [70000], []]
     table = pa.table({"input_ids": pa.array(ids, pa.list_(pa.int32())), "text": ["a", "b", "c"]})
-    found = everything(written(tmp_path / "a.parquet", table), token_field="input_ids")
-    tokens = [item.tokens for item in found if isinstance(item, Document) and item.tokens is not None]
+    results = everything(written(tmp_path / "a.parquet", table), token_field="input_ids")
+    tokens = [item.tokens for item in results if isinstance(item, Document) and item.tokens is not None]
     assert [array.tolist() for array in tokens] == ids
     assert {array.dtype.kind for array in tokens} == {"i"}
 
 
 def test_too_small_values_are_left_out(tmp_path: Path) -> None:
-    found = everything(written(tmp_path / "a.parquet"), at_least={"q": 50})
-    assert [item.id for item in found if isinstance(item, Document)] == ["d5", "d6"]
-    assert {item.reason for item in found if isinstance(item, Skipped)} == {"q_below_50"}
+    results = everything(written(tmp_path / "a.parquet"), at_least={"q": 50})
+    assert [item.id for item in results if isinstance(item, Document)] == ["d5", "d6"]
+    assert {item.reason for item in results if isinstance(item, Skipped)} == {"q_below_50"}
 
 
 @pytest.mark.parametrize("on_bad", ["error", "skip"])
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        ({"text_field": "body"}, ["data.text_field='body'", "is no column", "it has id, text, q"]),
+        ({"text_field": "body"}, ["data.text_field='body'", "is not a column", "it has id, text, q"]),
         ({"text_field": "q"}, ["data.text_field='q'", "is not text but int64"]),
         ({"token_field": "text"}, ["data.token_field='text'", "is not lists of token ids but string"]),
-        ({"token_field": "ids"}, ["data.token_field='ids'", "is no column", "it has id, text, q"]),
+        ({"token_field": "ids"}, ["data.token_field='ids'", "is not a column", "it has id, text, q"]),
         ({"at_least": {"quality": 1}}, ["data.at_least='quality'", "it has id, text, q"]),
     ],
 )
@@ -152,7 +152,7 @@ def test_a_file_without_rows_gives_none(groups: int, tmp_path: Path) -> None:
             writer.write_table(empty)
     assert pq.ParquetFile(path).num_row_groups == groups
     assert everything(path) == []
-    assert "is no column" in refusal(path, text_field="body")
+    assert "is not a column" in refusal(path, text_field="body")
 
 
 def test_without_pyarrow_the_package_to_install_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,8 +176,8 @@ def test_a_value_that_many_rows_repeat_is_held_once(tmp_path: Path) -> None:
 def test_what_is_larger_than_allowed_is_refused_or_counted(tmp_path: Path) -> None:
     path = written(tmp_path / "a.parquet", [{"text": "a" * 3000}, {"text": "short"}, {"text": "also"}])
     assert "holds a document of more than 0.002 MiB" in refusal(path, max_document_mb=0.002)
-    found = everything(path, max_document_mb=0.002, on_bad="skip")
-    assert [item.text if isinstance(item, Document) else item.reason for item in found] == [
+    results = everything(path, max_document_mb=0.002, on_bad="skip")
+    assert [item.text if isinstance(item, Document) else item.reason for item in results] == [
         "too_large",
         "short",
         "also",

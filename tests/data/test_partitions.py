@@ -69,14 +69,14 @@ def silent(count: int, size: int) -> None:
 
 def texts(folder: Path, entry: dict[str, Any], tokenizer: Tokenizer, split: str = "train") -> list[str]:
     """The documents of a part's shards."""
-    found = []
+    result = []
     for shard in entry["splits"][split]["shards"]:
         stream = TokenStream((folder / shard["file"],), (shard["tokens"],), (shard["documents"],), np.dtype("<u2"))
-        found += [
+        result += [
             tokenizer.decode(stream.read(begin, end)[1:-1].tolist())
             for begin, end in pairwise(stream.starts(0).tolist())
         ]
-    return found
+    return result
 
 
 # --- the division
@@ -87,23 +87,23 @@ def test_parts_hold_every_piece_once_and_in_order(sizes: list[tuple[str | None, 
     pieces = tuple(Piece(f"f{number}", split, size) for number, (split, size) in enumerate(sizes))
     config = SourceConfig(kind="text", path="p", documents=5 if limited else None)
     parts = partition(Source("s", config, "", pieces))
-    found = [piece for part in parts for piece in part.pieces]
+    ordered = [piece for part in parts for piece in part.pieces]
     assert [part.name for part in parts] == [f"s.{number:05d}" for number in range(len(parts))]
     assert all({piece.split for piece in part.pieces} == {part.split} for part in parts)
     if limited:
-        assert sorted(found, key=pieces.index) == list(pieces)
+        assert sorted(ordered, key=pieces.index) == list(pieces)
         assert len({part.split for part in parts}) == len(parts)  # a limit is counted within a part
     else:
-        assert found == list(pieces)
+        assert ordered == list(pieces)
         assert all(part.size <= MERGE_BYTES for part in parts if len(part.pieces) > 1)
-        for one, other in pairwise(parts):
-            assert one.split != other.split or one.size + other.pieces[0].size > MERGE_BYTES
+        for earlier, later in pairwise(parts):
+            assert earlier.split != later.split or earlier.size + later.pieces[0].size > MERGE_BYTES
 
 
 def test_the_documents_of_world_are_no_limit() -> None:
     (source,) = find_sources(DataConfig(kind="world", name="w", documents=25_000))
-    found = [(part.split, part.pieces[0].begin, part.pieces[-1].end) for part in partition(source)]
-    assert found == [
+    ranges = [(part.split, part.pieces[0].begin, part.pieces[-1].end) for part in partition(source)]
+    assert ranges == [
         ("train", 0, 10_000),
         ("train", 10_000, 20_000),
         ("train", 20_000, 25_000),
@@ -118,12 +118,12 @@ def test_the_documents_of_world_are_no_limit() -> None:
 def test_empty_documents_are_counted_and_left_out(tmp_path: Path) -> None:
     rows = [{"id": "a", "text": ""}, {"text": "one"}, {"id": "b", "text": " \n\t"}, {"text": "two"}]
     part, config = one_part(tmp_path, rows)
-    tally = RemovalCounts()
-    assert [(split, document.text) for split, document in documents(part, config, tally)] == [
+    counts = RemovalCounts()
+    assert [(split, document.text) for split, document in documents(part, config, counts)] == [
         ("train", "one"),
         ("train", "two"),
     ]
-    assert tally.plain == {
+    assert counts.plain == {
         "skipped": {"empty": 2},
         "samples": {"empty": [{"id": "a", "text": ""}, {"id": "b", "text": ""}]},
         "lines_removed": {},
@@ -131,20 +131,20 @@ def test_empty_documents_are_counted_and_left_out(tmp_path: Path) -> None:
 
 
 def test_a_tally_keeps_the_first_samples_of_each_reason_over_parts() -> None:
-    one, other, whole = RemovalCounts(), RemovalCounts(), RemovalCounts()
+    first, second, whole = RemovalCounts(), RemovalCounts(), RemovalCounts()
     for number in range(5):
-        (one if number < 2 else other).skip(Skipped(str(number), "empty", "x" * 1000))
-    other.skip(Skipped("5", "not_json"))
-    other.lines_removed["c4.short"] += 3
-    for tally in (one, other):
-        whole.add(json.loads(json.dumps(tally.plain)))
+        (first if number < 2 else second).skip(Skipped(str(number), "empty", "x" * 1000))
+    second.skip(Skipped("5", "not_json"))
+    second.lines_removed["c4.short"] += 3
+    for counts in (first, second):
+        whole.add(json.loads(json.dumps(counts.plain)))
     assert whole.skipped == {"empty": 5, "not_json": 1}
     assert whole.samples == {
         "empty": [{"id": str(number), "text": "x" * 300} for number in range(3)],
         "not_json": [{"id": "5", "text": ""}],
     }
     assert whole.lines_removed == {"c4.short": 3}
-    assert one.samples["empty"] == [{"id": str(number), "text": "x" * 300} for number in range(2)]
+    assert first.samples["empty"] == [{"id": str(number), "text": "x" * 300} for number in range(2)]
 
 
 def test_half_a_character_beside_the_text_stops_nothing(tmp_path: Path) -> None:
@@ -155,9 +155,9 @@ def test_half_a_character_beside_the_text_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (source,) = find_sources(DataConfig(kind="text", path=str(tmp_path), at_least={"q": 5}))
     (part,) = partition(source)
-    tally = RemovalCounts()
-    assert [document.text for _, document in documents(part, source.config, tally)] == ["kept"]
-    assert tally.samples == {
+    counts = RemovalCounts()
+    assert [document.text for _, document in documents(part, source.config, counts)] == ["kept"]
+    assert counts.samples == {
         "empty": [{"id": "?1", "text": ""}],
         "q_below_5": [{"id": "?2", "text": "half ? one"}],
     }
@@ -252,8 +252,8 @@ def test_ids_are_taken_with_or_without_marks_at_their_ends(tmp_path: Path, token
     ids = tokenizer.encode(["Some words."])[0]
     rows: Iterable[list[int]] = ([*ids], [bos, *ids], [*ids, eos], [bos, *ids, eos], [])
     corpus = token_rows(tmp_path, tokenizer, [{"tokens": row} for row in rows])
-    found = [document.tolist() for document in corpus.documents("train")]
-    assert found == [[bos, *ids, eos]] * 4
+    stored = [document.tolist() for document in corpus.documents("train")]
+    assert stored == [[bos, *ids, eos]] * 4
     assert corpus.manifest["sources"]["s"]["train"]["bytes"] == 4 * len("Some words.")
     assert corpus.manifest["reading"]["s"]["skipped"] == {"empty": 1}
 
@@ -263,7 +263,7 @@ def test_what_is_no_list_of_ids_is_refused(value: Any, tmp_path: Path, tokenizer
     with pytest.raises(UserError) as caught:
         token_rows(tmp_path / "one", tokenizer, [{"id": "odd", "tokens": value}])
     place = tmp_path / "one" / "in" / "s.train.jsonl"
-    assert str(caught.value).startswith(f"data.token_field='tokens' is no list of ids in {place}:1 (")
+    assert str(caught.value).startswith(f"data.token_field='tokens' is not a list of ids in {place}:1 (")
     assert "; name a column of ids, or set data.on_bad=skip" in str(caught.value)
     corpus = token_rows(tmp_path / "two", tokenizer, [{"tokens": [8]}, {"id": "odd", "tokens": value}], on_bad="skip")
     assert corpus.manifest["reading"]["s"]["skipped"] == {"invalid_tokens": 1}

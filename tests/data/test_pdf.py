@@ -85,8 +85,8 @@ def test_a_file_is_one_document_with_blank_lines_between_pages(tmp_path: Path) -
 
 
 def test_a_page_without_words_leaves_no_gap(tmp_path: Path) -> None:
-    (found,) = documents(written(tmp_path / "a.pdf", [PAGES[0], None, PAGES[1]]))
-    assert isinstance(found, Document) and found.text == "\n\n".join(PAGES)
+    (document,) = documents(written(tmp_path / "a.pdf", [PAGES[0], None, PAGES[1]]))
+    assert isinstance(document, Document) and document.text == "\n\n".join(PAGES)
 
 
 @pytest.mark.parametrize("on_bad", ["error", "skip"])

@@ -68,8 +68,8 @@ def test_batches_are_the_same(corpus: Corpus, workers: int) -> None:
         expected = alone.batch(step)
         assert isinstance(batch, Batch) and batch.digest() == expected.digest()
         for name in ("tokens", "document_ids", "position_ids", "rows", "sources"):
-            one, other = getattr(batch, name), getattr(expected, name)
-            assert type(one) is np.ndarray and one.dtype == other.dtype and np.array_equal(one, other)
+            left, right = getattr(batch, name), getattr(expected, name)
+            assert type(left) is np.ndarray and left.dtype == right.dtype and np.array_equal(left, right)
 
 
 def assorted(step: int) -> Any:
@@ -79,9 +79,9 @@ def assorted(step: int) -> Any:
 
 @pytest.mark.parametrize("workers", WORKERS)
 def test_what_is_made_arrives_as_it_is(workers: int) -> None:
-    for step, made in enumerate(feed(assorted, range(5), workers)):
-        (number, array), *others = made
-        assert type(made[0]) is tuple and number == step
+    for step, item in enumerate(feed(assorted, range(5), workers)):
+        (number, array), *others = item
+        assert type(item[0]) is tuple and number == step
         assert type(array) is np.ndarray and array.tolist() == list(range(step))
         assert others == [{"a": 1.5}, "text", None]
 
@@ -128,9 +128,9 @@ def test_an_error_reaches_the_caller_at_its_step(workers: int) -> None:
 def test_an_error_of_the_caller_ends_the_workers(workers: int) -> None:
     before = children()
     with pytest.raises(ZeroDivisionError) as caught:
-        for made in feed(slow_when_even, range(20), workers):
+        for item in feed(slow_when_even, range(20), workers):
             assert len(children() - before) == workers
-            print(1 / made)
+            print(1 / item)
     assert caught.value.__traceback__ is not None and children() == before
 
 

@@ -118,21 +118,21 @@ def test_any_number_of_workers_gives_the_same_bytes(many: Path, tmp_path: Path) 
         with open(piece.place, "rb") as file:
             file.seek(piece.begin - 1)
             assert file.read(1) != b"\n"  # a document lies across the edge
-    found = {}
+    corpora = {}
     for workers in (1, 2, 3):
         reports: list[tuple[str, float, float, int]] = []
         corpus = prepare(
             config, tmp_path / str(workers), workers, lambda *report, reports=reports: reports.append(report)
         )
-        found[workers] = corpus
+        corpora[workers] = corpus
         check_reports(reports, corpus)
-    assert {corpus.fingerprint for corpus in found.values()} == {found[1].fingerprint}
-    assert contents(found[1].folder) == contents(found[2].folder) == contents(found[3].folder)
-    found[3].verify()
-    entries = found[1].manifest["sources"]
+    assert {corpus.fingerprint for corpus in corpora.values()} == {corpora[1].fingerprint}
+    assert contents(corpora[1].folder) == contents(corpora[2].folder) == contents(corpora[3].folder)
+    corpora[3].verify()
+    entries = corpora[1].manifest["sources"]
     counts = {name: [entries[name][split]["documents"] for split in SPLITS] for name in entries}
     assert counts == {"books": [160, 80, 0], "large": [800, 0, 0], "notes": [40, 0, 9], "web": [0, 80, 0]}
-    assert texts_of(found[3]) == texts_of(found[1])
+    assert texts_of(corpora[3]) == texts_of(corpora[1])
 
 
 def check_reports(reports: list[tuple[str, float, float, int]], corpus: Corpus) -> None:
@@ -180,15 +180,15 @@ def test_a_world_in_several_ranges_is_the_world(
     monkeypatch.setattr("ettin_core.data.preparation.partitions.MERGE_BYTES", 1)
     config = DataConfig(kind="world", name="world", documents=1500, tokenizer=str(corpus.tokenizer.folder))
     ranges = prepare(config, tmp_path, 1)
-    one, other = (made.manifest["sources"]["world"]["train"] for made in (ranges, corpus))
-    assert len(one["shards"]) == 4
+    left, right = (item.manifest["sources"]["world"]["train"] for item in (ranges, corpus))
+    assert len(left["shards"]) == 4
     assert texts_of(ranges) == texts_of(corpus)
-    assert one["log_probability"] == pytest.approx(other["log_probability"], rel=1e-12)
+    assert left["log_probability"] == pytest.approx(right["log_probability"], rel=1e-12)
 
 
 def test_text_prepared_twice_in_two_places_is_the_same_corpus(tmp_path: Path) -> None:
-    one, other = prepared(tmp_path / "one", TEXTS), prepared(tmp_path / "other", TEXTS)
-    assert one.name == other.name and contents(one.folder) == contents(other.folder)
+    first, second = prepared(tmp_path / "one", TEXTS), prepared(tmp_path / "other", TEXTS)
+    assert first.name == second.name and contents(first.folder) == contents(second.folder)
 
 
 def test_a_prepared_corpus_is_opened_and_not_prepared_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,29 +209,31 @@ def test_one_character_or_the_order_changes_the_fingerprint(tmp_path: Path, toke
         TEXTS[:2],
         [TEXTS[0] + TEXTS[1], TEXTS[2]],
     ]
-    found = [prepared(tmp_path / str(number), texts, tokenizer=str(tokenizer)) for number, texts in enumerate(variants)]
-    assert len({corpus.fingerprint for corpus in found}) == len(variants)
-    assert len({corpus.name for corpus in found}) == len(variants)
+    corpora = [
+        prepared(tmp_path / str(number), texts, tokenizer=str(tokenizer)) for number, texts in enumerate(variants)
+    ]
+    assert len({corpus.fingerprint for corpus in corpora}) == len(variants)
+    assert len({corpus.name for corpus in corpora}) == len(variants)
 
 
 def test_the_tokenizer_changes_the_fingerprint(tmp_path: Path, tokenizer: Path) -> None:
-    other = shutil.copytree(tokenizer, tmp_path / "other")
-    with (other / "tokenizer.json").open("a") as file:
+    altered = shutil.copytree(tokenizer, tmp_path / "other")
+    with (altered / "tokenizer.json").open("a") as file:
         file.write("\n")  # the same ids, but another file: nobody has to argue whether it is the same tokenizer
-    one = prepared(tmp_path / "one", TEXTS, tokenizer=str(tokenizer))
-    two = prepared(tmp_path / "two", TEXTS, tokenizer=str(other))
-    assert one.manifest["sources"] == two.manifest["sources"]
-    assert one.fingerprint != two.fingerprint and one.name != two.name
+    first = prepared(tmp_path / "one", TEXTS, tokenizer=str(tokenizer))
+    second = prepared(tmp_path / "two", TEXTS, tokenizer=str(altered))
+    assert first.manifest["sources"] == second.manifest["sources"]
+    assert first.fingerprint != second.fingerprint and first.name != second.name
 
 
 def test_the_roles_of_special_tokens_change_the_fingerprint(tmp_path: Path, tokenizer: Path) -> None:
-    other = shutil.copytree(tokenizer, tmp_path / "other")
-    roles = json.loads((other / "tokenizer_config.json").read_text())
-    (other / "tokenizer_config.json").write_text(json.dumps(roles | {"bos_token": "[UNK]"}))
-    one = prepared(tmp_path / "one", TEXTS, tokenizer=str(tokenizer))
-    two = prepared(tmp_path / "two", TEXTS, tokenizer=str(other))
-    assert one.documents("train")[0][0] != two.documents("train")[0][0]
-    assert one.fingerprint != two.fingerprint and one.name != two.name
+    altered = shutil.copytree(tokenizer, tmp_path / "other")
+    roles = json.loads((altered / "tokenizer_config.json").read_text())
+    (altered / "tokenizer_config.json").write_text(json.dumps(roles | {"bos_token": "[UNK]"}))
+    first = prepared(tmp_path / "one", TEXTS, tokenizer=str(tokenizer))
+    second = prepared(tmp_path / "two", TEXTS, tokenizer=str(altered))
+    assert first.documents("train")[0][0] != second.documents("train")[0][0]
+    assert first.fingerprint != second.fingerprint and first.name != second.name
 
 
 def name_of(folder: Path, **options: Any) -> str:
@@ -240,14 +242,14 @@ def name_of(folder: Path, **options: Any) -> str:
 
 
 def test_where_things_lie_and_how_often_they_may_be_read_is_not_the_name(tmp_path: Path, tokenizer: Path) -> None:
-    one, two = write_texts(tmp_path / "one", TEXTS), write_texts(tmp_path / "two" / "deeper", TEXTS)
+    first, second = write_texts(tmp_path / "one", TEXTS), write_texts(tmp_path / "two" / "deeper", TEXTS)
     copy = shutil.copytree(tokenizer, tmp_path / "tokenizer")
-    assert name_of(one) == name_of(two) == name_of(one, mixtures={"pretrain": {"books": 3}, "decay": None})
-    assert name_of(one, tokenizer=str(tokenizer)) == name_of(two, tokenizer=str(copy)) != name_of(one)
+    assert name_of(first) == name_of(second) == name_of(first, mixtures={"pretrain": {"books": 3}, "decay": None})
+    assert name_of(first, tokenizer=str(tokenizer)) == name_of(second, tokenizer=str(copy)) != name_of(first)
     assert (
-        name_of(one)
-        == name_of(one, sources={"books": {"path": "."}})
-        == name_of(two.parent, sources={"books": {"path": "deeper"}})
+        name_of(first)
+        == name_of(first, sources={"books": {"path": "."}})
+        == name_of(second.parent, sources={"books": {"path": "deeper"}})
     )
 
 
@@ -306,8 +308,8 @@ def test_ids_are_stored_in_two_bytes_or_four(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setattr(f"ettin_core.data.preparation.{module}.Tokenizer", Large)
     large = prepared(tmp_path / "large", TEXTS, tokenizer=str(tokenizer))
     assert (small.manifest["dtype"], large.manifest["dtype"]) == ("<u2", "<u4")
-    for one, other in zip(small.documents("train"), large.documents("train"), strict=True):
-        assert one.tolist() == other.tolist()
+    for left, right in zip(small.documents("train"), large.documents("train"), strict=True):
+        assert left.tolist() == right.tolist()
 
 
 class Interrupted(BaseException):
@@ -644,9 +646,9 @@ def test_documents_of_50_mb_need_little_memory(tmp_path: Path, tokenizer: Path) 
     command = [sys.executable, "-c", MEASURE, str(folder), str(tokenizer), str(tmp_path / "out")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "", done.stderr
-    memory, made = done.stdout.split()
+    memory, corpus_folder = done.stdout.split()
     assert int(memory) < 1.5 * 2**30
-    corpus = Corpus(Path(made))
+    corpus = Corpus(Path(corpus_folder))
     sizes = np.array([len(corpus.tokenizer.decode([token])) for token in range(corpus.tokenizer.vocab_size)])
     for name, content in (("words", words), ("word", letters)):
         entry = corpus.manifest["sources"][name]["train"]

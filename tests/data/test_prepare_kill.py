@@ -119,7 +119,7 @@ def check_whole(root: Path, undisturbed: Corpus) -> None:
     Corpus(root / undisturbed.name).verify()
 
 
-def made(root: Path) -> list[Path]:
+def finished_files(root: Path) -> list[Path]:
     """What is finished of parts, keys of held-out documents, signatures and duplicates."""
     names = ("parts/*.json", "held_out/parts/*.npy", "duplicates/*.train.npy", "duplicates/*.json")
     return [file for name in names for file in root.glob(f".*.building/{name}")]
@@ -127,7 +127,7 @@ def made(root: Path) -> list[Path]:
 
 def finished(root: Path) -> dict[str, int]:
     """The same with the time it was written."""
-    return {f"{file.parent.name}/{file.name}": file.stat().st_mtime_ns for file in made(root)}
+    return {f"{file.parent.name}/{file.name}": file.stat().st_mtime_ns for file in finished_files(root)}
 
 
 def shard_times(folder: Path, parts: set[str]) -> dict[str, int]:
@@ -138,15 +138,15 @@ def shard_times(folder: Path, parts: set[str]) -> dict[str, int]:
 
 def workers_of(root: Path) -> list[int]:
     """Ids of the worker processes of preparations under `root`."""
-    found = []
+    processes = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = file.read_bytes().split(b"\0")
         except OSError:
             continue
         if b"ettin_core.data.preparation.worker" in words and any(word.startswith(bytes(root)) for word in words):
-            found.append(int(file.parent.name))
-    return found
+            processes.append(int(file.parent.name))
+    return processes
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
@@ -167,9 +167,9 @@ def has_no_workers(root: Path) -> bool:
     return not workers_of(root)
 
 
-def has_ended_or_made(process: subprocess.Popen[str], root: Path, count: int) -> bool:
+def has_ended_or_finished(process: subprocess.Popen[str], root: Path, count: int) -> bool:
     """Whether so much is finished, or all of it."""
-    return process.poll() is not None or len(made(root)) >= count
+    return process.poll() is not None or len(finished_files(root)) >= count
 
 
 @linux
@@ -186,7 +186,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(texts: Path, undis
             if draw.random() < 0.5:
                 time.sleep(draw.uniform(0.0, 0.8))
             else:  # however slow this machine is, after some progress
-                wait_for(partial(has_ended_or_made, process, root, len(before) + 1))
+                wait_for(partial(has_ended_or_finished, process, root, len(before) + 1))
                 time.sleep(draw.uniform(0.0, 0.4))
             if process.poll() is not None:
                 break
@@ -313,7 +313,7 @@ def test_a_worker_that_dies_is_told_in_one_line_and_its_siblings_work_stays(
     _, errors = process.communicate()
     assert process.returncode == 1
     assert re.fullmatch(
-        r"error: the worker for part s\d\d\.00000 died \(exit status -9\), perhaps for want of memory; start the same "
+        r"error: the worker for part s\d\d\.00000 died \(exit status -9\), perhaps because memory ran out; start the same "
         r"command again with fewer workers: finished parts are kept\.\n",
         errors,
     ), errors
@@ -351,12 +351,12 @@ def few(tmp_path: Path) -> Iterator[Path]:
 
 def test_bad_input_met_by_a_worker_is_the_users_error_and_leaves_nothing(few: Path, tmp_path: Path) -> None:
     (few / "b.train.jsonl").write_text('{"text": "fine"}\nplain words\n')
-    with pytest.raises(UserError) as one:
+    with pytest.raises(UserError) as single:
         prepare(DataConfig(kind="text", path=str(few), vocab_size=300), tmp_path / "one", 1)
-    with pytest.raises(UserError) as two:
+    with pytest.raises(UserError) as parallel:
         prepare(DataConfig(kind="text", path=str(few), vocab_size=300, tokenizer_sample_mb=1e-5), tmp_path / "two", 2)
-    assert str(one.value) == str(two.value)
-    assert str(two.value).startswith(f"data.path='{few / 'b.train.jsonl'}:2' is not JSON (")
+    assert str(single.value) == str(parallel.value)
+    assert str(parallel.value).startswith(f"data.path='{few / 'b.train.jsonl'}:2' is not JSON (")
     assert os.listdir(tmp_path / "one") == os.listdir(tmp_path / "two") == [".locks"]
 
 

@@ -59,8 +59,8 @@ def test_a_stream_is_the_documents_in_a_row(
     assert len(stream) == len(whole) == entry["tokens"]
     begin = data.draw(st.integers(0, len(whole) + 3))
     end = data.draw(st.integers(begin, len(whole) + 3))
-    found = stream.read(begin, end)
-    assert found.dtype == np.dtype("<u2") and found.tolist() == whole[begin:end].tolist()
+    result = stream.read(begin, end)
+    assert result.dtype == np.dtype("<u2") and result.tolist() == whole[begin:end].tolist()
     assert stream.read(0, 10**9).tolist() == whole.tolist()
     assert [shard["tokens"] >= size for shard in entry["shards"][:-1]] == [True] * (len(entry["shards"]) - 1)
 
@@ -72,15 +72,15 @@ def test_starts_say_where_documents_begin_and_where_the_last_ends(
     folder = tmp_path_factory.mktemp("shards")
     entry, documents = written(folder, tokenizer, lengths, size)
     stream = stream_of(folder, entry)
-    found = []
+    result = []
     for shard, base in enumerate(stream.edges[:-1].tolist()):
         starts = stream.starts(shard)
         assert starts.dtype == np.int64 and starts[0] == 0 and starts[-1] == stream.sizes[shard]
-        found += [stream.read(base + begin, base + end).tolist() for begin, end in pairwise(starts.tolist())]
+        result += [stream.read(base + begin, base + end).tolist() for begin, end in pairwise(starts.tolist())]
         first = data.draw(st.integers(0, stream.counts[shard]))
         end = data.draw(st.integers(first, stream.counts[shard]))
         assert stream.starts(shard, first, end).tolist() == starts[first : end + 1].tolist()
-    assert found == [ids.tolist() for ids in documents]
+    assert result == [ids.tolist() for ids in documents]
 
 
 def test_an_entry_counts_what_was_added(tmp_path: Path, tokenizer: Tokenizer) -> None:

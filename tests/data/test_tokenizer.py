@@ -84,9 +84,9 @@ def test_a_batch_equals_its_texts_one_by_one(tokenizer: Tokenizer) -> None:
 
 
 def test_arrays_are_the_lists(tokenizer: Tokenizer) -> None:
-    found = tokenizer.encode_arrays([*SENTENCES, ""])
-    assert [ids.dtype for ids in found] == [np.dtype("uint32")] * (len(SENTENCES) + 1)
-    assert [ids.tolist() for ids in found] == tokenizer.encode([*SENTENCES, ""])
+    arrays = tokenizer.encode_arrays([*SENTENCES, ""])
+    assert [ids.dtype for ids in arrays] == [np.dtype("uint32")] * (len(SENTENCES) + 1)
+    assert [ids.tolist() for ids in arrays] == tokenizer.encode([*SENTENCES, ""])
 
 
 # --- very long texts
@@ -108,11 +108,11 @@ def test_stretches_of_any_length_give_the_ids_of_the_whole(
         return all(len(between) < stretch - 1 for between in re.split(r"(?<=[a-zа-яï]) (?=[a-zа-я])", text))
 
     with patch.object(module, "STRETCH", stretch):
-        found = tokenizer.encode(texts)
-        cut = [module._stretches(text, stretch) for text in texts]
-    assert ["".join(several) for several in cut] == texts
-    assert all(len(part) <= 2 * stretch for several in cut for part in several)
-    for text, ids in zip(texts, found, strict=True):
+        encoded = tokenizer.encode(texts)
+        pieces = [module._stretches(text, stretch) for text in texts]
+    assert ["".join(several) for several in pieces] == texts
+    assert all(len(part) <= 2 * stretch for several in pieces for part in several)
+    for text, ids in zip(texts, encoded, strict=True):
         if unbroken(text):
             assert ids == in_one_go(tokenizer, text)
         assert tokenizer.decode(ids) == text
@@ -223,14 +223,14 @@ def test_training_twice_gives_the_same_bytes(folder: Path, tmp_path: Path) -> No
 def test_the_hash_follows_the_file(folder: Path, tmp_path: Path) -> None:
     tokenizer = Tokenizer(shutil.copytree(folder, tmp_path / "same"))
     assert tokenizer.hash == Tokenizer(folder).hash
-    other = Tokenizer(altered(folder, tmp_path / "other", '"use_regex": true', '"use_regex": false'))
-    assert other.hash != tokenizer.hash and policy_hash(other) != policy_hash(tokenizer)
+    changed = Tokenizer(altered(folder, tmp_path / "other", '"use_regex": true', '"use_regex": false'))
+    assert changed.hash != tokenizer.hash and policy_hash(changed) != policy_hash(tokenizer)
 
 
 def test_the_policy_follows_the_roles_of_the_special_tokens(folder: Path, tmp_path: Path) -> None:
     old, new = '"bos_token": "[CLS]"', '"bos_token": "[UNK]"'
-    other = Tokenizer(altered(folder, tmp_path / "other", old, new, ("tokenizer_config.json",)))
-    assert other.hash == Tokenizer(folder).hash and policy_hash(other) != policy_hash(Tokenizer(folder))
+    changed = Tokenizer(altered(folder, tmp_path / "other", old, new, ("tokenizer_config.json",)))
+    assert changed.hash == Tokenizer(folder).hash and policy_hash(changed) != policy_hash(Tokenizer(folder))
 
 
 def test_transformers_loads_the_folder_with_the_same_ids(corpus: Corpus) -> None:

@@ -78,15 +78,15 @@ def test_the_first_documents_have_these_bytes(world: World) -> None:
 
 def test_a_document_depends_on_configuration_split_and_index_only(world: World) -> None:
     forwards = [world.document(split, index) for split in ("train", "test") for index in range(250)]
-    other = pickle.loads(pickle.dumps(World(WorldConfig())))
-    backwards = [other.document(split, index) for split in ("test", "train") for index in reversed(range(250))]
+    second = pickle.loads(pickle.dumps(World(WorldConfig())))
+    backwards = [second.document(split, index) for split in ("test", "train") for index in reversed(range(250))]
     assert forwards == backwards[::-1]
     assert list(world.documents("train", 20, start=190)) == forwards[190:210]
 
 
 def test_splits_and_seeds_differ(world: World) -> None:
-    other = World(WorldConfig(seed=1))
-    texts = [{d.text for d in w.documents(s, 500)} for w in (world, other) for s in ("train", "validation", "test")]
+    second = World(WorldConfig(seed=1))
+    texts = [{d.text for d in w.documents(s, 500)} for w in (world, second) for s in ("train", "validation", "test")]
     for position, some in enumerate(texts):
         for others in texts[position + 1 :]:
             assert len(some & others) < 5
@@ -110,14 +110,14 @@ def test_choices_have_their_probabilities() -> None:
 
 @pytest.mark.parametrize("kind", [*BUILDERS, "rare"])
 def test_every_text_has_one_derivation_and_probabilities_sum_to_one(kind: str) -> None:
-    found = enumerated(kind)
-    assert len({text for text, _ in found}) == len(found)
-    assert math.fsum(math.exp(p) for _, p in found) == pytest.approx(1, abs=1e-9)
+    derivations = enumerated(kind)
+    assert len({text for text, _ in derivations}) == len(derivations)
+    assert math.fsum(math.exp(p) for _, p in derivations) == pytest.approx(1, abs=1e-9)
 
 
 def test_longer_texts_too() -> None:
-    found = enumerated("question", WorldConfig(**(vars(TINY) | {"longest": 2})))
-    assert len({text for text, _ in found}) == len(found) > 1000
+    derivations = enumerated("question", WorldConfig(**(vars(TINY) | {"longest": 2})))
+    assert len({text for text, _ in derivations}) == len(derivations) > 1000
     world = World(WorldConfig(**(vars(TINY) | {"words": 2})))
     clauses = list(outcomes(lambda chooser: clause(chooser, world.facts, world.writer(chooser).things, "past").text))
     assert len({text for text, _ in clauses}) == len(clauses) > 5000
@@ -251,12 +251,12 @@ def test_verbs_agree_with_distant_subjects(train: list[WorldDocument]) -> None:
     attracted = 0
     for document in train:
         for sentence in re.split(r"(?<=\.) ", document.text):
-            found = re.search(r"\b[Tt]he (\w+) ?([\w ]*?) ?\b(\w+)( been)? \w+\.$", sentence)
-            if not found or found[1] not in numbers or found[3] not in verbs or " and " in found[2]:
+            match = re.search(r"\b[Tt]he (\w+) ?([\w ]*?) ?\b(\w+)( been)? \w+\.$", sentence)
+            if not match or match[1] not in numbers or match[3] not in verbs or " and " in match[2]:
                 continue
-            assert verbs[found[3]] == numbers[found[1]], sentence
-            between = [numbers[word] for word in found[2].split() if word in numbers]
-            attracted += bool(between) and between[-1] != numbers[found[1]]
+            assert verbs[match[3]] == numbers[match[1]], sentence
+            between = [numbers[word] for word in match[2].split() if word in numbers]
+            attracted += bool(between) and between[-1] != numbers[match[1]]
     # Frequent enough to be learnt: in one of five documents a noun in between would mislead.
     assert attracted > len(train) / 5
 
@@ -292,23 +292,23 @@ def test_rare_facts_are_told_once_in_train_and_never_elsewhere() -> None:
     for number, person in enumerate(world.facts.rare_people):
         assert [d.id for d in texts["train"] if person.name in d.text] == [f"train/{world.rare_index(number)}"]
         assert not any(person.name in d.text for d in texts["validation"])
-        told = world.document("train", world.rare_index(number))
-        assert told.kind == "rare" and told.labels["facts"] == dict(person.facts)
-        assert all(words(told.text).count(value.lower()) == 1 for value in person.facts.values())
+        document = world.document("train", world.rare_index(number))
+        assert document.kind == "rare" and document.labels["facts"] == dict(person.facts)
+        assert all(words(document.text).count(value.lower()) == 1 for value in person.facts.values())
     assert sum(d.kind == "rare" for d in texts["train"]) == 25
     with pytest.raises(IndexError, match="25 rare people"):
         world.rare_index(25)
 
 
 def test_common_facts_repeat(world: World, train: list[WorldDocument]) -> None:
-    told: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     for document in train:
         if document.kind == "person":
             for relation, value in dict(document.labels["facts"]).items():  # type: ignore[call-overload]
-                told[str(document.labels["person"]), relation] += 1
+                counts[str(document.labels["person"]), relation] += 1
                 assert value.lower() in words(document.text)
-    assert set(told) == {(p.name, relation) for p in world.facts.people for relation in p.facts}
-    assert min(told.values()) > 20
+    assert set(counts) == {(p.name, relation) for p in world.facts.people for relation in p.facts}
+    assert min(counts.values()) > 20
 
 
 def test_fact_items_have_the_true_answer_and_one_gap(world: World) -> None:
@@ -352,8 +352,8 @@ def test_questions_have_true_answers(world: World, train: list[WorldDocument]) -
             else:
                 scene = document.text.split(" Question:")[0]
                 thing = re.search(r"the (\w+)\?", question)
-                told = [s for s in re.split(r"(?<=\.) ", scene) if thing and f" {thing[1]} at the " in s]
-                assert len(told) == 1 and answer in told[0]
+                sentences = [s for s in re.split(r"(?<=\.) ", scene) if thing and f" {thing[1]} at the " in s]
+                assert len(sentences) == 1 and answer in sentences[0]
             asked += 1
     assert asked > 1000
 

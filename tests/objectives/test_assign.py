@@ -248,7 +248,7 @@ def test_a_schedule_is_measured_as_its_direction_says(corpus: Corpus) -> None:
         (
             "bidirectional",
             {"name": "alternation", "parts": (replace(MLM, weight=0.5), CLM)},
-            r"objective.parts.0.weight=0.5 is no number of steps",
+            r"objective.parts.0.weight=0.5 is not a whole number of steps",
         ),
         (
             "bidirectional",

@@ -27,19 +27,20 @@ class CurationConfig:
     def __post_init__(self) -> None:
         for name in self.rules:
             if name not in RULE_SETS:
-                raise unknown("data.curation.rules", name, "is no set of rules", RULE_SETS)
+                raise unknown("data.curation.rules", name, "is not a set of rules", RULE_SETS)
         if len(set(self.rules)) < len(self.rules):
             raise invalid("data.curation.rules", list(self.rules), "names a set twice", "name each once")
         if self.language == "":
-            raise invalid("data.curation.language", "", "is no language", "use a code such as en, or null for any")
+            raise invalid("data.curation.language", "", "is not a language", "use a code such as en, or null for any")
         if not 0 < self.language_probability <= 1:
             raise invalid(
-                "data.curation.language_probability", self.language_probability, "is no probability", "use 0.65"
+                "data.curation.language_probability",
+                self.language_probability,
+                "is not above 0 and at most 1",
+                "use 0.65",
             )
         if self.near_duplicates is not None and not 0.3 <= self.near_duplicates < 1:
-            raise invalid(
-                "data.curation.near_duplicates", self.near_duplicates, "is no similarity from 0.3 to 1", "use 0.75"
-            )
+            raise invalid("data.curation.near_duplicates", self.near_duplicates, "is not between 0.3 and 1", "use 0.75")
 
     @property
     def is_off(self) -> bool:

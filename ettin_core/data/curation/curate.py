@@ -27,7 +27,7 @@ class Curator:
     """Judges documents one by one; a document's verdict depends on nothing but its text and the configuration."""
 
     def __init__(self, config: CurationConfig) -> None:
-        """Raise ValueError for a language that cannot be told, or when the library that tells it is missing."""
+        """Raises ValueError if langdetect does not know the language, or is not installed."""
         if config.language:
             check_language(config.language)
         self._config = config

@@ -137,29 +137,29 @@ def find_duplicates(
     exact: dict[int, int] = {}
     edge = int(starts[held_out])
     for column in range(signature_width(config)):
-        for first, other in _pairs(signatures, starts, column):
-            groups.join(first, other)
+        for first, later in _pairs(signatures, starts, column):
+            groups.join(first, later)
             if column == 0 and config.exact_duplicates:
-                exact[other] = first
-    found: list[dict[int, str]] = [{} for _ in signatures]
+                exact[later] = first
+    duplicates: list[dict[int, str]] = [{} for _ in signatures]
     for document in sorted(groups.others()):
         part = int(np.searchsorted(starts, document, side="right")) - 1
         if document in exact:
             reason = COPY if exact[document] < edge else EXACT
         else:
             reason = NEAR_COPY if groups.first(document) < edge else NEAR
-        found[part][document - int(starts[part])] = reason
-    return found
+        duplicates[part][document - int(starts[part])] = reason
+    return duplicates
 
 
 class _Groups:
-    """Union-find over the documents that have a duplicate; the first document of a group stands for it."""
+    """Union-find over the documents that have a duplicate; the first document of a group represents it."""
 
     def __init__(self) -> None:
         self._towards: dict[int, int] = {}
 
-    def join(self, one: int, other: int) -> None:
-        first, second = sorted((self.first(one), self.first(other)))
+    def join(self, left: int, right: int) -> None:
+        first, second = sorted((self.first(left), self.first(right)))
         if first != second:
             self._towards[second] = first
 

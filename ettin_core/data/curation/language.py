@@ -39,15 +39,15 @@ def identify(text: str) -> tuple[str, float]:
 
 def beginning(text: str) -> str:
     """The first 2,000 characters, cut at a word's edge where there is one."""
-    found = BEGINNING.match(text)
-    return found[0] if found else text[:CHARACTERS]
+    match = BEGINNING.match(text)
+    return match[0] if match else text[:CHARACTERS]
 
 
 def check_language(language: str) -> None:
-    """Raise ValueError for a language that cannot be told, or when langdetect is not installed."""
+    """Raises ValueError if langdetect does not know a language, or is not installed."""
     known = sorted({name.split("-")[0] for name in _factory().get_lang_list()})
     if language not in known:
-        raise unknown("data.curation.language", language, "is no language that can be told", known)
+        raise unknown("data.curation.language", language, "is not a language that langdetect knows", known)
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""The published quality rules by the name of their set. Thresholds stand in the tables of `rules_gopher` and `rules_web`."""
+"""The published quality rules by the name of their set. Thresholds are in the tables of `rules_gopher` and `rules_web`."""
 
 from ettin_core.data.curation.rules_gopher import GOPHER_QUALITY, GOPHER_REPETITION
 from ettin_core.data.curation.rules_table import RuleSet

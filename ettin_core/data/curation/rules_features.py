@@ -26,8 +26,8 @@ class Grams(NamedTuple):
 class Features:
     """The measurable sides of a text.
 
-    A word is what stands between white space; lines and paragraphs (between empty lines) are taken without the white
-    space at their ends, and without empty ones. Shares of characters leave white space between words out.
+    Words are separated by white space. Lines, and paragraphs (separated by empty lines), are taken without the white space at
+    their ends; empty ones are left out. Shares of characters do not count white space between words.
     """
 
     def __init__(self, text: str) -> None:

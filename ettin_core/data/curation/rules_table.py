@@ -27,9 +27,9 @@ class Rule(Generic[Item]):
     threshold: float
     source: str
 
-    def removes(self, subject: Item) -> bool:
+    def removes(self, item: Item) -> bool:
         """Whether the rule removes this document (or line)."""
-        return COMPARISONS[self.comparison](self.measure(subject), self.threshold)
+        return COMPARISONS[self.comparison](self.measure(item), self.threshold)
 
 
 class RuleOutcome(NamedTuple):

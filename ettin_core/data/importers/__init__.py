@@ -1,1 +1,1 @@
-"""Importers: one adapter for each form in which text lies about."""
+"""Importers: one adapter for each form in which text is stored."""

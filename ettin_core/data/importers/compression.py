@@ -28,21 +28,21 @@ def is_compressed(path: Path) -> bool:
 def copies(files: Iterable[Path]) -> list[Path]:
     """The compressed files that hold the bytes of another file of their name, as `gzip -k` and `zstd` leave it beside them."""
     firsts: dict[Path, Path] = {}
-    found = []
+    repeated = []
     for path in sorted(files, key=lambda path: (is_compressed(path), path)):
         first = firsts.setdefault(path.with_suffix("") if is_compressed(path) else path, path)
         if first != path and _hold_the_same(first, path):
-            found.append(path)
-    return found
+            repeated.append(path)
+    return repeated
 
 
-def _hold_the_same(first: Path, other: Path) -> bool:
+def _hold_the_same(first: Path, second: Path) -> bool:
     try:
-        with open_bytes(first) as one, open_bytes(other) as two:
-            while (block := one.read(2**20)) == two.read(2**20):
+        with open_bytes(first) as left, open_bytes(second) as right:
+            while (block := left.read(2**20)) == right.read(2**20):
                 if not block:
                     return True
-    except DAMAGE:  # reading says so, or counts it
+    except DAMAGE:  # reading the file reports or counts it
         return False
     return False
 
@@ -69,7 +69,7 @@ class _ZstdFile(io.RawIOBase):
 
 
 def _decompress(path: Path) -> Iterator[bytes]:
-    """Decompressed pieces of a zstd file. Raises EOFError when the last frame does not end, or is no zstd."""
+    """Decompressed pieces of a zstd file. Raises EOFError if the last frame does not end, or is not zstd."""
     import zstandard
 
     frame = None

@@ -47,7 +47,7 @@ def find(name: str, config: SourceConfig) -> list[Source]:
 def _alone(file: Path) -> list[Path]:
     """A file that is given itself. Raises ValueError for one of another suffix."""
     if _format(file) is None:
-        problem = "is no text by its suffix"
+        problem = "has no suffix of a text format"
         raise invalid("data.path", str(file), problem, f"give a folder, or a file that ends in {', '.join(FORMATS)}")
     return [file]
 
@@ -112,8 +112,8 @@ def _source(
 ) -> Source:
     pieces: list[Piece] = []
     for split, path in parts:
-        cut: Callable[[Path, str | None], list[Piece]] = _format(path).pieces  # type: ignore[union-attr]
-        pieces += cut(path, split)
+        divide: Callable[[Path, str | None], list[Piece]] = _format(path).pieces  # type: ignore[union-attr]
+        pieces += divide(path, split)
     identity = hash_text(canonical_json([[split, place_of(path, config), hashes[path]] for split, path in parts]))
     return Source(name, config, identity, tuple(pieces), not_read)
 

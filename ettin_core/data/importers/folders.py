@@ -1,4 +1,4 @@
-"""What lies below a folder of data: its files, each once, what is not read and why, and the splits that names state."""
+"""The contents of a folder of data: its files, each once, what is not read and why, and the splits that names state."""
 
 import os
 import re
@@ -144,11 +144,11 @@ def stated(place: Path) -> tuple[str | None, str | None]:
     """
     named = _NAMED.match(place.name)
     parts = [*place.parts[:-1], *([] if named else [place.name])]
-    found = {SPLIT_NAMES[name.lower()] for part in parts for name in _SPLIT.findall(part)}
+    splits = {SPLIT_NAMES[name.lower()] for part in parts for name in _SPLIT.findall(part)}
     if named:
-        found.add(SPLIT_NAMES[named["split"].lower()])
-    if len(found) > 1:
-        problem = f"states several splits ({', '.join(sorted(found))})"
+        splits.add(SPLIT_NAMES[named["split"].lower()])
+    if len(splits) > 1:
+        problem = f"states several splits ({', '.join(sorted(splits))})"
         raise invalid("data.path", place.as_posix(), problem, "name one split in folders and file name together")
     named = named or _LOOSELY_NAMED.match(place.name)
-    return named["source"] if named else None, next(iter(found), None)
+    return named["source"] if named else None, next(iter(splits), None)

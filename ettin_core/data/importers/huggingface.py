@@ -16,7 +16,7 @@ from ettin_core.foundation.hashes import hash_files
 from ettin_core.foundation.storage import canonical_json, hash_text
 
 _ROWS = 20_000
-_SHARD = 2**26  # a shard on the hub is taken to have so many bytes
+_SHARD = 2**26  # assumed bytes of a shard on the hub
 
 
 def find(name: str, config: SourceConfig) -> list[Source]:
@@ -76,7 +76,7 @@ def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
             row = next(rows)
         except StopIteration:
             return
-        except Exception as error:  # each of the library's formats has errors of its own
+        except Exception as error:  # each of the library's formats has its own errors
             problem = invalid(
                 "data.path", config.path, f"cannot be read at {prefix} ({_line(error)})", "fetch it again"
             )
@@ -89,7 +89,7 @@ def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
 
 
 def _open(path: str, subset: str | None, files: str | None, commit: str | None) -> dict[str, Any]:
-    """The splits by name. Raises ValueError when there is no such dataset, or it wants a subset."""
+    """The splits by name. Raises ValueError if there is no such dataset, or it needs a subset."""
     _need_library(path)
     import datasets
 
@@ -98,7 +98,7 @@ def _open(path: str, subset: str | None, files: str | None, commit: str | None) 
             loaded = datasets.load_from_disk(path)
             return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
         return dict(datasets.load_dataset(path, name=subset, data_files=files, revision=commit, streaming=True))
-    except Exception as error:  # each of the library's formats has errors of its own
+    except Exception as error:  # each of the library's formats has its own errors
         field, value = ("data.subset", subset) if "onfig" in str(error) else ("data.path", path)
         raise invalid(field, value, f"cannot be opened as a dataset ({_line(error)})", "see what it holds") from error
 
@@ -123,7 +123,7 @@ def _commit(config: SourceConfig) -> str:
     try:
         commit = HfApi().dataset_info(str(config.path), revision=config.revision).sha
     except Exception as error:  # an absent dataset, a closed one, no connection: each has its own error
-        problem = f"is no folder here, and the hub does not give it ({_line(error)})"
+        problem = f"is not a folder here, and the hub does not have it ({_line(error)})"
         raise invalid("data.path", config.path, problem, "check path, revision and connection") from error
     return str(commit)
 
@@ -156,7 +156,7 @@ def _check_columns(config: SourceConfig, dataset: Any) -> None:
     has = dataset.column_names  # a stream may not know them before it is read
     for field, column in [(f"data.{key}", wanted), *(("data.at_least", name) for name in config.at_least)]:
         if has and column not in has:
-            raise invalid(field, column, f"is no column of the dataset {config.path}", f"it has {', '.join(has)}")
+            raise invalid(field, column, f"is not a column of the dataset {config.path}", f"it has {', '.join(has)}")
 
 
 def _ranges(dataset: Any, split: str, stated: str | None) -> list[Piece]:

@@ -78,16 +78,16 @@ def _document(config: SourceConfig, where: str, default_id: str, line: bytes) ->
 
 
 def _fault(error: Exception, line: bytes) -> tuple[str, str, str]:
-    """(problem, remedy, reason) of a line that is no row."""
+    """(problem, remedy, reason) of a line that is not a row."""
     if b"\0" in line:  # in a file that was not written to its end, or one of UTF-16
         return "holds NUL bytes", "remove them, or write the file again as UTF-8", "invalid_text"
     if isinstance(error, UnicodeDecodeError):
         return f"is not UTF-8 ({error.reason})", "re-encode it", "invalid_text"
     if line.lstrip().startswith(b"["):
         return "is not JSON but begins a list", ONE_A_LINE, "not_json"
-    other = "nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
+    problem = "nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
     return (
-        f"is not JSON ({error.msg if isinstance(error, json.JSONDecodeError) else other})",
+        f"is not JSON ({error.msg if isinstance(error, json.JSONDecodeError) else problem})",
         "mend the line",
         "not_json",
     )

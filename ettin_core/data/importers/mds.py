@@ -1,8 +1,8 @@
-"""MosaicML's MDS shards (version 2), read directly: as their writer leaves them, as `merge_index` joins them, as Ettin's lie.
+"""MosaicML's MDS shards (version 2), read directly: as their writer, `merge_index` or the published Ettin data arrange them.
 
 A raw shard is `uint32 samples | uint32 offsets[samples + 1] | JSON header | samples`; a sample is `uint32 sizes` of the
-columns of variable size, then the columns' bytes. A shard may lie there raw, compressed, or both; its index.json says how
-large either is. Folders may state split and source: `train/<source>/<any>/index.json`, `validation/index.json`.
+columns of variable size, then the columns' bytes. A shard may be stored raw, compressed, or both; its index.json gives
+both sizes. Folders may state split and source: `train/<source>/<any>/index.json`, `validation/index.json`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -53,8 +53,8 @@ def find(name: str, config: SourceConfig) -> list[Source]:
         _check_columns(config, index, shard)
         piece = Piece(str(index), split, shard["raw_data"]["bytes"], number, number + 1)
         place = (index.parent / shard["raw_data"]["basename"]).relative_to(root).as_posix()
-        found = [split, place, content]
-        grouped.setdefault(source if source and not config.files else name, []).append((piece, found))
+        identified = [split, place, content]
+        grouped.setdefault(source if source and not config.files else name, []).append((piece, identified))
     if len(stated) == 2:
         odd = str(root / stated[False])
         raise invalid("data.path", odd, "states no split while other folders do", "move it below train or validation")
@@ -73,7 +73,7 @@ def find(name: str, config: SourceConfig) -> list[Source]:
 def _within(
     config: SourceConfig, listing: Listing, shards: Iterable[tuple[Path, int, Shard, Path]]
 ) -> Iterator[tuple[Path, int, Shard, Path]]:
-    """The shards without those that a link places outside of the folder, which are refused or counted."""
+    """The shards without those that a link places outside of the folder, which raise ValueError or are counted."""
     leaving = set(listing.leaving)
     for index, number, shard, folder in shards:
         files = (shard["raw_data"], shard["zip_data"])
@@ -89,12 +89,12 @@ def _listed(root: Path, listing: Listing, pattern: str | None) -> Iterator[tuple
     if not indices:
         rest = f" (not read: {listed(listing.not_read)})" if root.is_dir() and listing.not_read else ""
         raise invalid("data.path", str(root), f"holds no {INDEX}{rest}", "give a folder that was written as MDS")
-    found: dict[Path, tuple[Path, int, Shard, Path]] = {}
+    by_file: dict[Path, tuple[Path, int, Shard, Path]] = {}
     for index in indices:
         for number, shard in enumerate(_read_index(index)):
             file = (index.parent / shard["raw_data"]["basename"]).relative_to(root)
-            found.setdefault(file, (index, number, shard, file.parent))
-    ordered = sorted(found.values(), key=lambda item: (item[3], item[1]))
+            by_file.setdefault(file, (index, number, shard, file.parent))
+    ordered = sorted(by_file.values(), key=lambda item: (item[3], item[1]))
     wanted = [item for item in ordered if pattern is None or _matches(item[3], pattern)]
     if not wanted:
         problem = "holds no shards" if pattern is None else f"has no folder that matches data.files={pattern!r}"
@@ -123,7 +123,7 @@ def _parsed(index: Path, modified: int) -> list[Shard]:
     except (KeyError, TypeError) as error:
         shards, problem = [], f"it lacks {error}"
     if problem:
-        raise invalid("data.path", str(index), f"is no index of MDS version 2 ({problem})", "fetch the file again")
+        raise invalid("data.path", str(index), f"is not an index of MDS version 2 ({problem})", "fetch the file again")
     return shards
 
 
@@ -153,7 +153,7 @@ def _check_columns(config: SourceConfig, index: Path, shard: Shard) -> None:
     key, wanted = ("token_field", config.token_field) if config.token_field else ("text_field", config.text_field)
     for field, column in ((f"data.{key}", wanted), *(("data.at_least", name) for name in config.at_least)):
         if column not in encodings:
-            raise invalid(field, column, f"is no column of {index}", f"it has {', '.join(encodings)}")
+            raise invalid(field, column, f"is not a column of {index}", f"it has {', '.join(encodings)}")
     for column in _wanted(config, shard):
         encoding = encodings[column]
         if encoding == "pkl":
@@ -176,7 +176,7 @@ def _contents(root: Path, shards: list[tuple[Path, Shard]]) -> list[Any]:
         try:
             files.append(None if known_hashes(shard["raw_data"]) else shard_file(folder, shard)[0])
         except Damaged:
-            files.append(None)  # reading says so, or counts it
+            files.append(None)  # reading the shard reports or counts it
     hashes = hash_files(root, [file for file in files if file is not None], str(root))
     return [
         known_hashes(shard["raw_data"]) if file is None else hashes[file]
@@ -187,8 +187,8 @@ def _contents(root: Path, shards: list[tuple[Path, Shard]]) -> list[Any]:
 def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
     """The documents of a shard. The id of one without an id column is its shard's place in the folder and its number, from 1.
 
-    Raises ValueError naming the shard when it is absent, damaged or not of the stated hashes, and naming the document for
-    one that is no text or no tokens, unless `on_bad` is skip; and for a compression that is not read here.
+    Raises ValueError naming a shard that is absent, damaged or not of the stated hashes, and naming a document that is
+    neither text nor tokens, unless `on_bad` is skip. Raises ValueError for a compression that is not read here.
     """
     index = Path(piece.place)
     shard = _read_index(index)[piece.begin]
@@ -198,7 +198,7 @@ def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
         for number, sample in enumerate(samples_of(shard_bytes(index.parent, shard), shard["samples"]), start=1):
             yield _document(config, shard, sample, f"{place}, document {number}", f"{name}#{number}")
     except Damaged as error:
-        problem = invalid("data.path", str(place), f"is no whole shard: {error}", "fetch it again")
+        problem = invalid("data.path", str(place), f"is not a complete shard: {error}", "fetch it again")
         yield bad(config, name, problem, "damaged_file")
 
 

@@ -55,7 +55,7 @@ def shard_bytes(folder: Path, shard: Shard) -> np.ndarray:
     try:
         expanded = _READS[compression.split(":")[0]](
             io.BytesIO(content.data), size + 1
-        )  # a byte more tells of too much
+        )  # one byte more shows a shard that is too large
     except (EOFError, OSError, ValueError, zlib.error) as error:
         raise Damaged(str(error)) from error
     raw = np.frombuffer(expanded, dtype=np.uint8)
@@ -104,7 +104,7 @@ def samples_of(content: np.ndarray, samples: int) -> Iterator[bytes]:
         raise Damaged(f"it does not begin with {samples} documents, as its index says")
     offsets = content[4 : 4 * (samples + 2)].view(np.uint32).astype(np.int64)
     if offsets[0] < 4 * (samples + 2) or offsets[-1] != len(content) or (np.diff(offsets) < 0).any():
-        raise Damaged("its offsets are no offsets")
+        raise Damaged("its offsets are invalid")
     for begin, end in zip(offsets, offsets[1:], strict=False):
         yield content[begin:end].tobytes()
 
@@ -138,7 +138,7 @@ def decoder(encoding: str) -> Callable[[bytes], Any] | None:
 
 
 def _array(data: bytes, dtype: str | None = None, shape: str | None = None) -> np.ndarray:
-    """An array: what the encoding does not fix stands before its values, first the type and then the shape."""
+    """An array: before its values come the type and then the shape, unless the encoding fixes them."""
     if not dtype:
         dtype, data = _ARRAY_TYPES[data[0]], data[1:]
     if shape:

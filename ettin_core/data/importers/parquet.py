@@ -16,7 +16,7 @@ _RATIO = 1000  # what text is compressed by is far below: a chunk beyond it was 
 def pieces(path: Path, split: str | None) -> list[Piece]:
     """Whole row groups, about 64 MiB of the file together; `begin` and `end` number them.
 
-    A file that cannot be read is one piece, and reading it says so. Raises ValueError when pyarrow is not installed.
+    A file that cannot be read is one piece, and reading it raises. Raises ValueError if pyarrow is not installed.
     """
     arrow, parquet = _libraries(path)
     whole = path.stat().st_size
@@ -26,13 +26,13 @@ def pieces(path: Path, split: str | None) -> list[Piece]:
             sizes = [sum(g.column(number).total_compressed_size for number in range(g.num_columns)) for g in groups]
     except (arrow.ArrowException, OSError):
         return [Piece(str(path), split, whole)]
-    found, begin = [], 0
+    result, begin = [], 0
     for end in range(1, len(sizes) + 1):
         if end == len(sizes) or sum(sizes[begin : end + 1]) > _BYTES:
             share = whole * sum(sizes[begin:end]) // max(1, sum(sizes))
-            found.append(Piece(str(path), split, share, begin, end))
+            result.append(Piece(str(path), split, share, begin, end))
             begin = end
-    return found or [Piece(str(path), split, whole, 0, 0)]
+    return result or [Piece(str(path), split, whole, 0, 0)]
 
 
 def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
@@ -94,10 +94,10 @@ def _columns(config: SourceConfig, path: Path, schema: Any, types: Any) -> list[
     has = ", ".join(schema.names)
     for name in config.at_least:
         if name not in schema.names:
-            raise invalid("data.at_least", name, f"is no column of {path}", f"it has {has}")
+            raise invalid("data.at_least", name, f"is not a column of {path}", f"it has {has}")
     key, wanted = ("token_field", config.token_field) if config.token_field else ("text_field", config.text_field)
     if wanted not in schema.names:
-        raise invalid(f"data.{key}", wanted, f"is no column of {path}", f"it has {has}")
+        raise invalid(f"data.{key}", wanted, f"is not a column of {path}", f"it has {has}")
     kind = schema.field(wanted).type
     if not (_holds_tokens(kind, types) if config.token_field else _holds_text(kind, types)):
         what = "lists of token ids" if config.token_field else "text"

@@ -23,7 +23,7 @@ def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:
     """The documents of a file, white space at their ends removed. Ids are the file's place in the folder and a number.
 
     Raises ValueError for a file that is not UTF-8, damaged, or larger than allowed without a separator in it, unless
-    `on_bad` is skip; what stands before the place that cannot be read is kept only where a separator ends it.
+    `on_bad` is skip. Text before the place that cannot be read is kept only if a separator ends it.
     """
     path = Path(piece.place)
     place = place_of(path, config)
@@ -69,9 +69,7 @@ def check_separator(config: SourceConfig, files: list[Path]) -> None:
     if separator and files and not any(_holds(path, separator, config.max_document) for path in files):
         where = f"{files[0]}" if len(files) == 1 else f"{len(files)} files such as {files[0]}"
         problem = f"occurs nowhere in {where}"
-        raise invalid(
-            "data.separator", separator, problem, "give what stands between documents, or null for whole files"
-        )
+        raise invalid("data.separator", separator, problem, "give the text between documents, or null for whole files")
 
 
 def _holds(path: Path, separator: str, largest: int) -> bool:
@@ -90,7 +88,7 @@ def _holds(path: Path, separator: str, largest: int) -> bool:
 
 
 def _opened(path: Path, separator: str | None) -> io.TextIOWrapper:
-    """The text of a file, line ends as \\n unless the separator wants to tell them apart."""
+    """The text of a file, line ends as \\n unless the separator distinguishes them."""
     newline = "" if separator and "\r" in separator else None
     return io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline=newline)
 

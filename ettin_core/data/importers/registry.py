@@ -21,24 +21,26 @@ def find_sources(config: DataConfig) -> list[Source]:
     """
     sources: list[Source] = []
     for name, source in config.source_configs().items():
-        found = IMPORTERS[source.kind].find(name, source)
-        sources += [_joined(name, source, found)] if config.sources else found
+        imported = IMPORTERS[source.kind].find(name, source)
+        sources += [_joined(name, source, imported)] if config.sources else imported
     names = sorted(source.name for source in sources)
     for name in names:
         if not re.fullmatch(r"[\w.+-]+", name):
-            raise invalid("data.sources", name, "is no name for files", "use letters, digits, '.', '_', '+' and '-'")
+            raise invalid(
+                "data.sources", name, "is not a valid name of a file", "use letters, digits, '.', '_', '+' and '-'"
+            )
     for phase, mixture in config.mixtures.items():
         check_mixture(f"data.mixtures.{phase}", mixture, names)
     return sorted(sources, key=lambda source: source.name)
 
 
-def _joined(name: str, config: SourceConfig, found: list[Source]) -> Source:
+def _joined(name: str, config: SourceConfig, sources: list[Source]) -> Source:
     """A source that was named is one source, whatever names its files have."""
-    if len(found) == 1:
-        return replace(found[0], name=name)
-    identity = hash_text(canonical_json([[source.name, source.identity] for source in found]))
-    pieces = tuple(piece for source in found for piece in source.pieces)
-    return Source(name, config, identity, pieces, found[0].not_read)
+    if len(sources) == 1:
+        return replace(sources[0], name=name)
+    identity = hash_text(canonical_json([[source.name, source.identity] for source in sources]))
+    pieces = tuple(piece for source in sources for piece in source.pieces)
+    return Source(name, config, identity, pieces, sources[0].not_read)
 
 
 def read(config: SourceConfig, piece: Piece) -> Iterator[Document | Skipped]:

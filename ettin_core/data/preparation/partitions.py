@@ -1,7 +1,7 @@
-"""One part of a source, from its input to finished shards: what one worker does in one go, whoever else works beside it.
+"""One part of a source, from its input to finished shards: the unit of work of one worker, independent of all others.
 
 How a corpus is divided into parts follows from its input alone, so the shards are the same for any number of workers. A
-part is finished when its entry stands in `parts/`; a kill loses at most the parts that were being written.
+part is finished when its entry is in `parts/`; a kill loses at most the parts that were being written.
 """
 
 import io
@@ -91,27 +91,27 @@ class RemovalCounts:
         if len(kept) < SAMPLES:
             kept.append({"id": _whole(skipped.id), "text": _whole(skipped.sample[:300])})
 
-    def add(self, other: dict[str, Any]) -> None:
+    def add(self, counts: dict[str, Any]) -> None:
         """Add the entry of the part that follows."""
-        self.skipped.update(other["skipped"])
-        self.lines_removed.update(other["lines_removed"])
-        for reason, samples in other["samples"].items():
+        self.skipped.update(counts["skipped"])
+        self.lines_removed.update(counts["lines_removed"])
+        for reason, samples in counts["samples"].items():
             kept = self.samples.setdefault(reason, [])
             kept += samples[: SAMPLES - len(kept)]
 
     @property
     def plain(self) -> dict[str, Any]:
-        """As it stands in an entry."""
+        """As it is stored in an entry."""
         return {"skipped": dict(self.skipped), "samples": self.samples, "lines_removed": dict(self.lines_removed)}
 
 
 def _whole(text: str) -> str:
-    """A text with "?" for every half of a character, which JSON can spell and no file can hold."""
+    """A text with "?" for every half of a character, which JSON can express and no file can hold."""
     return text.encode(errors="replace").decode()
 
 
 def documents(
-    part: Partition, config: SourceConfig, tally: RemovalCounts, splits: Sequence[str] = SPLITS
+    part: Partition, config: SourceConfig, removed: RemovalCounts, splits: Sequence[str] = SPLITS
 ) -> Iterator[tuple[str, Document]]:
     """(split, document) of what is kept of a part in some splits after its rules, at most `config.documents` in each."""
     curator = None if config.curation.is_off else Curator(config.curation)
@@ -122,7 +122,7 @@ def documents(
         split = part.split or split_of(_whole(item.id))
         if split not in splits:
             continue
-        kept = _judged(item, curator, tally)
+        kept = _judged(item, curator, removed)
         if kept is not None and split in open_splits:
             counts[split] += 1
             yield split, kept
@@ -132,20 +132,20 @@ def documents(
                     return
 
 
-def _judged(item: Document | Skipped, curator: Curator | None, tally: RemovalCounts) -> Document | None:
+def _judged(item: Document | Skipped, curator: Curator | None, removed: RemovalCounts) -> Document | None:
     if isinstance(item, Document) and item.tokens is None and not item.text.strip():
         item = Skipped(item.id, "empty")
     if isinstance(item, Document) and item.tokens is not None and not item.tokens.size:
         item = Skipped(item.id, "empty")
     if isinstance(item, Document) and curator and item.tokens is None:
         verdict = curator.judge(item.text)
-        tally.lines_removed.update(verdict.lines_removed)
+        removed.lines_removed.update(verdict.lines_removed)
         if verdict.reason:
             item = Skipped(item.id, verdict.reason, item.text)
         elif verdict.text != item.text:
             item = Document(item.id, verdict.text)
     if isinstance(item, Skipped):
-        tally.skip(item)
+        removed.skip(item)
         return None
     return item
 
@@ -190,37 +190,37 @@ def write_part(
 
     Raises ValueError for input that cannot be read and DiskFullError.
     """
-    tally = RemovalCounts()
+    removed = RemovalCounts()
     writers = {split: SplitWriter(folder, f"{part.source}.{split}-{part.number:05d}", tokenizer) for split in SPLITS}
     try:
-        kept = _without_duplicates(documents(part, config, tally), duplicates or {}, held_out, tally)
+        kept = _without_duplicates(documents(part, config, removed), duplicates or {}, held_out, removed)
         for batch in _batches(kept):
             encoded = _encode(tokenizer, [document for _, document in batch], config)
             _leave_out_copies(batch, encoded, held_out)
-            for (split, document), made in zip(batch, encoded, strict=True):
-                if isinstance(made, Skipped):
-                    tally.skip(made)
+            for (split, document), result in zip(batch, encoded, strict=True):
+                if isinstance(result, Skipped):
+                    removed.skip(result)
                 else:
-                    writers[split].add(made[0], len(made[1].encode()), document.log_probability)
+                    writers[split].add(result[0], len(result[1].encode()), document.log_probability)
             tick(len(batch), sum(len(document.text) for _, document in batch))
         entry = {split: writer.close() for split, writer in writers.items()}
     finally:
         for writer in writers.values():
             writer.abandon()
     write_json(
-        folder / "parts" / f"{part.name}.json", {"policy": policy_hash(tokenizer), "splits": entry, **tally.plain}
+        folder / "parts" / f"{part.name}.json", {"policy": policy_hash(tokenizer), "splits": entry, **removed.plain}
     )
 
 
 def _without_duplicates(
-    kept: Iterable[tuple[str, Document]], duplicates: dict[int, str], held_out: HeldOut, tally: RemovalCounts
+    kept: Iterable[tuple[str, Document]], duplicates: dict[int, str], held_out: HeldOut, removed: RemovalCounts
 ) -> Iterator[tuple[str, Document]]:
     for number, (split, document) in enumerate(kept):
         reason = duplicates.get(number)
         if reason == NEAR_COPY and held_out.copies([document.text]):
             reason = COPY  # where only near duplicates are looked for
         if reason is not None:
-            tally.skip(Skipped(document.id, reason, document.text))
+            removed.skip(Skipped(document.id, reason, document.text))
         else:
             yield split, document
 
@@ -230,9 +230,9 @@ def _leave_out_copies(
 ) -> None:
     """Put a Skipped in the place of each training document that is a copy of a held-out one."""
     texts = {
-        place: document.text or _compared(*made)
-        for place, ((split, document), made) in enumerate(zip(batch, encoded, strict=True))
-        if split == "train" and not isinstance(made, Skipped)
+        place: document.text or _compared(*result)
+        for place, ((split, document), result) in enumerate(zip(batch, encoded, strict=True))
+        if split == "train" and not isinstance(result, Skipped)
     }
     places = list(texts)
     for number in held_out.copies(list(texts.values())):
@@ -274,7 +274,7 @@ def _given(tokenizer: Tokenizer, document: Document, config: SourceConfig) -> tu
     assert ids is not None
     foreign = not tokenizer.holds(ids)
     if foreign or np.isin(ids, (special.pad, special.mask)).any():
-        kind = "ids that the tokenizer has not" if foreign else "padding or mask tokens"
+        kind = "ids that the tokenizer does not have" if foreign else "padding or mask tokens"
         problem = invalid(
             "data.token_field",
             config.token_field,

@@ -1,4 +1,4 @@
-"""What is to be prepared: sources, their parts, and the corpus's name. Written down for the workers."""
+"""What is to be prepared: sources, their parts, and the corpus's name. Stored in a file for the workers."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +15,7 @@ from ettin_core.foundation.errors import invalid, with_extra
 from ettin_core.foundation.storage import content_name
 from ettin_core.foundation.strict_config import identity
 
-ELSEWHERE = ("path", "mixtures", "sources")  # where the text lies, and what belongs to the recipe, do not name a corpus
+ELSEWHERE = ("path", "mixtures", "sources")  # neither the place of the text nor the recipe is part of a corpus's name
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Plan:
 
     @property
     def corpus_name(self) -> str:
-        """The content name: what the corpus is, not where it lies."""
+        """The content name: what the corpus is, not where it is stored."""
         content = {key: value for key, value in identity(self.config).items() if key not in ELSEWHERE}
         if self.config.tokenizer is not None:
             content["tokenizer"] = policy_hash(Tokenizer(Path(self.config.tokenizer)))
@@ -47,12 +47,12 @@ class Plan:
     @cached_property
     def not_read(self) -> dict[str, NotRead]:
         """By reason, what of the sources' folders is not read; sources in one folder share it."""
-        found: dict[str, NotRead] = {}
+        merged: dict[str, NotRead] = {}
         for not_read in {source.config.path: source.not_read for source in self.sources}.values():
             for reason, entry in not_read.items():
-                other = found.get(reason, NotRead(0, ()))
-                found[reason] = NotRead(other.count + entry.count, (other.examples + entry.examples)[:EXAMPLES])
-        return found
+                earlier = merged.get(reason, NotRead(0, ()))
+                merged[reason] = NotRead(earlier.count + entry.count, (earlier.examples + entry.examples)[:EXAMPLES])
+        return merged
 
     def source(self, name: str) -> Source:
         """A source by name."""
@@ -68,7 +68,7 @@ def _versions(source: Source) -> dict[str, str]:
 
 
 def expected_ids(config: DataConfig) -> int:
-    """How many ids the tokenizer of a corpus will have: the largest plus one of a given one, else as many as asked for."""
+    """How many ids the tokenizer of a corpus will have: the largest id plus one if it is given, else `vocab_size`."""
     return config.vocab_size if config.tokenizer is None else Tokenizer(Path(config.tokenizer)).vocab_size
 
 

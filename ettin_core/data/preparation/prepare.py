@@ -1,10 +1,9 @@
 """Text to tokens: tokenizer, shards, manifest. The same input gives the same bytes, whatever the number of workers.
 
-The work stands in a hidden folder until it is whole. Stopped or killed at any time, the same command continues: finished
-parts are kept. Two processes that prepare one corpus at once do it once: the second waits for the first.
+The work is kept in a hidden folder until it is complete. After a stop or kill at any time the same command continues:
+finished parts are kept. Of two processes that prepare one corpus at once the second waits for the first and opens its corpus.
 """
 
-import itertools
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -14,27 +13,22 @@ from typing import Any
 import numpy as np
 
 from ettin_core.data.config import DataConfig
-from ettin_core.data.corpus import FORMAT, Corpus, fingerprint
+from ettin_core.data.corpus import Corpus
 from ettin_core.data.curation.duplicates import find_duplicates
-from ettin_core.data.documents import SPLITS, Document, Source
-from ettin_core.data.held_out import COPY, merge_tables
-from ettin_core.data.importers.folders import listed
-from ettin_core.data.importers.registry import read
+from ettin_core.data.documents import Source
+from ettin_core.data.held_out import merge_tables
+from ettin_core.data.preparation.manifest import entry_file, make_manifest
 from ettin_core.data.preparation.partitions import RemovalCounts, documents, partition
 from ettin_core.data.preparation.plan import Plan, make_plan
 from ettin_core.data.preparation.worker import duplicates_file, held_out_file, signatures_file
 from ettin_core.data.preparation.worker_pool import ReportProgress, WorkerDied, cores, run_stage
-from ettin_core.data.shards import token_dtype
-from ettin_core.data.tokenizer import POLICY, Tokenizer, policy_hash, train
+from ettin_core.data.tokenizer import Tokenizer, policy_hash, train
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.folders import locked, remove_folder
 from ettin_core.foundation.storage import disk_errors, read_json, sync_folder, write_bytes, write_json
 from ettin_core.foundation.strict_config import plain
 
-_TOTALS = ("documents", "tokens", "bytes")
-_COPIED = ("all of it is copies of held-out documents", "hold out other documents than those of train")
 _SMALL = 2**23  # bytes of input
-_COUNTED = 1_000_000  # documents whose ids are compared for a message
 
 
 def silent(stage: str, done: float, total: float, documents: int) -> None:
@@ -87,7 +81,7 @@ def _fill(plan: Plan, building: Path, workers: int, progress: ReportProgress) ->
         every = range(len(plan.parts))
         left = [number for number in every if not _is_finished(building, plan.parts[number].name, policy)]
         run_stage("tokens", plan, building, every, left, workers, progress)
-        write_json(building / "manifest.json", _manifest(plan, building, tokenizer) | {"held_out": held_out})
+        write_json(building / "manifest.json", make_manifest(plan, building, tokenizer) | {"held_out": held_out})
     except WorkerDied:
         raise
     except UserError:
@@ -110,13 +104,9 @@ def _remove_unfinished(building: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _entry_file(folder: Path, part: str) -> Path:
-    return folder / "parts" / f"{part}.json"
-
-
 def _is_finished(folder: Path, part: str, policy: str) -> bool:
     """Whether a part was written, under this tokenizer and policy: one under another is written again, not mixed in."""
-    file = _entry_file(folder, part)
+    file = entry_file(folder, part)
     if not file.exists() or (entry := read_json(file))["policy"] != policy:
         return False
     return all((folder / shard["file"]).exists() for split in entry["splits"].values() for shard in split["shards"])
@@ -170,7 +160,7 @@ def _gather_held_out(plan: Plan, folder: Path, workers: int, progress: ReportPro
 
 
 class _Tables(Sequence[np.ndarray]):
-    """Signatures of many parts, opened one by one: a system allows only so many open files."""
+    """Signatures of many parts, opened one by one: a system limits the number of open files."""
 
     def __init__(self, files: list[Path]) -> None:
         self._files = files
@@ -181,10 +171,10 @@ class _Tables(Sequence[np.ndarray]):
     def __getitem__(self, place: Any) -> Any:
         return np.load(self._files[place], mmap_mode="r")[:, 1:]
 
-    def numbered(self, place: int, found: dict[int, str]) -> dict[str, str]:
+    def numbered(self, place: int, reasons: dict[int, str]) -> dict[str, str]:
         """What was found of a part's rows, by the numbers of their documents."""
         numbers = np.load(self._files[place], mmap_mode="r")[:, 0]
-        return {str(numbers[row]): reason for row, reason in found.items()}
+        return {str(numbers[row]): reason for row, reason in reasons.items()}
 
 
 def _find_duplicates(plan: Plan, folder: Path, workers: int, progress: ReportProgress) -> None:
@@ -196,8 +186,8 @@ def _find_duplicates(plan: Plan, folder: Path, workers: int, progress: ReportPro
     if not finds:
         return
     (folder / "duplicates").mkdir(exist_ok=True)
-    mine = {source.name for source in finds}
-    chosen = [number for number, part in enumerate(plan.parts) if part.source in mine]
+    names = {source.name for source in finds}
+    chosen = [number for number, part in enumerate(plan.parts) if part.source in names]
     left = [number for number in chosen if not signatures_file(folder, plan.parts[number].name, "train").exists()]
     run_stage("signatures", plan, folder, chosen, left, workers, progress)
     for source in finds:
@@ -206,100 +196,9 @@ def _find_duplicates(plan: Plan, folder: Path, workers: int, progress: ReportPro
             continue
         held_out = [signatures_file(folder, part, "held_out") for part in parts]
         whole = _Tables([*held_out, *(signatures_file(folder, part, "train") for part in parts)])
-        found = find_duplicates(_Tables(held_out), source.config.curation)
-        found += find_duplicates(whole, source.config.curation, held_out=len(parts))[len(parts) :]
+        duplicates = find_duplicates(_Tables(held_out), source.config.curation)
+        duplicates += find_duplicates(whole, source.config.curation, held_out=len(parts))[len(parts) :]
         for place, part in enumerate(parts):
             train = place + len(parts)
-            reasons = whole.numbered(place, found[place]) | whole.numbered(train, found[train])
+            reasons = whole.numbered(place, duplicates[place]) | whole.numbered(train, duplicates[train])
             write_json(duplicates_file(folder, part), reasons)
-
-
-def _manifest(plan: Plan, folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
-    sources, reading = {}, {}
-    for source in plan.sources:
-        entries = [read_json(_entry_file(folder, part.name)) for part in plan.parts if part.source == source.name]
-        sources[source.name] = {split: _sum([entry["splits"][split] for entry in entries]) for split in SPLITS}
-        tally = RemovalCounts()
-        for entry in entries:
-            tally.add(entry)
-        reading[source.name] = {
-            "kind": source.config.kind,
-            "identity": source.identity,
-            "licence": source.config.licence,
-            "curation": plain(source.config.curation),
-            **tally.plain,
-        }
-    _check_not_empty(plan, sources, reading)
-    config = plan.config
-    manifest = {
-        "format": FORMAT,
-        "name": config.name,
-        "kind": config.kind,
-        "config": _without_places(config),
-        "dtype": token_dtype(tokenizer.vocab_size).str,
-        "tokenizer_hash": tokenizer.hash,
-        "vocab_size": tokenizer.vocab_size,
-        "policy": POLICY,
-        "policy_hash": policy_hash(tokenizer),
-        "sources": sources,
-        "reading": reading,
-        "not_read": plain(plan.not_read),
-    }
-    return manifest | {"fingerprint": fingerprint(manifest)}
-
-
-def _without_places(config: DataConfig) -> dict[str, Any]:
-    """A configuration but for where things lie: the same files elsewhere are the same corpus, and it may be handed on."""
-    sources = {
-        name: {key: value for key, value in own.items() if key != "path"} for name, own in config.sources.items()
-    }
-    return plain(config) | {"path": None, "tokenizer": None, "sources": plain(sources)}
-
-
-def _sum(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """The entry of one split over all parts."""
-    total: dict[str, Any] = {key: sum(entry[key] for entry in entries) for key in _TOTALS}
-    lengths = np.zeros(max((len(entry["lengths"]) for entry in entries), default=0), dtype=np.int64)
-    for entry in entries:
-        lengths[: len(entry["lengths"])] += np.array(entry["lengths"], dtype=np.int64)
-    known = [entry["log_probability"] for entry in entries if entry["documents"]]
-    total["lengths"] = lengths.tolist()
-    total["log_probability"] = sum(known) if known and None not in known else None
-    total["shards"] = [shard for entry in entries for shard in entry["shards"]]
-    return total
-
-
-def _check_not_empty(plan: Plan, sources: dict[str, Any], reading: dict[str, Any]) -> None:
-    for split in ("train", "validation"):
-        if not any(entry[split]["documents"] for entry in sources.values()):
-            left_out = {name: entry["skipped"] for name, entry in reading.items() if entry["skipped"]}
-            copied = split == "train" and any(COPY in skipped for skipped in left_out.values())
-            reason, remedy = _COPIED if copied else _why_empty(plan, split)
-            notes = [reason, f"left out: {left_out}" if left_out else "", f"not read: {listed(plan.not_read)}"]
-            told = "; ".join(note for note in notes[: 2 + bool(plan.not_read)] if note)
-            raise invalid(
-                "data",
-                plan.config.path or plan.config.name,
-                f"gives no document for the {split} split" + (f" ({told})" if told else ""),
-                remedy,
-            )
-
-
-def _why_empty(plan: Plan, split: str) -> tuple[str, str]:
-    """(reason, remedy) of a split without documents: names state others, ids are equal, or there is too little."""
-    stated = {str(piece.split) for source in plan.sources for piece in source.pieces if piece.split}
-    if len(stated) and all(piece.split for source in plan.sources for piece in source.pieces):
-        if split in stated:
-            return "", "give it documents that are kept"
-        remedy = f"name some {split}, as a file <source>.{split}.jsonl or a folder {split}/, or none at all"
-        return f"the names state {', '.join(sorted(stated))} only", remedy
-    items = itertools.chain.from_iterable(read(s.config, piece) for s in plan.sources for piece in s.pieces)
-    ids = [item.id for item in itertools.islice(items, _COUNTED) if isinstance(item, Document)]
-    distinct = len(set(ids))
-    reason = f"documents {len(ids):,}, distinct ids {distinct:,}, and the id decides the split"
-    if distinct < len(ids):
-        remedy = (
-            "give each document its own id, or data.id_field a name that no row has: then the place in a file is the id"
-        )
-        return reason, remedy
-    return reason, "give more documents; for few large .txt files set data.separator to split them, e.g. '\\n\\n'"

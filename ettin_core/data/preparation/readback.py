@@ -45,14 +45,14 @@ def read_back(plan: Plan, corpus: Corpus, limit: int = DOCUMENTS) -> ReadBack:
 
     Raises ValueError for a stored document that is not the next of the input that was kept.
     """
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for source in plan.sources:
-        found += _read_source(source, corpus, limit)
-    return ReadBack(found.total(), found["exact"])
+        counts += _read_source(source, corpus, limit)
+    return ReadBack(counts.total(), counts["exact"])
 
 
 def _read_source(source: Source, corpus: Corpus, limit: int) -> Counter[str]:
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     stored = {split: _Stored(corpus, source.name, split, limit) for split in SPLITS}
     may_skip = sum(corpus.manifest["reading"][source.name]["skipped"].values())  # duplicates, and what had no ids
     for part in partition(source):
@@ -63,10 +63,10 @@ def _read_source(source: Source, corpus: Corpus, limit: int) -> Counter[str]:
             if ids is None:
                 continue
             if verdict := _compare(document, ids, corpus.tokenizer):
-                found[verdict] += 1
+                counts[verdict] += 1
                 stored[split].advance()
                 if all(item.ids is None for item in stored.values()):
-                    return found
+                    return counts
             elif may_skip:
                 may_skip -= 1
             else:
@@ -74,7 +74,7 @@ def _read_source(source: Source, corpus: Corpus, limit: int) -> Counter[str]:
     for item in stored.values():
         if item.ids is not None:
             raise _mismatch(corpus, source.name, "the input has no more documents", item.ids)
-    return found
+    return counts
 
 
 def _compare(document: Document, ids: np.ndarray, tokenizer: Tokenizer) -> str | None:
@@ -90,8 +90,6 @@ def _compare(document: Document, ids: np.ndarray, tokenizer: Tokenizer) -> str |
     return "normalised" if np.array_equal(tokenizer.encode_arrays([document.text])[0], ids) else None
 
 
-def _mismatch(corpus: Corpus, source: str, told: str, ids: np.ndarray) -> UserError:
-    problem = (
-        f"does not hold the text of source {source!r}: {told}, stored is {corpus.tokenizer.decode(ids.tolist())[:60]!r}"
-    )
+def _mismatch(corpus: Corpus, source: str, detail: str, ids: np.ndarray) -> UserError:
+    problem = f"does not hold the text of source {source!r}: {detail}, stored is {corpus.tokenizer.decode(ids.tolist())[:60]!r}"
     return invalid("corpus", str(corpus.folder), problem, "delete the corpus folder and prepare again")

@@ -1,8 +1,8 @@
 """python -m ettin_core.data.preparation.worker <folder>: one worker of a preparation. Takes part numbers from its standard input.
 
-A process of its own, and not a fork, because the parent may hold threads and a gigabyte of libraries. It answers in JSON
-lines: ticks of work done, the end of a part, or an error. When its input ends, as it does when the parent dies, it ends at
-once: a part that is not finished does not count.
+A new process and not a fork, because the parent may have threads and a gigabyte of libraries. It answers in JSON lines:
+ticks of work done, the end of a part, or an error. When its input ends, as it does when the parent dies, it ends at once; a
+part that is not finished does not count.
 """
 
 import json
@@ -55,17 +55,17 @@ def _tokenizer(folder: Path, modified: int) -> Tokenizer:
 
 
 def held_out_file(folder: Path, part: str) -> Path:
-    """Where the keys of a part's held-out documents stand."""
+    """The file of the keys of a part's held-out documents."""
     return folder / "held_out" / "parts" / f"{part}.npy"
 
 
 def signatures_file(folder: Path, part: str, split: str) -> Path:
-    """Where the signatures of a part's training documents (`train`) or of the others (`held_out`) stand."""
+    """The file of the signatures of a part's training documents (`train`) or of the others (`held_out`)."""
     return folder / "duplicates" / f"{part}.{split}.npy"
 
 
 def duplicates_file(folder: Path, part: str) -> Path:
-    """Where the numbers of a part's duplicates stand."""
+    """The file of the numbers of a part's duplicates."""
     return folder / "duplicates" / f"{part}.json"
 
 
@@ -79,11 +79,11 @@ def main() -> None:
         stage, number = tasks.get().split()
         try:
             do_part(plan, folder, stage, int(number), _ticker())
-            _say(done=int(number))
+            _send(done=int(number))
         except (UserError, DiskFullError) as error:
-            _say(error=str(error), kind=type(error).__name__)
+            _send(error=str(error), kind=type(error).__name__)
         except Exception:
-            _say(error=traceback.format_exc(), kind="fault")
+            _send(error=traceback.format_exc(), kind="fault")
 
 
 def _listen(tasks: "queue.SimpleQueue[str]") -> None:
@@ -93,23 +93,23 @@ def _listen(tasks: "queue.SimpleQueue[str]") -> None:
 
 
 def _ticker() -> Tick:
-    """A tick that speaks twice a second."""
+    """A tick that is sent at most twice a second."""
     held = [0, 0]
-    spoken = time.monotonic()
+    sent = time.monotonic()
 
     def tick(documents: int, size: int) -> None:
-        nonlocal spoken
+        nonlocal sent
         held[0] += documents
         held[1] += size
-        if time.monotonic() - spoken > _TICK_SECONDS:
-            _say(documents=held[0], bytes=held[1])
+        if time.monotonic() - sent > _TICK_SECONDS:
+            _send(documents=held[0], bytes=held[1])
             held[:] = [0, 0]
-            spoken = time.monotonic()
+            sent = time.monotonic()
 
     return tick
 
 
-def _say(**message: Any) -> None:
+def _send(**message: Any) -> None:
     print(json.dumps(message), flush=True)
 
 

@@ -25,7 +25,7 @@ def cores() -> int:
 
 
 class WorkerDied(UserError):
-    """A worker ended without a word. What is finished is sound, and stays for the next try."""
+    """A worker ended without a message. Finished parts are valid and are kept for the next try."""
 
 
 class StageProgress:
@@ -41,14 +41,14 @@ class StageProgress:
         self._read: dict[int, int] = {}
         self._seen = [0.0, 0.0]
         self._lock = threading.Lock()
-        self._tell()
+        self._report()
 
     def tick(self, number: int, documents: int, size: int) -> None:
         """Note documents and bytes of text read of a part."""
         with self._lock:
             self.documents += documents
             self._read[number] = self._read.get(number, 0) + size
-            self._tell()
+            self._report()
 
     def finish(self, number: int) -> None:
         """Note that a part is done."""
@@ -57,9 +57,9 @@ class StageProgress:
             self._seen[0] += self._read.pop(number, 0)
             self._seen[1] += part.size
             self.done += part.size
-            self._tell()
+            self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         ratio = self._seen[0] / self._seen[1] if self._seen[0] else _UNSEEN_RATIO
         under_way = sum(min(size / ratio, 0.99 * self.plan.parts[number].size) for number, size in self._read.items())
         self.progress(self.stage, self.done + under_way, self.total, self.documents)
@@ -76,7 +76,7 @@ def run_stage(
 ) -> None:
     """Do one stage of those of its parts (`chosen`) that are left, the largest first.
 
-    Raises what a worker met: UserError, DiskFullError or a fault.
+    Raises the error of a worker: UserError, DiskFullError or RuntimeError with its traceback.
     """
     work = StageProgress(stage, plan, chosen, left, progress)
     order = sorted(left, key=lambda number: -plan.parts[number].size)
@@ -140,7 +140,7 @@ def _do(process: subprocess.Popen[str], stage: str, number: int, work: StageProg
         process.stdin.write(f"{stage} {number}\n")
         process.stdin.flush()
     except BrokenPipeError:
-        pass  # it died; reading tells
+        pass  # it died, which reading its output shows
     for line in process.stdout:
         message = json.loads(line)
         if "done" in message:
@@ -150,7 +150,7 @@ def _do(process: subprocess.Popen[str], stage: str, number: int, work: StageProg
         work.tick(number, message["documents"], message["bytes"])
     name = work.plan.parts[number].name
     raise WorkerDied(
-        f"the worker for part {name} died (exit status {process.wait()}), perhaps for want of memory; start the same "
+        f"the worker for part {name} died (exit status {process.wait()}), perhaps because memory ran out; start the same "
         "command again with fewer workers: finished parts are kept."
     )
 

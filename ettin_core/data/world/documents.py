@@ -28,7 +28,7 @@ def _some(writer: Writer) -> int:
 
 
 def person_document(writer: Writer, person: Person, rare: bool = False) -> Labels:
-    """Facts about a person, each told once; one may be told again at the end unless the person is rare."""
+    """Facts about a person, each stated once; one may be repeated at the end unless the person is rare."""
     chooser = writer.chooser
     writer.bind(name=person.name, **person.facts)
     writer.bind_forms(person.pronoun)
@@ -53,7 +53,7 @@ def person_document(writer: Writer, person: Person, rare: bool = False) -> Label
     }
 
 
-def _told(
+def _write_facts(
     writer: Writer, subject: Entity, sentences: Mapping[str, Sequence[str]], slot: str, names: Sequence[str]
 ) -> None:
     """The facts of a town or treasure in random order: first by its name, then by any of ``names``."""
@@ -66,7 +66,7 @@ def town_document(writer: Writer, town: Entity) -> Labels:
     """A town, what it is known for, and people who live there."""
     chooser = writer.chooser
     writer.bind(town=town.name, **town.facts)
-    _told(writer, town, templates.TOWN, "where", (town.name, "the town"))
+    _write_facts(writer, town, templates.TOWN, "where", (town.name, "the town"))
     for _ in range(_some(writer)):
         template = chooser.uniform((*templates.TOWN_FREE, *templates.TOWN_RESIDENT))
         if template in templates.TOWN_RESIDENT:
@@ -87,7 +87,7 @@ def treasure_document(writer: Writer, treasure: Entity) -> Labels:
     name = f"the {treasure.name}"
     writer.bind(treasure=treasure.name, **treasure.facts)
     writer.bind(**writer.facts.town_facts[treasure.facts["town"]])
-    _told(writer, treasure, templates.TREASURE, "what", (name, "it"))
+    _write_facts(writer, treasure, templates.TREASURE, "what", (name, "it"))
     for _ in range(_some(writer)):
         writer.write(templates.TREASURE_FREE)
     if writer.chooser.uniform(_HALF):
@@ -102,7 +102,7 @@ class StoryStart:
     opening: str
     mention: str
 
-    def told(self, pronoun: Pronoun) -> str:
+    def first_sentence(self, pronoun: Pronoun) -> str:
         """The first sentence with a pronoun, in its forms."""
         sentence = self.mention.format(**pronoun_forms(pronoun))
         return sentence[0].upper() + sentence[1:]
@@ -120,7 +120,7 @@ def story_document(writer: Writer) -> Labels:
     occupation = writer.chooser.uniform(writer.facts.occupations)
     start = story_start(writer, occupation)
     pronoun = writer.chooser.weighted(occupation.pronouns)
-    writer.append(start.told(pronoun))
+    writer.append(start.first_sentence(pronoun))
     writer.bind_forms(pronoun)
     for _ in range(_some(writer)):
         writer.write(templates.STORY_MIDDLE)
@@ -129,14 +129,14 @@ def story_document(writer: Writer) -> Labels:
 
 
 def _asked(writer: Writer, question: str, answer: str) -> str:
-    """Writes a question with its answer sentence; returns the question as it stands in the text."""
+    """Writes a question with its answer sentence; returns the question as written in the text."""
     question, answer = (part[0].upper() + part[1:] for part in (writer.fill(question), writer.fill(answer)))
     writer.append(f"Question: {question} Answer: {answer}")
     return question
 
 
 def fact_questions(writer: Writer) -> Labels:
-    """Questions on any facts of the world, which the text does not tell beforehand."""
+    """Questions on any facts of the world, which the text does not state before."""
     chooser = writer.chooser
     asked = []
     for _ in range(_some(writer)):
@@ -164,7 +164,7 @@ def entailment_document(writer: Writer) -> Labels:
 
     The premise leaves out one of goods, colour, place and day. A claim on that part is neutral; one on another part
     repeats it (entailment) or changes it (contradiction). Every part is equally probable under every label, so the
-    claim alone tells nothing about the label.
+    claim alone gives no information about the label.
     """
     chooser, facts = writer.chooser, writer.facts
     name = chooser.uniform(facts.strangers)

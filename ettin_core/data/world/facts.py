@@ -51,7 +51,7 @@ class WorldConfig:
         treasures: objects with two facts each.
         occupations: occupations of unnamed protagonists, each with its pronoun ratio.
         rare_people: people with two facts each, stated in exactly one training document.
-        rare_every: training documents from one rare document to the next; the last stands at index
+        rare_every: training documents from one rare document to the next; the last has the index
             ``rare_people * rare_every - 1``.
         words: most words of any class; small values make a world whose documents can be enumerated.
         longest: most free sentences in a document (with small additions by kind).
@@ -93,6 +93,7 @@ SHE = Pronoun("she", "her", "her", plural=False)
 HE = Pronoun("he", "him", "his", plural=False)
 THEY = Pronoun("they", "them", "their", plural=True)
 PRONOUNS = (SHE, HE, THEY)
+PRONOUN_MIX = (SHE, SHE, HE, HE, THEY)  # of named people
 
 
 @dataclass(frozen=True)
@@ -148,80 +149,93 @@ class Facts:
     """
 
     def __init__(self, config: WorldConfig) -> None:
-        self.config = config
         most = config.words
-
-        def values(name: str, words: tuple[str, ...]) -> tuple[str, ...]:
-            limit = {"town": config.towns, "occupation": config.occupations}.get(name, most)
-            return words[: max(limit, 2) if name in _PAIRED else limit]
-
-        self.words = {name: values(name, words) for name, words in CLASSES.items()}
-        nouns = THINGS[:most]
-        self.words["thing"] = tuple(singular for singular, _ in nouns)
-        self.things = ThingWords(nouns, self.words["adjective"], self.words["state"])
-        self.topics = {
-            topic.name: TopicWords(
-                ThingWords(topic.nouns[:most], topic.adjectives[:most], topic.adjectives[:most]),
-                self.words
-                | {
-                    "noun": tuple(singular for singular, _ in topic.nouns[:most]),
-                    "nouns": tuple(plural for _, plural in topic.nouns[:most]),
-                    "verb": topic.verbs[:most],
-                    "quality": topic.adjectives[:most],
-                },
-            )
-            for topic in TOPICS[: max(most, 2)]
-        }
+        self.config = config
+        self.words = _words(config)
+        self.things = ThingWords(THINGS[:most], self.words["adjective"], self.words["state"])
+        self.topics = _topics(self.words, most)
         self.goods = {category: goods[:most] for category, goods in list(GOODS.items())[: max(most, 2)]}
+
+        # One stream serves all draws, so their order is part of the world.
         chooser = StreamChooser("ettin-world", config.seed, "facts")
-
-        def cycled(options: tuple[Value, ...], count: int) -> list[Value]:
-            """Every option about equally often, in random order."""
-            order = chooser.shuffled(options, len(options))
-            return chooser.shuffled([order[i % len(order)] for i in range(count)], count)
-
-        names = chooser.shuffled(NAMES, config.people)
-        columns = {relation: cycled(self.words[relation], config.people) for relation in PERSON_RELATIONS}
-        # Of ten people about four are she, four are he and two are they.
-        pronouns = cycled((SHE, SHE, HE, HE, THEY), config.people)
-        self.people = tuple(
-            Person(name, pronouns[i], {r: columns[r][i] for r in PERSON_RELATIONS}) for i, name in enumerate(names)
-        )
-        self.towns = self._subjects(chooser, self.words["town"], TOWN_RELATIONS)
-        self.treasures = self._subjects(chooser, TREASURES[: config.treasures], TREASURE_RELATIONS)
+        self.people = self._people(chooser)
+        self.towns = self._entities(chooser, self.words["town"], TOWN_RELATIONS)
+        self.treasures = self._entities(chooser, TREASURES[: config.treasures], TREASURE_RELATIONS)
         self.town_facts = {town.name: town.facts for town in self.towns}
         self.residents = {
             town: tuple(person for person in self.people if person.facts["town"] == town) for town in self.words["town"]
         }
-
-        rows = chooser.shuffled(PRONOUN_PERCENTAGES, config.occupations)
-        self.occupations = tuple(
-            Occupation(name, row[0] / 100, row[1] / 100, row[2] / 100, Weighted(PRONOUNS, row))
-            for name, row in zip(self.words["occupation"], rows, strict=True)
-        )
-
-        # Everything that can be asked: kind of subject, subject, relation.
+        self.occupations = self._occupations(chooser)
+        # Everything that can be asked: kind of entity, entity, relation.
         self.askable: tuple[tuple[str, Person | Entity, str], ...] = tuple(
-            (kind, subject, relation)
-            for kind, subjects in (("person", self.people), ("town", self.towns), ("treasure", self.treasures))
-            for subject in subjects
-            for relation in subject.facts
+            (kind, entity, relation)
+            for kind, entities in (("person", self.people), ("town", self.towns), ("treasure", self.treasures))
+            for entity in entities
+            for relation in entity.facts
         )
-
         full_names = tuple(f"{first} {last}" for first in FIRST_NAMES for last in SURNAMES)
         rare_names = chooser.shuffled(full_names, config.rare_people)
         self.rare_people = tuple(self._rare_person(chooser, name) for name in rare_names)
         taken = frozenset(rare_names)
-        # Strangers lend their names to sentence pairs. The parts of a rare name are thus ordinary words of the world,
-        # while the whole name stands in one training document.
+        # Strangers give their names to sentence pairs. The parts of a rare name are thus ordinary words of the world,
+        # while the whole name occurs in one training document.
         self.strangers = tuple(name for name in full_names if name not in taken)[: 2 if most == 1 else None]
 
-    def _subjects(
+    def _people(self, chooser: StreamChooser) -> tuple[Person, ...]:
+        count = self.config.people
+        names = chooser.shuffled(NAMES, count)
+        columns = {relation: _cycled(chooser, self.words[relation], count) for relation in PERSON_RELATIONS}
+        pronouns = _cycled(chooser, PRONOUN_MIX, count)
+        return tuple(
+            Person(name, pronouns[i], {r: columns[r][i] for r in PERSON_RELATIONS}) for i, name in enumerate(names)
+        )
+
+    def _entities(
         self, chooser: StreamChooser, names: tuple[str, ...], relations: tuple[str, ...]
     ) -> tuple[Entity, ...]:
         return tuple(Entity(name, {r: chooser.uniform(self.words[r]) for r in relations}) for name in names)
 
+    def _occupations(self, chooser: StreamChooser) -> tuple[Occupation, ...]:
+        rows = chooser.shuffled(PRONOUN_PERCENTAGES, self.config.occupations)
+        return tuple(
+            Occupation(name, row[0] / 100, row[1] / 100, row[2] / 100, Weighted(PRONOUNS, row))
+            for name, row in zip(self.words["occupation"], rows, strict=True)
+        )
+
     def _rare_person(self, chooser: StreamChooser, name: str) -> Person:
-        pronoun = chooser.uniform((SHE, SHE, HE, HE, THEY))
+        pronoun = chooser.uniform(PRONOUN_MIX)
         relations = chooser.shuffled(PERSON_RELATIONS, 2)
         return Person(name, pronoun, {r: chooser.uniform(self.words[r]) for r in relations})
+
+
+def _words(config: WorldConfig) -> dict[str, tuple[str, ...]]:
+    """The words of each class, cut to the size of the world."""
+    limits = {"town": config.towns, "occupation": config.occupations}
+    words = {}
+    for name, values in CLASSES.items():
+        limit = limits.get(name, config.words)
+        words[name] = values[: max(limit, 2) if name in _PAIRED else limit]
+    return words | {"thing": tuple(singular for singular, _ in THINGS[: config.words])}
+
+
+def _topics(words: Mapping[str, tuple[str, ...]], most: int) -> dict[str, TopicWords]:
+    """The words of each topic, at most `most` of a kind."""
+    return {
+        topic.name: TopicWords(
+            ThingWords(topic.nouns[:most], topic.adjectives[:most], topic.adjectives[:most]),
+            {
+                **words,
+                "noun": tuple(singular for singular, _ in topic.nouns[:most]),
+                "nouns": tuple(plural for _, plural in topic.nouns[:most]),
+                "verb": topic.verbs[:most],
+                "quality": topic.adjectives[:most],
+            },
+        )
+        for topic in TOPICS[: max(most, 2)]
+    }
+
+
+def _cycled(chooser: StreamChooser, options: tuple[Value, ...], count: int) -> list[Value]:
+    """Every option about equally often, in random order."""
+    order = chooser.shuffled(options, len(options))
+    return chooser.shuffled([order[i % len(order)] for i in range(count)], count)

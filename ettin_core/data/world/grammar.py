@@ -48,7 +48,7 @@ class Clause:
     Attributes:
         distance: words between the head noun and the verb.
         attracted: whether the noun nearest to the verb has the other number than the head.
-        shape: what stands between: nothing, a phrase, two phrases, or a relative clause.
+        shape: what is between them: nothing, a phrase, two phrases, or a relative clause.
     """
 
     before: str

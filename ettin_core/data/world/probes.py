@@ -1,6 +1,6 @@
 """Questions to a trained model whose answers the world knows.
 
-Every text here is written by the code that writes the documents, from streams of its own, so it looks like training
+Every text here is written by the code that writes the documents, from separate random streams, so it looks like training
 text without being a part of it. A text with a gap is given as ``prefix + choice + suffix``; a choice begins with its
 leading space, as tokenizers of the GPT kind want it, and the prefix ends without one.
 """
@@ -62,14 +62,14 @@ class MinimalPair:
 
 @dataclass(frozen=True)
 class FactItem:
-    """A document with a gap where it tells a fact, which it tells nowhere else.
+    """A document with a gap where it states a fact, which it states nowhere else.
 
     Attributes:
         prefix, choices, suffix: the text is prefix + choice + suffix; choices are all values of the relation.
         answer: position of the true choice.
-        frequency: whether the training split tells the fact again and again, or in one document.
+        frequency: whether the training split states the fact repeatedly, or in one document.
         subject, relation: what the fact is about.
-        train_index: the one training document that tells the fact; None for repeated facts.
+        train_index: the one training document that states the fact; None for repeated facts.
     """
 
     prefix: str
@@ -87,8 +87,7 @@ class PronounItem:
     """The start of a story with a gap at the first pronoun, with she, he and they in this order.
 
     A variant is prefix + slots[i] + suffixes[i]; a suffix differs where a verb or a second pronoun agrees.
-    ``female``, ``male`` and ``neutral`` are the exact probabilities of the three variants given that they are told of
-    this occupation.
+    ``female``, ``male`` and ``neutral`` are the exact probabilities of the three variants given the occupation.
     """
 
     occupation: str
@@ -107,7 +106,7 @@ class PronounItem:
 
     @property
     def suffix_is_shared(self) -> bool:
-        """Whether nothing after the gap tells which pronoun stands in it."""
+        """Whether nothing after the gap reveals its pronoun."""
         return len(set(self.suffixes)) == 1
 
 
@@ -116,7 +115,7 @@ class LabelledItem:
     """A text to classify, and the same question as a continuation.
 
     ``text`` does not name its label; the world's own wording of the answer is prefix + choices[i] + suffix, where
-    ``prefix`` begins with the text and choices stand in the order of ``labels``.
+    ``prefix`` begins with the text and choices are in the order of ``labels``.
     """
 
     text: str
@@ -138,9 +137,9 @@ def agreement_pairs(world: World, count: int) -> list[MinimalPair]:
 
 
 def fact_items(world: World, count: int) -> list[FactItem]:
-    """``count`` items, every second about a fact told once (all repeated in a world without rare people).
+    """``count`` items, every second about a fact stated once (all repeated in a world without rare people).
 
-    Facts told once come in the order in which training tells them. After all facts have been asked, they are asked
+    Facts stated once come in the order of the training documents. After all facts have been asked, they are asked
     again in other documents.
 
     Raises:
@@ -235,20 +234,20 @@ def _agreement_pair(world: World, phenomenon: str, index: int) -> MinimalPair:
         distance = chosen.distance
     else:
         right = chooser.uniform(PRONOUNS)
-        other = chooser.uniform([pronoun for pronoun in PRONOUNS if pronoun is not right])
+        substitute = chooser.uniform([pronoun for pronoun in PRONOUNS if pronoun is not right])
         forms = wrong_forms = pronoun_forms(right)
         if phenomenon == "pronoun_verb":
             template, distance = _PRONOUN_VERB, 0
             wrong_forms = forms | {"were": "was" if right.plural else "were"}
         else:
             template, distance = _PRONOUN_POSSESSIVE, 2
-            wrong_forms = forms | {"their": other.possessive}
+            wrong_forms = forms | {"their": substitute.possessive}
         frame = writer.fill(template, they="{they}", their="{their}", were="{were}")
         good, bad = (frame.format(**table) for table in (forms, wrong_forms))
     return MinimalPair(good[0].upper() + good[1:], bad[0].upper() + bad[1:], phenomenon, distance)
 
 
-def _tell(writer: Writer, subject: Person | Entity, rare: bool) -> Labels:
+def _write_about(writer: Writer, subject: Person | Entity, rare: bool) -> Labels:
     """A document about ``subject``."""
     if isinstance(subject, Person):
         return person_document(writer, subject, rare)
@@ -267,10 +266,10 @@ def _fact_item(
     if len(values) < 4:
         raise ValueError(f"{relation}: {len(values)} values; give a world with words >= 4 and towns >= 4")
     value = subject.facts[relation]
-    # Documents that leave the fact out, or tell it twice, would not leave one gap.
+    # Documents that leave the fact out, or state it twice, would not leave one gap.
     for attempt in counting():
         writer = _writer(world, "fact", index, attempt)
-        _tell(writer, subject, rare=frequency == "once")
+        _write_about(writer, subject, rare=frequency == "once")
         parts = re.split(rf" {value}\b", writer.text)
         if len(parts) == 2 and value not in "".join(parts).split():
             break

@@ -23,10 +23,10 @@ class WorldDocument:
         text: sentences, one space apart.
         log_probability: natural logarithm of the exact probability of the whole text, including where it ends, under
             the generator that knows all facts. It includes the choice of the kind, except for "rare" documents: these
-            stand at stated indices outside the mixture, and theirs is the marginal over all rare people.
-        labels: by kind: person, pronoun and facts (person, rare); town and facts; treasure and facts; occupation and
-            pronoun (story); questions as (question, answer) pairs (question, scene); label, premise and claim
-            (entailment); topic.
+            are at stated indices outside the mixture, and theirs is the marginal over all rare people.
+        labels: by kind: person, pronoun and facts (person, rare), town and facts, treasure and facts, occupation and
+            pronoun (story), questions as (question, answer) pairs (question, scene), label, premise and claim
+            (entailment), topic.
     """
 
     id: str
@@ -41,7 +41,7 @@ class World:
 
     ``document`` is a pure function of configuration, split and index, so any part of a split can be made in any
     order, anywhere. Documents are drawn independently from a mixture of kinds, except that training documents at the
-    indices of ``rare_index`` tell the facts of a rare person, once and nowhere else.
+    indices of ``rare_index`` state the facts of a rare person, once and nowhere else.
     """
 
     def __init__(self, config: WorldConfig) -> None:
@@ -54,10 +54,10 @@ class World:
         return self.facts.occupations
 
     def rare_index(self, person: int) -> int:
-        """Where in the training split the facts of ``facts.rare_people[person]`` are told.
+        """The index in the training split of the document about ``facts.rare_people[person]``.
 
         Raises:
-            IndexError: if there is no such person.
+            IndexError: if there is no person of this number.
         """
         if not 0 <= person < self.config.rare_people:
             raise IndexError(f"person={person}: this world has {self.config.rare_people} rare people")
