@@ -18,8 +18,6 @@ WORDS = (
 )  # no score depends on them
 NAMED = {  # the modules that a protocol's module finds by name in the registries, which import none of theirs
     "ettin_core.evaluation.heldout": (
-        "ettin_core.objectives.directions.bidirectional",
-        "ettin_core.objectives.directions.causal",
         "ettin_core.objectives.kinds.clm",
         "ettin_core.objectives.kinds.mntp",
     )

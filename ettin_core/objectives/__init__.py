@@ -1,1 +1,1 @@
-"""Floor 2: what is predicted, decided after the batch exists."""
+"""Layer 2: what is predicted, decided after the batch exists."""

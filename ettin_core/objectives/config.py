@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.fields import check_within
 from ettin_core.foundation.strict_config import defining_module
-from ettin_core.objectives import directions, kinds
+from ettin_core.objectives import kinds
 from ettin_core.objectives.directions import DIRECTIONS
 from ettin_core.objectives.kinds import OBJECTIVES
 
@@ -55,29 +55,26 @@ class ObjectiveConfig:
         if self.name in SCHEDULES:
             _check_parts(self.name, self.parts)
         elif self.parts:
-            raise invalid("objective.parts", len(self.parts), f"mean nothing to {self.name}", f"use {SCHEDULES} or []")
+            raise invalid("objective.parts", len(self.parts), f"are not used by {self.name}", f"use {SCHEDULES} or []")
 
     def under(self, direction: str) -> tuple[Component, ...]:
         """The parts of training: those of the schedule, or the objective alone under the run's direction."""
         return self.parts or (Component(self.name, direction),)
 
     def modules(self, direction: str) -> set[str]:
-        """The modules that define the objectives and directions of a run of a direction, but for those of a program."""
-        parts = self.under(direction)
-        objectives = (OBJECTIVES[part.objective] for part in parts)
-        views = (DIRECTIONS[name] for name in (direction, *(part.direction for part in parts)))
-        homes = [defining_module(item, kinds.__name__, kinds.__path__, "OBJECTIVE") for item in objectives]
-        homes += [defining_module(item, directions.__name__, directions.__path__, "DIRECTION") for item in views]
-        return {home for home in homes if home is not None}
+        """The modules that define the objectives of a run of a direction, without objectives that a program registered."""
+        objectives = (OBJECTIVES[part.objective] for part in self.under(direction))
+        modules = (defining_module(item, kinds.__name__, kinds.__path__, "OBJECTIVE") for item in objectives)
+        return {module for module in modules if module is not None}
 
     def readout(self, direction: str) -> str:
-        """The objective that a model of a run's direction is measured by, and whose own readout says how.
+        """The objective by whose readout a model of a run's direction is measured.
 
-        Of a schedule the last part whose direction is read out as the run's: what a sequence ends with, and what a mixture
-        or an alternation names last.
+        In a schedule this is the last part whose direction is read out as the run's: the end of a sequence, or the part that
+        a mixture or an alternation names last.
         """
-        of_parts = [part for part in self.parts if DIRECTIONS[part.direction].readout == DIRECTIONS[direction].readout]
-        return of_parts[-1].objective if of_parts else self.name
+        alike = [part for part in self.parts if DIRECTIONS[part.direction].readout == DIRECTIONS[direction].readout]
+        return alike[-1].objective if alike else self.name
 
 
 def _check_parts(name: str, parts: tuple[Component, ...]) -> None:
@@ -90,18 +87,18 @@ def _check_parts(name: str, parts: tuple[Component, ...]) -> None:
         if not 0 < part.weight < float("inf"):
             raise invalid(f"{path}.weight", part.weight, "is not positive", "use 1")
         if name == "alternation" and part.weight % 1:
-            raise invalid(f"{path}.weight", part.weight, "is no number of steps", "use whole numbers")
+            raise invalid(f"{path}.weight", part.weight, "is not a whole number of steps", "use whole numbers")
         check_well_posed(part.direction, part.objective)
 
 
 def check_direction(direction: str) -> None:
-    """Refuse (ValueError) what is no direction."""
+    """Raises ValueError for an unknown direction."""
     if direction not in DIRECTIONS:
         raise unknown("direction", direction, "is not a direction", DIRECTIONS)
 
 
 def check_well_posed(direction: str, objective: str) -> None:
-    """Refuse (ValueError) a combination in which the answer is visible in the input."""
+    """Raises ValueError if the answer of an objective is visible in the input under a direction."""
     check_direction(direction)
     if direction in OBJECTIVES[objective].leaks_under:
         raise invalid(
@@ -113,7 +110,7 @@ def check_well_posed(direction: str, objective: str) -> None:
 
 
 def check_run(direction: str, objective: ObjectiveConfig) -> None:
-    """Refuse (ValueError) a run whose direction and objective do not go together."""
+    """Raises ValueError if the direction and the objective of a run do not go together."""
     check_direction(direction)
     if not objective.parts:
         check_well_posed(direction, objective.name)
@@ -121,6 +118,6 @@ def check_run(direction: str, objective: ObjectiveConfig) -> None:
         raise invalid(
             "direction",
             direction,
-            "is that of no part of the objective, so the model could not be measured",
+            "differs from that of every part of the objective, so the model could not be measured",
             f"use that of a part: {', '.join(dict.fromkeys(part.direction for part in objective.parts))}",
         )

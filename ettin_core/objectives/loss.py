@@ -65,7 +65,7 @@ def _logits(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, out:
 
 
 def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
-    """Add a product of matrices, in fp32 as a part of it."""
+    """Add a product of matrices in place; in fp32 product and sum are one operation."""
     if left.dtype == total.dtype:
         total.addmm_(left, right)
     else:

@@ -1,6 +1,6 @@
 """What an objective makes of a batch: inputs, where predictions are read, and their labels.
 
-Everything here happens after the batch exists, with random streams of its own keyed by (seed, phase, global row): the data
+Everything here happens after the batch exists, with separate random streams keyed by (seed, phase, global row). The data
 stream is never touched, and neither masks nor prefixes depend on micro-batches or ranks.
 """
 
@@ -17,7 +17,7 @@ from ettin_core.records.readout import NOT_READ, readout_named
 
 
 class HasIds(Protocol):
-    """What of a tokenizer makes a vocabulary."""
+    """The part of a tokenizer that makes a vocabulary."""
 
     special: SpecialTokens
     vocab_size: int
@@ -72,16 +72,16 @@ class Targets:
     prefix_mask: np.ndarray | None = None
 
 
-# (batch, vocabulary, masking, key, open tokens (B, S) bool) -> (inputs (B, S), read (N,), labels (N,))
+# (batch, vocabulary, masking, key, prefix mask (B, S) bool) -> (inputs (B, S), scored positions (N,), labels (N,))
 MakeTargets = Callable[[Batch, Vocabulary, Masking, int, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """An objective: its name, what it makes of a batch, whether it corrupts its inputs (and so has a mask rate).
+    """An objective: its name, what it makes of a batch, and whether it corrupts its inputs (and so has a mask rate).
 
     `readout` is how a model of it is read (records/readout.py): `clm` at the token before, `mlm` at the mask, `mntp` before the
-    mask, `ahead2` two tokens before, `none` not at all: it trains, and measurements are refused. `leaks_under` names the
+    mask, `ahead2` two tokens before. With `none` the model trains and measurements raise ValueError. `leaks_under` names the
     directions that show the answer in the input; `remedy` says what to use instead. Raises ValueError for an unknown readout.
     """
 
@@ -94,23 +94,6 @@ class Objective:
 
     def __post_init__(self) -> None:
         readout_named(self.readout)
-
-
-# (lengths of documents (N,), their key (N,) uint64) -> length of each one's open prefix (N,)
-PrefixLength = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Direction:
-    """A direction: which visibility the model is asked for, how much of each document is open, and how it is read out.
-
-    `readout` is the direction in which a trained model is measured and exported: bidirectional or causal.
-    """
-
-    name: str
-    visibility: str
-    prefix_length: PrefixLength
-    readout: str
 
 
 def select(batch: Batch, vocabulary: Vocabulary, masking: Masking, key: int) -> tuple[np.ndarray, np.ndarray]:

@@ -59,7 +59,7 @@ Differences = dict[str, dict[str, tuple[str, str]]]  # by group and field: left 
 
 
 def training_code(run: RunConfig) -> source_code.Hashes:
-    """The modules that train a run with their hashes: of objectives and directions those that the run uses."""
+    """The modules that train a run with their hashes: of objectives those that the run uses."""
     return source_code.hashes([ENTRY, *run.objective.modules(run.direction)], PACKAGES, OBSERVERS)
 
 

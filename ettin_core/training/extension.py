@@ -13,7 +13,7 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.storage import append_json_lines, write_json, write_text
 from ettin_core.foundation.strict_config import build, plain
-from ettin_core.objectives.assign import part_at
+from ettin_core.objectives.assign import component_at
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.schema import to_row
 from ettin_core.training.config import RunConfig
@@ -90,7 +90,7 @@ def _fixed(phase: Phase) -> tuple[Any, ...]:
 def _at(run: RunConfig, phase: Phase, step: int) -> tuple[Any, ...]:
     """The properties of a phase at a step: rows so far, rates, and the number of the objective's component."""
     components = run.objective.under(run.direction)
-    component = part_at(run.objective, components, run.position(phase, step)) if run.objective.parts else 0
+    component = component_at(run.objective, components, run.position(phase, step)) if run.objective.parts else 0
     return phase.batches.before(step + 1), phase.rate(step), phase.mask_rate_at(step), component
 
 

@@ -10,7 +10,6 @@ from hydra import compose, initialize_config_dir
 from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.strict_config import build
 from ettin_core.objectives.directions import DIRECTIONS
-from ettin_core.objectives.targets import Direction
 from ettin_core.requests.compose import to_plain
 from ettin_core.studies.grid import StudyRequest
 
@@ -76,10 +75,11 @@ def test_the_example_of_a_study_composes(tmp_path: Path) -> None:
 
 
 def test_the_example_of_a_direction_is_one() -> None:
-    module: dict[str, object] = {}
-    exec(example("extend/direction.md", "python"), module)
-    direction = module["DIRECTION"]
-    assert isinstance(direction, Direction) and direction.name not in DIRECTIONS
+    before = set(DIRECTIONS)
+    exec(example("extend/direction.md", "python"), {})
+    [name] = set(DIRECTIONS) - before
+    direction = DIRECTIONS.pop(name)
+    assert direction.name == name
     assert direction.prefix_length(np.array([8, 3]), np.zeros(2, np.uint64)).tolist() == [2, 0]
 
 

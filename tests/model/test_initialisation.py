@@ -1,15 +1,20 @@
 """The start: a function of the seed and each parameter's name, and nothing else."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from ettin_core.checkpoints.native import hash_tensors
-from ettin_core.model.config import ModelConfig
+from ettin_core.model import transformer
+from ettin_core.model.accounting import parameters_by_group, parameters_of_shape
+from ettin_core.model.config import AttentionSpec, ModelConfig
+from ettin_core.model.leak_check import check_no_leak
 from ettin_core.model.transformer import INITIAL_STD, Transformer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,3 +96,15 @@ def test_a_model_of_shapes_only_costs_nothing() -> None:
     with torch.device("meta"):
         model = Transformer(ModelConfig(50368, 1792, 28, 28, 3840))
     assert all(parameter.is_meta for parameter in model.parameters())
+
+
+def test_a_norm_is_one_function_as_the_docs_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "extend" / "norm.md").read_text()
+    [source] = re.findall(r"```python\n(.*?)```", page, re.S)
+    module: dict[str, object] = {}
+    exec(source, module)
+    monkeypatch.setattr(transformer, "_norm", module["_norm"])
+    model = Transformer(CONFIG)
+    kinds = {type(part) for name, part in model.named_modules() if name.endswith("norm")}
+    assert kinds == {nn.RMSNorm, nn.Identity} and parameters_by_group(model) == parameters_of_shape(CONFIG)
+    check_no_leak(model, AttentionSpec("causal"))

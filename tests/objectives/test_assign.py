@@ -38,14 +38,14 @@ SCHEDULES = {
 LARGE = random_batch(1000)
 
 
-def targets(name: str, batch: Batch, moment: RunPosition = START, rate: float = 0.3) -> Targets:
+def targets(name: str, batch: Batch, position: RunPosition = START, rate: float = 0.3) -> Targets:
     """What a schedule makes of a batch."""
     direction, config = SCHEDULES[name]
-    return make_targets(config, direction, batch, VOCABULARY, rate, KEY, moment)
+    return make_targets(config, direction, batch, VOCABULARY, rate, KEY, position)
 
 
 def lengths_and_prefixes(batch: Batch, prefix_mask: np.ndarray) -> list[tuple[int, int]]:
-    """Of each document piece: its tokens and how many of them are open; open tokens stand at its beginning."""
+    """Of each document piece: its tokens and how many of them are open; open tokens are at its beginning."""
     pairs = []
     for row in range(len(batch.rows)):
         for document in range(batch.document_ids[row].max() + 1):
@@ -130,9 +130,9 @@ def test_a_mixture_trains_each_row_wholly_with_one_part_by_its_weight() -> None:
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("cut", [1, 5, 11])
 def test_how_the_global_batch_is_divided_changes_nothing(name: str, cut: int) -> None:
-    batch, moment = random_batch(16, first=70), RunPosition(4, Fraction(7, 10))
-    whole = targets(name, batch, moment)
-    parts = [targets(name, subset(batch, rows), moment) for rows in (np.arange(cut), np.arange(cut, 16))]
+    batch, position = random_batch(16, first=70), RunPosition(4, Fraction(7, 10))
+    whole = targets(name, batch, position)
+    parts = [targets(name, subset(batch, rows), position) for rows in (np.arange(cut), np.arange(cut, 16))]
     assert np.array_equal(np.concatenate([part.inputs for part in parts]), whole.inputs)
     assert np.array_equal(
         np.concatenate([parts[0].scored_positions, parts[1].scored_positions + cut * 256]), whole.scored_positions
@@ -241,9 +241,9 @@ def test_a_schedule_is_measured_as_its_direction_says(corpus: Corpus) -> None:
     ("direction", "arguments", "message"),
     [
         ("bidirectional", {"name": "mixture"}, r"objective.parts=0 are too few for mixture; give two or more"),
-        ("bidirectional", {"name": "mlm", "parts": (MLM, CLM)}, "objective.parts=2 mean nothing to mlm"),
+        ("bidirectional", {"name": "mlm", "parts": (MLM, CLM)}, "objective.parts=2 are not used by mlm"),
         ("bidirectional", {"name": "clm", "scored_share": 0.0}, "objective.scored_share=0.0 is not a share"),
-        ("causal", {"name": "mixture", "parts": (MLM, MLM)}, "direction='causal' is that of no part"),
+        ("causal", {"name": "mixture", "parts": (MLM, MLM)}, "direction='causal' differs from that of every part"),
         ("sideways", {"name": "mlm"}, "direction='sideways' is not a direction; use one of"),
         (
             "bidirectional",

@@ -103,7 +103,7 @@ def test_what_does_not_train_a_run_may_change(
     run = tiny_run(corpus)
     train_tiny(run, tmp_path, corpus, stop_after=4)
     edit(code, "objectives.kinds.skip", "OBJECTIVE = None")
-    edit(code, "objectives.directions.backwards", "DIRECTION = None")
+
     edit(code, "objectives.kinds.clm", "LATER = 1")  # an encoder does not use it
     edit(code, "evaluation.multiple_choice", "LATER = 1")
     edit(code, "training.trackers", "LATER = 1")
@@ -179,7 +179,4 @@ def test_a_processor_has_a_name(tmp_path: Path) -> None:
 
 def test_the_code_of_a_schedule_is_that_of_its_parts(corpus: Corpus) -> None:
     encoder, decoder = (training_code(tiny_run(corpus, name)) for name in ("encoder", "decoder"))
-    assert encoder.keys() ^ decoder.keys() == {
-        *("objectives.kinds.mlm", "objectives.kinds.clm"),
-        *("objectives.directions.bidirectional", "objectives.directions.causal"),
-    }
+    assert encoder.keys() ^ decoder.keys() == {"objectives.kinds.mlm", "objectives.kinds.clm"}

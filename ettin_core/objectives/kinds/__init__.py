@@ -1,4 +1,4 @@
-"""The objectives, one module each. A module here that defines OBJECTIVE is an objective; nothing else names it."""
+"""The objectives, one module each: a module here that defines OBJECTIVE is an objective and needs no other registration."""
 
 from ettin_core.foundation.strict_config import members_of
 from ettin_core.objectives.targets import Objective

@@ -1,4 +1,4 @@
-"""Masked language modelling (Devlin et al. 2019): the selected token is predicted where it stood."""
+"""Masked language modelling (Devlin et al. 2019): the selected token is predicted at its own position."""
 
 import numpy as np
 
