@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-Item = TypeVar("Made")
+Item = TypeVar("Item")
 
 
 def feed(make: Callable[[int], Item], steps: range, workers: int) -> Iterator[Item]:
