@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.exits import ending_in_one_line
-from ettin_core.foundation.help import asked
+from ettin_core.foundation.help import requested_help
 from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.typos import check_options, explain
 
@@ -33,7 +33,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
         def main() -> None:
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands its errors over instead of printing them
             with ending_in_one_line():
-                if (text := asked(file, sys.argv[1:])) is not None:
+                if (text := requested_help(file, sys.argv[1:])) is not None:
                     print(text)
                     return
                 check_options(sys.argv[1:], file)

@@ -3,6 +3,6 @@
 `--help` is answered before anything slow is imported.
 """
 
-from ettin_core.foundation.help import answer
+from ettin_core.foundation.help import print_requested_help
 
-answer(__name__)
+print_requested_help(__name__)

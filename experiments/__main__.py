@@ -10,7 +10,7 @@ import sys
 
 from ettin_core.foundation.errors import unknown
 from ettin_core.foundation.exits import ending_in_one_line
-from ettin_core.foundation.help import OPTIONS, asked
+from ettin_core.foundation.help import OPTIONS, requested_help
 from ettin_core.foundation.manual import commands, manual
 
 HARNESS = "experiments.harness"
@@ -35,7 +35,7 @@ def main() -> None:
         if name not in COMMANDS:
             raise unknown("command", name, "is not a command", COMMANDS)
         module = COMMANDS[name]
-        text = None if module == HARNESS else asked(commands()[module], arguments, f"ettin {name}")
+        text = None if module == HARNESS else requested_help(commands()[module], arguments, f"ettin {name}")
         if text is not None:
             print(text)
             return

@@ -88,5 +88,5 @@ def _known(table: np.ndarray, keys: list[int]) -> list[int]:
     if not len(table) or not keys:
         return []
     wanted = np.array(keys, dtype=np.uint64)
-    places = np.minimum(np.searchsorted(table, wanted), len(table) - 1)
-    return np.flatnonzero(table[places] == wanted).tolist()
+    slots = np.minimum(np.searchsorted(table, wanted), len(table) - 1)
+    return np.flatnonzero(table[slots] == wanted).tolist()

@@ -44,10 +44,10 @@ class Batch:
 def document_lengths(batch: Batch, counted: np.ndarray | None = None) -> np.ndarray:
     """Length of every document piece in the rows, or how many of its tokens are among `counted` (B, S) bool."""
     keys = batch.document_ids + np.arange(len(batch.document_ids))[:, None] * batch.document_ids.shape[1]
-    numbers, places, lengths = np.unique(keys[batch.real], return_inverse=True, return_counts=True)
+    numbers, documents, lengths = np.unique(keys[batch.real], return_inverse=True, return_counts=True)
     if counted is None:
         return lengths
-    return np.bincount(places[counted[batch.real]], minlength=len(numbers))
+    return np.bincount(documents[counted[batch.real]], minlength=len(numbers))
 
 
 def lay_out(
@@ -68,14 +68,14 @@ def lay_out(
     return document_ids, position_ids
 
 
-def pack(document_ids: list[np.ndarray], rows: np.ndarray, bos: int, pad: int, context: int | None = None) -> Batch:
+def pack(texts: list[np.ndarray], rows: np.ndarray, bos: int, pad: int, context: int | None = None) -> Batch:
     """One piece of text per row, padded to the longest (or to `context`), with global row numbers `rows`."""
-    width = context or max(len(ids) for ids in document_ids)
-    tokens = np.full((len(document_ids), width), pad, dtype=np.int64)
-    for number, ids in enumerate(document_ids):
+    width = context or max(len(ids) for ids in texts)
+    tokens = np.full((len(texts), width), pad, dtype=np.int64)
+    for number, ids in enumerate(texts):
         tokens[number, : len(ids)] = ids
-    places, position_ids = lay_out(tokens, bos, np.array([len(ids) for ids in document_ids]))
-    return Batch(tokens, places, position_ids, rows, np.zeros(len(rows), dtype=np.int64))
+    document_ids, position_ids = lay_out(tokens, bos, np.array([len(ids) for ids in texts]))
+    return Batch(tokens, document_ids, position_ids, rows, np.zeros(len(rows), dtype=np.int64))
 
 
 def _check_length(phase: str, context: int, tokens: dict[str, int], named: bool) -> None:

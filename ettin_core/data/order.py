@@ -5,8 +5,8 @@ source's own name and content, so that a run without some other source reads the
 
 Sources are mixed in blocks of PERIOD rows. A block's quotas are differences of cumulative ones (quotas.py): a source of
 less than a row in a block comes in some blocks only, and its share is exact in the long run. Within a block a source's
-rows are spread evenly, each at a random place in its own share of the block, so that any stretch of rows has nearly the
-shares of the mixture.
+rows are spread evenly, each at a random place in its share of the block. So any stretch of rows has nearly the shares of the
+mixture.
 """
 
 from dataclasses import dataclass
@@ -80,8 +80,8 @@ class Order:
         sources = np.repeat(np.arange(len(quotas)), quotas)
         turns = np.arange(PERIOD) - np.repeat(np.cumsum(quotas) - quotas, quotas)
         drawn = before[sources] + turns
-        places = (turns + uniform(self._places[sources], drawn)) / quotas[sources]
-        order = np.argsort(places, kind="stable")
+        offsets = (turns + uniform(self._places[sources], drawn)) / quotas[sources]
+        order = np.argsort(offsets, kind="stable")
         return sources[order], drawn[order]
 
 

@@ -1,8 +1,8 @@
 """Encoding by remembered words. Byte-level BPE cuts a text into words and encodes each by itself, so that a word that was
 seen need not be encoded again: the library encodes every distinct word, this module finds and remembers them.
 
-It is not used for a tokenizer that does more than that, nor for text with letters whose class has changed between versions
-of Unicode, where two libraries might divide words differently.
+It is not used for a tokenizer that does more than that. Nor is it used for text with letters whose class has changed between
+versions of Unicode, where two libraries might divide words differently.
 """
 
 import json

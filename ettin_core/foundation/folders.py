@@ -39,13 +39,13 @@ def folder_under_construction(
     """
     folder = Path(os.path.abspath(folder))
     with disk_errors(folder), _held_name(folder):
-        guests = _guests(folder, maker, alongside) if maker is not None else []
+        foreign = _foreign_files(folder, maker, alongside) if maker is not None else []
         temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.building")
         try:
             temporary.mkdir()
             yield temporary
             if maker is not None:
-                _carry_over(guests, temporary, maker)
+                _carry_over(foreign, temporary, maker)
             _flush(temporary)
             _put_in_place(temporary, folder)
         finally:
@@ -57,8 +57,8 @@ def emptied_folder(folder: Path, maker: str) -> Iterator[Path]:
     """Lock a folder of this maker for writing, emptied first and marked. Raises ValueError for a folder of others."""
     folder = Path(os.path.abspath(folder))
     with disk_errors(folder), _held_name(folder):
-        if guests := _guests(folder, maker, ()):
-            names = ", ".join(path.name for path in guests[:3])
+        if foreign := _foreign_files(folder, maker, ()):
+            names = ", ".join(path.name for path in foreign[:3])
             raise invalid("out", str(folder), f"holds {names}, which {maker} did not write", "name another folder")
         remove_folder(folder)
         write_json(folder / MARK, {"maker": maker, "files": None})
@@ -74,7 +74,7 @@ def remove_folder(folder: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _guests(folder: Path, maker: str, alongside: tuple[str, ...]) -> list[Path]:
+def _foreign_files(folder: Path, maker: str, alongside: tuple[str, ...]) -> list[Path]:
     """What is in a folder that this maker did not make. Raises ValueError for a folder that it may not replace."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise invalid("out", str(folder), "is not a folder", "name a new folder")
@@ -103,10 +103,10 @@ def _mark(folder: Path) -> dict | None:
     return mark if isinstance(mark, dict) and {"maker", "files"} <= mark.keys() else None
 
 
-def _carry_over(guests: list[Path], folder: Path, maker: str) -> None:
+def _carry_over(foreign: list[Path], folder: Path, maker: str) -> None:
     """Mark a new folder, and copy into it what its predecessor holds of others."""
     write_json(folder / MARK, {"maker": maker, "files": sorted(path.name for path in folder.iterdir())})
-    for path in guests:
+    for path in foreign:
         target = folder / path.name
         if target.exists():
             raise invalid("out", str(path), "is in the way of a file of that name", "move it, or name another folder")

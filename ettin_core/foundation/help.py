@@ -16,7 +16,7 @@ WIDTH = 110
 WIDEST = 24  # of the column of values
 
 
-def described(file: Path, program: str | None = None) -> str:
+def command_help(file: Path, program: str | None = None) -> str:
     """The help of the command of a file; `program` is how it was called."""
     command, usual = manual(file), f"python -m {module_of(file)}"
     lines = [*wrap(command.sentences, WIDTH), "", f"usage: {usual} [key=value ...]"]
@@ -35,7 +35,7 @@ def _more(command: Manual) -> list[str]:
     return wrap(f"More: {command.docs or 'README.md'}; {'; '.join(options)}.", WIDTH)
 
 
-def group_described(file: Path, name: str) -> str:
+def group_help(file: Path, name: str) -> str:
     """The choices of a group of a command, and the keys of the one that it takes.
 
     Raises ValueError for a group that the command does not have.
@@ -73,7 +73,7 @@ def _block(title: str, entries: Iterable[Entry]) -> list[str]:
     return lines
 
 
-def answer(package: str) -> None:
+def print_requested_help(package: str) -> None:
     """Print the help of `python -m <package>.<command> ... --help` and exit, before anything slow is imported.
 
     Does nothing for other processes. An unknown command ends the process with the name of the nearest one.
@@ -87,17 +87,17 @@ def answer(package: str) -> None:
         if module not in known and importlib.util.find_spec(module) is None:
             names = [name.partition(".")[2] for name in known if name.startswith(f"{package}.")]
             raise unknown("command", module.rpartition(".")[2], f"is not a command of {package}", names)
-        text = asked(known[module], arguments) if module in known else None
+        text = requested_help(known[module], arguments) if module in known else None
         if text is None:
             return
         print(text)
     sys.exit()
 
 
-def asked(file: Path, arguments: Sequence[str], program: str | None = None) -> str | None:
+def requested_help(file: Path, arguments: Sequence[str], program: str | None = None) -> str | None:
     """The help that arguments ask for: of the command of a file, or of the group after --help; None without --help."""
     place = next((number for number, item in enumerate(arguments) if item in OPTIONS), None)
     if place is None:
         return None
     topic = arguments[place + 1] if place + 1 < len(arguments) else ""
-    return group_described(file, topic) if topic and "=" not in topic else described(file, program)
+    return group_help(file, topic) if topic and "=" not in topic else command_help(file, program)

@@ -1,8 +1,8 @@
 """What a model costs: parameters by group, floating-point operations, and the conventions of counting.
 
 A multiply-add counts as two operations. Forward and backward together cost three times the forward pass. The head is
-counted for scored positions only and attention by the keys that are visible, because those are what an ideal
-implementation computes and what makes an MLM step cheaper than a CLM step. Where low-rank adapters are trained (model/
+counted for scored positions only and attention by the visible keys. An ideal implementation computes just these, and they
+make an MLM step cheaper than a CLM step. Where low-rank adapters are trained (model/
 adapter.py), the backward pass leaves out the gradients of the frozen matrices; merging them into the weights is not counted.
 """
 
@@ -84,9 +84,13 @@ def adapter_parameter_count(config: ModelConfig, rank: int) -> int:
 def activation_bytes(config: ModelConfig, operand_bytes: int) -> int:
     """Bytes that one token keeps in all layers for the backward pass, run eagerly and without the attention's own mask.
 
-    Per layer, with H hidden, I intermediate and b = `operand_bytes` (2 under bf16 autocast, else 4): the inputs of both
-    norms in fp32 (8 H), the inputs of the matrices (3 H b), the joint projection and query, key and result of the
-    attention (6 H b), the MLP's projection, GELU and product (4 I b), and a byte per H where there is dropout.
+    With H hidden, I intermediate and b = `operand_bytes` (2 under bf16 autocast, else 4) a layer keeps
+
+        8 H      the inputs of both norms in fp32
+        3 H b    the inputs of the matrices
+        6 H b    the joint projection, and query, key and result of the attention
+        4 I b    the MLP's projection, GELU and product
+        H        where there is dropout
     """
     hidden = config.hidden_size
     per_layer = 8 * hidden + operand_bytes * (9 * hidden + 4 * config.intermediate_size)

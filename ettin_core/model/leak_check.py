@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from ettin_core.model.attention_backends import AttentionFn, possible
+from ettin_core.model.attention_backends import AttentionFn, possible_backends
 from ettin_core.model.config import AttentionSpec
 from ettin_core.model.transformer import Angles, Attention, Transformer
 
@@ -80,7 +80,7 @@ def check_no_leak(model: Transformer, view: AttentionSpec, forward: Callable[...
     model.eval()
     try:
         _check_model(model, view, model if forward is None else forward)  # a compiled model has no truth value
-        for backend in possible(asked, model.embedding.weight.device):
+        for backend in possible_backends(asked, model.embedding.weight.device):
             model.attention_backend = backend
             for index, handed in enumerate(_handed_over(model, view)):
                 _check_layer(model, view, index, *handed)

@@ -1,7 +1,7 @@
 """Cross-entropy summed over scored positions, without ever holding all logits.
 
-Head states go in, a sum in nats comes out. Rows are taken in chunks; each chunk's gradient is computed while its logits are
-at hand, so memory is one chunk of logits instead of all of them, and the softmax is computed once. The caller divides by
+Head states go in, a sum in nats comes out. Rows are taken in chunks, and each chunk's gradient is computed while its logits
+exist. So memory is one chunk of logits instead of all of them, and the softmax is computed once. The caller divides by
 the global count of loss-bearing tokens.
 """
 

@@ -3,8 +3,8 @@
 Muon (Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982, eq. 4): the step of a matrix (A, B) is its Nesterov momentum
 with all singular values pushed towards 1 by Newton-Schulz, times rate * 0.2 sqrt(max(A, B)). A root mean square of 0.2 is
 about that of an AdamW step, so one learning rate serves both (torch's adjust_lr_fn="match_rms_adamw"). Weight decay is
-multiplied by the rate in both. torch runs Newton-Schulz in bf16 whatever the precision of the weights, so a last bit of the
-gradient, which another number of processes rounds otherwise, can move an update by bf16's resolution.
+multiplied by the rate in both. torch runs Newton-Schulz in bf16 whatever the precision of the weights. So the last bit of a
+gradient, which depends on the number of processes, can move an update by bf16's resolution.
 """
 
 from collections.abc import Callable, MutableMapping

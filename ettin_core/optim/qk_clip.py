@@ -7,8 +7,8 @@ of all pairs of positions; the bound taken here, by Cauchy-Schwarz, costs one pa
 
 Rotary positions turn queries and keys without changing their norms, so those before the rotation serve. It is a maximum
 over rows, so it does not depend on how the batch is divided into micro-batches and processes. It is at least the largest
-logit, so the same tau limits heads more than in the report, never less (small runs with logits of about 10 showed bounds of
-1.4 to 2.5 times these). As there, what is measured in a step's forward passes scales the weights after its update.
+logit, so the same tau limits heads more than in the report, never less: in small runs with logits of about 10 the bounds were
+1.4 to 2.5 times these. As there, what is measured in a step's forward passes scales the weights after its update.
 
 torch.compile traces the hooks into the model's graph without a break; were they missed, `apply` would raise ValueError.
 """
@@ -25,7 +25,7 @@ UNSEEN = -1.0
 
 
 class QKClip:
-    """Watches the attention modules of a model (those with a `query_key_value` and `num_heads`) through forward hooks."""
+    """Measures the attention modules of a model (those with a `query_key_value` and `num_heads`) through forward hooks."""
 
     def __init__(self, model: nn.Module, tau: float) -> None:
         self.tau = tau
@@ -37,7 +37,7 @@ class QKClip:
         for layer, projection in enumerate(self.projections):
             projection.register_forward_hook(partial(self._measure, layer))
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Begin a step: nothing has been measured."""
         self.bounds.fill_(UNSEEN)
 

@@ -23,7 +23,7 @@ class Update:
         """Forget the gradients and attention logits of the step before, whether or not it ended in an update."""
         self.optimizer.zero_grad(set_to_none=True)
         if self.qk_clip is not None:
-            self.qk_clip.forget()
+            self.qk_clip.reset()
 
     def apply(self, gradient_norm: float, learning_rate: float, group: ProcessGroup) -> None:
         """Update the weights from gradients whose global norm is `gradient_norm`.

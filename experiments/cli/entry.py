@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.exits import end, ending_in_one_line
-from ettin_core.foundation.help import asked
+from ettin_core.foundation.help import requested_help
 from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.strict_config import build
 from ettin_core.foundation.typos import check_options
@@ -70,7 +70,7 @@ def entry(config_name: str, request: type[Request]) -> Callable[[Callable[[Reque
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands its errors over instead of printing them
             Plugins.instance().register(CellSweeper)
             with ending_in_one_line():
-                if (text := asked(CONFIGURATIONS / f"{config_name}.yaml", sys.argv[1:])) is not None:
+                if (text := requested_help(CONFIGURATIONS / f"{config_name}.yaml", sys.argv[1:])) is not None:
                     print(text)
                     return
                 check_options(sys.argv[1:], CONFIGURATIONS / f"{config_name}.yaml")

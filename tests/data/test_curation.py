@@ -51,7 +51,7 @@ def shipped(name: str) -> CurationConfig:
 
 
 @pytest.mark.parametrize("code", SENTENCES)
-def test_languages_are_told_apart(code: str, langdetect: None) -> None:
+def test_languages_are_distinguished(code: str, langdetect: None) -> None:
     language, probability = identify(SENTENCES[code])
     assert language == code and 0.8 < probability <= 1.0
 
@@ -93,7 +93,7 @@ def test_the_right_language_must_be_probable(
     assert Curator(CurationConfig(language="en", language_probability=probability)).judge("x").reason == reason
 
 
-def test_a_language_that_cannot_be_told_is_refused(langdetect: None) -> None:
+def test_a_language_that_cannot_be_identified_is_refused(langdetect: None) -> None:
     with pytest.raises(UserError, match=r"data.curation.language='xx' is not a language.*en, "):
         Curator(CurationConfig(language="xx"))
 

@@ -110,7 +110,7 @@ def test_many_short_documents_do_not_collide(datasketch: Any) -> None:
 
 
 @pytest.mark.parametrize("changes, similar", [(1, True), (2, True), (14, False), (25, False)])
-def test_planted_pairs_far_from_the_threshold_are_told_apart(changes: int, similar: bool, datasketch: Any) -> None:
+def test_planted_pairs_far_from_the_threshold_are_distinguished(changes: int, similar: bool, datasketch: Any) -> None:
     pairs = [(words(seed), near(words(seed), changes, seed)) for seed in range(60)]
     similarities = [jaccard(*pair) for pair in pairs]
     assert min(similarities) > 0.9 if similar else max(similarities) < 0.5
@@ -218,7 +218,7 @@ def test_no_more_entries_than_allowed_are_held(monkeypatch: pytest.MonkeyPatch) 
     assert 200 < max(held) <= 1.2 * 400
 
 
-def test_signatures_may_lie_in_files(tmp_path: Path) -> None:
+def test_signatures_may_be_in_files(tmp_path: Path) -> None:
     keys = np.array([[5], [6], [5]], dtype=np.uint64)
     keys.tofile(tmp_path / "keys")
     parts = [np.memmap(tmp_path / "keys", np.uint64, "r", shape=(3, 1)), keys[1:2]]

@@ -33,7 +33,7 @@ def page(*words: str, count: int = 50) -> str:
 
 
 def lines(special: int, count: int, change: Callable[[str], str]) -> str:
-    """So many lines of 8 different words and a stop word, of which the first ones are changed."""
+    """`count` lines of 8 different words and a stop word, of which the first ones are changed."""
     all_lines = [f"{STOPS[number % 2]} {' '.join(unique(8, 8 * number))}" for number in range(count)]
     return "\n".join([change(line) for line in all_lines[:special]] + all_lines[special:])
 
@@ -41,7 +41,7 @@ def lines(special: int, count: int, change: Callable[[str], str]) -> str:
 def copied(n: int, threshold: float, times: int, more: int, first_counts: bool) -> str:
     """Words of which sequences of n words make up the threshold (`more`=0), or just more than it (`more`=1).
 
-    Each sequence stands apart. `times`=2: ten sequences, each with a copy; otherwise one sequence so many times.
+    The sequences are separated. `times`=2: ten sequences, each with a copy; otherwise one sequence, `times` times.
     """
     kinds = 10 if times == 2 else 1
     counted = kinds * n * (times if first_counts else times - 1)

@@ -537,7 +537,7 @@ def test_half_a_surrogate_pair_is_refused_by_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tail", [bytes(4096), b'{"text": "y"' + bytes(9), '{"text": "y"}'.encode("utf-16")])
-def test_nul_bytes_are_told_as_such(tail: bytes, tmp_path: Path) -> None:
+def test_nul_bytes_are_reported_as_such(tail: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "x \\u0000"}\n' + tail)
     assert f"a.jsonl:2' holds NUL bytes; remove them, or write the file again as UTF-8{WAY_OUT}" in refusal(tmp_path)
     assert kept(tmp_path) == ["x \0"] and [reason for reason, _ in skipped(tmp_path)] == ["invalid_text"]
@@ -549,7 +549,7 @@ def test_a_text_file_with_nul_bytes_is_refused(tmp_path: Path) -> None:
     assert documents(tmp_path, separator="\\0") != []
 
 
-def test_a_list_over_several_lines_is_told_as_such(tmp_path: Path) -> None:
+def test_a_list_over_several_lines_is_reported_as_such(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('[\n  {"text": "x"}\n]\n')
     assert "a.jsonl:1' is not JSON but begins a list; write one object a line, such as" in refusal(tmp_path)
 
@@ -595,7 +595,7 @@ def test_garbage_behind_a_compressed_file_is_refused(tmp_path: Path) -> None:
         assert kept(file) == ["x"]
 
 
-def test_a_text_file_beyond_the_limit_is_told_about_separators(tmp_path: Path) -> None:
+def test_a_text_file_beyond_the_limit_is_an_error_that_names_separators(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("one--" + "x" * 3000 + "--three")
     limited: dict[str, Any] = {"separator": "--", "max_document_mb": 2000 / 2**20}

@@ -1,4 +1,4 @@
-"""Folders as people keep them: what their names state, what is read once, and what is not read is counted and told."""
+"""Folders as people keep them: what their names state, what is read once, and what is not read is counted and reported."""
 
 import gzip
 import json

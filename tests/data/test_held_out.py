@@ -157,7 +157,7 @@ def test_near_copies_of_held_out_text_are_taken_out_of_train(tmp_path: Path) -> 
     assert skipped(near) == {"held_out_near_copy": 2, "near_duplicate": 1, "held_out_copy": 1}
 
 
-def test_a_train_split_of_copies_alone_is_told_as_such(tmp_path: Path) -> None:
+def test_a_train_split_of_copies_alone_is_reported_as_such(tmp_path: Path) -> None:
     write(tmp_path / "in" / "a.jsonl", ["the same words"] * 300)
     with pytest.raises(
         UserError, match=r"no document for the train split \(all of it .*'held_out_copy': 290}}\); hold out"

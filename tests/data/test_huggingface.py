@@ -95,8 +95,8 @@ def test_a_saved_format_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_saved_dataset_is_mapped_not_loaded(tmp_path: Path) -> None:
     table().save_to_disk(tmp_path / "one")
-    opened = huggingface._open(str(tmp_path / "one"), None, None, None)["train"]
-    assert opened.cache_files and Path(opened.cache_files[0]["filename"]).parent == tmp_path / "one"
+    dataset = huggingface._open(str(tmp_path / "one"), None, None, None)["train"]
+    assert dataset.cache_files and Path(dataset.cache_files[0]["filename"]).parent == tmp_path / "one"
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".parquet"])
@@ -149,7 +149,7 @@ def test_splits_of_which_none_is_known_are_named(tmp_path: Path) -> None:
     assert str(tmp_path / "data") in message and "it has en, fr" in message
 
 
-def test_a_subset_is_taken_by_name_and_the_names_are_told(tmp_path: Path) -> None:
+def test_a_subset_is_taken_by_name_and_the_names_are_listed(tmp_path: Path) -> None:
     path = tmp_path / "data"
     folder(path / "one", a=ROWS[:1])
     folder(path / "two", b=ROWS[1:3])

@@ -1,4 +1,4 @@
-"""PDF: the words that were put in come out, and files without words, whole or readable, are told apart."""
+"""PDF: the words that were put in come out, and files without words, whole or readable, are distinguished."""
 
 import io
 import sys

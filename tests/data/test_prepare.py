@@ -241,7 +241,9 @@ def name_of(folder: Path, **options: Any) -> str:
     return make_plan(config_of(folder, **options)).corpus_name
 
 
-def test_where_things_lie_and_how_often_they_may_be_read_is_not_the_name(tmp_path: Path, tokenizer: Path) -> None:
+def test_where_things_are_stored_and_how_often_they_may_be_read_is_not_the_name(
+    tmp_path: Path, tokenizer: Path
+) -> None:
     first, second = write_texts(tmp_path / "one", TEXTS), write_texts(tmp_path / "two" / "deeper", TEXTS)
     copy = shutil.copytree(tokenizer, tmp_path / "tokenizer")
     assert name_of(first) == name_of(second) == name_of(first, mixtures={"pretrain": {"books": 3}, "decay": None})
@@ -317,7 +319,7 @@ class Interrupted(BaseException):
 
 
 def interrupted(config: DataConfig, folder: Path, share: float = 0.3) -> Path:
-    """Stop a preparation after a share of the work; returns the folder it stands in."""
+    """Stop a preparation after a share of the work; returns its folder."""
 
     def stop(stage: str, done: float, total: float, documents: int) -> None:
         if stage == "tokens" and done > share * total:
@@ -347,7 +349,7 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path) -> None:
     entries = len([*building.glob("parts/*.json")])
     reports: list[tuple[str, float, float, int]] = []
     corpus = prepare(config, tmp_path, 1, lambda *report: reports.append(report))
-    assert 0 < entries < 6 and reports[0][1] > 0  # the bar begins where the work stands
+    assert 0 < entries < 6 and reports[0][1] > 0  # the bar begins at the work done
     assert before == {name: (corpus.folder / name).stat().st_mtime_ns for name in before}
     assert contents(corpus.folder) == contents(undisturbed.folder)
     assert visible(tmp_path) == sorted(["undisturbed", corpus.name])
@@ -565,7 +567,7 @@ def test_a_source_without_validation_in_any_is_refused(tmp_path: Path) -> None:
     assert visible(tmp_path) == []
 
 
-def test_one_text_file_without_a_separator_is_told_about_it(tmp_path: Path) -> None:
+def test_one_text_file_without_a_separator_is_reported_with_it(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "book.txt").write_text("\n\n".join(f"Paragraph {number}." for number in range(500)))
     with pytest.raises(
@@ -581,7 +583,7 @@ def test_one_text_file_without_a_separator_is_told_about_it(tmp_path: Path) -> N
     assert sum(part["documents"] for part in entry.values()) == 500
 
 
-def test_equal_ids_are_told_as_the_reason_for_an_empty_split(tmp_path: Path) -> None:
+def test_equal_ids_are_reported_as_the_reason_for_an_empty_split(tmp_path: Path) -> None:
     write_rows(tmp_path / "in" / "a.jsonl", [{"id": n % 2, "text": f"text {n}"} for n in range(300)])
     with pytest.raises(
         UserError, match=r"\(documents 300, distinct ids 2, and the id .*\); give each document its own id"
@@ -590,7 +592,7 @@ def test_equal_ids_are_told_as_the_reason_for_an_empty_split(tmp_path: Path) -> 
     assert prepare(config_of(tmp_path / "in", id_field="no"), tmp_path, 1).documents("validation")
 
 
-def test_a_split_that_no_name_states_is_told_so(tmp_path: Path) -> None:
+def test_a_split_that_no_name_states_is_reported_so(tmp_path: Path) -> None:
     write_rows(tmp_path / "in" / "train-0.jsonl", [{"text": f"text {n}"} for n in range(300)])
     with pytest.raises(
         UserError, match=r"validation split \(the names state train only\); name some validation, as a file"

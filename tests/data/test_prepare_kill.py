@@ -293,7 +293,7 @@ def test_ctrl_c_keeps_what_is_finished(texts: Path, undisturbed: Corpus, tmp_pat
 
 @linux
 @pytest.mark.parametrize("moment", [0.0, 0.02, 0.05, 0.1, 0.2, 0.3])
-def test_ctrl_c_while_workers_start_is_told_once(moment: float, texts: Path, tmp_path: Path) -> None:
+def test_ctrl_c_while_workers_start_is_reported_once(moment: float, texts: Path, tmp_path: Path) -> None:
     process = start(texts, tmp_path)
     wait_for(lambda: workers_of(tmp_path))
     time.sleep(moment)
@@ -304,7 +304,7 @@ def test_ctrl_c_while_workers_start_is_told_once(moment: float, texts: Path, tmp
 
 
 @linux
-def test_a_worker_that_dies_is_told_in_one_line_and_its_siblings_work_stays(
+def test_a_worker_that_dies_is_reported_in_one_line_and_its_siblings_work_stays(
     texts: Path, undisturbed: Corpus, tmp_path: Path
 ) -> None:
     process = start(texts, tmp_path)

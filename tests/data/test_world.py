@@ -286,7 +286,7 @@ def test_agreement_pairs_differ_in_the_verb(world: World) -> None:
 # Facts
 
 
-def test_rare_facts_are_told_once_in_train_and_never_elsewhere() -> None:
+def test_rare_facts_are_stated_once_in_train_and_never_elsewhere() -> None:
     world = World(WorldConfig(rare_people=25, rare_every=40))
     texts = {split: list(world.documents(split, 1500)) for split in ("train", "validation")}
     for number, person in enumerate(world.facts.rare_people):
@@ -361,7 +361,7 @@ def test_questions_have_true_answers(world: World, train: list[WorldDocument]) -
 # Labelled texts
 
 
-def test_the_claim_alone_tells_nothing_about_the_label() -> None:
+def test_the_claim_alone_gives_nothing_away_about_the_label() -> None:
     world = World(TINY)
     mass: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for labels, log_probability in outcomes(lambda chooser: entailment_document(world.writer(chooser))):

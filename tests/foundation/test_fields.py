@@ -1,4 +1,4 @@
-"""What no field may hold: told at the command line, by field, with the bound and a remedy, before anything is done."""
+"""What no field may hold: reported at the command line, by field, with the bound and a remedy, before anything is done."""
 
 import os
 from pathlib import Path

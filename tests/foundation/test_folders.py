@@ -255,7 +255,7 @@ def test_an_emptied_folder_is_this_makers_again(tmp_path: Path) -> None:
     assert names(tmp_path / "faults") == [MARK, "two"]
 
 
-def test_a_disk_that_cannot_exchange_is_told_from_an_error(tmp_path: Path) -> None:
+def test_a_disk_that_cannot_exchange_is_distinguished_from_an_error(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     if not folders._exchange(tmp_path / "one", tmp_path / "one"):
         pytest.skip("this file system cannot exchange two names")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ettin_core.foundation.errors import UserError
-from ettin_core.foundation.help import WIDTH, asked, described, group_described
+from ettin_core.foundation.help import WIDTH, command_help, group_help, requested_help
 from ettin_core.foundation.manual import CONFIGURATIONS, commands, keys_of, manual
 from ettin_core.foundation.typos import names
 
@@ -24,7 +24,7 @@ def test_every_key_and_group_is_explained(module: str) -> None:
     assert command.summary.endswith((".", "?")) and len(command.examples) == 3
     assert [entry.name for entry in (*command.keys, *command.groups) if not entry.comment] == []
     assert command.docs and all((ROOT / page).is_file() for page in command.docs.split())
-    assert max(map(len, described(commands()[module]).splitlines())) <= WIDTH
+    assert max(map(len, command_help(commands()[module]).splitlines())) <= WIDTH
 
 
 @pytest.mark.parametrize("module", COMMANDS)
@@ -68,11 +68,11 @@ def test_every_key_shown_is_read() -> None:
 @pytest.mark.parametrize("name", ["export", "prepare"])
 def test_help_stays_as_it_is(name: str) -> None:
     """Written anew by: python -m experiments.<name> --help > tests/foundation/help/<name>.txt"""
-    assert described(CONFIGURATIONS / f"{name}.yaml") + "\n" == (SNAPSHOTS / f"{name}.txt").read_text()
+    assert command_help(CONFIGURATIONS / f"{name}.yaml") + "\n" == (SNAPSHOTS / f"{name}.txt").read_text()
 
 
 def test_a_command_shows_its_groups_and_no_others() -> None:
-    assert "Groups" not in described(CONFIGURATIONS / "export.yaml")
+    assert "Groups" not in command_help(CONFIGURATIONS / "export.yaml")
     shown = [group.name for group in manual(CONFIGURATIONS / "convert.yaml").groups]
     assert shown == ["member", "adapter", "optimizer", "recipe", "placement"]
     assert manual(CONFIGURATIONS / "convert.yaml").groups[0].value == "required"
@@ -86,18 +86,18 @@ def test_what_builds_on_another_command_has_its_keys() -> None:
 
 
 def test_a_group_shows_its_choices_and_keys() -> None:
-    text = group_described(CONFIGURATIONS / "train.yaml", "recipe")
+    text = group_help(CONFIGURATIONS / "train.yaml", "recipe")
     assert "miniature" in text and "Keys of recipe=laptop" in text
     assert any(line.split()[:2] == ["phases.decay.context", "256"] for line in text.splitlines())
     with pytest.raises(UserError, match="--help='recpie' is not a group of train; did you mean 'recipe'"):
-        group_described(CONFIGURATIONS / "train.yaml", "recpie")
+        group_help(CONFIGURATIONS / "train.yaml", "recpie")
 
 
 def test_help_is_asked_for_by_name() -> None:
     file = CONFIGURATIONS / "train.yaml"
-    assert asked(file, ["seed=1"]) is None
-    assert asked(file, ["size=nano", "-h"]) == described(file) == asked(file, ["--help", "seed=1"])
-    assert "usage: ettin train [key=value ...]" in str(asked(file, ["--help"], "ettin train"))
+    assert requested_help(file, ["seed=1"]) is None
+    assert requested_help(file, ["size=nano", "-h"]) == command_help(file) == requested_help(file, ["--help", "seed=1"])
+    assert "usage: ettin train [key=value ...]" in str(requested_help(file, ["--help"], "ettin train"))
 
 
 @pytest.mark.parametrize("line", [["experiments.train", "--help"], ["analysis.report", "-h"]])

@@ -168,7 +168,7 @@ def test_auto_takes_tiles_unless_their_calls_cost_more_than_they_spare(
 ) -> None:
     row = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     documents = torch.stack([row.roll(shift) if backend == "sdpa" else row for shift in range(rows)])
-    assert attention_backends.choice(documents, direction, window) == backend
+    assert attention_backends.choose_backend(documents, direction, window) == backend
 
 
 LENGTHS = [1, 2, 63, 64, 65, 129, 200]

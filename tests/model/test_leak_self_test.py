@@ -93,7 +93,7 @@ def test_a_planted_fault_is_refused(fault: str, direction: str, way: str, monkey
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_of_the_rule_itself_is_refused(fault: str, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one rule that every mask is made by is bent: nothing made by it can tell."""
+    """The one rule that every mask is made by is bent: so nothing made by it shows the fault."""
     rule = FAULTS[fault]
     monkeypatch.setattr(mask_module, "attention_mask", rule)
     monkeypatch.setattr(sdpa, "attention_mask", rule)

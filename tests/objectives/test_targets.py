@@ -124,7 +124,7 @@ def test_a_row_does_not_depend_on_the_other_rows() -> None:
         assert np.array_equal(before[1], after[1])
 
 
-def test_selection_does_not_depend_on_which_ordinary_tokens_stand_there() -> None:
+def test_selection_does_not_depend_on_which_ordinary_tokens_are_there() -> None:
     batch = random_batch(4)
     changed = copy.deepcopy(batch)
     ordinary = changed.real & ~np.isin(changed.tokens, VOCABULARY.special.ids)

@@ -29,16 +29,16 @@ from tests.optim.models import (
 
 
 @dataclass
-class Seen:
+class Recorded:
     """What entered each layer's attention, and what its heads put out (B, S, A, D)."""
 
     states: list[torch.Tensor] = field(default_factory=list)
     heads: list[torch.Tensor] = field(default_factory=list)
 
 
-def watched(model: Transformer, batch: tuple[torch.Tensor, ...]) -> Seen:
+def recorded(model: Transformer, batch: tuple[torch.Tensor, ...]) -> Recorded:
     """A forward pass with its insides."""
-    seen = Seen()
+    seen = Recorded()
 
     def keep(store: list[torch.Tensor]) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         return lambda module, arguments: store.append(arguments[0].detach())
@@ -69,7 +69,7 @@ def test_the_bound_is_never_below_the_largest_logit() -> None:
     model, batch = loud_model(), rows(4)
     update, clip = clipping(model)
     update.begin()
-    seen = watched(model, batch)
+    seen = recorded(model, batch)
     for layer, states in enumerate(seen.states):
         logits = largest_logits(model, layer, states, batch)
         assert (logits <= clip.bounds[layer] * (1 + 1e-6)).all()
@@ -80,7 +80,7 @@ def test_the_bound_is_the_stated_one() -> None:
     model, batch = loud_model(), rows(4)
     update, clip = clipping(model)
     update.begin()
-    for layer, states in enumerate(watched(model, batch).states):
+    for layer, states in enumerate(recorded(model, batch).states):
         norms = torch.einsum("bsh,iadh->ibsad", states, by_head(model, layer)[:2]).square().sum(-1).sqrt()
         for head in range(HEADS):
             expected = max(float(norms[0, row, :, head].max() * norms[1, row, :, head].max()) for row in range(4))
@@ -91,7 +91,7 @@ def test_after_clipping_no_logit_exceeds_tau() -> None:
     model, batch = loud_model(), rows(4)
     update, clip = clipping(model)
     update.begin()
-    seen = watched(model, batch)
+    seen = recorded(model, batch)
     before = [largest_logits(model, layer, states, batch) for layer, states in enumerate(seen.states)]
     above = clip.bounds > TAU
     assert [(int(layer), int(head)) for layer, head in above.nonzero()] == LOUD
@@ -126,12 +126,12 @@ def test_queries_and_keys_share_the_scaling_and_everything_else_is_untouched() -
 
 def test_other_heads_of_the_layer_put_out_the_same() -> None:
     model, batch = loud_model(), rows(4)
-    before = watched(model, batch).heads[0]
+    before = recorded(model, batch).heads[0]
     update, _ = clipping(model)
     update.begin()
     model(*batch, VIEW)
     update.apply(1.0, 0.0, ProcessGroup())
-    after = watched(model, batch).heads[0]
+    after = recorded(model, batch).heads[0]
     assert torch.equal(before[:, :, 0], after[:, :, 0]) and not torch.allclose(before[:, :, 1], after[:, :, 1])
 
 

@@ -1,6 +1,6 @@
 """MosaicML's MDS shards (version 2), read directly: as their writer, `merge_index` or the published Ettin data arrange them.
 
-A raw shard is `uint32 samples | uint32 offsets[samples + 1] | JSON header | samples`; a sample is `uint32 sizes` of the
+A raw shard is `uint32 samples | uint32 offsets[samples + 1] | JSON header | samples`. A sample is `uint32 sizes` of the
 columns of variable size, then the columns' bytes. A shard may be stored raw, compressed, or both; its index.json gives
 both sizes. Folders may state split and source: `train/<source>/<any>/index.json`, `validation/index.json`.
 """

@@ -52,7 +52,7 @@ def make_manifest(plan: Plan, folder: Path, tokenizer: Tokenizer) -> dict[str, A
         "format": FORMAT,
         "name": config.name,
         "kind": config.kind,
-        "config": _without_places(config),
+        "config": _without_paths(config),
         "dtype": token_dtype(tokenizer.vocab_size).str,
         "tokenizer_hash": tokenizer.hash,
         "vocab_size": tokenizer.vocab_size,
@@ -65,7 +65,7 @@ def make_manifest(plan: Plan, folder: Path, tokenizer: Tokenizer) -> dict[str, A
     return manifest | {"fingerprint": fingerprint(manifest)}
 
 
-def _without_places(config: DataConfig) -> dict[str, Any]:
+def _without_paths(config: DataConfig) -> dict[str, Any]:
     """A configuration without paths: the same files elsewhere are the same corpus, and it may be published."""
     sources = {
         name: {key: value for key, value in fields.items() if key != "path"} for name, fields in config.sources.items()

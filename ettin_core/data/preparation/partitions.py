@@ -230,14 +230,14 @@ def _leave_out_copies(
 ) -> None:
     """Put a Skipped in the place of each training document that is a copy of a held-out one."""
     texts = {
-        place: document.text or _compared(*result)
-        for place, ((split, document), result) in enumerate(zip(batch, encoded, strict=True))
+        number: document.text or _compared(*result)
+        for number, ((split, document), result) in enumerate(zip(batch, encoded, strict=True))
         if split == "train" and not isinstance(result, Skipped)
     }
-    places = list(texts)
-    for number in held_out.copies(list(texts.values())):
-        place = places[number]
-        encoded[place] = Skipped(batch[place][1].id, COPY, texts[place])
+    numbers = list(texts)
+    for index in held_out.copies(list(texts.values())):
+        number = numbers[index]
+        encoded[number] = Skipped(batch[number][1].id, COPY, texts[number])
 
 
 def _compared(ids: np.ndarray, text: str) -> str:

@@ -1,8 +1,8 @@
 """Questions to a trained model whose answers the world knows.
 
 Every text here is written by the code that writes the documents, from separate random streams, so it looks like training
-text without being a part of it. A text with a gap is given as ``prefix + choice + suffix``; a choice begins with its
-leading space, as tokenizers of the GPT kind want it, and the prefix ends without one.
+text without being a part of it. A text with a gap is given as ``prefix + choice + suffix``. A choice begins with a space
+and the prefix ends without one, as tokenizers of the GPT kind want it.
 """
 
 import re
@@ -114,8 +114,8 @@ class PronounItem:
 class LabelledItem:
     """A text to classify, and the same question as a continuation.
 
-    ``text`` does not name its label; the world's own wording of the answer is prefix + choices[i] + suffix, where
-    ``prefix`` begins with the text and choices are in the order of ``labels``.
+    ``text`` does not name its label. The world words the answer as prefix + choices[i] + suffix; ``prefix`` begins with the
+    text, and choices are in the order of ``labels``.
     """
 
     text: str

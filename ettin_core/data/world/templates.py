@@ -1,6 +1,6 @@
 """The sentences of the world, as data. ``grammar`` explains the slots.
 
-No two templates that can stand in the same position give the same sentence, and a template shows every choice made
+No two templates that can occur in the same position give the same sentence, and a template shows every choice made
 for it, so a text can be derived in one way only. The tests enumerate small worlds to hold this.
 """
 

@@ -1,7 +1,7 @@
 """Ways to compute the same attention, one in each file.
 
-A backend prepares its masks once per forward pass (they depend on the row layout, not on the layer) and is then called by
-every layer with queries, keys and values of shape (B, A, S, D). The equality of all backends is tested. `auto` takes
+A backend makes its masks once per forward pass: they depend on the row layout, not on the layer. Every layer then calls it
+with queries, keys and values of shape (B, A, S, D). The equality of all backends is tested. `auto` takes
 
     flex        on a GPU
     sdpa        on a CPU under torch.compile, where shapes must not depend on the documents, and for rows so short that calls
@@ -18,7 +18,7 @@ from ettin_core.model.attention_backends.interface import AttentionFn
 from ettin_core.model.attention_backends.sdpa import make_attention_at
 from ettin_core.model.config import BACKENDS
 
-__all__ = ["AttentionFn", "possible", "make_attention", "make_attention_at"]
+__all__ = ["AttentionFn", "possible_backends", "make_attention", "make_attention_at"]
 
 BACKEND_FACTORIES = {
     "reference": reference.make_attention,
@@ -41,23 +41,23 @@ def make_attention(
     `prefix_mask` (B, S) bool belongs to a prefix direction (model/attention_mask.py). Raises ValueError for an unknown name.
     """
     if backend == "auto":
-        backend = choice(document_ids, direction, window)
+        backend = choose_backend(document_ids, direction, window)
     if backend not in BACKEND_FACTORIES:
         raise unknown("attention", backend, "is not an attention backend", BACKENDS)
     return BACKEND_FACTORIES[backend](document_ids, direction, window, prefix_mask)
 
 
-def possible(backend: str, device: torch.device) -> tuple[str, ...]:
+def possible_backends(backend: str, device: torch.device) -> tuple[str, ...]:
     """The backends that may compute where `backend` is asked for."""
     if backend != "auto":
         return (backend,)
     return ("flex",) if device.type == "cuda" else ("sdpa", "tiles")
 
 
-def choice(document_ids: torch.Tensor, direction: str, window: int | None) -> str:
+def choose_backend(document_ids: torch.Tensor, direction: str, window: int | None) -> str:
     """The backend that `auto` takes."""
     if document_ids.is_cuda:
         return "flex"
-    if torch.compiler.is_compiling() or not tiles.pay(document_ids, direction, window):
+    if torch.compiler.is_compiling() or not tiles.cost_less(document_ids, direction, window):
         return "sdpa"
     return "tiles"

@@ -63,7 +63,7 @@ def _of_document(begin: int, end: int, direction: str, window: int | None) -> li
     return stretches
 
 
-def pay(document_ids: torch.Tensor, direction: str, window: int | None) -> bool:
+def cost_less(document_ids: torch.Tensor, direction: str, window: int | None) -> bool:
     """Whether tiles cost less than all pairs of the rows at once."""
     tiles = tile_rows(document_ids, direction, window)
     cost = sum(tile.pairs * (tile.rows.stop - tile.rows.start) + CALL for tile in tiles)
