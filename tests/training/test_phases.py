@@ -48,7 +48,7 @@ def test_rates_at_the_knots() -> None:
         ({"shape": "cosine"}, "shape='cosine' is not a schedule"),
         (
             {"packing": "tight"},
-            "recipe.phases.pretrain.packing='tight' is no packing; use one of stream, best_fit, off",
+            "recipe.phases.pretrain.packing='tight' is not a packing; use one of stream, best_fit, off",
         ),
         ({"mixture": {"web": 0.0}}, "recipe.phases.pretrain.mixture.web=0.0 is not positive"),
     ],
