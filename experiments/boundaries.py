@@ -149,7 +149,7 @@ def _loss(
         targets = run.targets(batch, phase, step, vocabulary)
         with autocast(run.precision, device):
             sums.append(
-                float(loss_module(*tensors(MicroBatch(batch, targets), device), phase.view(targets.direction))[0])
+                float(loss_module(*tensors(MicroBatch(batch, targets), device), phase.attention(targets.direction))[0])
             )
         counts.append(len(targets.labels))
     loss = sum(sums) / max(1, sum(counts))

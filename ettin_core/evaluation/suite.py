@@ -77,7 +77,7 @@ def open_model(
     weights = load_weights(model, path, folder.name)  # the name it was trained under: fields that came later change it
     user_tasks = [number for number, phase in enumerate(run.phases) if name.removeprefix(phase.prefix).isdigit()]
     trained = run.phases[: user_tasks[0] + 1] if user_tasks else run.phases  # the phases behind this checkpoint
-    view = trained[-1].view(run.readout[0])
+    view = trained[-1].attention(run.readout[0])
     context = max(phase.context for phase in trained)
     evaluated = EvaluatedModel(
         model, view, run.read_as, corpus.tokenizer, context, device, batch_tokens, name=folder.name

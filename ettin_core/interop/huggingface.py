@@ -34,7 +34,7 @@ DOWNLOADS = ["config.json", METADATA_FILE, "model*.safetensors", SHARDS_FILE, *T
 
 def export(
     model: Transformer,
-    view: AttentionSpec,
+    attention: AttentionSpec,
     tokenizer_folder: Path,
     out: Path,
     max_positions: int,
@@ -51,9 +51,9 @@ def export(
     Raises ValueError for a prefix model, for a tokenizer that does not fit, and if `out` exists and is not an earlier
     export that `overwrite` may replace.
     """
-    if view.direction not in LAYOUT_OF:
+    if attention.direction not in LAYOUT_OF:
         remedy = f"export a {' or '.join(LAYOUT_OF)} model, or convert it first"
-        raise invalid("direction", view.direction, "has no class in transformers", remedy)
+        raise invalid("direction", attention.direction, "has no class in transformers", remedy)
     check_pooling(pooling)
     out = Path(out).resolve()
     if out.exists() and not overwrite:
@@ -63,29 +63,29 @@ def export(
         problem = f"has ids up to {tokenizer.vocab_size - 1}, the model has {model.config.vocab_size} rows for them"
         raise invalid("tokenizer", str(tokenizer_folder), problem, "give the tokenizer the model was trained with")
     with folder_under_construction(out, MAKER, alongside) as building:
-        parameters = _write_model(building, model, view, tokenizer, max_positions)
-        ends = view.direction == "bidirectional" or fills_masks(str(metadata.get("readout")))
-        write_tokenizer(tokenizer, view.direction, building, max_positions, ends)
+        parameters = _write_model(building, model, attention, tokenizer, max_positions)
+        ends = attention.direction == "bidirectional" or fills_masks(str(metadata.get("readout")))
+        write_tokenizer(tokenizer, attention.direction, building, max_positions, ends)
         write_json(building / METADATA_FILE, metadata)
         write_pooling(building, pooling, model.config.hidden_size, max_positions)
-        write_text(building / CARD_FILE, card(metadata, view.direction, parameters, max_positions, pooling))
-        _check_reads_back(building, model.config, view)
+        write_text(building / CARD_FILE, card(metadata, attention.direction, parameters, max_positions, pooling))
+        _check_reads_back(building, model.config, attention)
     return out
 
 
 def _write_model(
-    folder: Path, model: Transformer, view: AttentionSpec, tokenizer: Tokenizer, max_positions: int
+    folder: Path, model: Transformer, attention: AttentionSpec, tokenizer: Tokenizer, max_positions: int
 ) -> int:
     """Write configuration and weights; returns the number of parameters."""
-    state = to_huggingface(model.state_dict(), LAYOUT_OF[view.direction], model.config.num_layers)
+    state = to_huggingface(model.state_dict(), LAYOUT_OF[attention.direction], model.config.num_layers)
     state = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
     dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
-    config = config_values(model.config, view, tokenizer.special, max_positions, dtype)
+    config = config_values(model.config, attention, tokenizer.special, max_positions, dtype)
     write_json(folder / "config.json", config)
     save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     # safetensors lets only the owner read its file; give it the mode that the umask gives every other file.
     (folder / WEIGHTS_FILE).chmod((folder / "config.json").stat().st_mode)
-    if view.direction == "causal":
+    if attention.direction == "causal":
         ids = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
         write_json(folder / "generation_config.json", ids)
     return sum(tensor.numel() for tensor in state.values())
@@ -99,12 +99,12 @@ def load(source: Path | str, revision: str | None = None) -> tuple[Transformer, 
     Raises ValueError, in one line, for a source that cannot be fetched, is another architecture, or has no safetensors.
     """
     folder = fetch(source, revision)
-    config, view, max_positions = read_config(folder)
-    model = _around(read_weights(folder), config, view).float()
+    config, attention, max_positions = read_config(folder)
+    model = _around(read_weights(folder), config, attention).float()
     metadata_file = folder / METADATA_FILE
     metadata = read_mapping(metadata_file) if metadata_file.is_file() else {}
     facts = {"source": str(source), "folder": str(folder), "max_positions": max_positions, "metadata": metadata}
-    return model, view, facts
+    return model, attention, facts
 
 
 def adopt(pretrained: Any) -> tuple[Transformer, AttentionSpec]:
@@ -112,13 +112,13 @@ def adopt(pretrained: Any) -> tuple[Transformer, AttentionSpec]:
 
     Raises ValueError naming what our transformer does not have.
     """
-    config, view, _ = model_of_config(pretrained.config.to_dict(), "of the loaded model")
-    return _around(pretrained.state_dict(), config, view).train(pretrained.training), view
+    config, attention, _ = model_of_config(pretrained.config.to_dict(), "of the loaded model")
+    return _around(pretrained.state_dict(), config, attention).train(pretrained.training), attention
 
 
-def _around(weights: dict[str, torch.Tensor], config: ModelConfig, view: AttentionSpec) -> Transformer:
+def _around(weights: dict[str, torch.Tensor], config: ModelConfig, attention: AttentionSpec) -> Transformer:
     """Our transformer with the weights of a transformers state. Raises ValueError naming a tensor that does not fit."""
-    native = from_huggingface(weights, LAYOUT_OF[view.direction], config.num_layers)
+    native = from_huggingface(weights, LAYOUT_OF[attention.direction], config.num_layers)
     with torch.device("meta"):
         model = Transformer(config)
     expected = {name: parameter.shape for name, parameter in model.named_parameters()}
@@ -130,11 +130,13 @@ def _around(weights: dict[str, torch.Tensor], config: ModelConfig, view: Attenti
     return model
 
 
-def _check_reads_back(folder: Path, config: ModelConfig, view: AttentionSpec) -> None:
+def _check_reads_back(folder: Path, config: ModelConfig, attention: AttentionSpec) -> None:
     """Raises RuntimeError if the installed transformers reads the folder's config.json as another model."""
-    read, read_view, _ = read_config(folder)
-    if (read, read_view) != (dataclasses.replace(config, attention_output_dropout=0.0), view):
-        raise RuntimeError(f"transformers reads the exported config.json as {read}, {read_view}; not {config}, {view}.")
+    config_read, attention_read, _ = read_config(folder)
+    if (config_read, attention_read) != (dataclasses.replace(config, attention_output_dropout=0.0), attention):
+        raise RuntimeError(
+            f"transformers reads the exported config.json as {config_read}, {attention_read}; not {config}, {attention}."
+        )
 
 
 def fetch(source: Path | str, revision: str | None) -> Path:

@@ -73,8 +73,8 @@ def model_of_config(values: dict[str, Any], where: str) -> tuple[ModelConfig, At
         norm_epsilon=config.norm_eps,
     )
     rope = config.rope_parameters
-    view = AttentionSpec(direction, _rope_base(rope, "full_attention"), _rope_base(rope, "sliding_attention"))
-    return shape, view, config.max_position_embeddings
+    attention = AttentionSpec(direction, _rope_base(rope, "full_attention"), _rope_base(rope, "sliding_attention"))
+    return shape, attention, config.max_position_embeddings
 
 
 def _configuration(values: dict[str, Any], direction: str, where: str) -> tuple[Any, int]:
@@ -95,15 +95,15 @@ def _configuration(values: dict[str, Any], direction: str, where: str) -> tuple[
 
 
 def config_values(
-    config: ModelConfig, view: AttentionSpec, special: SpecialTokens, max_positions: int, dtype: str
+    config: ModelConfig, attention: AttentionSpec, special: SpecialTokens, max_positions: int, dtype: str
 ) -> dict[str, Any]:
     """The fields of config.json: all of them, without defaults, and once more under the names of older versions."""
-    causal = view.direction == "causal"
+    causal = attention.direction == "causal"
     sliding_window = config.local_window + causal
     layer_types = ["full_attention" if config.is_global(i) else "sliding_attention" for i in range(config.num_layers)]
     values = {
-        "model_type": next(kind for kind, direction in DIRECTION_OF.items() if direction == view.direction),
-        "architectures": [ARCHITECTURE_OF[view.direction]],
+        "model_type": next(kind for kind, direction in DIRECTION_OF.items() if direction == attention.direction),
+        "architectures": [ARCHITECTURE_OF[attention.direction]],
         "dtype": dtype,
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
@@ -116,11 +116,11 @@ def config_values(
         "layer_types": layer_types,
         "global_attn_every_n_layers": config.global_every,
         "rope_parameters": {
-            "full_attention": {"rope_type": "default", "rope_theta": view.rope_base_global},
-            "sliding_attention": {"rope_type": "default", "rope_theta": view.rope_base_local},
+            "full_attention": {"rope_type": "default", "rope_theta": attention.rope_base_global},
+            "sliding_attention": {"rope_type": "default", "rope_theta": attention.rope_base_local},
         },
-        "global_rope_theta": view.rope_base_global,
-        "local_rope_theta": view.rope_base_local,
+        "global_rope_theta": attention.rope_base_global,
+        "local_rope_theta": attention.rope_base_local,
         "bos_token_id": special.bos,
         "cls_token_id": special.bos,
         "eos_token_id": special.eos,

@@ -42,7 +42,7 @@ def adopt(source: str, revision: str | None, corpus: Corpus, optimizer: Optimize
 
     Raises ValueError, in one line, if the model cannot be fetched or loaded, and for a corpus of another tokenizer.
     """
-    model, view, facts = huggingface.load(source, revision)
+    model, attention, facts = huggingface.load(source, revision)
     folder = Path(facts["folder"])
     _check_tokenizer(folder, corpus)
     local = Path(source).is_dir()
@@ -53,13 +53,13 @@ def adopt(source: str, revision: str | None, corpus: Corpus, optimizer: Optimize
         facts["max_positions"],
         1,
         "step",
-        rope_base_global=view.rope_base_global,
-        rope_base_local=view.rope_base_local,
+        rope_base_global=attention.rope_base_global,
+        rope_base_local=attention.rope_base_local,
     )
     run = RunConfig(
-        member=MEMBER_OF[view.direction],
+        member=MEMBER_OF[attention.direction],
         size=re.sub(r"[^A-Za-z0-9.]+", "_", called.rpartition("/")[2]).strip("_.") or "model",
-        direction=view.direction,
+        direction=attention.direction,
         objective=ObjectiveConfig(_objective(folder)),
         model=model.config,
         recipe=RecipeConfig(0, {"elsewhere": phase}),

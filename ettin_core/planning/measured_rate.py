@@ -51,7 +51,7 @@ def _steps(run: RunConfig, phase: Phase, placement: PlacementConfig, device: tor
     """Tokens and seconds of steps after the first, which is slower than the others."""
     model = Transformer(run.model, attention=placement.attention).to(device)
     state = TrainState(LossModule(model), build_update(run.optimizer, model), ProcessGroup(), device)
-    settings = StepSettings(phase.view, 1e-6, run.precision)
+    settings = StepSettings(phase.attention, 1e-6, run.precision)
     component = run.objective.under(run.direction)[0]
     batch = _batch(run, phase)
     masking = Masking(phase.mask_rate, run.objective.mask_share, run.objective.random_share, run.objective.scored_share)

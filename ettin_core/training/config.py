@@ -192,7 +192,7 @@ class RunConfig:
         return RunPosition(sum(item.steps for item in earlier) + step, Fraction(done, self.tokens))
 
     @property
-    def views(self) -> set[str]:
+    def visibilities(self) -> set[str]:
         """The visibilities that training uses: bidirectional, causal, prefix."""
         components = self.objective.under(self.direction)
         return (

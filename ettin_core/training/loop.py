@@ -92,7 +92,7 @@ def train_step(
     run = session.run
     logged = (progress.step + 1) % session.placement.log_every == 0 or progress.step + 1 == phase.steps
     rate, guard = phase.rate(progress.step), run.recipe.on_nonfinite
-    settings = StepSettings(phase.view, rate, run.precision, guard, len(sources))
+    settings = StepSettings(phase.attention, rate, run.precision, guard, len(sources))
     _seed_dropout(session, phase, progress.step)
     with probed(logged, session.state, session.model, micro_batches[0], settings) as probe:
         try:

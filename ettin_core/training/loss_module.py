@@ -35,7 +35,7 @@ class LossModule(nn.Module):
         scored_positions: torch.Tensor,
         labels: torch.Tensor,
         prefix_mask: torch.Tensor | None,
-        view: AttentionSpec,
+        attention: AttentionSpec,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Cross-entropy in nats: summed over the N scored positions, and of each (N,).
 
@@ -43,7 +43,9 @@ class LossModule(nn.Module):
         """
         model = self.forward_model if self.model.probe is None else self.model
         states = (
-            model(inputs, document_ids, position_ids, view, prefix_mask).flatten(0, 1).index_select(0, scored_positions)
+            model(inputs, document_ids, position_ids, attention, prefix_mask)
+            .flatten(0, 1)
+            .index_select(0, scored_positions)
         )
         return summed_cross_entropy(
             self.model.head(states), self.model.embedding.weight, self.model.output_bias, labels

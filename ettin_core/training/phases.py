@@ -160,7 +160,7 @@ class Phase:
         """The rows of this phase in the order of a seed. Raises ValueError for unknown or too small sources."""
         return Loader(corpus, self.context, self.batches, seed, self.name, self.mixture, self.packing)
 
-    def view(self, direction: str) -> AttentionSpec:
+    def attention(self, direction: str) -> AttentionSpec:
         """The attention of a model in this phase: bidirectional, causal or prefix, with the phase's rotary bases."""
         return AttentionSpec(direction, self.rope_base_global, self.rope_base_local)
 

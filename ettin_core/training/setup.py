@@ -128,7 +128,7 @@ def open_session(
         add_adapter(model, run.adapter, run.seeds.initialisation)
     torch.set_num_threads(placement.threads)
     loss_module = LossModule(model, placement.compile).to(device)
-    for attention in {phase.view(visibility) for phase in run.phases for visibility in run.views}:
+    for attention in {phase.attention(visibility) for phase in run.phases for visibility in run.visibilities}:
         check_no_leak(model, attention, loss_module.forward_model)
     return Session(
         run=run,

@@ -47,12 +47,12 @@ def test_step_zero_is_the_parent_under_the_parents_mask(
     child_folder = RunFolder(tmp_path / child_run.name)
     train(child_run, child_folder, corpus, PLACEMENT, ProcessGroup(), parent_weights=weights, stop_after=1)
 
-    parent_view = parent_run.phases[-1].view(parent_run.direction)
-    child_view = replace(parent_view, direction=child_run.direction)
-    parent = logits(loaded(parent_run, parent_folder, start.checkpoint), corpus, parent_view)
+    parent_attention = parent_run.phases[-1].attention(parent_run.direction)
+    child_attention = replace(parent_attention, direction=child_run.direction)
+    parent = logits(loaded(parent_run, parent_folder, start.checkpoint), corpus, parent_attention)
     child = loaded(child_run, child_folder, "step0")
-    assert torch.equal(logits(child, corpus, parent_view), parent)
-    assert not torch.allclose(logits(child, corpus, child_view), parent, atol=1e-3)
+    assert torch.equal(logits(child, corpus, parent_attention), parent)
+    assert not torch.allclose(logits(child, corpus, child_attention), parent, atol=1e-3)
 
 
 def test_members_of_every_kind_have_the_same_parameters(corpus: Corpus) -> None:

@@ -50,7 +50,7 @@ def gradients(case: str, corpus: Corpus, group: ProcessGroup, parallel: str = "d
     targets = scored(batch, targets_of(run.objective.name, batch, vocabulary, Masking(0.95), 7), rest)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     state = TrainState(wrapped, Update(optimizer), group, torch.device("cpu"))
-    step = optimizer_step(state, [MicroBatch(batch, targets)], StepSettings(run.phases[0].view, 0.0))
+    step = optimizer_step(state, [MicroBatch(batch, targets)], StepSettings(run.phases[0].attention, 0.0))
     found = {name: full_tensor(one.grad).clone() for name, one in model.named_parameters() if one.grad is not None}
     return found | {NORM: torch.tensor(step.gradient_norm, dtype=torch.float64)}
 

@@ -127,7 +127,7 @@ def gradients(corpus: Corpus, member: str, packing: str, parts: int) -> dict[str
         )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     state = TrainState(LossModule(model), Update(optimizer), ProcessGroup(), torch.device("cpu"))
-    optimizer_step(state, pieces, StepSettings(run.phases[0].view, 0.0))
+    optimizer_step(state, pieces, StepSettings(run.phases[0].attention, 0.0))
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 

@@ -237,9 +237,13 @@ def test_an_earlier_checkpoint_is_measured_beside_the_last(corpus: Corpus, copie
 def test_a_checkpoint_is_opened_as_its_phase_trained_it(corpus: Corpus, evaluated: Trained) -> None:
     run, folder = evaluated["decoder"]
     early, name, _ = open_model(run, folder, corpus, "step12", "cpu")
-    assert (name, early.context, early.view) == ("step12", 48, run.phases[0].view("causal"))
+    assert (name, early.context, early.view) == ("step12", 48, run.phases[0].attention("causal"))
     last, name, _ = open_model(run, folder, corpus, None, "cpu")
-    assert (name, last.context, last.view) == (folder.summary()["final_checkpoint"], 80, run.phases[1].view("causal"))
+    assert (name, last.context, last.view) == (
+        folder.summary()["final_checkpoint"],
+        80,
+        run.phases[1].attention("causal"),
+    )
     assert early.view != last.view
     assert not last.model.training
 
@@ -252,7 +256,7 @@ def test_a_phase_is_known_by_its_whole_prefix(
     prefixes = dict(zip(run.recipe.phases, ("d", "decay"), strict=True))
     phases = {name: replace(phase, prefix=prefixes[name]) for name, phase in run.recipe.phases.items()}
     other = replace(run, recipe=replace(run.recipe, phases=phases))
-    assert open_model(other, folder, corpus, "decay5", "cpu")[0].view == other.phases[1].view("causal")
+    assert open_model(other, folder, corpus, "decay5", "cpu")[0].view == other.phases[1].attention("causal")
 
 
 def test_an_unknown_checkpoint_is_refused_with_the_known_ones(corpus: Corpus, evaluated: Trained) -> None:

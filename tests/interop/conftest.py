@@ -52,16 +52,16 @@ def random_model() -> Callable[..., Transformer]:
 
 @pytest.fixture
 def through_folder(tokenizer_folder: Path, tmp_path: Path) -> Callable[..., Any]:
-    """`through_folder(model, view)`: the transformers model that our exported folder loads as."""
+    """`through_folder(model, attention)`: the transformers model that our exported folder loads as."""
 
-    def convert(model: Transformer, view: AttentionSpec, **changes: Any) -> Any:
+    def convert(model: Transformer, attention: AttentionSpec, **changes: Any) -> Any:
         from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
-        out = tmp_path / f"{view.direction}-{len(list(tmp_path.iterdir()))}"
-        huggingface.export(model, view, tokenizer_folder, out, max_positions=1024, metadata={})
-        auto = AutoModelForMaskedLM if view.direction == "bidirectional" else AutoModelForCausalLM
+        out = tmp_path / f"{attention.direction}-{len(list(tmp_path.iterdir()))}"
+        huggingface.export(model, attention, tokenizer_folder, out, max_positions=1024, metadata={})
+        auto = AutoModelForMaskedLM if attention.direction == "bidirectional" else AutoModelForCausalLM
         loaded = auto.from_pretrained(out, trust_remote_code=False, **changes).eval()
-        assert type(loaded).__name__ == ARCHITECTURE_OF[view.direction]
+        assert type(loaded).__name__ == ARCHITECTURE_OF[attention.direction]
         return loaded
 
     return convert

@@ -30,9 +30,9 @@ def exported(
 
     def build(direction: str, config: ModelConfig = SMALL) -> tuple[Transformer, Path]:
         model = random_model(config)
-        view = AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
+        attention = AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
         out = tmp_path / direction
-        return model, huggingface.export(model, view, tokenizer_folder, out, max_positions=512, metadata=METADATA)
+        return model, huggingface.export(model, attention, tokenizer_folder, out, max_positions=512, metadata=METADATA)
 
     return build
 
@@ -49,9 +49,9 @@ def test_native_to_folder_to_native_is_bitwise(
     direction: str, exported: Callable[..., tuple[Transformer, Path]]
 ) -> None:
     model, folder = exported(direction)
-    back, view, facts = huggingface.load(folder)
+    back, attention, facts = huggingface.load(folder)
     assert back.config == model.config
-    assert view == AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
+    assert attention == AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
     assert facts == {"source": str(folder), "folder": str(folder), "max_positions": 512, "metadata": METADATA}
     state, again = model.state_dict(), back.state_dict()
     assert list(state) == list(again)
@@ -72,8 +72,8 @@ def test_a_folder_saved_again_by_transformers_comes_back_bitwise(
     theirs.save_pretrained(tmp_path / "shards", max_shard_size="40KB")
     assert not (tmp_path / "shards" / "model.safetensors").exists()
     for again in ("whole", "shards"):
-        back, view, facts = huggingface.load(tmp_path / again)
-        assert (back.config, view.direction, facts["metadata"]) == (model.config, direction, {})
+        back, attention, facts = huggingface.load(tmp_path / again)
+        assert (back.config, attention.direction, facts["metadata"]) == (model.config, direction, {})
         assert all(torch.equal(tensor, back.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
@@ -288,9 +288,9 @@ def test_legacy_configs_are_read_by_their_meaning(direction: str, window: int, t
         "torch_dtype": "float32",
     }
     (tmp_path / "config.json").write_text(json.dumps(legacy))
-    shape, view, max_positions = read_config(tmp_path)
+    shape, attention, max_positions = read_config(tmp_path)
     assert shape == ModelConfig(50368, 256, 7, 4, 384, local_window=window)
-    assert view == AttentionSpec(direction, 160_000.0, 20_000.0)
+    assert attention == AttentionSpec(direction, 160_000.0, 20_000.0)
     assert max_positions == 7999
 
 
@@ -312,11 +312,11 @@ def test_a_decoder_of_transformers_default_window_is_imported_exactly(
     )
     ModernBertDecoderForCausalLM(config).save_pretrained(tmp_path / "theirs")
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "theirs").eval()
-    ours, view, facts = huggingface.load(str(tmp_path / "theirs"))
+    ours, attention, facts = huggingface.load(str(tmp_path / "theirs"))
     assert (ours.config.local_window, facts["metadata"]) == (63, {})
     tokens = torch.randint(5, 97, (1, 200), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        states = ours.eval()(tokens, torch.zeros_like(tokens), torch.arange(200)[None], view)
+        states = ours.eval()(tokens, torch.zeros_like(tokens), torch.arange(200)[None], attention)
         assert (ours.logits(states[0]) - theirs(tokens).logits[0]).abs().max() < 1e-4
 
 

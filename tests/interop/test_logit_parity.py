@@ -50,19 +50,19 @@ def explicit_masks(documents: torch.Tensor, direction: str, window: int) -> dict
 
 @torch.no_grad()
 def our_logits(
-    model: Transformer, view: AttentionSpec, tokens: torch.Tensor, documents: torch.Tensor, positions: torch.Tensor
+    model: Transformer, attention: AttentionSpec, tokens: torch.Tensor, documents: torch.Tensor, positions: torch.Tensor
 ) -> torch.Tensor:
-    return model.logits(model(tokens, documents, positions, view).flatten(0, 1)).unflatten(0, tokens.shape)
+    return model.logits(model(tokens, documents, positions, attention).flatten(0, 1)).unflatten(0, tokens.shape)
 
 
 @torch.no_grad()
 def their_logits(
-    theirs: Any, kind: str, view: AttentionSpec, window: int, rows: tuple[torch.Tensor, ...]
+    theirs: Any, kind: str, attention: AttentionSpec, window: int, rows: tuple[torch.Tensor, ...]
 ) -> torch.Tensor:
     tokens, documents, positions = rows
     if kind == "padded":
         return theirs(input_ids=tokens, attention_mask=(documents >= 0).long()).logits
-    masks = explicit_masks(documents, view.direction, window)
+    masks = explicit_masks(documents, attention.direction, window)
     return theirs(input_ids=tokens, attention_mask=masks, position_ids=positions).logits
 
 
@@ -75,14 +75,14 @@ def test_logits_agree(
     through_folder: Callable[..., Any],
     record_property: Callable[[str, object], None],
 ) -> None:
-    config, view = reduced(size), AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
+    config, attention = reduced(size), AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
     model = random_model(config)
-    theirs = through_folder(model, view)
+    theirs = through_folder(model, attention)
     for kind in ("padded", "packed"):
         rows = row_layout(kind, config.vocab_size)
         real = rows[1] >= 0
-        ours = our_logits(model, view, *rows)
-        difference = (ours - their_logits(theirs, kind, view, config.local_window, rows))[real].abs().max().item()
+        ours = our_logits(model, attention, *rows)
+        difference = (ours - their_logits(theirs, kind, attention, config.local_window, rows))[real].abs().max().item()
         record_property(f"{kind} difference", difference)
         assert ours[real].std() > 0.3  # the comparison is of something
         assert difference < TOLERANCE, kind
@@ -104,12 +104,15 @@ def test_logits_agree_at_other_windows_patterns_and_epsilons(
 ) -> None:
     """What size.local_window, size.global_every and size.norm_epsilon set, transformers holds too."""
     config = ModelConfig(293, 128, layers, 2, 192, window, every, epsilon)
-    model, view = random_model(config), AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
-    theirs = through_folder(model, view)
+    model, attention = (
+        random_model(config),
+        AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=10_000.0),
+    )
+    theirs = through_folder(model, attention)
     for kind in ("padded", "packed"):
         rows = row_layout(kind, config.vocab_size)
-        ours = our_logits(model, view, *rows)
-        difference = ours - their_logits(theirs, kind, view, window, rows)
+        ours = our_logits(model, attention, *rows)
+        difference = ours - their_logits(theirs, kind, attention, window, rows)
         assert difference[rows[1] >= 0].abs().max() < TOLERANCE, kind
 
 
@@ -121,12 +124,12 @@ def test_logits_agree_at_full_size(
     record_property: Callable[[str, object], None],
 ) -> None:
     config = ModelConfig(vocab_size=50368, hidden_size=256, num_layers=7, num_heads=4, intermediate_size=384)
-    view = AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=160_000.0)
+    attention = AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=160_000.0)
     model = random_model(config)
     rows = row_layout("padded", config.vocab_size)
     real = rows[1] >= 0
-    ours = our_logits(model, view, *rows)
-    theirs = their_logits(through_folder(model, view), "padded", view, 64, rows)
+    ours = our_logits(model, attention, *rows)
+    theirs = their_logits(through_folder(model, attention), "padded", attention, 64, rows)
     difference = (ours - theirs)[real].abs().max().item()
     record_property("difference", difference)
     assert difference < TOLERANCE
@@ -146,23 +149,23 @@ def test_parity_notices_a_wrong_rope_base(
     random_model: Callable[..., Transformer],
     through_folder: Callable[..., Any],
 ) -> None:
-    config, view = reduced("17m"), AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
+    config, attention = reduced("17m"), AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
     model = random_model(config)
     rows = row_layout("padded", config.vocab_size)
-    wrong = AttentionSpec(**{**vars(view), **changes})
+    wrong = AttentionSpec(**{**vars(attention), **changes})
     theirs = their_logits(through_folder(model, wrong), "padded", wrong, 64, rows)
-    assert (our_logits(model, view, *rows) - theirs).abs().max() > 100 * TOLERANCE
+    assert (our_logits(model, attention, *rows) - theirs).abs().max() > 100 * TOLERANCE
 
 
 def test_a_decoder_left_at_the_default_window_differs(
     random_model: Callable[..., Transformer], through_folder: Callable[..., Any]
 ) -> None:
-    config, view = reduced("17m"), AttentionSpec("causal")
+    config, attention = reduced("17m"), AttentionSpec("causal")
     model = random_model(config)
     rows = row_layout("padded", config.vocab_size)
-    ours = our_logits(model, view, *rows)
-    default = through_folder(model, view, sliding_window=64)
-    difference = (ours - their_logits(default, "padded", view, 64, rows))[0].abs().amax(-1)
+    ours = our_logits(model, attention, *rows)
+    default = through_folder(model, attention, sliding_window=64)
+    difference = (ours - their_logits(default, "padded", attention, 64, rows))[0].abs().amax(-1)
     assert difference[:64].max() < TOLERANCE  # up to 64 keys the two windows are one
     assert difference[64:].max() > 100 * TOLERANCE
 
@@ -172,14 +175,14 @@ def test_a_decoder_left_at_the_default_window_differs(
 def test_with_masks_exchanged_each_class_is_the_other(
     direction: str, kind: str, random_model: Callable[..., Transformer], through_folder: Callable[..., Any]
 ) -> None:
-    """Conversion is the same state under another view: ours under `direction` is the opposite class given its masks."""
+    """Conversion is the same state under another mask: ours under `direction` is the opposite class given its masks."""
     config = reduced("17m")
     opposite = {"bidirectional": "causal", "causal": "bidirectional"}[direction]
-    view = AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
+    attention = AttentionSpec(direction, rope_base_global=160_000.0, rope_base_local=10_000.0)
     model = random_model(config)
-    theirs = through_folder(model, AttentionSpec(opposite, view.rope_base_global, view.rope_base_local))
+    theirs = through_folder(model, AttentionSpec(opposite, attention.rope_base_global, attention.rope_base_local))
     tokens, documents, positions = row_layout(kind, config.vocab_size)
     masks = explicit_masks(documents, direction, config.local_window)
     with torch.no_grad():
         exchanged = theirs(input_ids=tokens, attention_mask=masks, position_ids=positions).logits
-    assert (our_logits(model, view, tokens, documents, positions) - exchanged).abs().max() < 1e-5
+    assert (our_logits(model, attention, tokens, documents, positions) - exchanged).abs().max() < 1e-5

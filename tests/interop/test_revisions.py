@@ -81,11 +81,11 @@ def stamps(repository: Repository) -> dict[Path, int]:
 
 @torch.no_grad()
 def native_logits(folder: RunFolder, run: RunConfig, name: str, tokens: torch.Tensor) -> torch.Tensor:
-    """Logits (S, V) of our own model at a checkpoint, under the view of its phase."""
+    """Logits (S, V) of our own model at a checkpoint, with the attention of its phase."""
     model = Transformer(run.model, attention="reference").eval()
     model.load_state_dict(native.load(folder.checkpoints / name).model)
-    view = run.phases["decay" in name].view(run.direction)
-    states = model(tokens, torch.zeros_like(tokens), torch.arange(tokens.shape[1])[None], view)
+    attention = run.phases["decay" in name].attention(run.direction)
+    states = model(tokens, torch.zeros_like(tokens), torch.arange(tokens.shape[1])[None], attention)
     return model.logits(states[0])
 
 

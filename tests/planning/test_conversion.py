@@ -170,7 +170,7 @@ def test_an_exported_adapter_has_the_logits_that_were_trained(lab: Trained, tmp_
     tokens = torch.randint(8, 900, (1, 70), generator=torch.Generator().manual_seed(1))
     positions = torch.arange(70)[None]
     with torch.no_grad():
-        ours = live.logits(live(tokens, positions * 0, positions, run.phases[-1].view("causal")))
+        ours = live.logits(live(tokens, positions * 0, positions, run.phases[-1].attention("causal")))
         assert max(float(value.abs().max()) for name, value in trained(live).items() if ".lora_B." in name) > 1e-4
         torch.testing.assert_close(theirs(input_ids=tokens).logits, ours, rtol=1e-4, atol=1e-5)
 
@@ -230,7 +230,7 @@ def test_without_a_budget_only_the_mask_is_exchanged(lab: Trained) -> None:
     for start, before in (("after_decay", parent.phases[1]), ("before_decay", parent.phases[0])):
         (phase,) = flipped[start].phases
         assert (phase.steps, phase.tokens, phase.context) == (0, 0, before.context)
-        assert phase.view("causal") == before.view("causal")
+        assert phase.attention("causal") == before.attention("causal")
     run = flipped["after_decay"]
     folder = lab.converted(run)
     summary, source = folder.summary(), lab.folder(parent).summary()

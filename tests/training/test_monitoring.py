@@ -78,7 +78,10 @@ def test_a_diagnosis_is_what_it_says(member: str, corpus: Corpus) -> None:
     vocabulary = Vocabulary.of(corpus.tokenizer)
     targets = targets_of(run.objective.name, batch, vocabulary, Masking(0.3), mask_key(1, "x"))
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    state, settings = TrainState(loss_module, Update(optimizer), ProcessGroup(), CPU), StepSettings(phase.view, 1e-2)
+    state, settings = (
+        TrainState(loss_module, Update(optimizer), ProcessGroup(), CPU),
+        StepSettings(phase.attention, 1e-2),
+    )
     micro = MicroBatch(batch, targets)
     with probed(True, state, model, micro, settings) as probe:
         assert model.probe is None and loss_module.training
