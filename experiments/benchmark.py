@@ -1,19 +1,17 @@
 """python -m experiments.benchmark size=nano: speed and memory of whole training steps, against transformers in the same run.
 
-For every shape, member and number of threads all sides (benchmark_steps.py) take turns, so that they meet the same machine:
+For every shape, member and number of threads all sides (benchmarks/steps.py) take turns, so that they meet the same machine:
 ours and each peer, in every precision. A ratio is that of two sides in one turn; the median of the turns counts. The share
 of the matrix rate is the arithmetic of our step over its time, against the machine's own rate of matrix products in that turn.
 """
 
 import itertools
 import statistics
-import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid, unknown
@@ -22,14 +20,11 @@ from ettin_core.foundation.storage import append_json_lines
 from ettin_core.model.config import BACKENDS
 from ettin_core.planning.sizes import SizeConfig
 from ettin_core.training.config import PRECISIONS
-from ettin_core.training.hardware import measured_flops
 from ettin_core.training.numerics import numerics, vector_instructions
-from experiments.benchmark_steps import OURS, PARTS, PEERS, Case, Side, peak_memory
+from experiments.benchmarks.steps import COMPONENTS, OURS, PEERS, Case, Side, peak_memory
+from experiments.benchmarks.turns import in_turns
 from experiments.cli.entry import entry
 
-WARM_UP = 2
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-LOSS_TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}  # nats per token, on the same weights
 HEADER = (
     f"{'precision':<11}{'peer':<15}{'ours tok/s':>11}{'peer tok/s':>11}{'ratio':>7}{'10% to 90%':>14}"
     f"{'matrix rate':>13}{'peak':>7}{'peer MiB':>10}"
@@ -62,7 +57,7 @@ class BenchmarkRequest:
         for name in ("tokens", "vocab_size", "rounds"):
             if getattr(self, name) < 1:
                 raise invalid(name, getattr(self, name), "is not positive", "give a positive number")
-        for name, known in (("members", PARTS), ("precisions", PRECISIONS)):
+        for name, known in (("members", COMPONENTS), ("precisions", PRECISIONS)):
             for value in getattr(self, name):
                 if value not in known:
                     raise unknown(name, value, "is unknown", known)
@@ -86,13 +81,15 @@ class BenchmarkRequest:
     def sides(self, member: str) -> list[Side]:
         """Ours and the peers, in every precision."""
         names = (OURS, *PEERS[member])
-        return [Side(name, one, self.attention, self.compile) for name in names for one in self.precisions]
+        return [Side(name, precision, self.attention, self.compile) for name in names for precision in self.precisions]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison. `ratio`, `low` and `high` are how many times the peer's speed ours is: median, 10 % and 90 % of the
-    turns. Speeds are tokens per second, peaks bytes (None: not asked for)."""
+    """One comparison. `ratio`, `low` and `high` are our speed over the peer's: median, 10 % and 90 % of the turns.
+
+    Speeds are tokens per second, peaks bytes (None: not asked for).
+    """
 
     size: str
     shape: str
@@ -141,61 +138,31 @@ def compare(request: BenchmarkRequest, case: Case, threads: int) -> list[Row]:
     peaks = {side: peak_memory(case, side, threads) if request.memory else None for side in sides}
     seconds, rates = in_turns(case, sides, request.rounds)
     tokens, flops, rows = case.rows * case.context, case.flops(), []
-    ours, peers = ([side for side in sides if (side.name == OURS) == mine] for mine in (True, False))
-    for one, peer in itertools.product(ours, peers):
-        ratios = sorted(their / our for our, their in zip(seconds[one], seconds[peer], strict=True))
+    ours = [side for side in sides if side.name == OURS]
+    for side, peer in itertools.product(ours, [side for side in sides if side.name != OURS]):
+        ratios = sorted(their / our for our, their in zip(seconds[side], seconds[peer], strict=True))
         tenth = len(ratios) // 10
-        turns = zip(seconds[one], rates[one.precision], strict=True)
+        turns = zip(seconds[side], rates[side.precision], strict=True)
         rows.append(
             Row(
                 size=request.size.name,
                 shape=case.layout,
                 member=case.member,
                 peer=f"{peer.name} {peer.precision}",
-                precision=one.precision,
+                precision=side.precision,
                 threads=threads,
                 ratio=statistics.median(ratios),
                 low=ratios[tenth],
                 high=ratios[-1 - tenth],
                 share_of_matrix_rate=statistics.median(flops / time / rate for time, rate in turns),
-                tokens_per_second=tokens / statistics.median(seconds[one]),
+                tokens_per_second=tokens / statistics.median(seconds[side]),
                 peer_tokens_per_second=tokens / statistics.median(seconds[peer]),
-                matrix_rate=statistics.median(rates[one.precision]),
-                peak=peaks[one],
+                matrix_rate=statistics.median(rates[side.precision]),
+                peak=peaks[side],
                 peer_peak=peaks[peer],
             )
         )
     return rows
-
-
-def in_turns(case: Case, sides: list[Side], rounds: int) -> tuple[dict[Side, list[float]], dict[str, list[float]]]:
-    """Each side's seconds per step, and by precision the FLOP/s of matrix products, turn by turn."""
-    device = torch.device(case.device)
-    steps = {side: side.step(case) for side in sides}
-    seconds: dict[Side, list[float]] = {side: [] for side in sides}
-    rates: dict[str, list[float]] = {side.precision: [] for side in sides}
-    for number in tqdm(range(rounds + WARM_UP), desc=f"benchmark {case.member}", unit="turn", leave=False):
-        losses = {}
-        for side, step in steps.items():
-            begin = time.perf_counter()
-            losses[side] = step()  # reading the loss waits for the device
-            seconds[side].append(time.perf_counter() - begin)
-        if number == 0:
-            _check_losses(losses)
-        for precision, found in rates.items():
-            found.append(measured_flops(device, DTYPES[precision]))
-    timed = slice(WARM_UP, None)
-    return {side: all[timed] for side, all in seconds.items()}, {name: all[timed] for name, all in rates.items()}
-
-
-def _check_losses(losses: dict[Side, float]) -> None:
-    """All sides start from the same weights, so their first losses are the same."""
-    exact = next(iter(losses.values()))
-    for side, loss in losses.items():
-        if abs(loss - exact) > LOSS_TOLERANCE[side.precision]:
-            raise RuntimeError(
-                f"{side.name} in {side.precision} computes a loss of {loss}, not {exact}: nothing is compared"
-            )
 
 
 if __name__ == "__main__":

@@ -28,14 +28,30 @@ def own_export(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: st
     is_last = folder.complete and name == folder.summary()["final_checkpoint"]
     out = folder.export_folder(None if is_last else name)
     if not _holds(out, folder, name):
-        model, _, weights = open_model(run, folder, corpus, name, "cpu")
-        facts = facts_of(run, folder, corpus, name, weights)
-        earlier = tuple(
-            path.name for path in folder.checkpoints.glob("[!.]*")
-        )  # they once lay in the last one's folder
-        tokenizer = corpus.tokenizer.folder
-        export(model.model, model.view, tokenizer, out, model.context, facts, overwrite=True, alongside=earlier)
+        # They may have been exported into this folder, when each of them was the last.
+        earlier = tuple(path.name for path in folder.checkpoints.glob("[!.]*"))
+        export_checkpoint(run, folder, corpus, name, out, overwrite=True, alongside=earlier)
     return out
+
+
+def export_checkpoint(
+    run: RunConfig,
+    folder: RunFolder,
+    corpus: Corpus,
+    checkpoint: str | None,
+    out: Path,
+    overwrite: bool = False,
+    pooling: str = "mean",
+    alongside: tuple[str, ...] = (),
+) -> Path:
+    """Write the transformers folder of a checkpoint (None: the last), with its origin in ettin.json, to `out`.
+
+    `overwrite`, `pooling` and `alongside` are those of `interop.huggingface.export`. Raises ValueError for an unknown or
+    damaged checkpoint.
+    """
+    model, name, weights = open_model(run, folder, corpus, checkpoint, "cpu")
+    facts, tokenizer = facts_of(run, folder, corpus, name, weights), corpus.tokenizer.folder
+    return export(model.model, model.view, tokenizer, out, model.context, facts, overwrite, pooling, alongside)
 
 
 def _holds(out: Path, folder: RunFolder, checkpoint: str) -> bool:

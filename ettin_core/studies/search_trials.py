@@ -1,16 +1,35 @@
 """Trials as Optuna keeps them, in a journal: the values of a trial depend on the seed, its number and earlier trials."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ettin_core.foundation.errors import invalid, with_extra
+from ettin_core.evaluation.suite_config import SuiteConfig
+from ettin_core.foundation.errors import RunStopped, invalid, with_extra
 from ettin_core.foundation.randomness import derive
 from ettin_core.foundation.storage import append_json_lines
-from ettin_core.studies.run_jobs import HeldoutLoss
+from ettin_core.studies.run_jobs import HeldoutLoss, score_stage
 from ettin_core.studies.search_space import Axis
+from ettin_core.studies.worker_pool import Job, Pool
+from ettin_core.training.config import PlacementConfig, RunConfig
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A trial of a member: the values Optuna proposed, and the run they make."""
+
+    member: str
+    trial: "Trial"
+    run: RunConfig
+
+    @property
+    def name(self) -> str:
+        """What the trial is called while it runs."""
+        return f"{self.member} trial {self.trial.number}"
 
 
 def need_optuna() -> None:
@@ -79,3 +98,26 @@ def tell(study: "Study", trial: "Trial", run: str, score: HeldoutLoss) -> None:
         study.tell(trial, state=TrialState.PRUNED)
     else:
         study.tell(trial, score.loss)
+
+
+def train_proposals(
+    proposals: list[Proposal], settings: tuple[Path, PlacementConfig, str, SuiteConfig], pool: Pool | None
+) -> Iterator[tuple[Proposal, HeldoutLoss]]:
+    """Train and score proposals as they end, in a pool's workers or (None) in this process.
+
+    `settings` are the other arguments of `score_stage`. Raises RunStopped, after the others, if one cannot be trained.
+    """
+    if pool is None:
+        yield from ((proposal, score_stage(proposal.run, *settings)) for proposal in proposals)
+        return
+    named = {proposal.name: proposal for proposal in proposals}
+    for name, proposal in named.items():
+        pool.add(Job("search", name, score_stage, (proposal.run, *settings)))
+    failures = []
+    for outcome in pool.outcomes():
+        if outcome.error is not None:
+            failures.append(f"{outcome.job.name}: {outcome.error}")
+        else:
+            yield named[outcome.job.cell], outcome.result
+    if failures:
+        raise RunStopped(f"{'; '.join(failures)}; mend this and start the same command again")

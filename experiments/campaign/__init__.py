@@ -1,1 +1,1 @@
-"""The campaign of bad inputs: a module for each area makes its cases; experiments/bad_inputs.py tries them and counts."""
+"""What the campaigns try: kills.py for experiments/faults.py; every other module, areas of experiments/bad_inputs.py."""

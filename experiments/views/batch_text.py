@@ -1,20 +1,16 @@
-"""Rows of a batch as plain text: pieces of documents, corruption, targets. What is no text is shown as bytes."""
+"""Rows of a batch as plain text: pieces of documents, corruption, targets. Bytes that decode to no text show as \\xe2."""
 
 import itertools
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from ettin_core.data.loader import Batch
 from ettin_core.data.tokenizer import Tokenizer
-from ettin_core.objectives.assign import RunPosition, assign_rows, make_targets
-from ettin_core.objectives.config import ObjectiveConfig
-from ettin_core.objectives.kinds import OBJECTIVES
-from ettin_core.objectives.targets import Masking, Targets, Vocabulary, select
+from ettin_core.planning.step_batch import ObjectiveView
 
 WIDTH = 118
 SHORT = 6  # lines of a piece in a shortened row
@@ -30,7 +26,7 @@ _STATES = {  # by whether it holds the document's beginning, and its end
 
 
 def spell(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
-    """The text of token ids: special tokens by name, bytes that are no text as \\xe2, control characters escaped."""
+    """The text of token ids: special tokens by name, bytes that decode to no text as \\xe2, control characters escaped."""
     special = set(tokenizer.special.ids)
     return "".join(
         tokenizer.decode(group, show_special=True) if is_special else _escaped(_decoded(tokenizer, list(group)))
@@ -52,73 +48,27 @@ def _escaped(text: str) -> str:
     )
 
 
-@dataclass(frozen=True)
-class ObjectiveView:
-    """A batch as an objective presents it: `selected` (B, S) are the tokens it chose to corrupt (None: it corrupts none).
-
-    `parts` names the objective and direction of each row where it is a schedule's.
-    """
-
-    objective: str
-    batch: Batch
-    masking: Masking
-    targets: Targets
-    selected: np.ndarray | None
-    special: np.ndarray
-    mask: int
-    parts: list[str]
-
-    @classmethod
-    def through(
-        cls,
-        config: ObjectiveConfig,
-        direction: str,
-        batch: Batch,
-        vocabulary: Vocabulary,
-        rate: float,
-        key: int,
-        moment: RunPosition,
-    ) -> "ObjectiveView":
-        """The batch through an objective at a moment of a run."""
-        targets = make_targets(config, direction, batch, vocabulary, rate, key, moment)
-        masking, parts = Masking(rate, config.mask_share, config.random_share), config.under(direction)
-        chosen = assign_rows(config, parts, batch, key, moment)
-        corrupts = np.array([OBJECTIVES[part.objective].corrupts for part in parts])[chosen]
-        selected = select(batch, vocabulary, masking, key)[1] & corrupts[:, None] if corrupts.any() else None
-        special = np.isin(batch.tokens, vocabulary.special.ids) & batch.real
-        names = [f"{parts[number].objective}, {parts[number].direction}" for number in chosen] if config.parts else []
-        return cls(config.name, batch, masking, targets, selected, special, vocabulary.special.mask, names)
-
-    @cached_property
-    def scored(self) -> np.ndarray:
-        """Where predictions are read, (B, S) bool."""
-        scored = np.zeros(self.batch.tokens.size, dtype=bool)
-        scored[self.targets.scored_positions] = True
-        return scored.reshape(self.batch.tokens.shape)
-
-    def counts(self, rows: slice) -> str:
-        """What is scored in these rows, and what is not and why."""
-        real, scored = int(self.batch.real[rows].sum()), int(self.scored[rows].sum())
-        padding = self.batch.tokens[rows].size - real
-        if self.parts:
-            named = Counter(self.parts[rows])
-            return (
-                f"{scored:,} of {real:,} tokens scored; rows: {'; '.join(f'{n} {name}' for name, n in named.items())}"
-            )
-        if self.selected is None:
-            prefix = int(self.targets.prefix_mask[rows].sum()) if self.targets.prefix_mask is not None else 0
-            ends, opened = real - scored - prefix, f"{prefix:,} in open prefixes, " if prefix else ""
-            return f"{scored:,} of {real:,} tokens scored; not scored: {opened}{ends:,} that end a piece, {padding:,} padding"
-        selected, special = self.selected[rows], int(self.special[rows].sum())
-        inputs, tokens = self.targets.inputs[rows][selected], self.batch.tokens[rows][selected]
-        masks, kept = int((inputs == self.mask).sum()), int((inputs == tokens).sum())
-        chosen, eligible = int(selected.sum()), real - special
-        first = f", {chosen - scored:,} selected that begin a piece" if chosen > scored else ""
-        return (
-            f"{scored:,} of {real:,} tokens scored; of {eligible:,} that are not special {chosen:,} selected at rate "
-            f"{self.masking.rate:g}: {masks:,} masked, {chosen - masks - kept:,} random, {kept:,} kept; "
-            f"not scored: {eligible - chosen:,} not selected{first}, {special:,} special, {padding:,} padding"
-        )
+def counts_of(view: ObjectiveView, rows: slice) -> str:
+    """What is scored in these rows, and what is not and why."""
+    real, scored = int(view.batch.real[rows].sum()), int(view.scored[rows].sum())
+    padding = view.batch.tokens[rows].size - real
+    if view.components:
+        named = Counter(view.components[rows])
+        return f"{scored:,} of {real:,} tokens scored; rows: {'; '.join(f'{n} {name}' for name, n in named.items())}"
+    if view.selected is None:
+        prefix = int(view.targets.prefix_mask[rows].sum()) if view.targets.prefix_mask is not None else 0
+        ends, prefixes = real - scored - prefix, f"{prefix:,} in open prefixes, " if prefix else ""
+        return f"{scored:,} of {real:,} tokens scored; not scored: {prefixes}{ends:,} that end a piece, {padding:,} padding"
+    selected, special = view.selected[rows], int(view.special[rows].sum())
+    inputs, tokens = view.targets.inputs[rows][selected], view.batch.tokens[rows][selected]
+    masks, kept = int((inputs == view.mask).sum()), int((inputs == tokens).sum())
+    chosen, eligible = int(selected.sum()), real - special
+    first = f", {chosen - scored:,} selected that begin a piece" if chosen > scored else ""
+    return (
+        f"{scored:,} of {real:,} tokens scored; of {eligible:,} that are not special {chosen:,} selected at rate "
+        f"{view.masking.rate:g}: {masks:,} masked, {chosen - masks - kept:,} random, {kept:,} kept; "
+        f"not scored: {eligible - chosen:,} not selected{first}, {special:,} special, {padding:,} padding"
+    )
 
 
 def pieces(batch: Batch, row: int) -> Iterator[tuple[int, int]]:
@@ -138,7 +88,7 @@ class RowText:
     full: bool
 
     def stored(self, row: int) -> list[str]:
-        """A row's pieces with their bounds, one after another, as they lie in the corpus."""
+        """A row's pieces with their bounds, one after another, as the corpus stores them."""
         bounds, lines = list(pieces(self.batch, row)), []
         for number, (begin, end) in enumerate(bounds, start=1):
             ids = self.batch.tokens[row, begin:end].tolist()
@@ -149,32 +99,32 @@ class RowText:
         padding = int((~self.batch.real[row]).sum())
         return [*lines, f"  -- padding, {padding} places"] if padding else lines
 
-    def through(self, all_seen: list[ObjectiveView], row: int) -> list[str]:
+    def through(self, views: list[ObjectiveView], row: int) -> list[str]:
         """What each objective makes of a row: counts, inputs with [x→y] where a model sees x for y, the first targets."""
         lines = []
-        for number, seen in enumerate(all_seen):
-            counts = f"objective {seen.objective}: {seen.counts(slice(row, row + 1))}"
+        for number, view in enumerate(views):
+            counts = f"objective {view.objective}: {counts_of(view, slice(row, row + 1))}"
             lines += textwrap.wrap(counts, WIDTH, initial_indent="  ", subsequent_indent="    ")
-            lines += self._inputs(seen, all_seen[:number], row)
-            lines += self._targets(seen, row)
+            lines += self._inputs(view, views[:number], row)
+            lines += self._targets(view, row)
         return lines
 
-    def _inputs(self, seen: ObjectiveView, before: list[ObjectiveView], row: int) -> list[str]:
-        if seen.selected is None:
+    def _inputs(self, view: ObjectiveView, before: list[ObjectiveView], row: int) -> list[str]:
+        if view.selected is None:
             return ["  inputs: the text above, as it is"]
-        for other in before:
-            if other.selected is not None and np.array_equal(other.targets.inputs[row], seen.targets.inputs[row]):
-                return [f"  inputs: as for {other.objective} above"]
+        for earlier in before:
+            if earlier.selected is not None and np.array_equal(earlier.targets.inputs[row], view.targets.inputs[row]):
+                return [f"  inputs: as for {earlier.objective} above"]
         lines = ["  inputs, [x→y] where the model sees x for y ([y→y]: selected and kept; ␣ is a space):"]
         for number, (begin, end) in enumerate(pieces(self.batch, row), start=1):
-            lines += [f"  -- piece {number}", *self._block(self._marked(seen, row, begin, end), row)]
+            lines += [f"  -- piece {number}", *self._block(self._marked(view, row, begin, end), row)]
         return lines
 
-    def _marked(self, seen: ObjectiveView, row: int, begin: int, end: int) -> str:
-        assert seen.selected is not None
-        shown, stored = seen.targets.inputs[row].tolist(), self.batch.tokens[row].tolist()
+    def _marked(self, view: ObjectiveView, row: int, begin: int, end: int) -> str:
+        assert view.selected is not None
+        shown, stored = view.targets.inputs[row].tolist(), self.batch.tokens[row].tolist()
         parts = []
-        for chosen, places in itertools.groupby(range(begin, end), key=seen.selected[row].tolist().__getitem__):
+        for chosen, places in itertools.groupby(range(begin, end), key=view.selected[row].tolist().__getitem__):
             if chosen:
                 parts += [f"[{self._mark(shown[place])}→{self._mark(stored[place])}]" for place in places]
             else:
@@ -188,15 +138,15 @@ class RowText:
             return text.strip("[]")
         return text.replace("\n", "\\n").replace(" ", "␣")
 
-    def _targets(self, seen: ObjectiveView, row: int) -> list[str]:
+    def _targets(self, view: ObjectiveView, row: int) -> list[str]:
         width = self.batch.tokens.shape[1]
-        mine = np.flatnonzero(seen.targets.scored_positions // width == row)
-        lines = [f"  targets, the first {min(self.listed, len(mine))} of {len(mine)}:"]
-        if self.listed and len(mine):
+        in_row = np.flatnonzero(view.targets.scored_positions // width == row)
+        lines = [f"  targets, the first {min(self.listed, len(in_row))} of {len(in_row)}:"]
+        if self.listed and len(in_row):
             lines.append(f"    {'read at':>8}   {'the model sees there':<34} label")
-        for number in mine[: self.listed].tolist():
-            place = int(seen.targets.scored_positions[number] % width)
-            sees, label = int(seen.targets.inputs[row, place]), int(seen.targets.labels[number])
+        for number in in_row[: self.listed].tolist():
+            place = int(view.targets.scored_positions[number] % width)
+            sees, label = int(view.targets.inputs[row, place]), int(view.targets.labels[number])
             lines.append(f"    {place:>8}   {quoted(self.tokenizer, sees):<34} {quoted(self.tokenizer, label)}")
         return lines
 

@@ -10,8 +10,9 @@ from ettin_core.model.config import ModelConfig
 from ettin_core.planning.sizes import SizeConfig
 from experiments import benchmark
 from experiments.benchmark import BenchmarkRequest, Row, compare, main
-from experiments.benchmark_steps import OURS, PEERS, Case, Side
-from experiments.benchmark_tools import anonymous_memory, most_memory
+from experiments.benchmarks import turns
+from experiments.benchmarks.steps import OURS, PEERS, Case, Side
+from experiments.benchmarks.tools import anonymous_memory, most_memory
 
 MODEL = ModelConfig(vocab_size=128, hidden_size=32, num_layers=4, num_heads=2, intermediate_size=48, local_window=8)
 TINY = [
@@ -38,7 +39,7 @@ def test_all_sides_begin_with_one_loss_and_learn(member: str, document: int | No
 
 def test_a_side_that_computes_something_else_is_not_compared() -> None:
     with pytest.raises(RuntimeError, match="sparse in fp32 computes a loss of 3.5, not 3.0"):
-        benchmark._check_losses({Side(OURS, "fp32"): 3.0, Side("sparse", "fp32"): 3.5})
+        turns._check_losses({Side(OURS, "fp32"): 3.0, Side("sparse", "fp32"): 3.5})
 
 
 def test_the_command_writes_a_row_for_each_comparison(

@@ -16,10 +16,11 @@ from ettin_core.data.preparation.prepare import prepare
 from ettin_core.foundation.errors import UserError
 from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.planning.source_counts import count_sources
+from ettin_core.planning.step_batch import StepBatch, phase_of
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.config import RunConfig
-from experiments.view_batch import StepBatch, ViewRequest, check, describe, phase_of
-from experiments.views.batch_text import RowText, pieces, spell
+from experiments.view_batch import ViewRequest, check, describe
+from experiments.views.batch_text import RowText, counts_of, pieces, spell
 from tests import processes
 from tests.runs import tiny_run, train_tiny
 
@@ -112,7 +113,7 @@ def test_the_counts_add_up_to_the_rows(two_sources: Corpus) -> None:
     view = StepBatch(mixed(two_sources, packing="off"), two_sources, 14)
     for objective in OBJECTIVES:
         shown = view.through(objective)
-        counts = shown.counts(slice(None))
+        counts = counts_of(shown, slice(None))
         scored, of_all = counts.split(" tokens scored")[0].split(" of ")
         assert (int(scored.replace(",", "")), int(of_all.replace(",", ""))) == (
             len(shown.targets.scored_positions),

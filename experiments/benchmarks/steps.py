@@ -30,10 +30,10 @@ from ettin_core.optim.config import OptimizerConfig
 from ettin_core.optim.update import Update
 from ettin_core.training.loss_module import LossModule, MicroBatch
 from ettin_core.training.step import StepSettings, TrainState, autocast, optimizer_step
-from experiments.benchmark_tools import most_memory
+from experiments.benchmarks.tools import most_memory
 
 SPECIAL = SpecialTokens(unknown=0, bos=1, eos=2, pad=3, mask=4)
-PARTS = {"encoder": Component("mlm", "bidirectional"), "decoder": Component("clm", "causal")}
+COMPONENTS = {"encoder": Component("mlm", "bidirectional"), "decoder": Component("clm", "causal")}
 OURS = "ettin"
 # What transformers offers for a member: its class scoring masked positions only, its class as it is by default.
 PEERS = {"encoder": ("sparse", "default"), "decoder": ("default",)}
@@ -71,14 +71,16 @@ class Case:
     def targets(self, batch: Batch) -> Targets:
         """The member's objective on the batch."""
         return component_targets(
-            PARTS[self.member], batch, Vocabulary(self.model.vocab_size, SPECIAL), Masking(self.mask_rate), 0
+            COMPONENTS[self.member], batch, Vocabulary(self.model.vocab_size, SPECIAL), Masking(self.mask_rate), 0
         )
 
     def flops(self) -> int:
         """Floating-point operations of forward and backward, as the accounting counts them."""
         batch = self.batch()
         lengths = np.concatenate([np.bincount(row) for row in batch.document_ids])
-        return FlopCounter(self.model, PARTS[self.member].direction).training(lengths, len(self.targets(batch).labels))
+        return FlopCounter(self.model, COMPONENTS[self.member].direction).training(
+            lengths, len(self.targets(batch).labels)
+        )
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def their_step(side: Side, case: Case, batch: Batch, targets: Targets) -> Step:
 
     A row that is one document needs no mask of ours; packed documents are shown to it as explicit masks, made beforehand.
     """
-    device, direction = torch.device(case.device), PARTS[case.member].direction
+    device, direction = torch.device(case.device), COMPONENTS[case.member].direction
     model = Transformer(case.model)
     peer = transformers_model(model, direction, sparse=side.name == "sparse").to(device).train()
     forward = torch.compile(peer) if side.compiled else peer
