@@ -1,5 +1,6 @@
 """One trial: train on the task's rows, look at dev after every epoch, test once with the weights of the best epoch."""
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -44,18 +45,18 @@ class Prepared:
     def of(cls, data: TaskData, tokenizer: Tokenizer, limit: int) -> "Prepared":
         """Encode a task's rows of at most `limit` tokens."""
         parts = {"train": data.train, "dev": data.dev, "test": data.test}
-        found = {part: encode(data.task, examples, tokenizer, limit) for part, examples in parts.items()}
+        results = {part: encode(data.task, examples, tokenizer, limit) for part, examples in parts.items()}
         gold = np.array([item.gold for item in data.train] if data.task.kind == "regression" else [0.0, 1.0])
-        encoded = {part: rows for part, (rows, _) in found.items()}
-        cut = sum(cut for _, cut in found.values())
+        encoded = {part: rows for part, (rows, _) in results.items()}
+        cut = sum(cut for _, cut in results.values())
         return cls(data, tokenizer, encoded, cut, float(gold.mean()), float(gold.std()) or 1.0)
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a trial found. `weights` are those of the best epoch, without the classifier.
+    """The scores of a trial. `weights` are those of the best epoch, without the classifier.
 
-    A trial that `diverged` (its loss is no finite number) stands with the epochs before; without any, with its start.
+    A trial that `diverged` (a loss or a weight was not finite) is scored by the epochs before; without any, by its start.
     """
 
     dev: list[float]
@@ -76,44 +77,22 @@ def run_trial(
     data, task = prepared.data, prepared.data.task
     started = time.monotonic()
     orders = [training_order(task.name, data.train, trial.batch_size, trial.seed, n) for n in range(trial.epochs)]
-    steps = sum(map(len, orders))
-    optimizer = build_optimizer(OptimizerConfig("adamw", trial.learning_rate, trial.weight_decay), model)
-    warmup = round(config.warmup_share * steps)
-    schedule = Schedule("warmup_stable_decay", steps + 1, warmup, steps + 1 - warmup)  # no step has a rate of zero
-    torch.manual_seed(derive(trial.seed, "finetune.dropout", task.name))
-    development = [item.gold for item in data.dev]
+
+    def dev_value() -> float:
+        predictions = _predict(model, prepared, "dev", config.batch_tokens, device)
+        return value_of(task.metric, task, [item.gold for item in data.dev], predictions)
+
     dev: list[float] = []
     losses: list[float] = []
     best = _copy(model)
-    step = 0
-    diverged = False
-    for batches in orders:
-        model.train()
-        total = 0.0
-        for places in batches:
-            step += 1
-            for group in optimizer.param_groups:
-                group["lr"] = trial.learning_rate * schedule.factor(step)
-            rows = batch_of([prepared.encoded["train"][place] for place in places], prepared.tokenizer.special, device)
-            loss = _loss(model, rows, prepared, places)
-            total += float(loss.detach())
-            if diverged := not np.isfinite(total):
-                break
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-            optimizer.step()
-        diverged = diverged or not all(bool(parameter.isfinite().all()) for parameter in model.parameters())
-        if diverged:
-            break
-        losses.append(total / len(batches))
-        found = value_of(task.metric, task, development, _predict(model, prepared, "dev", config.batch_tokens, device))
-        if not dev or found > max(dev):
+    for loss in train_epochs(model, prepared, trial, config, device, orders):
+        losses.append(loss)
+        value = dev_value()
+        if not dev or value > max(dev):
             best = _copy(model)
-        dev.append(found)
+        dev.append(value)
     model.load_state_dict(best)
-    if not dev:
-        dev = [value_of(task.metric, task, development, _predict(model, prepared, "dev", config.batch_tokens, device))]
+    dev = dev or [dev_value()]
     predictions = _predict(model, prepared, "test", config.batch_tokens, device)
     return TrialResult(
         dev=dev,
@@ -123,13 +102,54 @@ def run_trial(
         ),
         predictions=predictions,
         losses=losses,
-        order=hash_text(
-            canonical_json([[[data.train[at].id for at in places] for places in order] for order in orders])
-        ),
+        order=_hash_of(orders, data),
         seconds=time.monotonic() - started,
-        diverged=diverged,
+        diverged=len(losses) < len(orders),
         weights={name: tensor.cpu() for name, tensor in model.transformer.state_dict().items()},
     )
+
+
+def train_epochs(
+    model: FineTuned,
+    prepared: Prepared,
+    trial: Trial,
+    config: FinetuningConfig,
+    device: torch.device,
+    orders: list[list[list[int]]],
+) -> Iterator[float]:
+    """Train on the batches of each epoch and yield its mean loss; `orders` are the places of rows by epoch and batch.
+
+    Ends early, before it yields, in an epoch whose loss or weights are not finite.
+    """
+    steps = sum(map(len, orders))
+    optimizer = build_optimizer(OptimizerConfig("adamw", trial.learning_rate, trial.weight_decay), model)
+    warmup = round(config.warmup_share * steps)
+    schedule = Schedule("warmup_stable_decay", steps + 1, warmup, steps + 1 - warmup)  # no step has a rate of zero
+    factors = map(schedule.factor, itertools.count(1))
+    torch.manual_seed(derive(trial.seed, "finetune.dropout", prepared.data.task.name))
+    for batches in orders:
+        model.train()
+        total = 0.0
+        for places in batches:
+            learning_rate = trial.learning_rate * next(factors)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            rows = batch_of([prepared.encoded["train"][place] for place in places], prepared.tokenizer.special, device)
+            loss = _loss(model, rows, prepared, places)
+            total += float(loss.detach())
+            if not np.isfinite(total):
+                return
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+            optimizer.step()
+        if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+            return
+        yield total / len(batches)
+
+
+def _hash_of(orders: list[list[list[int]]], data: TaskData) -> str:
+    return hash_text(canonical_json([[[data.train[at].id for at in places] for places in order] for order in orders]))
 
 
 def _copy(model: FineTuned) -> dict[str, torch.Tensor]:
@@ -157,7 +177,7 @@ def _labels(examples: Sequence[Example], encoded: Sequence[Encoded]) -> Iterator
 
 @torch.no_grad()
 def _predict(model: FineTuned, prepared: Prepared, part: str, batch_tokens: int, device: torch.device) -> list[Any]:
-    """The class, score or tags of each row, in the rows' order; a word that was cut is an "O", or no tag at all (-1)."""
+    """The class, score or tags of each row, in the rows' order; a word that was cut is an "O", or -1 where there is no "O"."""
     model.eval()
     task, encoded = prepared.data.task, prepared.encoded[part]
     examples: list[Example] = getattr(prepared.data, part)
