@@ -45,10 +45,10 @@ def main() -> None:
 
 def listed() -> list[str]:
     """What there is, a line each."""
-    told = {name: manual(commands()[module]).summary for name, module in COMMANDS.items() if module != HARNESS}
-    told["harness"] = "lm-evaluation-harness with the model class `ettin`."
+    summaries = {name: manual(commands()[module]).summary for name, module in COMMANDS.items() if module != HARNESS}
+    summaries["harness"] = "lm-evaluation-harness with the model class `ettin`."
     lines = ["ettin <command> [key=value ...]; ettin <command> --help prints its keys", ""]
-    return [*lines, *(f"{name:<20}{told[name]}" for name in COMMANDS)]
+    return [*lines, *(f"{name:<20}{summaries[name]}" for name in COMMANDS)]
 
 
 if __name__ == "__main__":

@@ -75,19 +75,19 @@ def main(request: BadInputsRequest) -> None:
     torch.set_num_threads(1)
     chosen = {name: AREAS[name] for name in request.areas or AREAS}
     with tempfile.TemporaryDirectory(prefix="bad-inputs-", ignore_cleanup_errors=True) as root:
-        found = campaign(chosen, Path(root), request.most, request.jobs)
-    rows = counts({area: list(outcomes.values()) for area, outcomes in found.items()})
-    wrong = [(area, name, item) for area, items in found.items() for name, item in items.items() if not_clear(item)]
+        outcomes = campaign(chosen, Path(root), request.most, request.jobs)
+    rows = counts({area: list(items.values()) for area, items in outcomes.items()})
+    wrong = [(area, name, item) for area, items in outcomes.items() for name, item in items.items() if not_clear(item)]
     for area, name, outcome in wrong:
-        print(f"\n--- {area}: {name}: {outcome.kind}\n{outcome.told.strip()}")
+        print(f"\n--- {area}: {name}: {outcome.kind}\n{outcome.printed.strip()}")
     print("\n" + table(rows))
-    reasons = {item.told for items in found.values() for item in items.values() if item.kind == IMPOSSIBLE}
+    reasons = {item.printed for items in outcomes.values() for item in items.values() if item.kind == IMPOSSIBLE}
     print("\n".join(f"{IMPOSSIBLE}: {reason}" for reason in sorted(reasons)))
     if request.out is not None:
         with folder_under_construction(Path(request.out), MAKER) as building:
             write_text(building / "bad_inputs.csv", as_csv(rows))
-            outcomes = {area: {name: vars(item) for name, item in items.items()} for area, items in found.items()}
-            write_json(building / "bad_inputs.json", outcomes)
+            plain = {area: {name: vars(item) for name, item in items.items()} for area, items in outcomes.items()}
+            write_json(building / "bad_inputs.json", plain)
     if wrong:
         end(
             f"{len(wrong)} bad inputs did not end clearly: repair the kind, at the place that commands share",
@@ -109,14 +109,14 @@ def campaign(
     tried = {name: spread(make(place), most) for name, make in areas.items()}
     order = [(area, case) for area, cases in tried.items() for case in cases]
     _Shared.order, _Shared.root = order, root
-    found: dict[str, dict[str, Outcome]] = {area: {} for area in tried}
+    outcomes: dict[str, dict[str, Outcome]] = {area: {} for area in tried}
     with multiprocessing.get_context("fork").Pool(jobs) as pool:
         for number, outcome in pool.imap_unordered(_try, range(len(order))):
             area, case = order[number]
-            found[area][case.name] = outcome
+            outcomes[area][case.name] = outcome
             if not_clear(outcome):
                 print(f"{area}: {case.name}: {outcome.kind}", flush=True)
-    return found
+    return outcomes
 
 
 class _Shared:

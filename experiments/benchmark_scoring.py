@@ -65,8 +65,8 @@ def main(request: BenchmarkScoringRequest) -> None:
         for side in (0, 1):
             seconds[side] += clocks[side + 1][0] - clocks[side][0]
             processor[side] += clocks[side + 1][1] - clocks[side][1]
-        for one, other, (_, places) in zip(ours, theirs, block, strict=True):
-            worst = max(worst, abs(one - other) / len(places))
+        for our_score, their_score, (_, places) in zip(ours, theirs, block, strict=True):
+            worst = max(worst, abs(our_score - their_score) / len(places))
             tokens += len(places)
     if worst > TOLERANCE:
         raise RuntimeError(f"the two sides disagree by {worst:.1e} nats per token; no ratio is told.")
@@ -81,7 +81,7 @@ def main(request: BenchmarkScoringRequest) -> None:
 def _batched(model: EvaluatedModel, pairs: list[tuple[Segmented, tuple[int, ...]]]) -> list[float]:
     """The protocol as it is used."""
     scores = score(model, [text for text, _ in pairs], [places for _, places in pairs])
-    return [one.log_probability for one in scores]
+    return [result.log_probability for result in scores]
 
 
 @torch.no_grad()

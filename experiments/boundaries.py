@@ -87,7 +87,9 @@ def boundaries(
     """The boundaries that a run has passed. Raises ValueError for a run that has passed none."""
     rows = folder.training()
     passed = [
-        (one, other) for one, other in itertools.pairwise(run.phases) if _recorded(rows, one) and _recorded(rows, other)
+        (before, after)
+        for before, after in itertools.pairwise(run.phases)
+        if _recorded(rows, before) and _recorded(rows, after)
     ]
     if not passed:
         raise invalid(

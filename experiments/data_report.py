@@ -87,7 +87,7 @@ def _source(corpus: Corpus, source: str) -> dict[str, Any]:
 def _phase(phase: Phase, corpus: Corpus, seed: int) -> dict[str, Any]:
     """What a phase draws; `refused` says why it cannot, where it cannot."""
     rows = phase.rows
-    told = {
+    facts = {
         "name": phase.name,
         "context": phase.context,
         "packing": phase.packing,
@@ -100,19 +100,19 @@ def _phase(phase: Phase, corpus: Corpus, seed: int) -> dict[str, Any]:
     try:
         loader = phase.loader(corpus, seed)
     except UserError as error:
-        return told | {"refused": str(error), "utilisation": None, "sources": {}}
+        return facts | {"refused": str(error), "utilisation": None, "sources": {}}
     sources = _drawn(loader, phase, corpus)
     tokens = sum(source["tokens"] for source in sources.values())
-    return told | {"refused": None, "utilisation": tokens / told["places"], "sources": sources}
+    return facts | {"refused": None, "utilisation": tokens / facts["places"], "sources": sources}
 
 
 def _drawn(loader: Loader, phase: Phase, corpus: Corpus) -> dict[str, Any]:
     drawn = count_sources(loader, phase.mixture, phase.rows)
     total = sum(draw.tokens for draw in drawn.values())
-    told = {}
+    sources = {}
     for name, draw in drawn.items():
         longer, pieces = cuts(corpus.stream(name, "train"), phase.context, phase.packing)
-        told[name] = {
+        sources[name] = {
             "share_asked": draw.asked,
             "share_drawn": draw.tokens / total,
             "rows": draw.rows,
@@ -123,7 +123,7 @@ def _drawn(loader: Loader, phase: Phase, corpus: Corpus) -> dict[str, Any]:
             "documents_longer": longer,
             "pieces": pieces,
         }
-    return told
+    return sources
 
 
 def cuts(stream: TokenStream, context: int, packing: str) -> tuple[int, int]:

@@ -35,8 +35,8 @@ def main(request: EvaluateRequest) -> None:
     chosen = applicable(run.read_as, request.suite)
     for checkpoint in checkpoints_named(folder, request.checkpoint):
         last = folder.complete and checkpoint == folder.summary()["final_checkpoint"]
-        own = replace(folder, suite=settings_of(request.suite, run.read_as))
-        print_stale(own, None if last else checkpoint, chosen)
+        of_suite = replace(folder, suite=settings_of(request.suite, run.read_as))
+        print_stale(of_suite, None if last else checkpoint, chosen)
 
 
 def print_stale(folder: RunFolder, checkpoint: str | None, protocols: Sequence[Protocol]) -> None:

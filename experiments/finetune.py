@@ -64,10 +64,10 @@ class FinetuneRequest:
 
 def names(field: str, value: Any) -> list[Any]:
     """A name or several."""
-    found = [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
-    if len(set(map(str, found))) < len(found):
+    values = [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
+    if len(set(map(str, values))) < len(values):
         raise invalid(field, value, "names something twice", "name it once")
-    return found
+    return values
 
 
 @entry("finetune", FinetuneRequest)
@@ -98,15 +98,15 @@ def main(request: FinetuneRequest) -> None:
 
 def subjects(request: FinetuneRequest) -> list[OpenSubject]:
     """The runs and models to be fine-tuned."""
-    found = []
+    subjects = []
     opened = [open_run(str(path)) for path in names("run", request.run)]
     names("run", [folder.name for folder, _ in opened])
     for folder, run in opened:
         corpus = open_corpus(run, Path(request.corpora_dir))
-        found.append(of_run(run, folder, corpus, request.checkpoint, request.device))
+        subjects.append(of_run(run, folder, corpus, request.checkpoint, request.device))
     for source in names("model", request.model):
-        found.append(of_huggingface(str(source), Path(request.runs_dir), request.device))
-    return found
+        subjects.append(of_huggingface(str(source), Path(request.runs_dir), request.device))
+    return subjects
 
 
 def cells_of(subject: OpenSubject, request: FinetuneRequest) -> list[GridRun]:

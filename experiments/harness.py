@@ -43,10 +43,10 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        told = harness.explained(error)
-        if told is error:
+        message = harness.explained(error)
+        if message is error:
             raise
-        raise told from error
+        raise message from error
 
 
 def _fill_in(arguments: argparse.Namespace) -> None:

@@ -99,8 +99,8 @@ def rows_of(plan: SizePlan, request: PlanRequest) -> list[PlanRow]:
     """A row for every phase of every cell of a size."""
     rows = []
     for run in plan.runs.values():
-        told = forecast(run, PlacementConfig(), machine=request.machine)
-        rows += [plan_row(run, phase, request.micro_tokens) for phase in told.phases]
+        forecasted = forecast(run, PlacementConfig(), machine=request.machine)
+        rows += [plan_row(run, phase, request.micro_tokens) for phase in forecasted.phases]
     return rows
 
 

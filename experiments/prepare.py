@@ -24,10 +24,10 @@ def main(request: PrepareRequest) -> None:
 def _verified(data: DataConfig, corpus: Corpus) -> str:
     """What was verified. Raises ValueError for damaged shards, and for tokens that do not spell their text."""
     corpus.verify()
-    found = read_back(make_plan(data), corpus)
-    rest = found.compared - found.exact
+    counts = read_back(make_plan(data), corpus)
+    rest = counts.compared - counts.exact
     others = f", {rest:,} as the tokenizer normalises it" if rest else ""
-    return f"verified every shard by its hash; {found.exact:,} documents spell their text letter for letter{others}"
+    return f"verified every shard by its hash; {counts.exact:,} documents spell their text letter for letter{others}"
 
 
 def describe(corpus: Corpus) -> str:

@@ -80,8 +80,8 @@ def _row(run: RunFolder) -> tuple[str, ...]:
     last = rows[-1].loss if rows else None  # a row whose updates were all left out has none
     loss = "-" if last is None else f"{last:.4f}"
     how = "complete" if run.complete else _short(state(run))
-    told = ", ".join(f"{key}={value}" for key, value in unusual(run).items())
-    return run.path.name, how, tokens, loss, mebibytes(run.path), _short(told)
+    changes = ", ".join(f"{key}={value}" for key, value in unusual(run).items())
+    return run.path.name, how, tokens, loss, mebibytes(run.path), _short(changes)
 
 
 def _short(text: str) -> str:
@@ -109,8 +109,8 @@ def unusual(folder: RunFolder) -> dict[str, Any]:
     except UserError:  # a member or size of one's own
         usual = composed("train", TrainRequest, [])
     default = usual.parts.planned(usual.member, usual.data.vocab_size, UNKNOWN, UNKNOWN)
-    found = differences(run, default)
-    return {key: own for key, (own, _) in found.items() if key not in ELSEWHERE}
+    changes = differences(run, default)
+    return {key: value for key, (value, _) in changes.items() if key not in ELSEWHERE}
 
 
 def remove(request: RunsRequest) -> None:
@@ -130,21 +130,21 @@ def doomed(request: RunsRequest) -> list[Path]:
     runs, corpora = Path(request.runs_dir), Path(request.corpora_dir)
     configs = {folder.path: folder.config() for folder in (run_folders(runs) if runs.is_dir() else [])}
     used = {str(config.get("corpus")) for config in configs.values()}
-    found: dict[Path, None] = {}
+    doomed_paths: dict[Path, None] = {}
     for name in request.remove:
         if name == ORPHANS:
             files = sorted(corpora.glob("[!.]*/manifest.json"))
-            found |= dict.fromkeys(file.parent for file in files if file.parent.name not in used)
+            doomed_paths |= dict.fromkeys(file.parent for file in files if file.parent.name not in used)
         elif Path(name).name == name and (corpora / name / "manifest.json").is_file():
-            found[corpora / name] = None
+            doomed_paths[corpora / name] = None
         else:
-            found[find_run(name, runs).path] = None
-    left = {path: config for path, config in configs.items() if path not in found}
+            doomed_paths[find_run(name, runs).path] = None
+    left = {path: config for path, config in configs.items() if path not in doomed_paths}
     for path, config in left.items():
-        for gone in found:
+        for gone in doomed_paths:
             if RunFolder(gone).name in (config.get("corpus"), (config.get("parent") or {}).get("run")):
                 raise invalid("remove", gone.name, f"is what {path.name} was made from", "remove that run as well")
-    return list(found)
+    return list(doomed_paths)
 
 
 def agreed(request: RunsRequest, count: int) -> bool:

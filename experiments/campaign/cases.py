@@ -23,7 +23,7 @@ class Outcome:
     """What came of a case: one of KINDS, and what was printed."""
 
     kind: str
-    told: str
+    printed: str
 
 
 @dataclass(frozen=True)
@@ -60,43 +60,43 @@ class Input:
         self.prepare(folder)
         before = files(folder)
         ended = run(self.command, *self.arguments, folder=folder, around=self.around)
-        found = judge(ended, self.expect, self.names)
-        if found.kind != CLEAR:
-            return found
+        outcome = judge(ended, self.expect, self.names)
+        if outcome.kind != CLEAR:
+            return outcome
         lost = sorted(before - files(folder)) if ended.status else []
         half = [] if self.leaves else sorted(path for path in files(folder) - before if _half_written(path))
         if lost or half:
-            return Outcome(SILENT, f"lost: {lost[:3]}; half-written: {half[:3]}\n{found.told}")
+            return Outcome(SILENT, f"lost: {lost[:3]}; half-written: {half[:3]}\n{outcome.printed}")
         if ended.status == 0 and self.answer is not None and self.answer(folder, ended) != self.usual():
             named = any(name in ended.err + ended.out for name in self.names)
-            return found if named else Outcome(SILENT, f"another answer, and nothing is said\n{found.told}")
-        return found
+            return outcome if named else Outcome(SILENT, f"another answer, and nothing is said\n{outcome.printed}")
+        return outcome
 
 
 def judge(ended: Ended, expect: str, names: tuple[str, ...]) -> Outcome:
     """What came of a command that should have been refused (or accepted, or either)."""
-    told = f"status {ended.status}\n{ended.out[-_LINES:]}\n{ended.err[-_LINES:]}"
+    printed = f"status {ended.status}\n{ended.out[-_LINES:]}\n{ended.err[-_LINES:]}"
     if "Traceback (most recent call last)" in ended.err or (ended.status or 0) < 0:
-        return Outcome(TRACEBACK, told)
+        return Outcome(TRACEBACK, printed)
     if ended.status is None:
-        return Outcome(SILENT, f"does not end\n{told}")
+        return Outcome(SILENT, f"does not end\n{printed}")
     if ended.status == 0:
-        return Outcome(SILENT if expect == REFUSED else CLEAR, told)
+        return Outcome(SILENT if expect == REFUSED else CLEAR, printed)
     if ended.status == EXIT_NOBODY_READS and not ended.err:
-        return Outcome(CLEAR, told)
+        return Outcome(CLEAR, printed)
     if expect == ACCEPTED or ended.status not in (EXIT_USER_ERROR, EXIT_FAULT, EXIT_REQUEUE):
-        return Outcome(UNCLEAR, told)
+        return Outcome(UNCLEAR, printed)
     if "Error executing job" in ended.err:  # a line of Hydra's beside our own
-        return Outcome(UNCLEAR, told)
+        return Outcome(UNCLEAR, printed)
     named = not names or any(name in ended.line for name in names)
     remedy = ";" in ended.line or ":" in ended.line.removeprefix("error: ")
-    return Outcome(CLEAR if named and remedy else UNCLEAR, told)
+    return Outcome(CLEAR if named and remedy else UNCLEAR, printed)
 
 
 def files(folder: Path) -> set[str]:
     """The files below a folder that are not locks, as paths in it."""
-    found = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
-    return {str(path.relative_to(folder)) for path in found if not path.name.endswith(".lock")}
+    paths = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    return {str(path.relative_to(folder)) for path in paths if not path.name.endswith(".lock")}
 
 
 def _half_written(path: str) -> bool:
@@ -113,7 +113,7 @@ def spread(cases: list[Case], most: int | None) -> list[Case]:
 def counts(outcomes: Mapping[str, list[Outcome]]) -> list[dict[str, object]]:
     """A row of counts for each area."""
     rows = []
-    for area, found in outcomes.items():
-        row: dict[str, object] = {"area": area, "tried": sum(item.kind != IMPOSSIBLE for item in found)}
-        rows.append(row | {kind: sum(item.kind == kind for item in found) for kind in KINDS})
+    for area, items in outcomes.items():
+        row: dict[str, object] = {"area": area, "tried": sum(item.kind != IMPOSSIBLE for item in items)}
+        rows.append(row | {kind: sum(item.kind == kind for item in items) for kind in KINDS})
     return rows

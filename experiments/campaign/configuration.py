@@ -42,7 +42,7 @@ def cases(place: Place) -> list[Case]:
     """A case for each key and value, and for each null."""
     values = to_plain(compose("train", ["member=decoder", *TINY]))
     base = Input("experiments.train", (), prepare=place.copy("corpora"))
-    found = []
+    result = []
     for key, hint, optional in keys(TrainRequest, values):
         texts = WRONG.get(get_origin(hint) or hint, ("{a:nan}",))
         for text in (*texts, "null"):
@@ -53,8 +53,8 @@ def cases(place: Place) -> list[Case]:
             expect = EITHER if fine or (text == "null" and optional) else base.expect
             arguments = ("member=decoder", *TINY, override)
             names = (name, key.split(".")[0])
-            found.append(Case(override, Input(base.command, arguments, names, expect, base.prepare)))
-    return found
+            result.append(Case(override, Input(base.command, arguments, names, expect, base.prepare)))
+    return result
 
 
 def keys(kind: type, values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any, bool]]:

@@ -114,9 +114,9 @@ def _full(
         return Outcome(IMPOSSIBLE, "a small disk cannot be mounted here (it needs root and CAP_SYS_ADMIN)")
     try:
         trial = Input(command, arguments, ("disk full while writing",), EITHER, leaves=True)
-        found = trial(folder)
-        if found.kind != "clear" or found.told.startswith("status 0"):
-            return found
+        outcome = trial(folder)
+        if outcome.kind != "clear" or outcome.printed.startswith("status 0"):
+            return outcome
         subprocess.run(["mount", "-o", "remount,size=64m", str(with_disk)], check=True)
         return judge(run(command, *arguments, folder=folder), ACCEPTED, ())
     finally:

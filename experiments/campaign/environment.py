@@ -76,31 +76,31 @@ def _gone() -> None:
 
 def cases(place: Place) -> list[Case]:
     """Each of them, met by a command that it may touch."""
-    found = []
+    result = []
     for title, (variables, expect, names) in VARIABLES.items():
         around = Surroundings(variables)
-        found.append(
+        result.append(
             Case(f"train: {title}", Input("experiments.train", TRAIN, names, expect, place.copy("corpora"), around))
         )
     for encoding in ENCODINGS:
         around = Surroundings(encoding=encoding)
         for title, command, arguments in _printers():
             prepare = place.copy("corpora", "runs", "study.json")
-            found.append(Case(f"{title}: {encoding}", Input(command, arguments, (), ACCEPTED, prepare, around)))
+            result.append(Case(f"{title}: {encoding}", Input(command, arguments, (), ACCEPTED, prepare, around)))
     for title, before in {"stdout closed": _closed(1), "stderr closed": _closed(2), "stdin closed": _closed(0)}.items():
         around = Surroundings(before=before)
-        found.append(Case(f"runs: {title}", Input("experiments.runs", (), (), EITHER, place.copy("runs"), around)))
+        result.append(Case(f"runs: {title}", Input("experiments.runs", (), (), EITHER, place.copy("runs"), around)))
     full = Input("experiments.runs", (), ("stdout", "No space"), EITHER, place.copy("runs"), Surroundings(before=_full))
-    found.append(Case("runs: stdout full", full))
+    result.append(Case("runs: stdout full", full))
     pipe = Surroundings(before=_nobody_reads)
-    found.append(Case("runs: nobody reads", Input("experiments.runs", (), (), EITHER, place.copy("runs"), pipe)))
+    result.append(Case("runs: nobody reads", Input("experiments.runs", (), (), EITHER, place.copy("runs"), pipe)))
     around = Surroundings(before=_gone)
-    found.append(
+    result.append(
         Case("train: the folder is gone", Input("experiments.train", TRAIN, ("corpora", "folder"), around=around))
     )
     for name in ODD_FOLDERS:
-        found.append(Case(f"report in {name}", _in_odd(place, name)))
-    return found
+        result.append(Case(f"report in {name}", _in_odd(place, name)))
+    return result
 
 
 def _printers() -> list[tuple[str, str, tuple[str, ...]]]:

@@ -38,8 +38,8 @@ class Place:
     @property
     def run(self) -> RunFolder:
         """The one run."""
-        (found,) = run_folders(self.path / "runs")
-        return found
+        (run,) = run_folders(self.path / "runs")
+        return run
 
     def copy(self, *names: str) -> Callable[[Path], None]:
         """What puts copies of these into a case's folder."""

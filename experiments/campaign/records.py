@@ -18,14 +18,14 @@ READ_BY = {  # by other commands than the report of a study, which has certifica
 
 def cases(place: Place) -> list[Case]:
     """A case for each file and damage."""
-    found = []
+    result = []
     for name, damages in FILES.items():
         file = name if name == "study.json" else f"runs/{place.run.path.name}/{name}"
         for title, damage in damages.items():
             prepare = partial(damaged, place.copy("corpora", "runs", "study.json"), damage, file)
             command, arguments = READ_BY.get(name, ("analysis.report", REPORT))
-            found.append(Case(f"{name}: {title}", Input(command, arguments, (Path(file).name,), prepare=prepare)))
-    return found
+            result.append(Case(f"{name}: {title}", Input(command, arguments, (Path(file).name,), prepare=prepare)))
+    return result
 
 
 def damaged(copy: Callable[[Path], None], damage: Damage, file: str, folder: Path) -> None:

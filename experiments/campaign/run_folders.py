@@ -86,7 +86,7 @@ READERS = {
 
 def cases(place: Place) -> list[Case]:
     """A case for each reader, file and damage."""
-    found = []
+    result = []
     home = f"runs/{place.run.path.name}"
     for title, reader in READERS.items():
         usual = partial(usual_answer, place, reader)
@@ -98,9 +98,9 @@ def cases(place: Place) -> list[Case]:
                 reader.command, reader.arguments, _names(name, place), EITHER, answer=reader.answer, usual=usual
             )
             for damage, apply in DAMAGES.items():
-                own = Input(**vars(trial) | {"prepare": partial(damaged, prepare, apply, f"{home}/{name}")})
-                found.append(Case(f"{title}: {name} {damage}", own))
-    return found
+                damaged_trial = Input(**vars(trial) | {"prepare": partial(damaged, prepare, apply, f"{home}/{name}")})
+                result.append(Case(f"{title}: {name} {damage}", damaged_trial))
+    return result
 
 
 @functools.cache

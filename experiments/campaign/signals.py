@@ -41,17 +41,17 @@ def _signalled(place: Place, title: str, name: str, moment: float, folder: Path)
     time.sleep(moment)
     process.signal(signal.Signals[name])
     ended = process.wait()
-    told = f"status {ended.status}\n{ended.out[-800:]}\n{ended.err[-1500:]}"
+    printed = f"status {ended.status}\n{ended.out[-800:]}\n{ended.err[-1500:]}"
     if "Traceback (most recent call last)" in ended.err:
-        return Outcome(TRACEBACK, told)
+        return Outcome(TRACEBACK, printed)
     if ended.status is None:
-        return Outcome(SILENT, f"does not end\n{told}")
+        return Outcome(SILENT, f"does not end\n{printed}")
     if ended.status not in (0, STATUS[name]):  # 0: it was done before
-        return Outcome(UNCLEAR, f"not {STATUS[name]}\n{told}")
+        return Outcome(UNCLEAR, f"not {STATUS[name]}\n{printed}")
     if ended.status > 0 and "same command again" not in ended.err:  # a bar may be drawn once more below it
-        return Outcome(UNCLEAR, f"does not say how to go on\n{told}")
+        return Outcome(UNCLEAR, f"does not say how to go on\n{printed}")
     again = judge(run(command, *_again(title, arguments), folder=folder), ACCEPTED, ())
-    return again if again.kind != CLEAR else Outcome(CLEAR, told)
+    return again if again.kind != CLEAR else Outcome(CLEAR, printed)
 
 
 def _again(title: str, arguments: tuple[str, ...]) -> tuple[str, ...]:

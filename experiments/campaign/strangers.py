@@ -23,31 +23,31 @@ BOMB = 700 * 2**20  # bytes in one line when unpacked
 
 def cases(place: Place) -> list[Case]:
     """Bombs of text, shards that lie, models and tokenizers that are hostile."""
-    found = []
+    result = []
     bomb = b'{"text": "' + b"a" * BOMB + b'"}\n'
     for kind in ("gz", "zst"):
         content = gzip.compress(bomb, 1) if kind == "gz" else compressed(kind, bomb)
         arguments = (*COMMON, "data.max_document_mb=1")
         trial = Input("experiments.prepare", arguments, ("a.jsonl",), prepare=partial(put, f"a.jsonl.{kind}", content))
-        found.append(Case(f"a bomb of {kind}", trial))
+        result.append(Case(f"a bomb of {kind}", trial))
     for title, index in INDEXES.items():
         names = ("index.json", "shard", "in")
         trial = Input("experiments.prepare", ("data=mds", *COMMON[1:]), names, prepare=partial(mds, index))
-        found.append(Case(f"mds: {title}", trial))
+        result.append(Case(f"mds: {title}", trial))
     out = Input("experiments.prepare", COMMON, ("a.jsonl", "in"), prepare=_link_out)
-    found.append(Case("a link out of the folder", out))
+    result.append(Case("a link out of the folder", out))
     for title, (file, change) in MODEL.items():
         trial = Input(*READER, ("hf", "model", file), prepare=partial(hostile, place, file, change), around=SMALL)
-        found.append(Case(f"a model: {title}", trial))
+        result.append(Case(f"a model: {title}", trial))
     for title, text in SUITES.items():
         trial = Input("experiments.evaluate", TASK, ("mine", "sets"), prepare=partial(own_set, place, text))
-        found.append(Case(f"a set: {title}", trial))
-    return found
+        result.append(Case(f"a set: {title}", trial))
+    return result
 
 
 def _shard(**changes: Any) -> dict[str, Any]:
     names = {"column_names": ["id", "text"], "column_encodings": ["str", "str"], "column_sizes": [None, None]}
-    own: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "format": "mds",
         "compression": None,
         "hashes": [],
@@ -56,7 +56,7 @@ def _shard(**changes: Any) -> dict[str, Any]:
         "version": 2,
         "zip_data": None,
     }
-    return own | names | {"raw_data": {"basename": "shard.00000.mds", "bytes": 40, "hashes": {}}} | changes
+    return facts | names | {"raw_data": {"basename": "shard.00000.mds", "bytes": 40, "hashes": {}}} | changes
 
 
 def _raw(**changes: Any) -> dict[str, Any]:

@@ -54,13 +54,13 @@ BAD_TEXT: dict[str, bytes] = {
 
 def cases(place: Place) -> list[Case]:
     """Every bad content in each container, every bad table, option and thing that is no file."""
-    found = []
+    result = []
     for title, content in BAD_LINES.items():
         expect = EITHER if title in ALLOWED else REFUSED
         for kind in ("", "gz", "zst"):
             name = f"a.jsonl{'.' if kind else ''}{kind}"
             prepare = partial(put, name, compressed(kind, content) if kind else content)
-            found.append(
+            result.append(
                 Case(f"{name}: {title}", Input("experiments.prepare", COMMON, (name, "data."), expect, prepare))
             )
     for title, content in BAD_TEXT.items():
@@ -68,27 +68,27 @@ def cases(place: Place) -> list[Case]:
             prepare = partial(put, "a.txt", content)
             expect = ACCEPTED if command == "preview" else REFUSED  # a preview shows what is left out, and why
             trial = Input(f"experiments.{command}", COMMON, ("a.txt", "data."), expect, prepare)
-            found.append(Case(f"{command} a.txt: {title}", trial))
+            result.append(Case(f"{command} a.txt: {title}", trial))
     for title, damage in PACKED.items():
         for kind in ("gz", "zst"):
             prepare = partial(put, f"a.jsonl.{kind}", damage(compressed(kind, LINES)))
-            found.append(Case(f"{kind}: {title}", Input("experiments.prepare", COMMON, ("a.jsonl",), prepare=prepare)))
+            result.append(Case(f"{kind}: {title}", Input("experiments.prepare", COMMON, ("a.jsonl",), prepare=prepare)))
     for title, columns in TABLES.items():
         prepare = partial(parquet, columns)
-        found.append(
+        result.append(
             Case(f"parquet: {title}", Input("experiments.prepare", COMMON, ("a.parquet", "data."), prepare=prepare))
         )
     for title, option in OPTIONS.items():
         prepare = partial(put, "a.jsonl", LINES)
         names = (option.partition("=")[0], "data.")
-        found.append(Case(f"option: {title}", Input("experiments.prepare", (*COMMON, option), names, prepare=prepare)))
+        result.append(Case(f"option: {title}", Input("experiments.prepare", (*COMMON, option), names, prepare=prepare)))
     never = Input(
         "experiments.prepare", (*COMMON, "data.separator=@@@"), ("separator",), prepare=partial(put, "a.txt", TEXT)
     )
-    found.append(Case("option: a separator that never occurs", never))
+    result.append(Case("option: a separator that never occurs", never))
     for title, make in THINGS.items():
-        found.append(Case(f"no file: {title}", Input("experiments.prepare", COMMON, ("in", "data."), prepare=make)))
-    return found
+        result.append(Case(f"no file: {title}", Input("experiments.prepare", COMMON, ("in", "data."), prepare=make)))
+    return result
 
 
 def put(name: str, content: bytes, folder: Path) -> None:

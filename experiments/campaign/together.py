@@ -20,7 +20,7 @@ class Two:
     arguments: tuple[str, ...]
     target: str
     before: bool = False  # the command ran once already
-    other: tuple[str, tuple[str, ...]] | None = None  # the second, where it is another
+    second: tuple[str, tuple[str, ...]] | None = None  # the second, where it is another
 
 
 EXPORT = ("run=latest", "out=out/hf")
@@ -36,7 +36,7 @@ PAIRS = {
     "prepare": Two("experiments.prepare", COMMON, "corpora"),
     "evaluate": Two("experiments.evaluate", ("run=latest", *SUITE, "suite.items=13"), "runs"),
     "remove and evaluate": Two("experiments.evaluate", ("run=latest", *SUITE, "suite.items=13"), "corpora",
-                               other=("experiments.runs", ("remove=[latest]", "ask=false"))),
+                               second=("experiments.runs", ("remove=[latest]", "ask=false"))),
     "sweep": Two("experiments.train", ("-m", *TINY, "member=encoder,decoder", "seed=3"), "runs"),
 }  # fmt: skip
 
@@ -53,29 +53,29 @@ def _both(place: Place, two: Two, folder: Path) -> Outcome:
     if two.before and (first := run(two.command, *two.arguments, folder=folder)).status != 0:
         return judge(first, ACCEPTED, ())
     old = files(folder / two.target) if two.before else set()
-    command, arguments = two.other or (two.command, two.arguments)
+    command, arguments = two.second or (two.command, two.arguments)
     pair = [Process(two.command, two.arguments, folder), Process(command, arguments, folder)]
     endings = [process.wait() for process in pair]
-    found = [judge(ended, EITHER, ()) for ended in endings]
-    for outcome in found:
+    outcomes = [judge(ended, EITHER, ()) for ended in endings]
+    for outcome in outcomes:
         if outcome.kind != CLEAR:
             return outcome
-    told = "\n".join(outcome.told for outcome in found)
-    shared = two.other is not None or "-m" in two.arguments  # cells of a sweep are trained by either
+    printed = "\n".join(outcome.printed for outcome in outcomes)
+    shared = two.second is not None or "-m" in two.arguments  # cells of a sweep are trained by either
     if not shared and not any(ended.status == 0 for ended in endings):
-        return Outcome(SILENT, f"neither did the work\n{told}")
-    if two.other is None and any(ended.status not in (0, 2, EXIT_REQUEUE) for ended in endings):
-        return Outcome(SILENT, f"another status than 0, 2 and {EXIT_REQUEUE}\n{told}")
+        return Outcome(SILENT, f"neither did the work\n{printed}")
+    if two.second is None and any(ended.status not in (0, 2, EXIT_REQUEUE) for ended in endings):
+        return Outcome(SILENT, f"another status than 0, 2 and {EXIT_REQUEUE}\n{printed}")
     there = files(folder / two.target)
     if not there or old - there:
-        return Outcome(SILENT, f"lost: {sorted(old - there)[:3] or two.target}\n{told}")
-    return _again(two, folder, told)
+        return Outcome(SILENT, f"lost: {sorted(old - there)[:3] or two.target}\n{printed}")
+    return _again(two, folder, printed)
 
 
-def _again(two: Two, folder: Path, told: str) -> Outcome:
+def _again(two: Two, folder: Path, printed: str) -> Outcome:
     """Afterwards the command ends well; an export without `overwrite` is made elsewhere."""
-    if two.other is not None:
-        return Outcome(CLEAR, told)
+    if two.second is not None:
+        return Outcome(CLEAR, printed)
     if (
         two.command == "experiments.export"
         and "overwrite=true" not in two.arguments
@@ -83,7 +83,7 @@ def _again(two: Two, folder: Path, told: str) -> Outcome:
     ):
         again = run(two.command, *two.arguments[:-1], "out=out/new", folder=folder)
         if again.status == 0 and files(folder / "out/new") != files(folder / two.target):
-            return Outcome(SILENT, f"what two made is not what one makes\n{told}")
+            return Outcome(SILENT, f"what two made is not what one makes\n{printed}")
         shutil.rmtree(folder / "out/new", ignore_errors=True)
         return judge(again, ACCEPTED, ())
     return judge(run(two.command, *two.arguments, folder=folder), ACCEPTED, ())

@@ -81,8 +81,10 @@ def _origin(run: RunConfig) -> list[str]:
     """Of a conversion: where it starts, and what of it is trained."""
     lines = [f"parent      {run.parent.run} at {run.parent.checkpoint}"] if run.parent else []
     if run.adapter is not None:
-        told = f"rank {run.adapter.rank}, alpha {run.adapter.alpha}: {run.trained_parameters:,} parameters are trained"
-        lines.append(f"adapter     {told}")
+        adapter = (
+            f"rank {run.adapter.rank}, alpha {run.adapter.alpha}: {run.trained_parameters:,} parameters are trained"
+        )
+        lines.append(f"adapter     {adapter}")
     return lines
 
 
@@ -166,8 +168,8 @@ def _duration(plan: Forecast) -> str:
         return f"unknown: no rate was measured for size {plan.run.size}; give machine.tokens_per_second="
     hours, gpus = rate.gpu_hours(sum(phase.text_tokens for phase in plan.phases)), plan.machine.gpus
     wall = f"{hours / gpus:,.4g} hours on {gpus} GPUs, " if gpus > 1 else ""
-    told = f"{hours:,.4g} GPU-hours" if hours >= 1 else f"{60 * hours:.3g} minutes"
-    return f"{wall}{told} at {rate.tokens_per_second:,.0f} tokens/s of each: {rate.source}"
+    amount = f"{hours:,.4g} GPU-hours" if hours >= 1 else f"{60 * hours:.3g} minutes"
+    return f"{wall}{amount} at {rate.tokens_per_second:,.0f} tokens/s of each: {rate.source}"
 
 
 def _unchecked(plan: Forecast) -> str:

@@ -58,15 +58,15 @@ def plant(folder: Path, rows: int = 240) -> Path:
         ("sst2", ("train",) * 4 + ("validation", "test")),
         ("rte", ("train",) * 4 + ("validation",)),
     ):
-        found = []
+        examples = []
         for number in range(rows):
             words = text(number)
             label = number // 7 % 2
             words[number % 8] = "wonderful" if label else "terrible"
             texts = {"text": " ".join(words)} if name == "sst2" else {"text1": " ".join(words), "text2": words[0]}
             split = split_of[number % len(split_of)]
-            found.append({"id": f"{name}.{number}", "split": split, **texts, "label": label})
-        write(folder / f"cls/{name}.jsonl.gz", found)
+            examples.append({"id": f"{name}.{number}", "split": split, **texts, "label": label})
+        write(folder / f"cls/{name}.jsonl.gz", examples)
     splits = ("train",) * 4 + ("validation", "test")
     pairs, mnli, tagged = [], [], []
     for number in range(rows):

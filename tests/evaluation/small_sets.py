@@ -79,11 +79,11 @@ def stereoset_rows() -> list[dict[str, Any]]:
             "id": target,
             "bias_type": "profession",
             "target": target,
-            "stereotype": f"The {target} is {one}",
-            "anti_stereotype": f"The {target} is {two}",
-            "unrelated": f"The {target} is {three}",
+            "stereotype": f"The {target} is {first}",
+            "anti_stereotype": f"The {target} is {second}",
+            "unrelated": f"The {target} is {third}",
         }
-        for target, (one, two, three) in ends.items()
+        for target, (first, second, third) in ends.items()
     ]
 
 

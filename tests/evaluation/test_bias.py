@@ -62,19 +62,19 @@ def test_the_example_of_a_protocol_by_hand(objective: str, corpus: Corpus) -> No
 @pytest.mark.parametrize("objective", DIRECTIONS)
 def test_scores_are_equal_for_every_size_of_a_batch(objective: str, corpus: Corpus, suite: SuiteConfig) -> None:
     for protocol in applicable(KNOWN[objective], suite):
-        found = [
+        measured = [
             protocol.measure(tiny(corpus, objective, context=CONTEXT, batch_tokens=size), corpus, suite)
             for size in (1, 100, 8192)
         ]
-        assert found[0][0], protocol.name
-        for other in found[1:]:
-            for one, two in zip(found[0][0], other[0], strict=True):
-                assert (one.task, one.metric, one.n) == (two.task, two.metric, two.n)
-                if one.value is not None:  # perplexities are large, differences of rounding with them
-                    assert two.value == pytest.approx(one.value, abs=1e-4, rel=1e-4), (
+        assert measured[0][0], protocol.name
+        for results in measured[1:]:
+            for left, right in zip(measured[0][0], results[0], strict=True):
+                assert (left.task, left.metric, left.n) == (right.task, right.metric, right.n)
+                if left.value is not None:  # perplexities are large, differences of rounding with them
+                    assert right.value == pytest.approx(left.value, abs=1e-4, rel=1e-4), (
                         protocol.name,
-                        one.task,
-                        one.metric,
+                        left.task,
+                        left.metric,
                     )
 
 
@@ -96,10 +96,10 @@ def test_white_space_of_one_version_moves_no_number(
             row[item.texts[0]] = roughened(row[item.texts[0]])
         write_rows(folder / item.file, rows)
         assert item.uneven_rows(folder) == len(planted)
-    other = replace(suite, eval_data=str(folder))
+    spaced = replace(suite, eval_data=str(folder))
     for protocol in applicable(KNOWN[objective], suite, corpus=False):
         model = tiny(corpus, objective, context=CONTEXT)
-        assert protocol.measure(model, None, suite) == protocol.measure(model, None, other), protocol.name
+        assert protocol.measure(model, None, suite) == protocol.measure(model, None, spaced), protocol.name
 
 
 def shared_texts() -> tuple[Segmented, Segmented]:
@@ -207,11 +207,11 @@ def test_stereoset_scores_are_means_over_targets() -> None:
         stereoset_item("b", 1, 1),
         stereoset_item("c", 0, 1),
     ]
-    found = {result.metric: result for result in stereoset.summarise("t", items)}
-    assert found["language_model_score"].value == pytest.approx((0.75 + 1 + 0) / 3)
-    assert found["stereotype_score"].value == pytest.approx((0.5 + 1 + 1) / 3)
-    assert found["icat"].value == pytest.approx((1.75 / 3) * (1 - 2.5 / 3) / 0.5)
-    assert {result.n for result in found.values()} == {3}
+    by_metric = {result.metric: result for result in stereoset.summarise("t", items)}
+    assert by_metric["language_model_score"].value == pytest.approx((0.75 + 1 + 0) / 3)
+    assert by_metric["stereotype_score"].value == pytest.approx((0.5 + 1 + 1) / 3)
+    assert by_metric["icat"].value == pytest.approx((1.75 / 3) * (1 - 2.5 / 3) / 0.5)
+    assert {result.n for result in by_metric.values()} == {3}
 
 
 @pytest.mark.parametrize(("stereotype", "expected"), [(0.5, 1.0), (1.0, 0.0), (0.0, 0.0), (0.75, 0.5)])
@@ -252,10 +252,10 @@ def test_errors_of_amplification_are_those_of_least_squares() -> None:
     design = np.stack([x, np.ones(4)], axis=1)
     (slope, intercept), (residual,), *_ = np.linalg.lstsq(design, odds, rcond=None)
     covariance = np.linalg.inv(design.T @ design) * residual / 2
-    found = amplification("t", 1 / (1 + np.exp(-odds)), truth)
-    assert (found[0].value, found[1].value) == pytest.approx((slope, intercept))
-    assert found[0].standard_error == pytest.approx(covariance[0, 0] ** 0.5)
-    assert found[1].standard_error == pytest.approx(covariance[1, 1] ** 0.5)
+    results = amplification("t", 1 / (1 + np.exp(-odds)), truth)
+    assert (results[0].value, results[1].value) == pytest.approx((slope, intercept))
+    assert results[0].standard_error == pytest.approx(covariance[0, 0] ** 0.5)
+    assert results[1].standard_error == pytest.approx(covariance[1, 1] ** 0.5)
 
 
 def test_amplification_needs_a_truth_that_varies() -> None:
@@ -280,10 +280,10 @@ def test_a_model_that_repeats_the_world_has_slope_one(corpus: Corpus) -> None:
         )
         for item in pronouns._triples(corpus, SuiteConfig(1, 60, 1, None, 1))
     ]
-    found = {result.metric: result.value for result in pronouns._summarise("world", items)}
-    assert found["amplification_slope"] == pytest.approx(1)
-    assert found["amplification_intercept"] == pytest.approx(0, abs=1e-9)
-    assert found["log_odds_ratio"] == pytest.approx(1)
+    values = {result.metric: result.value for result in pronouns._summarise("world", items)}
+    assert values["amplification_slope"] == pytest.approx(1)
+    assert values["amplification_intercept"] == pytest.approx(0, abs=1e-9)
+    assert values["log_odds_ratio"] == pytest.approx(1)
 
 
 def test_the_gotcha_set_is_the_published_one(real_data: Path) -> None:

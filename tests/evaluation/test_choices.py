@@ -54,10 +54,10 @@ def test_a_tie_is_a_guess_wherever_the_answer_stands() -> None:
 def test_chance_is_that_of_the_own_questions() -> None:
     questions = [question("t", "two", "a", 2), question("t", "two", "b", 2), question("t", "four", "c", 4)]
     results, _ = measured(questions, [[-1, -2], [-2, -1], [-1, -2, -2, -2]])
-    found = {
+    chance = {
         result.task: (result.value, result.n, result.reference) for result in results if result.metric == "accuracy"
     }
-    assert found == {"t": (2 / 3, 3, 1.25 / 3), "t/two": (0.5, 2, 0.5), "t/four": (1.0, 1, 0.25)}
+    assert chance == {"t": (2 / 3, 3, 1.25 / 3), "t/two": (0.5, 2, 0.5), "t/four": (1.0, 1, 0.25)}
 
 
 def test_one_group_is_not_reported_twice_and_tasks_stay_apart() -> None:
@@ -87,13 +87,13 @@ def test_rigged_members_give_the_same_known_numbers(protocol, corpus: Corpus) ->
             sums.append(float(bias[text].double().sum()))
         expected.append(sums)
     models = [rigged(corpus, bias, objective) for objective in DIRECTIONS]
-    found = [protocol.measure(model, corpus, SUITE) for model in models if protocol in applicable(model.readout)]
-    assert len(found) == (3 if "left_to_right" in protocol.name else 2)
-    for results, items in found:
+    measured = [protocol.measure(model, corpus, SUITE) for model in models if protocol in applicable(model.readout)]
+    assert len(measured) == (3 if "left_to_right" in protocol.name else 2)
+    for results, items in measured:
         for item, sums, choice in zip(items, expected, asked, strict=True):
             assert item.details["log_probabilities"] == pytest.approx(sums, abs=5e-5)
             assert item.value == float(np.argmax(sums) == choice.answer)
-        assert by_task((results, items)) == by_task(found[0])
+        assert by_task((results, items)) == by_task(measured[0])
 
 
 def test_a_uniform_model_prefers_fewer_tokens_and_guesses_among_equals(corpus: Corpus) -> None:
@@ -101,7 +101,8 @@ def test_a_uniform_model_prefers_fewer_tokens_and_guesses_among_equals(corpus: C
     _, items = multiple_choice.facts("left_to_right")(rigged(corpus), corpus, SUITE)
     sizes = [[len(ids) for ids in corpus.tokenizer.encode(list(choice.options))] for choice in asked]
     expected = [
-        (own[choice.answer] == min(own)) / own.count(min(own)) for own, choice in zip(sizes, asked, strict=True)
+        (lengths[choice.answer] == min(lengths)) / lengths.count(min(lengths))
+        for lengths, choice in zip(sizes, asked, strict=True)
     ]
     assert [item.value for item in items] == expected
     assert 0 < sum(expected) < len(expected)
@@ -132,10 +133,10 @@ def test_accuracy_does_not_depend_on_batching(protocol, objective: str, corpus: 
     if protocol not in applicable(models[0].readout):
         assert objective == "clm" and "pseudo" in protocol.name
         return
-    one, two, three = (protocol.measure(model, corpus, SUITE) for model in models)
-    assert by_task(one) == by_task(two) == by_task(three)
-    assert values(one[1]) == pytest.approx(values(three[1]), abs=2.1e-5)  # they are stored with five decimals
-    assert values(two[1]) == pytest.approx(values(three[1]), abs=2.1e-5)
+    first, second, third = (protocol.measure(model, corpus, SUITE) for model in models)
+    assert by_task(first) == by_task(second) == by_task(third)
+    assert values(first[1]) == pytest.approx(values(third[1]), abs=2.1e-5)  # they are stored with five decimals
+    assert values(second[1]) == pytest.approx(values(third[1]), abs=2.1e-5)
 
 
 def test_world_questions_are_well_formed(corpus: Corpus) -> None:
@@ -147,7 +148,7 @@ def test_world_questions_are_well_formed(corpus: Corpus) -> None:
     assert {choice.task for choice in facts} == {"repeated", "once"}
     for choice in pairs:
         good, bad = (option.split() for option in choice.options)
-        assert sum(one != other for one, other in zip(good, bad, strict=True)) == 1 and choice.answer == 0
+        assert sum(left != right for left, right in zip(good, bad, strict=True)) == 1 and choice.answer == 0
 
 
 def test_an_option_without_a_token_of_its_own_is_refused(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,17 +174,19 @@ def test_blimp(count: int, corpus: Corpus, real_data: Path) -> None:
 def test_blimp_is_measured_in_fields_phenomena_and_paradigms(corpus: Corpus, real_data: Path) -> None:
     suite = SuiteConfig(1, 2, 1, str(real_data / "eval"), 8192)
     results, items = multiple_choice.minimal_pairs("left_to_right")(tiny(corpus), corpus, suite)
-    found = {row.task: row for row in results if row.task.startswith("blimp") and row.metric == "accuracy"}
-    assert {task: result.n for task, result in found.items() if task.count("/") < 2} == {"blimp": 67} | {
+    by_task_name = {row.task: row for row in results if row.task.startswith("blimp") and row.metric == "accuracy"}
+    assert {task: result.n for task, result in by_task_name.items() if task.count("/") < 2} == {"blimp": 67} | {
         f"blimp/{field}": number for field, number in FIELDS.items()
     }
     for part, count in (("phenomenon", 13), ("paradigm", 67)):
-        own = [result for task, result in found.items() if task.startswith(f"blimp/{part}/")]
-        assert len(own) == count and sum(result.n for result in own) == 67
-        assert found["blimp"].value == pytest.approx(sum(result.value * result.n for result in own) / 67)
-    fields = sum(found[f"blimp/{field}"].value * number for field, number in FIELDS.items()) / 67  # type: ignore[operator]
-    assert found["blimp"].value == pytest.approx(fields)
-    assert found["blimp"].reference == 0.5
+        part_results = [result for task, result in by_task_name.items() if task.startswith(f"blimp/{part}/")]
+        assert len(part_results) == count and sum(result.n for result in part_results) == 67
+        assert by_task_name["blimp"].value == pytest.approx(
+            sum(result.value * result.n for result in part_results) / 67
+        )
+    fields = sum(by_task_name[f"blimp/{field}"].value * number for field, number in FIELDS.items()) / 67  # type: ignore[operator]
+    assert by_task_name["blimp"].value == pytest.approx(fields)
+    assert by_task_name["blimp"].reference == 0.5
 
 
 def test_a_missing_evaluation_set_is_named(tmp_path: Path) -> None:

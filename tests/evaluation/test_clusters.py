@@ -37,7 +37,7 @@ def suite(tmp_path: Path) -> SuiteConfig:
     return SuiteConfig(400, 4, 8, str(folder), 8192)
 
 
-def found(results: list[Result], task: str, metric: str) -> Result:
+def result_of(results: list[Result], task: str, metric: str) -> Result:
     """The only result of a task and metric."""
     [result] = [result for result in results if (result.task, result.metric) == (task, metric)]
     return result
@@ -59,7 +59,7 @@ def test_blimp_is_clustered_by_paradigm(corpus: Corpus, suite: SuiteConfig) -> N
     paradigms = [str(item.details["cluster"]) for item in items]
     assert sorted(set(paradigms)) == ["adjunct_island", "anaphor_gender_agreement"]
     values = [item.value for item in items]
-    assert found(results, "blimp", "accuracy").standard_error == standard_error(values, paradigms)
+    assert result_of(results, "blimp", "accuracy").standard_error == standard_error(values, paradigms)
 
 
 def test_every_set_declares_its_clusters(corpus: Corpus, suite: SuiteConfig) -> None:
@@ -105,7 +105,10 @@ def test_metrics_leave_out_whole_clusters(name: str) -> None:
     clusters = [str(number // 3) for number in range(30)]
     for score in scores(task, gold, predicted, clusters):
         kept = [[place for place in range(30) if place // 3 != gone] for gone in range(10)]
-        left = [value_of(score.metric, task, [gold[p] for p in own], [predicted[p] for p in own]) for own in kept]
+        left = [
+            value_of(score.metric, task, [gold[p] for p in indices], [predicted[p] for p in indices])
+            for indices in kept
+        ]
         assert score.standard_error == pytest.approx((9 * np.var(left)) ** 0.5, rel=1e-9)
     alone = scores(task, gold, predicted)[0].standard_error
     assert scores(task, gold, predicted, [str(number) for number in range(30)])[0].standard_error == alone
@@ -125,9 +128,9 @@ def test_ties_are_counted_and_lengths_are_told(corpus: Corpus) -> None:
 
     results, items = answered(rigged(corpus), choices, score)
     assert [item.details["tied"] for item in items] == [True, False]
-    assert found(results, "t", "tie_rate").value == 0.5
-    assert found(results, "t", "accuracy").value == 0.75
-    assert found(results, "t", "accuracy_per_character").value == 0.5
+    assert result_of(results, "t", "tie_rate").value == 0.5
+    assert result_of(results, "t", "accuracy").value == 0.75
+    assert result_of(results, "t", "accuracy_per_character").value == 0.5
     assert [item.details["accuracy_per_character"] for item in items] == [0.5, 0.5]
 
 
@@ -157,7 +160,7 @@ def test_records_count_versions_of_unequal_length(corpus: Corpus, suite: SuiteCo
     assert counted["of"] == len(items) and 0 < counted["items"] == sum(
         len(set(item.details["tokens"])) > 1 for item in items
     )
-    assert found(results, "winogender", "probability_neutral_per_token").value == pytest.approx(1 / 3)
+    assert result_of(results, "winogender", "probability_neutral_per_token").value == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("objective", ["clm", "mlm"])

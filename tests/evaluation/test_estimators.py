@@ -236,8 +236,8 @@ def test_words_and_characters_of_many_bytes(corpus: Corpus) -> None:
     assert tokenizer.decode(text.ids) == " ".join(WORDS)
     assert max(text.words) == len(WORDS) - 1
     for number, word in enumerate(WORDS):
-        own = text.tokens_of_words({number})
-        assert tokenizer.decode(text.ids[place] for place in own).strip() == word
+        places = text.tokens_of_words({number})
+        assert tokenizer.decode(text.ids[place] for place in places).strip() == word
     assert text.ends == tuple(sorted(text.ends)) and text.ends[-1] == len(" ".join(WORDS))
 
 
@@ -246,15 +246,15 @@ def test_an_option_of_many_bytes_is_cut_at_its_edges(number: int, corpus: Corpus
     tokenizer = corpus.tokenizer
     prefix, option = " ".join(WORDS[:number]), f" {WORDS[number]}"
     text = segment(tokenizer, f"{prefix}{option} and so on.")
-    own = text.tokens_between(len(prefix), len(prefix + option))
-    assert tokenizer.decode(text.ids[place] for place in own) == option
+    places = text.tokens_between(len(prefix), len(prefix + option))
+    assert tokenizer.decode(text.ids[place] for place in places) == option
 
 
 def test_an_option_can_begin_the_text(corpus: Corpus) -> None:
     text = segment(corpus.tokenizer, "The nurse was late.")
-    own = text.tokens_between(0, 3)
-    assert corpus.tokenizer.decode(text.ids[place] for place in own) == "The"
-    assert text.tokens_between(3, text.ends[-1]) == tuple(range(len(own), len(text.ids)))
+    places = text.tokens_between(0, 3)
+    assert corpus.tokenizer.decode(text.ids[place] for place in places) == "The"
+    assert text.tokens_between(3, text.ends[-1]) == tuple(range(len(places), len(text.ids)))
 
 
 def test_the_gap_of_a_fact_holds_exactly_its_option(corpus: Corpus) -> None:
@@ -263,8 +263,8 @@ def test_the_gap_of_a_fact_holds_exactly_its_option(corpus: Corpus) -> None:
     for item in fact_items(world, 12):
         for option in item.choices:
             text = segment(corpus.tokenizer, item.prefix + option + item.suffix)
-            own = text.tokens_between(len(item.prefix), len(item.prefix + option))
-            assert corpus.tokenizer.decode(text.ids[place] for place in own) == option
+            places = text.tokens_between(len(item.prefix), len(item.prefix + option))
+            assert corpus.tokenizer.decode(text.ids[place] for place in places) == option
 
 
 def test_white_space_at_the_edges_belongs_to_a_word(corpus: Corpus) -> None:
@@ -301,8 +301,8 @@ def test_words_are_numbered_as_white_space_divides_the_text_before_each_token(co
     pieces = words + blanks
     texts = ["", " ", "\n\t ", *("".join(draw.choices(pieces, k=draw.randrange(1, 40))) for _ in range(300))]
     for text in texts:
-        found = segment(corpus.tokenizer, text)
-        assert found.words == tuple(max(0, len(text[:end].split()) - 1) for end in found.ends), repr(text)
+        segmented = segment(corpus.tokenizer, text)
+        assert segmented.words == tuple(max(0, len(text[:end].split()) - 1) for end in segmented.ends), repr(text)
 
 
 def test_a_long_text_is_gone_through_once(corpus: Corpus) -> None:

@@ -102,8 +102,8 @@ def test_the_four_ways_of_a_decoder_differ(corpus: Corpus, sets: Path, tmp_path:
     with torch.no_grad():
         outputs = {way: build(subject, way, "sst2")(rows) for way in DECODER_WAYS}
     assert len(outputs) == 4
-    for one, other in combinations(outputs, 2):
-        assert (outputs[one] - outputs[other]).abs().max() > 1e-3, (one, other)
+    for left, right in combinations(outputs, 2):
+        assert (outputs[left] - outputs[right]).abs().max() > 1e-3, (left, right)
 
 
 def test_removing_the_mask_in_no_layer_or_in_all_is_one_of_the_other_ways(
@@ -179,18 +179,18 @@ def test_members_are_given_the_same_order_head_and_rows(corpus: Corpus, sets: Pa
     heads = [build(subject, way, "sst2", seed=3).classifier for subject, way in zip(members, ways, strict=True)]
     assert torch.equal(heads[0].weight, heads[1].weight)
     assert not torch.equal(heads[0].weight, build(members[0], "bidirectional", "sst2", seed=4).classifier.weight)
-    one, other = (do(subject, sets, "sst2", way, trial, config()) for subject, way in zip(members, ways, strict=True))
-    assert one.order == other.order
-    assert one.order != do(members[0], sets, "sst2", "bidirectional", replace(trial, seed=4), config()).order
+    left, right = (do(subject, sets, "sst2", way, trial, config()) for subject, way in zip(members, ways, strict=True))
+    assert left.order == right.order
+    assert left.order != do(members[0], sets, "sst2", "bidirectional", replace(trial, seed=4), config()).order
 
 
 def test_a_trial_is_reproduced_bit_by_bit_with_dropout_too(corpus: Corpus, sets: Path, tmp_path: Path) -> None:
     subject, trial = member("causal", corpus, tmp_path), Trial(1e-3, 0.01, 16, 1, 0)
-    one, other = (do(subject, sets, "sst2", "causal_mean", trial, config(dropout=0.1)) for _ in range(2))
-    assert one.losses == other.losses
-    assert one.weights.keys() == other.weights.keys()
-    assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
-    assert one.losses != do(subject, sets, "sst2", "causal_mean", trial, config()).losses
+    left, right = (do(subject, sets, "sst2", "causal_mean", trial, config(dropout=0.1)) for _ in range(2))
+    assert left.losses == right.losses
+    assert left.weights.keys() == right.weights.keys()
+    assert all(torch.equal(left.weights[name], right.weights[name]) for name in left.weights)
+    assert left.losses != do(subject, sets, "sst2", "causal_mean", trial, config()).losses
 
 
 def test_a_trial_that_diverges_is_told_and_stands_with_its_start(corpus: Corpus, sets: Path, tmp_path: Path) -> None:
@@ -207,10 +207,10 @@ def cell(subject: OpenSubject, sets: Path, task: str, way: str, start: str | Non
     return GridRun(subject, planted(sets, task), WAYS[way], settings, begin)
 
 
-def records(one: GridRun) -> dict[str, dict[str, Any]]:
+def records(grid_run: GridRun) -> dict[str, dict[str, Any]]:
     """The trials of a cell without their wall clock."""
-    found = {file.stem: read_json(file) for file in sorted((one.folder / "trials").glob("*.json"))}
-    return {name: {key: value for key, value in record.items() if key != "seconds"} for name, record in found.items()}
+    trials = {file.stem: read_json(file) for file in sorted((grid_run.folder / "trials").glob("*.json"))}
+    return {name: {key: value for key, value in record.items() if key != "seconds"} for name, record in trials.items()}
 
 
 def test_finished_trials_are_not_repeated_and_an_interrupted_grid_equals_an_undisturbed_one(
@@ -218,36 +218,36 @@ def test_finished_trials_are_not_repeated_and_an_interrupted_grid_equals_an_undi
 ) -> None:
     undisturbed = cell(member("causal", corpus, tmp_path / "a"), sets, "sst2", "causal_last", seeds=(0, 1, 2))
     undisturbed.run()
-    other = cell(member("causal", corpus, tmp_path / "b"), sets, "sst2", "causal_last", seeds=(0, 1, 2))
+    interrupted = cell(member("causal", corpus, tmp_path / "b"), sets, "sst2", "causal_last", seeds=(0, 1, 2))
 
     def interrupt(trial: str, recorded: bool) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        other.run(interrupt)
-    (first,) = (other.folder / "trials").glob("*.json")
+        interrupted.run(interrupt)
+    (first,) = (interrupted.folder / "trials").glob("*.json")
     written = first.stat().st_mtime_ns
-    assert not (other.folder / "measurements.jsonl").exists()
-    told: list[bool] = []
-    other.run(lambda trial, recorded: told.append(recorded))
-    assert told == [True, False, False]
+    assert not (interrupted.folder / "measurements.jsonl").exists()
+    were_recorded: list[bool] = []
+    interrupted.run(lambda trial, recorded: were_recorded.append(recorded))
+    assert were_recorded == [True, False, False]
     assert first.stat().st_mtime_ns == written
-    assert records(other) == records(undisturbed)
-    assert len(records(other)) == 3
-    told.clear()
-    other.run(lambda trial, recorded: told.append(recorded))
-    assert told == [True] * 3
+    assert records(interrupted) == records(undisturbed)
+    assert len(records(interrupted)) == 3
+    were_recorded.clear()
+    interrupted.run(lambda trial, recorded: were_recorded.append(recorded))
+    assert were_recorded == [True] * 3
 
 
 def test_another_setting_is_another_trial_and_more_of_the_grid_keeps_what_is_there(
     corpus: Corpus, sets: Path, tmp_path: Path
 ) -> None:
     subject = member("bidirectional", corpus, tmp_path)
-    told: list[bool] = []
+    were_recorded: list[bool] = []
     for changes in ({"seeds": (0,)}, {"seeds": (0, 1)}, {"seeds": (0,), "warmup_share": 0.5}, {"seeds": (0,)}):
-        found = cell(subject, sets, "sst2", "bidirectional", **changes).run(lambda trial, old: told.append(old))
-        assert found[0].provenance["grid"]["seeds"] == list(changes["seeds"])  # type: ignore[call-overload]
-    assert told == [False, True, False, False, True]
+        rows = cell(subject, sets, "sst2", "bidirectional", **changes).run(lambda trial, old: were_recorded.append(old))
+        assert rows[0].provenance["grid"]["seeds"] == list(changes["seeds"])  # type: ignore[call-overload]
+    assert were_recorded == [False, True, False, False, True]
     kept = subject.folder.measurements()
     assert {row.provenance["trials"] for row in kept} == {2}  # the largest grid, whatever was tried after it
     larger = cell(subject, sets, "sst2", "bidirectional", seeds=(0, 1))
@@ -265,11 +265,11 @@ def _seal(file: Path) -> str:
 def test_a_record_answers_everything(corpus: Corpus, sets: Path, trained: Trained) -> None:
     run, folder = trained["decoder"]
     subject = of_run(run, folder, corpus, None, "cpu")
-    one = cell(subject, sets, "sst2", "causal_mean")
-    found = {row.metric: row for row in one.run()}
-    main = found["accuracy"]
-    assert (main.run, main.member, main.protocol, main.version) == (run.name, "decoder", one.protocol, 1)
-    assert one.protocol == "finetune.sst2.causal_mean"
+    grid_run = cell(subject, sets, "sst2", "causal_mean")
+    by_metric = {row.metric: row for row in grid_run.run()}
+    main = by_metric["accuracy"]
+    assert (main.run, main.member, main.protocol, main.version) == (run.name, "decoder", grid_run.protocol, 1)
+    assert grid_run.protocol == "finetune.sst2.causal_mean"
     assert main.checkpoint == folder.summary()["final_checkpoint"]
     assert main.provenance["weights"] == subject.weights
     assert main.provenance["parents"] == [subject.parent]
@@ -278,19 +278,19 @@ def test_a_record_answers_everything(corpus: Corpus, sets: Path, trained: Traine
     assert {"torch", "scikit-learn", "scipy"} <= main.provenance["libraries"].keys()
     assert (main.n, main.provenance["trials"], len(main.provenance["chosen"])) == (40, 2, 2)
     assert main.standard_error is not None
-    assert {f"accuracy_{name}" for name in ("dev", "seed_deviation", "grid_median", "grid_worst")} < found.keys()
+    assert {f"accuracy_{name}" for name in ("dev", "seed_deviation", "grid_median", "grid_worst")} < by_metric.keys()
     assert main in folder.measurements()
     items = folder.items("finetune.sst2.causal_mean")
     assert len(items) == 40
-    assert {item.item for item in items} == {example.id for example in one.data.test}
+    assert {item.item for item in items} == {example.id for example in grid_run.data.test}
 
 
 def test_an_earlier_checkpoint_has_its_own_place(corpus: Corpus, sets: Path, trained: Trained) -> None:
     run, folder = trained["encoder"]
     subject = of_run(run, folder, corpus, "step0", "cpu")
-    found = cell(subject, sets, "sst2", "bidirectional", seeds=(0,)).run()
-    assert {row.checkpoint for row in found} == {"step0"}
-    assert found == [row for row in folder.measurements("step0") if row.protocol.startswith("finetune.")]
+    rows = cell(subject, sets, "sst2", "bidirectional", seeds=(0,)).run()
+    assert {row.checkpoint for row in rows} == {"step0"}
+    assert rows == [row for row in folder.measurements("step0") if row.protocol.startswith("finetune.")]
 
 
 def test_from_mnli_the_chain_of_parents_is_stored(corpus: Corpus, sets: Path, tmp_path: Path) -> None:
@@ -323,11 +323,13 @@ def test_a_transformers_folder_is_fine_tuned_as_its_run_is(
         assert (theirs.member, theirs.view, theirs.context) == (name, ours.view, ours.context)
         (letters,), (same,) = (subject.tokenizer.encode(["[CLS] a [MASK] [SEP]"]) for subject in (ours, theirs))
         assert letters == same and not set(ours.tokenizer.special.ids) & set(letters)
-        one, other = (cell(subject, sets, "rte", way, seeds=(0,)) for subject in (ours, theirs))
-        assert one.run()[0].value == other.run()[0].value
-        predictions = [[record["predictions"] for record in records(found).values()] for found in (one, other)]
+        native, exported = (cell(subject, sets, "rte", way, seeds=(0,)) for subject in (ours, theirs))
+        assert native.run()[0].value == exported.run()[0].value
+        predictions = [
+            [record["predictions"] for record in records(grid_run).values()] for grid_run in (native, exported)
+        ]
         assert predictions[0] == predictions[1]
-        assert other.folder.is_relative_to(tmp_path / "records")
+        assert exported.folder.is_relative_to(tmp_path / "records")
 
 
 def trial_record(rate: float, seed: int, dev: float, test: float) -> dict[str, Any]:
@@ -350,32 +352,32 @@ def test_summary_worked_out() -> None:
     low = [trial_record(1e-4, seed, dev, test) for seed, dev, test in ((0, 0.5, 0.4), (1, 0.6, 0.2), (2, 0.7, 0.3))]
     summary = summarise("cola", high + low, 0.0)
     assert summary.point == [1e-4, 0.0, 8, 1]
-    found = {result.metric: result for result in summary.results}
-    assert list(found)[0] == "mcc"
-    assert (found["mcc"].value, found["mcc"].n, found["mcc"].reference) == (0.3, 7, 0.0)
-    assert found["mcc"].standard_error == pytest.approx(0.03)
-    assert found["mcc_seed_deviation"].value == pytest.approx(0.1)
-    assert (found["mcc_dev"].value, found["mcc_dev"].n) == (0.6, 9)
-    assert found["mcc_grid_median"].value == pytest.approx(0.55)
-    assert found["mcc_grid_worst"].value == 0.2
-    assert found["accuracy"].value == pytest.approx(0.4)
+    by_metric = {result.metric: result for result in summary.results}
+    assert list(by_metric)[0] == "mcc"
+    assert (by_metric["mcc"].value, by_metric["mcc"].n, by_metric["mcc"].reference) == (0.3, 7, 0.0)
+    assert by_metric["mcc"].standard_error == pytest.approx(0.03)
+    assert by_metric["mcc_seed_deviation"].value == pytest.approx(0.1)
+    assert (by_metric["mcc_dev"].value, by_metric["mcc_dev"].n) == (0.6, 9)
+    assert by_metric["mcc_grid_median"].value == pytest.approx(0.55)
+    assert by_metric["mcc_grid_worst"].value == 0.2
+    assert by_metric["accuracy"].value == pytest.approx(0.4)
 
 
 def test_unequal_trials_are_not_compared(corpus: Corpus, sets: Path, tmp_path: Path) -> None:
     encoder, decoder = (member(direction, corpus, tmp_path) for direction in ("bidirectional", "causal"))
-    one = cell(encoder, sets, "sst2", "bidirectional").run()
+    rows = cell(encoder, sets, "sst2", "bidirectional").run()
     same = cell(decoder, sets, "sst2", "causal_last").run()
-    lines = table([*one, *same]).splitlines()
+    lines = table([*rows, *same]).splitlines()
     assert [line.split()[:3] for line in lines[1:]] == [
         ["tiny-bidirectional", "sst2", "bidirectional"],
         ["tiny-causal", "sst2", "causal_last"],
     ]
     more = cell(decoder, sets, "sst2", "causal_last", seeds=(0, 1, 2)).run()
     with pytest.raises(UserError, match="unequal trials of sst2"):
-        check_equal_trials([*one, *more])
-    other = replace(one[0], provenance=one[0].provenance | {"data": one[0].provenance["data"] | {"sha256": "0"}})
+        check_equal_trials([*rows, *more])
+    changed = replace(rows[0], provenance=rows[0].provenance | {"data": rows[0].provenance["data"] | {"sha256": "0"}})
     with pytest.raises(UserError, match="sha256"):
-        check_equal_trials([other, *same])
+        check_equal_trials([changed, *same])
 
 
 def test_ways_are_defined_for_members_and_tasks() -> None:

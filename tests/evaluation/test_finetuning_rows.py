@@ -128,11 +128,11 @@ def test_rows_are_marked_alike_and_cut_from_the_longer_text(corpus: Corpus) -> N
     special = corpus.tokenizer.special
     pair = Example("1", ("the house", "the river and the house and the river"), 0)
     (row,), cut = encode(task_of("rte"), [pair], corpus.tokenizer, 64)
-    one, two = corpus.tokenizer.encode(list(pair.texts))
-    assert row.ids.tolist() == [special.bos, *one, special.eos, *two, special.eos]
+    first, second = corpus.tokenizer.encode(list(pair.texts))
+    assert row.ids.tolist() == [special.bos, *first, special.eos, *second, special.eos]
     assert cut == 0
-    (row,), cut = encode(task_of("rte"), [pair], corpus.tokenizer, len(one) + 5)
-    assert row.ids.tolist() == [special.bos, *one, special.eos, *two[:2], special.eos]
+    (row,), cut = encode(task_of("rte"), [pair], corpus.tokenizer, len(first) + 5)
+    assert row.ids.tolist() == [special.bos, *first, special.eos, *second[:2], special.eos]
     assert cut == 1
 
 

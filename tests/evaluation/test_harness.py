@@ -85,12 +85,12 @@ def eval_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folders(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A transformers folder for each objective."""
     root = tmp_path_factory.mktemp("exports")
-    made = {}
+    folders = {}
     for objective in ("clm", "mlm", "mntp"):
         model = tiny(corpus, objective)
         facts = {"objective": objective, "run": f"tiny-{objective}-s3-abc1234567", "checkpoint": "decay7"}
-        made[objective] = export(model.model, model.view, corpus.tokenizer.folder, root / objective, 128, facts)
-    return made
+        folders[objective] = export(model.model, model.view, corpus.tokenizer.folder, root / objective, 128, facts)
+    return folders
 
 
 def evaluate(model: str, folder: Path, eval_data: Path | str, tasks: list[Any], **options: Any) -> dict[str, Any]:
@@ -170,17 +170,17 @@ def test_an_encoder_is_asked_for_the_naive_definition(
 def test_scores_are_equal_for_any_batch_size(
     objective: str, protocol: str, folders: dict[str, Path], eval_data: Path
 ) -> None:
-    found = []
+    by_size = []
     for size in (1, 7, 64):
         results = evaluate(
             "ettin", folders[objective], eval_data, OFFLINE, batch_size=size, model_args={"protocol": protocol}
         )
         assert results["config"]["ettin"]["protocol"] == protocol
-        found.append(responses(results))
-    for other in found[1:]:
-        for task, items in found[0].items():
-            for one, two in zip(items, other[task], strict=True):
-                for (first, *_), (second, *_) in zip(one, two, strict=True):
+        by_size.append(responses(results))
+    for of_size in by_size[1:]:
+        for task, items in by_size[0].items():
+            for left, right in zip(items, of_size[task], strict=True):
+                for (first, *_), (second, *_) in zip(left, right, strict=True):
                     assert first == second if isinstance(first, str) else first[0] == pytest.approx(second[0], abs=1e-4)
 
 
@@ -240,9 +240,9 @@ def test_rolling_perplexity_of_both_kinds(folders: dict[str, Path]) -> None:
     (whole,) = native.log_probability([("", text)])  # the same windows, by the one interface
     assert whole.tokens > native.context
     assert causal.loglikelihood_rolling(asked) == pytest.approx([whole.log_probability, 0.0], abs=1e-3)
-    (own,) = open_pretrained(str(folders["mlm"]), device="cpu").log_probability([("", text)])
-    assert own.tokens == whole.tokens
-    assert masked.loglikelihood_rolling(asked) == pytest.approx([own.log_probability, 0.0], abs=1e-3)
+    (score,) = open_pretrained(str(folders["mlm"]), device="cpu").log_probability([("", text)])
+    assert score.tokens == whole.tokens
+    assert masked.loglikelihood_rolling(asked) == pytest.approx([score.log_probability, 0.0], abs=1e-3)
 
 
 def test_a_pair_is_cut_where_the_harness_cuts_it(folders: dict[str, Path]) -> None:
@@ -357,13 +357,13 @@ def test_a_decoder_writes_after_letters_and_after_nothing(folders: dict[str, Pat
     ids, mask = model.tok_batch_encode(texts)
     special = open_pretrained(str(folders["clm"]), device="cpu").tokenizer.special
     assert (ids == special.mask).sum() == 0
-    assert [row[own.bool()][0].item() for row, own in zip(ids, mask, strict=True)] == [special.bos] * 3
+    assert [row[real.bool()][0].item() for row, real in zip(ids, mask, strict=True)] == [special.bos] * 3
     for side in ("left", "right"):
         plain = texts[:1] + ["The old key near the box"]
-        for one, other in zip(
+        for left, right in zip(
             model.tok_batch_encode(plain, side, 4), theirs.tok_batch_encode(plain, side, 4), strict=True
         ):
-            assert one.tolist() == other.tolist()
+            assert left.tolist() == right.tolist()
     bare = model_of(without_bos(folders["clm"], tmp_path / "model"))
     (text,) = bare.generate_until([request("generate_until", "", {"until": ["\n"], "max_gen_toks": 3})], True)
     assert isinstance(text, str)
@@ -376,8 +376,8 @@ def test_a_chat_template_writes_special_tokens_on_purpose(folders: dict[str, Pat
         text = model.apply_chat_template([{"role": "user", "content": "Who was late?"}])
         eos = model.tokenizer.eos_token_id
         assert text == "[SEP]Who was late?" and model.tok_encode(text).count(eos) >= 1
-        if model.own is not None:
-            assert model.own.tokenizer.encode([text])[0][0] == eos
+        if model.evaluated_model is not None:
+            assert model.evaluated_model.tokenizer.encode([text])[0][0] == eos
 
 
 def test_bad_tasks(eval_data: Path, folders: dict[str, Path], tmp_path: Path) -> None:
@@ -392,8 +392,8 @@ def test_bad_tasks(eval_data: Path, folders: dict[str, Path], tmp_path: Path) ->
 
         TaskManager(include_path=str(tmp_path), include_defaults=False).load(["bad"])
     assert "task file='prompt' is not a field of a task" in str(harness.explained(caught.value))
-    told = str(harness.explained(ValueError("Tasks not found: x")))
-    assert told == "tasks='x' are not known; see `python -m experiments.harness ls tasks`."
+    message = str(harness.explained(ValueError("Tasks not found: x")))
+    assert message == "tasks='x' are not known; see `python -m experiments.harness ls tasks`."
     offline = ConnectionError("Couldn't reach 'allenai/ai2_arc' on the Hub (OfflineModeIsEnabled)")
     assert "use offline_<task> with --metadata eval_data=" in str(harness.explained(offline))
 
@@ -489,8 +489,8 @@ def test_exports_of_a_run_do_not_stand_in_each_others_way(run: RunFolder, corpor
     (run.path / "hf" / "step12" / "config.json").write_text("{}")
     assert model_of(run.path, revision="step12", corpora_dir=str(corpora_dir)).facts["checkpoint"] == "step12"
     export_stage(run.path, corpora_dir)
-    found = {path.name: read_json(path / "ettin.json")["checkpoint"] for path in run.path.glob("hf*")}
-    assert found == {"hf": run.summary()["final_checkpoint"], "hf@step12": "step12"}
+    checkpoints = {path.name: read_json(path / "ettin.json")["checkpoint"] for path in run.path.glob("hf*")}
+    assert checkpoints == {"hf": run.summary()["final_checkpoint"], "hf@step12": "step12"}
     assert (run.path / "hf" / "step12" / "config.json").read_text() == "{}"
 
 

@@ -47,12 +47,12 @@ def test_uniform_causal_model_in_closed_form(context: int, corpus: Corpus) -> No
     entry = corpus.manifest["sources"]["world"]["test"]
     predicted = entry["tokens"] - entry["documents"]
     results, items = heldout.measure_clm(rigged(corpus, context=context), corpus, WHOLE)
-    found = by_metric(results)
+    metrics = by_metric(results)
     assert {result.n for result in results} == {predicted}
-    assert found["loss"].value == pytest.approx(math.log(1024), rel=1e-6)
-    assert found["bits_per_token"].value == pytest.approx(10, rel=1e-6)
-    assert found["bits_per_byte"].value == pytest.approx(10 * predicted / entry["bytes"], rel=1e-6)
-    assert found["loss"].standard_error == pytest.approx(0, abs=1e-5)
+    assert metrics["loss"].value == pytest.approx(math.log(1024), rel=1e-6)
+    assert metrics["bits_per_token"].value == pytest.approx(10, rel=1e-6)
+    assert metrics["bits_per_byte"].value == pytest.approx(10 * predicted / entry["bytes"], rel=1e-6)
+    assert metrics["loss"].standard_error == pytest.approx(0, abs=1e-5)
     assert not any(result.higher_is_better for result in results)
     assert len(items) == entry["documents"]
     assert sum(item.details["tokens"] for item in items) == predicted
@@ -119,8 +119,8 @@ def test_the_same_tokens_are_masked_for_every_model(corpus: Corpus) -> None:
 
 def test_equal_documents_are_not_masked_alike(corpus: Corpus) -> None:
     model, ids = tiny(corpus, "mlm", context=4096), max(corpus.documents("test"), key=len)
-    one, other, again = (heldout._pieces(model, ids, number, True)[0] for number in (0, 1, 0))
-    assert one == again != other
+    first, second, again = (heldout._pieces(model, ids, number, True)[0] for number in (0, 1, 0))
+    assert first == again != second
 
 
 @pytest.mark.parametrize("objective", ["mlm", "mntp"])
@@ -128,8 +128,8 @@ def test_a_masked_token_is_hidden_and_read_where_the_objective_says(objective: s
     model, mask = tiny(corpus, objective, context=16), corpus.tokenizer.special.mask
     readings = [reading for document in asked(model, corpus, SMALL, True) for reading in document]
     for reading in readings:
-        own = [at if objective == "mlm" else at + 1 for at in reading.reads]
-        assert own == [place for place, token in enumerate(reading.ids) if token == mask and place > 0]
+        predicted = [at if objective == "mlm" else at + 1 for at in reading.reads]
+        assert predicted == [place for place, token in enumerate(reading.ids) if token == mask and place > 0]
     assert not {t for reading in readings for t in reading.targets} & set(corpus.tokenizer.special.ids)
 
 
@@ -142,31 +142,31 @@ def test_masked_measures_of_rigged_models(objective: str, corpus: Corpus) -> Non
     model = rigged(corpus, bias, objective, context=24)
     labels = [t for document in asked(model, corpus, WHOLE, True) for r in document for t in r.targets]
     results, items = heldout.measure_mlm(model, corpus, WHOLE)
-    found = by_metric(results)
-    assert found["loss"].n == found["accuracy"].n == len(labels) == sum(item.details["tokens"] for item in items)
-    assert found["loss"].value == pytest.approx(-float(bias[labels].double().mean()), rel=1e-6)
-    assert found["accuracy"].value == pytest.approx(labels.count(best) / len(labels), abs=1e-12)
+    metrics = by_metric(results)
+    assert metrics["loss"].n == metrics["accuracy"].n == len(labels) == sum(item.details["tokens"] for item in items)
+    assert metrics["loss"].value == pytest.approx(-float(bias[labels].double().mean()), rel=1e-6)
+    assert metrics["accuracy"].value == pytest.approx(labels.count(best) / len(labels), abs=1e-12)
     text = np.concatenate([ids[1:-1] for ids in corpus.documents("test")])
-    assert found["accuracy"].reference == pytest.approx(float((text == best).mean()), abs=1e-12)
-    assert found["accuracy"].value == pytest.approx(
-        found["accuracy"].reference, abs=4 * found["accuracy"].standard_error
+    assert metrics["accuracy"].reference == pytest.approx(float((text == best).mean()), abs=1e-12)
+    assert metrics["accuracy"].value == pytest.approx(
+        metrics["accuracy"].reference, abs=4 * metrics["accuracy"].standard_error
     )
 
 
 def test_uniform_masked_model_costs_log_vocabulary(corpus: Corpus) -> None:
-    found = by_metric(heldout.measure_mlm(rigged(corpus, None, "mlm"), corpus, SMALL)[0])
-    assert found["loss"].value == pytest.approx(math.log(1024), rel=1e-6)
+    metrics = by_metric(heldout.measure_mlm(rigged(corpus, None, "mlm"), corpus, SMALL)[0])
+    assert metrics["loss"].value == pytest.approx(math.log(1024), rel=1e-6)
 
 
 @pytest.mark.parametrize("objective", ["clm", "mlm", "mntp"])
 def test_heldout_does_not_depend_on_batching(objective: str, corpus: Corpus) -> None:
     measure = heldout.measure_clm if objective == "clm" else heldout.measure_mlm
-    one, two, three = (
+    first, second, third = (
         [result.value for result in measure(tiny(corpus, objective, batch_tokens=size), corpus, SMALL)[0]]
         for size in (16, 200, 8192)
     )
-    assert one == pytest.approx(three, abs=1e-5)
-    assert two == pytest.approx(three, abs=1e-5)
+    assert first == pytest.approx(third, abs=1e-5)
+    assert second == pytest.approx(third, abs=1e-5)
 
 
 def test_entropy_reference_is_the_generators(corpus: Corpus) -> None:
@@ -220,7 +220,7 @@ def test_documents_are_whole_and_within_the_limit(corpus: Corpus) -> None:
     chosen = heldout.held_out(corpus, SMALL)
     tokens = sum(map(len, chosen))
     assert tokens <= 2000 < tokens + len(everything[len(chosen)])
-    assert all(np.array_equal(ids, other) for ids, other in zip(chosen, everything, strict=False))
+    assert all(np.array_equal(ids, whole) for ids, whole in zip(chosen, everything, strict=False))
     (first,) = heldout.held_out(corpus, SuiteConfig(1, 1, 1, None, 16))
     assert np.array_equal(first, everything[0])
 
@@ -239,10 +239,10 @@ def test_bits_per_byte_counts_bytes_and_the_truth_stays_unknown(text_corpus: Cor
     texts = [f"Zoë là {n} fois. " * (n + 1) for n in range(3)]
     predicted = sum(len(ids) - 1 for ids in text_corpus.documents("test"))
     model = rigged(text_corpus)
-    found = by_metric(heldout.measure_clm(model, text_corpus, WHOLE)[0])
+    metrics = by_metric(heldout.measure_clm(model, text_corpus, WHOLE)[0])
     bits = math.log2(model.model.config.vocab_size) * predicted
-    assert found["bits_per_byte"].value == pytest.approx(bits / sum(len(t.encode()) for t in texts), rel=1e-6)
-    assert found["bits_per_token"].reference is None
+    assert metrics["bits_per_byte"].value == pytest.approx(bits / sum(len(t.encode()) for t in texts), rel=1e-6)
+    assert metrics["bits_per_token"].reference is None
 
 
 def test_error_of_bits_per_byte_is_over_bytes(text_corpus: Corpus) -> None:
@@ -252,8 +252,8 @@ def test_error_of_bits_per_byte_is_over_bytes(text_corpus: Corpus) -> None:
     sizes = np.array([len(text_corpus.tokenizer.decode(ids).encode()) for ids in documents])
     residuals = bits - bits.sum() / sizes.sum() * sizes
     expected = (residuals @ residuals * 3 / 2) ** 0.5 / sizes.sum()
-    found = by_metric(heldout.measure_clm(model, text_corpus, WHOLE)[0])["bits_per_byte"]
-    assert found.standard_error == pytest.approx(expected, rel=1e-4)
+    result = by_metric(heldout.measure_clm(model, text_corpus, WHOLE)[0])["bits_per_byte"]
+    assert result.standard_error == pytest.approx(expected, rel=1e-4)
     assert expected > 1e-3
 
 

@@ -49,7 +49,7 @@ def test_every_order_sums_to_one_over_all_texts(objective: str) -> None:
     confident = likelihood.most_confident_first(model, texts)
     assert sum(map(math.exp, confident)) == pytest.approx(1, abs=1e-5)
     orders = {tuple(round(along(table, list(o)), 4) for o in itertools.permutations(range(3))) for table in tables}
-    assert max(max(found) - min(found) for found in orders) > 0.1  # orders do differ
+    assert max(max(totals) - min(totals) for totals in orders) > 0.1  # orders do differ
     assert max(abs(a - along(t, range(3))) for a, t in zip(confident, tables, strict=True)) > 0.1
 
 
@@ -67,7 +67,7 @@ def test_the_surest_token_is_revealed_first(corpus: Corpus) -> None:
     model = tiny(corpus, "mlm")
     texts = [tuple(ids[1:6].tolist()) for ids in corpus.documents("test")[:3]]
     special = corpus.tokenizer.special
-    for ids, found in zip(texts, likelihood.most_confident_first(model, texts), strict=True):
+    for ids, value in zip(texts, likelihood.most_confident_first(model, texts), strict=True):
         hidden, total = set(range(len(ids))), 0.0
         while hidden:
             row = [special.bos, *(special.mask if p in hidden else t for p, t in enumerate(ids)), special.eos]
@@ -78,7 +78,7 @@ def test_the_surest_token_is_revealed_first(corpus: Corpus) -> None:
             place = max(sorted(hidden), key=lambda at: float(scores[at + 1].max()))
             total += float(scores[place + 1, ids[place]])
             hidden.remove(place)
-        assert found == pytest.approx(total, abs=1e-3)
+        assert value == pytest.approx(total, abs=1e-3)
 
 
 def by_metric(results: list[Result]) -> dict[str, Result]:
@@ -96,26 +96,26 @@ def test_uniform_members_have_one_likelihood(objective: str, corpus: Corpus) -> 
         assert result.value == pytest.approx(tokens * 10 / size, rel=1e-5) and result.n == tokens
         assert result.standard_error is not None and len(items) == 7
     if objective != "clm":
-        found = by_metric(measure_any_order(rigged(corpus, None, objective), corpus, SUITE)[0])
-        assert found["left_to_right_excess"].value == pytest.approx(0, abs=1e-5)
+        metrics = by_metric(measure_any_order(rigged(corpus, None, objective), corpus, SUITE)[0])
+        assert metrics["left_to_right_excess"].value == pytest.approx(0, abs=1e-5)
 
 
 def test_left_to_right_is_the_scoring_of_each_kind(corpus: Corpus) -> None:
     for objective in ("clm", "mlm"):
         model = tiny(corpus, objective)
         results, items = in_order("left_to_right")(model, corpus, SUITE)
-        own = likelihood.beginnings(model, corpus, SUITE, likelihood.LENGTH, 7)
-        values = left_to_right(model, [Segmented(ids, (), ()) for ids in own.texts])
-        assert results[0].value == pytest.approx(-sum(values) / math.log(2) / own.sizes.sum(), rel=1e-6)
-        assert [item.details["bytes"] for item in items] == own.sizes.tolist()
-        assert max(map(len, own.texts)) <= likelihood.LENGTH + 2
+        beginnings = likelihood.beginnings(model, corpus, SUITE, likelihood.LENGTH, 7)
+        values = left_to_right(model, [Segmented(ids, (), ()) for ids in beginnings.texts])
+        assert results[0].value == pytest.approx(-sum(values) / math.log(2) / beginnings.sizes.sum(), rel=1e-6)
+        assert [item.details["bytes"] for item in items] == beginnings.sizes.tolist()
+        assert max(map(len, beginnings.texts)) <= likelihood.LENGTH + 2
 
 
 def test_distances_of_orders_add_up(corpus: Corpus) -> None:
     model = tiny(corpus, "mlm")
-    found = by_metric(measure_any_order(model, corpus, SUITE)[0])
-    own = likelihood.beginnings(model, corpus, SUITE, likelihood.SHORT, 2, likelihood.LONGEST)
-    confident = -sum(likelihood.most_confident_first(model, own.texts)) / math.log(2) / own.sizes.sum()
-    excess = found["most_confident_first_excess"].value
-    assert excess is not None and found["bits_per_byte"].value is not None
-    assert found["bits_per_byte"].value + excess == pytest.approx(confident, rel=1e-5)
+    metrics = by_metric(measure_any_order(model, corpus, SUITE)[0])
+    beginnings = likelihood.beginnings(model, corpus, SUITE, likelihood.SHORT, 2, likelihood.LONGEST)
+    confident = -sum(likelihood.most_confident_first(model, beginnings.texts)) / math.log(2) / beginnings.sizes.sum()
+    excess = metrics["most_confident_first_excess"].value
+    assert excess is not None and metrics["bits_per_byte"].value is not None
+    assert metrics["bits_per_byte"].value + excess == pytest.approx(confident, rel=1e-5)

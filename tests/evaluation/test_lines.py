@@ -45,7 +45,7 @@ def test_what_other_tools_write_is_read(content: bytes, suffix: str, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         (b"{", "is not JSON"),
         (b"[1]", "is not an object but a list; give one object per line"),
@@ -57,12 +57,12 @@ def test_what_other_tools_write_is_read(content: bytes, suffix: str, tmp_path: P
         (b"[" * 100_000, "nested too deeply"),
     ],
 )
-def test_a_line_that_is_no_row_is_named(line: bytes, told: str, tmp_path: Path) -> None:
+def test_a_line_that_is_no_row_is_named(line: bytes, message: str, tmp_path: Path) -> None:
     file = tmp_path / "set.jsonl"
     file.write_bytes(b'{"id": "a"}\n\n' + line + b"\n")
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         list(rows_of(file))
-    assert "\n" not in str(caught.value) and (f"{file}:3" in str(caught.value) or "UTF-8" in told)
+    assert "\n" not in str(caught.value) and (f"{file}:3" in str(caught.value) or "UTF-8" in message)
 
 
 def test_a_set_is_found_once(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_retrieval_sets_as_other_tools_write_them(beir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "told"),
+    ("file", "content", "message"),
     [
         ("qrels/test.tsv", "q0\td0\t1\nq1\td1\t1\n", "test.tsv:1' is a judgement where the header belongs"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq0\td0\t1\nq0\td0\t0\n", "test.tsv:3' judges 'd0' for 'q0'"),
@@ -142,10 +142,10 @@ def test_retrieval_sets_as_other_tools_write_them(beir: Path) -> None:
     ],
 )
 def test_a_retrieval_set_that_would_be_scored_wrongly_is_refused(
-    file: str, content: str, told: str, beir: Path
+    file: str, content: str, message: str, beir: Path
 ) -> None:
     (beir / "retrieval/mine" / file).write_text(content)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         relevant(beir)
 
 

@@ -41,17 +41,17 @@ PROTOCOLS = [
 def folders(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A transformers folder for each objective, with a window of 64."""
     root = tmp_path_factory.mktemp("exports")
-    made = {}
+    folders = {}
     for objective in ("clm", "mlm", "mntp"):
         native = tiny(corpus, objective)
         facts = {"objective": objective, "run": f"tiny-{objective}-s3-abc1234567", "checkpoint": "decay7"}
-        made[objective] = export(native.model, native.view, corpus.tokenizer.folder, root / objective, 64, facts)
-    return made
+        folders[objective] = export(native.model, native.view, corpus.tokenizer.folder, root / objective, 64, facts)
+    return folders
 
 
 def values(model: EvaluatedModel, pairs: Sequence[tuple[str, str]], protocol: str | None = None) -> list[float]:
     """The log-probabilities alone."""
-    return [one.log_probability for one in model.log_probability(pairs, protocol)]
+    return [result.log_probability for result in model.log_probability(pairs, protocol)]
 
 
 @pytest.mark.parametrize(("objective", "protocol"), PROTOCOLS)
@@ -62,10 +62,10 @@ def test_an_exported_model_answers_as_the_native_one(
     assert (pretrained.reading.name, pretrained.context) == (objective, 64)
     assert pretrained.tokenizer.special == corpus.tokenizer.special
     assert values(pretrained, PAIRS, protocol) == pytest.approx(values(native, PAIRS, protocol), abs=1e-4)
-    for one, other in zip(
+    for left, right in zip(
         pretrained.log_probability(PAIRS, protocol), native.log_probability(PAIRS, protocol), strict=True
     ):
-        assert (one.tokens, one.greedy) == (other.tokens, other.greedy)
+        assert (left.tokens, left.greedy) == (right.tokens, right.greedy)
 
 
 @pytest.mark.parametrize(("objective", "protocol"), PROTOCOLS)
@@ -82,16 +82,16 @@ def test_scores_are_equal_for_any_batch_size(objective: str, protocol: str, fold
 def test_threads_share_out_batches_and_change_nothing(folders: dict[str, Path]) -> None:
     model = open_pretrained(str(folders["mlm"]), device="cpu", batch_rows=2)
     before = torch.get_num_threads()
-    found, vectors = [], []
+    scores, vectors = [], []
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            found.append(values(model, PAIRS, "masked_left_to_right"))
+            scores.append(values(model, PAIRS, "masked_left_to_right"))
             vectors.append(model.embed([text for pair in PAIRS for text in pair if text]))
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    assert found[0] == found[1] and (vectors[0] == vectors[1]).all()
+    assert scores[0] == scores[1] and (vectors[0] == vectors[1]).all()
 
 
 @torch.no_grad()
@@ -114,7 +114,7 @@ def test_masked_left_to_right_is_the_naive_definition(objective: str, folders: d
     model = open_pretrained(str(folders[objective]), device="cpu")
     expected = [naive(folders[objective], model, *pair) for pair in PAIRS]
     assert values(model, PAIRS) == pytest.approx(expected, abs=1e-5 * 10)  # sums of up to ten terms
-    tokens = [one.tokens for one in model.log_probability(PAIRS)]
+    tokens = [result.tokens for result in model.log_probability(PAIRS)]
     for value, wanted, count in zip(values(model, PAIRS), expected, tokens, strict=True):
         assert abs(value - wanted) / count < 1e-5
 
@@ -133,11 +133,11 @@ def test_a_modernbert_runs_on_our_transformer_with_its_own_weights(objective: st
     positions = torch.arange(40).expand(3, 40)
     documents = torch.where(positions < lengths, torch.arange(3)[:, None], -1)
     read = torch.stack((torch.zeros(3, dtype=torch.int64), lengths[:, 0] - 1), dim=1)
-    found, wanted = (
+    our_scores, their_scores = (
         body.logits(body(tokens, documents, positions, view, scored_positions=read).flatten(0, 1)).log_softmax(-1)
         for body in (ours, theirs)
     )
-    assert float((found - wanted).abs().max()) < 1e-5
+    assert float((our_scores - their_scores).abs().max()) < 1e-5
 
 
 def test_a_modernbert_unlike_ours_runs_on_transformers_class(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_modernbert_unlike_ours_runs_on_transformers_class(folders: dict[str, 
 
 def test_the_same_tokens_are_scored_for_both_kinds(folders: dict[str, Path]) -> None:
     counts = [
-        [one.tokens for one in open_pretrained(str(folders[objective])).log_probability(PAIRS, protocol)]
+        [result.tokens for result in open_pretrained(str(folders[objective])).log_probability(PAIRS, protocol)]
         for objective, protocol in PROTOCOLS
     ]
     assert all(count == counts[0] for count in counts)
@@ -179,8 +179,8 @@ def test_a_continuation_longer_than_the_window_is_scored_window_by_window(
     objective: str, protocol: str, folders: dict[str, Path]
 ) -> None:
     model = open_pretrained(str(folders[objective]), device="cpu")
-    (one,) = model.log_probability([("She said", " it was late ." * 40)], protocol)
-    assert one.tokens > model.context and np.isfinite(one.log_probability)
+    (result,) = model.log_probability([("She said", " it was late ." * 40)], protocol)
+    assert result.tokens > model.context and np.isfinite(result.log_probability)
 
 
 def test_windows_of_a_causal_model_are_written_out(folders: dict[str, Path]) -> None:

@@ -39,12 +39,12 @@ def test_winogender_is_complete(triples: dict[str, Triple]) -> None:
 
 
 def test_words_that_differ_in_winogender(triples: dict[str, Triple]) -> None:
-    found = Counter()
+    differing = Counter()
     for item in triples.values():
         words = [version.split() for version in item.versions]
-        found[tuple(tuple(version[n] for version in words) for n in sorted(differing_words(item.versions)))] += 1
+        differing[tuple(tuple(version[n] for version in words) for n in sorted(differing_words(item.versions)))] += 1
     she, her, him = ("she", "he", "they"), ("her", "his", "their"), ("her", "him", "them")
-    assert found == {(she,): 144, (her,): 54, (she, ("was", "was", "were")): 34, (him,): 8}
+    assert differing == {(she,): 144, (her,): 54, (she, ("was", "was", "were")): 34, (him,): 8}
 
 
 @pytest.mark.parametrize(
@@ -130,9 +130,11 @@ def test_shares_of_a_uniform_model_count_tokens(objective: str, corpus: Corpus) 
 @pytest.mark.parametrize("objective", DIRECTIONS)
 def test_shares_do_not_depend_on_batching(objective: str, corpus: Corpus) -> None:
     items = list(pronouns._triples(corpus, SUITE))
-    one, two, three = (pronoun_shares(tiny(corpus, objective, batch_tokens=size), items) for size in (16, 200, 8192))
-    assert one == pytest.approx(three, abs=1e-5)
-    assert two == pytest.approx(three, abs=1e-5)
+    first, second, third = (
+        pronoun_shares(tiny(corpus, objective, batch_tokens=size), items) for size in (16, 200, 8192)
+    )
+    assert first == pytest.approx(third, abs=1e-5)
+    assert second == pytest.approx(third, abs=1e-5)
 
 
 def test_a_long_sentence_beside_a_short_one_keeps_its_shares(corpus: Corpus) -> None:
@@ -166,17 +168,17 @@ def results_of(rows: list[tuple[str, list[float], dict[str, float]]]) -> dict[st
 
 def test_means_and_errors_by_hand() -> None:
     truth = {"female": 0.5, "male": 0.3, "neutral": 0.2}
-    found = results_of([("nurse", [0.8, 0.1, 0.1], truth), ("judge", [0.2, 0.5, 0.3], truth)])
-    assert found["probability_female"] == pytest.approx((0.5, 0.5))
-    assert found["probability_male"] == pytest.approx((0.3, 0.3))
-    assert found["probability_neutral"] == pytest.approx((0.2, 0.2))
-    assert found["absolute_error"] == pytest.approx((0.3, None))
-    assert found["correlation_with_truth"] == (None, None)  # two occupations tell nothing
+    results = results_of([("nurse", [0.8, 0.1, 0.1], truth), ("judge", [0.2, 0.5, 0.3], truth)])
+    assert results["probability_female"] == pytest.approx((0.5, 0.5))
+    assert results["probability_male"] == pytest.approx((0.3, 0.3))
+    assert results["probability_neutral"] == pytest.approx((0.2, 0.2))
+    assert results["absolute_error"] == pytest.approx((0.3, None))
+    assert results["correlation_with_truth"] == (None, None)  # two occupations tell nothing
 
 
 def test_a_share_of_women_is_no_truth_about_they() -> None:
-    found = results_of([("nurse", [0.8, 0.1, 0.1], {"female": 0.9})])
-    assert "absolute_error" not in found and found["probability_neutral"][1] is None
+    results = results_of([("nurse", [0.8, 0.1, 0.1], {"female": 0.9})])
+    assert "absolute_error" not in results and results["probability_neutral"][1] is None
 
 
 def test_correlation_over_occupations_by_hand() -> None:
@@ -209,10 +211,10 @@ def test_a_constant_model_has_no_correlation(corpus: Corpus) -> None:
 def test_a_perfect_model_has_no_error(corpus: Corpus) -> None:
     triples = list(pronouns._triples(corpus, SuiteConfig(1, 24, 1, None, 1)))
     rows = [(item.occupation, [item.truth[form] for form in pronouns.FORMS], item.truth) for item in triples]
-    found = results_of(rows)
-    assert found["absolute_error"][0] == 0
-    assert found["correlation_with_truth"][0] == pytest.approx(1)
-    assert found["probability_female"][0] == found["probability_female"][1]
+    results = results_of(rows)
+    assert results["absolute_error"][0] == 0
+    assert results["correlation_with_truth"][0] == pytest.approx(1)
+    assert results["probability_female"][0] == results["probability_female"][1]
 
 
 @pytest.mark.parametrize("objective", ["clm", *MASKED])
@@ -224,8 +226,8 @@ def test_measure_reports_world_and_winogender(objective: str, corpus: Corpus, re
     for task in sizes:
         shares = {r.metric: r for r in results if r.task == task}
         assert sum(shares[f"probability_{form}"].value for form in pronouns.FORMS) == pytest.approx(1)  # type: ignore[misc]
-        own = [item.value for item in items if item.task == task]
+        values = [item.value for item in items if item.task == task]
         occupations = [item.details["occupation"] for item in items if item.task == task]
-        assert shares["probability_female"].value == pytest.approx(np.mean(own))
-        assert shares["probability_female"].standard_error == pytest.approx(standard_error(own, occupations))
+        assert shares["probability_female"].value == pytest.approx(np.mean(values))
+        assert shares["probability_female"].standard_error == pytest.approx(standard_error(values, occupations))
     assert [r.task for r in results if r.metric == "absolute_error"] == ["world"]

@@ -79,11 +79,11 @@ def test_without_a_pronoun_male_is_predicted(corpus: Corpus, suite: SuiteConfig)
     assert pronoun_masses(model, SENTENCE) == [0, 0, 0]
     results, items = published.measure_encoder(model, None, suite)
     assert {item.details["predicted"] for item in items} == {"male"}
-    found = {(result.task, result.metric): result for result in results}
-    assert found["gotcha", "predicted_male"].value == 1
-    assert found["gotcha", "gotcha_rate"].value == 0.5  # nurse and clerk: men are the minority
-    assert found["gotcha", "gotcha_rate"].reference == pytest.approx(0.5)
-    assert (found["gotcha/male", "gotcha_rate"].value, found["gotcha/female", "gotcha_rate"].value) == (1, 0)
+    by_task = {(result.task, result.metric): result for result in results}
+    assert by_task["gotcha", "predicted_male"].value == 1
+    assert by_task["gotcha", "gotcha_rate"].value == 0.5  # nurse and clerk: men are the minority
+    assert by_task["gotcha", "gotcha_rate"].reference == pytest.approx(0.5)
+    assert (by_task["gotcha/male", "gotcha_rate"].value, by_task["gotcha/female", "gotcha_rate"].value) == (1, 0)
 
 
 def test_the_mask_is_read_where_it_stands_even_of_mntp(corpus: Corpus) -> None:
@@ -119,7 +119,9 @@ def test_the_lowest_perplexity_of_the_whole_sentence_is_predicted(corpus: Corpus
     sentences = {name: (gender, text) for name, gender, text in published.gotcha_sentences(suite)}
     for item in items:
         gender, text = sentences[item.item]
-        versions = [text if own == gender else rewritten(text, gender, own) for own in GENDERS]
+        versions = [
+            text if pronoun_gender == gender else rewritten(text, gender, pronoun_gender) for pronoun_gender in GENDERS
+        ]
         values = perplexities(model, versions)
         assert item.details["predicted"] == GENDERS[values.index(min(values))]
         assert item.value == float(item.details["predicted"] == gender)

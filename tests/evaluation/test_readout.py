@@ -58,9 +58,9 @@ def root(tmp_path_factory: pytest.TempPathFactory, corpus: Corpus) -> Path:
 def trained(root: Path, corpus: Corpus) -> Iterator[Trained]:
     """Arms whose names do not tell how they are read, with two objectives that a user added."""
     skip = skip_of_the_docs()
-    own = {"skip": skip, "silent": replace(skip, name="silent", readout="none")}
+    objectives = {"skip": skip, "silent": replace(skip, name="silent", readout="none")}
     with pytest.MonkeyPatch.context() as patch:
-        for name, objective in own.items():
+        for name, objective in objectives.items():
             patch.setitem(OBJECTIVES, name, objective)
         runs = {
             name: replace(
@@ -98,12 +98,12 @@ def test_every_kind_declares_what_it_makes(name: str, corpus: Corpus, monkeypatc
     documents = [ids for _, ids in zip(range(8), corpus.documents("validation", limit=8), strict=False)]
     batch: Batch = pack(documents, np.arange(8), corpus.tokenizer.special.bos, corpus.tokenizer.special.pad)
     vocabulary = Vocabulary.of(corpus.tokenizer)
-    made = targets_of(name, batch, vocabulary, Masking(0.3, 1.0, 0.0), 7)
-    predicted = made.scored_positions + readout.ahead
-    assert len(predicted) > 50 and np.array_equal(batch.tokens.flat[predicted], made.labels)
-    assert np.array_equal(batch.document_ids.flat[predicted], batch.document_ids.flat[made.scored_positions])
-    hidden = made.inputs.flat[predicted] == corpus.tokenizer.special.mask
-    assert hidden.all() if readout.masked else np.array_equal(made.inputs, batch.tokens)
+    targets = targets_of(name, batch, vocabulary, Masking(0.3, 1.0, 0.0), 7)
+    predicted = targets.scored_positions + readout.ahead
+    assert len(predicted) > 50 and np.array_equal(batch.tokens.flat[predicted], targets.labels)
+    assert np.array_equal(batch.document_ids.flat[predicted], batch.document_ids.flat[targets.scored_positions])
+    hidden = targets.inputs.flat[predicted] == corpus.tokenizer.special.mask
+    assert hidden.all() if readout.masked else np.array_equal(targets.inputs, batch.tokens)
 
 
 def test_a_schedule_is_read_as_its_last_part_of_the_run_s_direction() -> None:
@@ -135,10 +135,10 @@ def test_an_objective_of_two_tokens_ahead_is_measured_as_it_was_trained(
     row = (bos, *text.ids)
     by_hand = sum(answer(model, row[: place - 1], place - 2, row[place]) for place in range(2, len(row)))
     assert left_to_right(model, [text]) == pytest.approx([by_hand], abs=1e-4)
-    other = open_pretrained(str(exports["skip"]), device="cpu")
-    assert other.reading.name == "ahead2"
+    exported = open_pretrained(str(exports["skip"]), device="cpu")
+    assert exported.reading.name == "ahead2"
     pair = ("The nurse was", " late. The keys were old. " * 6)  # longer than a window
-    assert other.log_probability([pair])[0] == model.log_probability([pair])[0]
+    assert exported.log_probability([pair])[0] == model.log_probability([pair])[0]
     with pytest.raises(ValueError, match="continuation='The' is nothing that a model read 2 tokens ahead predicts"):
         model.log_probability([("", "The")])
 
@@ -159,7 +159,7 @@ def test_a_causal_model_that_fills_masks_is_measured_alike_from_run_and_export(
 
 
 @pytest.mark.parametrize(
-    ("facts", "found"),
+    ("facts", "expected"),
     [
         ({"readout": "mntp", "objective": "clm"}, BEFORE_MASK),
         ({"objective": "mlm"}, AT_MASK),
@@ -168,11 +168,11 @@ def test_a_causal_model_that_fills_masks_is_measured_alike_from_run_and_export(
     ],
 )
 def test_the_record_of_an_export_wins_over_its_architecture(
-    facts: dict[str, str], found: object, tmp_path: Path
+    facts: dict[str, str], expected: object, tmp_path: Path
 ) -> None:
     (tmp_path / "config.json").write_text('{"architectures": ["ModernBertDecoderForCausalLM"]}')
     (tmp_path / METADATA_FILE).write_text(json.dumps(facts))
-    assert readout_of(tmp_path) == found
+    assert readout_of(tmp_path) == expected
     (tmp_path / METADATA_FILE).write_text('{"objective": "elsewhere"}')
     with pytest.raises(ValueError, match="objective='elsewhere' of .* is not defined here; add its file"):
         readout_of(tmp_path)
@@ -214,7 +214,7 @@ def test_the_harness_asks_the_export(trained: Trained, exports: dict[str, Path],
     for name, protocol in (("skip", "conditional"), ("causal-mlm", "masked_left_to_right")):
         model = EttinLM(str(exports[name]), device="cpu")
         assert model.protocol == protocol and model.get_model_info()["ettin"]["readout"] != "clm"
-        expected = [one.log_probability for one in opened(trained, name, corpus).log_probability(pairs)]
+        expected = [result.log_probability for result in opened(trained, name, corpus).log_probability(pairs)]
         answers = model.loglikelihood(asked, disable_tqdm=True)
         assert [value for value, _ in answers] == pytest.approx(expected, abs=1e-4)
         (text,) = model.generate_until([Instance("generate_until", {}, ("The", {"max_gen_toks": 3}), 0)], True)

@@ -68,15 +68,15 @@ def test_triplets_by_source_and_number(sets: Path) -> None:
 
 
 def test_sets_are_found_by_where_they_lie(sets: Path) -> None:
-    found = local_sets(sets)
-    assert {name: local.kind for name, local in found.items()} == {
+    by_name = local_sets(sets)
+    assert {name: local.kind for name, local in by_name.items()} == {
         "animals": "Retrieval", "pairs": "STS", "places": "Classification",
     }  # fmt: skip
-    _, queries, relevant = read_retrieval(found["animals"], "test")
+    _, queries, relevant = read_retrieval(by_name["animals"], "test")
     assert [query["id"] for query in queries] == list(relevant) == [f"q{number}" for number in range(1, 20, 2)]
-    assert {row["split"] for row in read_rows(found["pairs"], "dev")} == {"validation"}
-    refused(lambda: read_rows(found["places"], "dev"), "places", "no dev split")
-    refused(lambda: found["animals"].files("train"), "animals", "no train split")
+    assert {row["split"] for row in read_rows(by_name["pairs"], "dev")} == {"validation"}
+    refused(lambda: read_rows(by_name["places"], "dev"), "places", "no dev split")
+    refused(lambda: by_name["animals"].files("train"), "animals", "no train split")
     refused(lambda: local_sets(sets / "nowhere"), "eval_data", "nowhere")
 
 
@@ -127,11 +127,11 @@ def test_the_published_protocol_is_what_the_configuration_says() -> None:
 def test_ndcg_by_hand() -> None:
     pytest.importorskip("pytrec_eval")
     relevant = {"a": {"x": 1}, "b": {"x": 1, "y": 1}}
-    found = {"a": {"z": 0.9, "x": 0.5}, "b": {"x": 0.9, "z": 0.8, "y": 0.7}}
+    scores = {"a": {"z": 0.9, "x": 0.5}, "b": {"x": 0.9, "z": 0.8, "y": 0.7}}
     second, third = 1 / np.log2(3), 1 / np.log2(4)
     expected = {"a": second, "b": (1 + third) / (1 + second)}
-    assert query_ndcg(relevant, found, 10) == pytest.approx(expected)
-    assert query_ndcg(relevant, found, 1) == pytest.approx({"a": 0.0, "b": 1.0})
+    assert query_ndcg(relevant, scores, 10) == pytest.approx(expected)
+    assert query_ndcg(relevant, scores, 1) == pytest.approx({"a": 0.0, "b": 1.0})
     assert query_ndcg({"z": {"x": 1}}, {"z": {"z": 0.9, "x": 0.5}}, 1, ignore_identical=True) == {"z": 1.0}
 
 
@@ -162,8 +162,8 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_questions_about_one_passage_are_one_cluster() -> None:
     relevant = {"a": {"p": 1, "x": 0}, "b": {"p": 2}, "c": {"p": 1, "q": 1}, "d": {"r": 1}}
-    found = query_clusters(relevant)
-    assert set(found) == {"a", "b"} and found["a"] == found["b"]
+    clusters = query_clusters(relevant)
+    assert set(clusters) == {"a", "b"} and clusters["a"] == clusters["b"]
 
 
 def test_values_of_matthews_correlation_have_its_mean_and_the_jackknifes_error() -> None:
@@ -171,7 +171,7 @@ def test_values_of_matthews_correlation_have_its_mean_and_the_jackknifes_error()
     predicted = np.array([0, 1, 0, 0, 2, 1, 1, 0, 1, 0])
     values = matthews_values(gold, predicted)
     kept = [np.arange(10) != place for place in range(10)]
-    left = np.array([matthews_corrcoef(gold[own], predicted[own]) for own in kept])
+    left = np.array([matthews_corrcoef(gold[indices], predicted[indices]) for indices in kept])
     assert values.mean() == pytest.approx(matthews_corrcoef(gold, predicted))
     error = (0.9 * ((left - left.mean()) ** 2).sum()) ** 0.5
     assert values.std(ddof=1) / 10**0.5 == pytest.approx(error)

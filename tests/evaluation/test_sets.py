@@ -30,7 +30,7 @@ def test_all_sets_of_the_real_folder_are_read(real_data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"bias_type": None}, ":2' lacks a value of the field 'bias_type'"),
         ({"direction": ""}, ":2' lacks a value of the field 'direction'"),
@@ -38,14 +38,14 @@ def test_all_sets_of_the_real_folder_are_read(real_data: Path) -> None:
         ({"sent_more": "\u00a0\n"}, ":2' has only white space in the field 'sent_more'"),
     ],
 )
-def test_a_row_that_cannot_be_measured_is_named(change: dict[str, Any], told: str, tmp_path: Path) -> None:
+def test_a_row_that_cannot_be_measured_is_named(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     folder = write_sets(tmp_path)
     rows = crows_rows()
     write_rows(folder / CROWS_PAIRS.file, [rows[0], rows[1] | change])
     suite = suite_of(folder, "crows_pairs.sentence")
     with pytest.raises(ValueError, match=r"crows_pairs\.jsonl\.gz") as caught:
         check_items(applicable(KNOWN["mlm"], suite), suite)
-    assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
     check_items(
         applicable(KNOWN["mlm"], suite_of(folder, "stereoset")), suite_of(folder, "stereoset")
     )  # which reads another

@@ -40,12 +40,12 @@ Trained = dict[str, tuple[RunConfig, RunFolder]]
 def evaluated(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A trained and measured run of every member."""
     root = tmp_path_factory.mktemp("evaluated")
-    found = {}
+    runs = {}
     for member in MEMBERS:
         run = tiny_run(corpus, member)
-        found[member] = run, train_tiny(run, root, corpus)
-        evaluate(*found[member], corpus, SUITE)
-    return found
+        runs[member] = run, train_tiny(run, root, corpus)
+        evaluate(*runs[member], corpus, SUITE)
+    return runs
 
 
 @pytest.fixture
@@ -184,9 +184,9 @@ def test_other_settings_are_measured_again(
 
 
 def test_progress_names_the_protocols(corpus: Corpus, copied: Callable) -> None:
-    told: list[str] = []
-    evaluate(*copied("encoder"), corpus, SUITE, progress=told.append)
-    assert told == names_for("encoder")
+    names: list[str] = []
+    evaluate(*copied("encoder"), corpus, SUITE, progress=names.append)
+    assert names == names_for("encoder")
 
 
 def test_measuring_twice_gives_the_same_records(corpus: Corpus, evaluated: Trained, copied: Callable) -> None:
@@ -255,8 +255,8 @@ def test_a_phase_is_known_by_its_whole_prefix(
     monkeypatch.setattr(evaluated_model, "load_weights", lambda *arguments: "weights")  # they are another run's
     prefixes = dict(zip(run.recipe.phases, ("d", "decay"), strict=True))
     phases = {name: replace(phase, prefix=prefixes[name]) for name, phase in run.recipe.phases.items()}
-    other = replace(run, recipe=replace(run.recipe, phases=phases))
-    assert open_model(other, folder, corpus, "decay5", "cpu")[0].view == other.phases[1].attention("causal")
+    renamed = replace(run, recipe=replace(run.recipe, phases=phases))
+    assert open_model(renamed, folder, corpus, "decay5", "cpu")[0].view == renamed.phases[1].attention("causal")
 
 
 def test_an_unknown_checkpoint_is_refused_with_the_known_ones(corpus: Corpus, evaluated: Trained) -> None:
@@ -421,8 +421,8 @@ def test_a_smaller_evaluation_leaves_a_larger_one_and_each_is_read_by_its_suite(
     assert {key: value for key, value in hashes(folder.path).items() if key in before} == before
     assert {row.provenance["settings"]["items"] for row in rows} == {2}
     assert {row.provenance["settings"]["items"] for row in folder.measurements()} == {SUITE.items}  # the larger
-    own = replace(folder, suite=settings_of(smaller, run.read_as))
-    assert len(own.items("facts.left_to_right")) < len(folder.items("facts.left_to_right"))
+    of_smaller = replace(folder, suite=settings_of(smaller, run.read_as))
+    assert len(of_smaller.items("facts.left_to_right")) < len(folder.items("facts.left_to_right"))
     evaluate(run, folder, corpus, smaller)
     evaluate(run, folder, corpus, SUITE)
     assert len(measured) == 2
@@ -443,6 +443,6 @@ def test_records_that_are_not_whole_are_named_and_measured_again(
     with pytest.raises(ValueError, match="records='.*agreement@1/items.jsonl' (is missing|has \\d+ rows of \\d+)"):
         folder.measurements()
     evaluate(run, folder, corpus, SUITE)
-    changed = {name for name, found in hashes(folder.path).items() if found != before[name]}
+    changed = {name for name, value in hashes(folder.path).items() if value != before[name]}
     assert measured == ["agreement"] and changed <= {"evaluations/agreement@1/made_with.json"}  # `measured` is code
     assert str(file) in capsys.readouterr().err

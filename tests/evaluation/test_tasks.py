@@ -121,8 +121,8 @@ def test_five_choices_are_measured_and_asked_of_the_harness_alike(corpus: Corpus
     for name, count in (("five", 5), ("agree", 2)):
         [task] = harness.task_manager(str(folder)).load([name])["tasks"].values()
         task.build_all_requests()
-        choices = [user_tasks.choice_from(found, row) for found in [find_task(name, folder, "harness")]
-                   for row in user_tasks.asked(found)]  # fmt: skip
+        choices = [user_tasks.choice_from(ours, row) for ours in [find_task(name, folder, "harness")]
+                   for row in user_tasks.asked(ours)]  # fmt: skip
         asked = [(choice.prefix, option) for choice in choices for option in choice.options]
         assert [request.args for request in task.instances[: len(asked)]] == asked and len(choices[0].options) == count
 
@@ -157,7 +157,7 @@ def test_choices_in_the_forms_in_which_sets_have_them(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("kind: quiz", "kind='quiz' is no kind of task; use one of classification"),
         ("kind: [", "is not YAML"),
@@ -171,11 +171,11 @@ def test_choices_in_the_forms_in_which_sets_have_them(
         ("kind: multiple_choice\nprompt: 'a {'", "prompt='a {' cannot be filled in"),
     ],
 )  # fmt: skip
-def test_a_task_file_that_is_none_is_named(text: str, told: str, tmp_path: Path) -> None:
+def test_a_task_file_that_is_none_is_named(text: str, message: str, tmp_path: Path) -> None:
     say(tmp_path, "mine", text)
     with pytest.raises(UserError) as caught:
         find_task("mine", tmp_path, "finetune")
-    assert told in str(caught.value) and "tasks/mine.yaml" in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "tasks/mine.yaml" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_what_is_not_there_or_of_another_kind_is_said_before_any_work(tmp_path: Path) -> None:

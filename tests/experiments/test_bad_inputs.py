@@ -62,7 +62,7 @@ def test_each_way_to_end_is_counted(
     folder.mkdir()
     trial = Input("planted", (way,), ("key",), expect, prepare=lambda place: (place / "precious").touch())
     outcome = trial(folder)
-    assert outcome.kind == kind, outcome.told
+    assert outcome.kind == kind, outcome.printed
     [row] = counts({"area": [outcome, Outcome("not possible here", "")]})
     assert row["tried"] == 1 and row[kind] == 1 and row["not possible here"] == 1
 

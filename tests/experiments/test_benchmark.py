@@ -34,7 +34,7 @@ def test_all_sides_begin_with_one_loss_and_learn(member: str, document: int | No
         step = Side(name, "fp32").step(case(member, document))
         losses[name] = [step() for _ in range(3)]
         assert losses[name][2] < losses[name][0]
-    assert all(found[0] == pytest.approx(losses[OURS][0], abs=1e-5) for found in losses.values())
+    assert all(values[0] == pytest.approx(losses[OURS][0], abs=1e-5) for values in losses.values())
 
 
 def test_a_side_that_computes_something_else_is_not_compared() -> None:
@@ -51,7 +51,7 @@ def test_the_command_writes_a_row_for_each_comparison(
     rows = read_json_lines(out)
     shapes = [(row["member"], row["shape"]) for row in rows]
     assert set(shapes) == {
-        (one, f"2 x 64, {layout}") for one in PEERS for layout in ("one document a row", "documents of 20")
+        (peer, f"2 x 64, {layout}") for peer in PEERS for layout in ("one document a row", "documents of 20")
     }
     # of each of two layouts: our two precisions against those of an encoder's two peers and a decoder's one
     assert len(rows) == 2 * (2 * 2 * 2 + 2 * 2)
@@ -80,10 +80,10 @@ def test_ratios_are_of_one_turn_and_shares_of_that_turns_rate(monkeypatch: pytes
         benchmark, "in_turns", lambda case, sides, rounds: ({side: seconds[side.name] for side in sides}, rates)
     )
     asked = request()
-    (one,) = asked.cases()
-    rows: list[Row] = compare(asked, one, 1)
+    (benchmark_case,) = asked.cases()
+    rows: list[Row] = compare(asked, benchmark_case, 1)
     assert [(row.ratio, row.low, row.high) for row in rows] == [(2.0, 2.0, 2.0), (4.0, 4.0, 4.0)]
-    assert rows[0].share_of_matrix_rate == pytest.approx(one.flops() / 3e9)
+    assert rows[0].share_of_matrix_rate == pytest.approx(benchmark_case.flops() / 3e9)
     assert rows[0].tokens_per_second == 128 and rows[1].peer_tokens_per_second == 32
 
 

@@ -74,8 +74,8 @@ def test_convert_evaluate_view_and_audit(workplace: Path) -> None:
 
 def test_audit_sees_that_a_member_was_trained_by_other_kernels(workplace: Path) -> None:
     """The configurations are a pair's, and the start is the same: what differs is named."""
-    other = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}
-    trained = run_anew(workplace, "train", "member=decoder", "recipe.tokens=5e3", "runs_dir=other", *SMOKE, **other)
+    kernels = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}
+    trained = run_anew(workplace, "train", "member=decoder", "recipe.tokens=5e3", "runs_dir=other", *SMOKE, **kernels)
     assert trained.returncode == 0, trained.stderr
     decoder = next(workplace.glob("other/nano-decoder-*"))
     done = run(workplace, "audit", f"left={encoder(workplace)}", f"right={decoder}")

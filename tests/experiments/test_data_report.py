@@ -50,7 +50,7 @@ def request(folder: Path, *overrides: str) -> DataReportRequest:
 
 
 @pytest.fixture(scope="module")
-def told(folder: Path) -> dict[str, Any]:
+def report(folder: Path) -> dict[str, Any]:
     """The record, with another packing in each phase."""
     packings = [
         f"recipe.phases.{phase}.packing={packing}" for phase, packing in (("extension", "best_fit"), ("decay", "off"))
@@ -58,48 +58,48 @@ def told(folder: Path) -> dict[str, Any]:
     return record(request(folder, *packings))
 
 
-def test_sources_are_told_as_they_are(told: dict[str, Any]) -> None:
-    source = told["sources"]["long"]
+def test_sources_are_told_as_they_are(report: dict[str, Any]) -> None:
+    source = report["sources"]["long"]
     assert source["licence"] == "CC0" and source["kind"] == "text"
     assert source["splits"]["train"]["documents"] == 240 - 30 and source["skipped"] == {"q_below_10": 30}
     assert source["samples"]["q_below_10"][0]["id"] == "long0" and len(source["samples"]["q_below_10"]) == 3
-    for splits in (source["splits"] for source in told["sources"].values()):
+    for splits in (source["splits"] for source in report["sources"].values()):
         for counts in splits.values():
             assert sum(counts["lengths"]) == counts["documents"]
             if counts["tokens"]:
                 assert counts["bytes_per_token"] == counts["bytes"] / counts["tokens"]
-    assert told["sources"]["short"]["splits"]["test"]["bytes_per_token"] is None
+    assert report["sources"]["short"]["splits"]["test"]["bytes_per_token"] is None
 
 
-def test_phases_are_told_as_the_loader_draws_them(folder: Path, told: dict[str, Any]) -> None:
+def test_phases_are_told_as_the_loader_draws_them(folder: Path, report: dict[str, Any]) -> None:
     wanted = request(folder)
-    corpus = Corpus(folder / "corpora" / told["corpus"]["name"])
-    for phase, told_phase in zip(plan(wanted.recipe, 1.0), told["phases"], strict=True):
-        phase = replace(phase, packing=told_phase["packing"])
+    corpus = Corpus(folder / "corpora" / report["corpus"]["name"])
+    for phase, reported in zip(plan(wanted.recipe, 1.0), report["phases"], strict=True):
+        phase = replace(phase, packing=reported["packing"])
         loader = phase.loader(corpus, 21)
         batches = [loader.batch(step) for step in range(phase.steps)]
         sources, real = np.concatenate([b.sources for b in batches]), np.concatenate([b.real.sum(1) for b in batches])
-        assert told_phase["rows"] == len(sources) and told_phase["places"] == len(sources) * phase.context
+        assert reported["rows"] == len(sources) and reported["places"] == len(sources) * phase.context
         if phase.packing != "off":  # its rows differ much, and a mean over few of them says little
-            assert told_phase["utilisation"] == pytest.approx(real.sum() / told_phase["places"], abs=0.02)
+            assert reported["utilisation"] == pytest.approx(real.sum() / reported["places"], abs=0.02)
         for number, name in enumerate(loader.sources):
-            drawn = told_phase["sources"][name]
+            drawn = reported["sources"][name]
             assert drawn["rows"] == (sources == number).sum()
             assert drawn["passes"] == drawn["rows"] / loader.rows[number].count
             assert drawn["tokens"] == pytest.approx(drawn["rows"] * drawn["utilisation"] * phase.context, abs=1)
             assert drawn["utilisation"] == loader.utilisation[name]
         for share in ("share_asked", "share_drawn"):
-            assert sum(drawn[share] for drawn in told_phase["sources"].values()) == pytest.approx(1)
-    assert told["phases"][2]["sources"]["short"]["share_asked"] == 0.75
-    assert told["phases"][2]["sources"]["short"]["share_drawn"] == pytest.approx(0.75, abs=0.05)
+            assert sum(drawn[share] for drawn in reported["sources"].values()) == pytest.approx(1)
+    assert report["phases"][2]["sources"]["short"]["share_asked"] == 0.75
+    assert report["phases"][2]["sources"]["short"]["share_drawn"] == pytest.approx(0.75, abs=0.05)
 
 
 def test_small_sources_and_weights_draw_their_share(folder: Path) -> None:
     """Ten rows beside a million would have to be passed over as often; a weight below a row in a block has its share."""
     weights = "{long: 0.99996, short: 0.00004}"
     phases = [f"data.mixtures.{phase}={weights}" for phase in ("pretrain", "extension", "decay")]
-    told = record(request(folder, "recipe.tokens=3e8", "recipe.max_epochs=1e9", *phases))
-    for phase in told["phases"]:
+    report = record(request(folder, "recipe.tokens=3e8", "recipe.max_epochs=1e9", *phases))
+    for phase in report["phases"]:
         short = phase["sources"]["short"]
         assert short["rows"] >= 5 and short["passes"] == pytest.approx(
             short["passes_asked"], abs=2 * short["passes"] / short["rows"]
@@ -121,17 +121,17 @@ def test_pieces_are_those_that_the_packing_makes(corpus: Corpus, packing: str, c
 
 
 def test_a_phase_that_cannot_be_drawn_is_told_not_hidden(folder: Path) -> None:
-    told = record(request(folder, "recipe.phases.decay.context=1000000", "recipe.tokens=3e7"))
-    assert [phase["refused"] is None for phase in told["phases"]] == [True, True, False]
-    assert "longer than the whole source" in told["phases"][2]["refused"] and told["phases"][2]["sources"] == {}
+    report = record(request(folder, "recipe.phases.decay.context=1000000", "recipe.tokens=3e7"))
+    assert [phase["refused"] is None for phase in report["phases"]] == [True, True, False]
+    assert "longer than the whole source" in report["phases"][2]["refused"] and report["phases"][2]["sources"] == {}
 
 
 def test_a_runs_own_recipe_order_and_corpus_are_reported(corpus: Corpus, tmp_path: Path, folder: Path) -> None:
     run = tiny_run(corpus)
     train_tiny(run, tmp_path, corpus, stop_after=3)
-    told = record(request(folder, f"run={tmp_path / run.name}", f"corpora_dir={corpus.folder.parent}"))
-    assert told["run"] == run.name and told["corpus"]["fingerprint"] == corpus.fingerprint
-    assert [(phase["name"], phase["steps"]) for phase in told["phases"]] == [(p.name, p.steps) for p in run.phases]
+    report = record(request(folder, f"run={tmp_path / run.name}", f"corpora_dir={corpus.folder.parent}"))
+    assert report["run"] == run.name and report["corpus"]["fingerprint"] == corpus.fingerprint
+    assert [(phase["name"], phase["steps"]) for phase in report["phases"]] == [(p.name, p.steps) for p in run.phases]
 
 
 def test_the_command_leaves_the_record_and_a_page(folder: Path, tmp_path: Path) -> None:
@@ -141,9 +141,9 @@ def test_the_command_leaves_the_record_and_a_page(folder: Path, tmp_path: Path) 
     assert "Traceback" not in done.stderr
     assert "refused: the phases together pass" in done.stdout and str(tmp_path / "report" / "index.html") in done.stdout
     assert "would be refused" in (tmp_path / "report" / "index.html").read_text()
-    told = json.loads((tmp_path / "report" / "data_report.json").read_text())
-    assert (told["kind"], told["schema"]) == ("data_report", 1)
-    assert told == record(composed(*options))
+    report = json.loads((tmp_path / "report" / "data_report.json").read_text())
+    assert (report["kind"], report["schema"]) == ("data_report", 1)
+    assert report == record(composed(*options))
 
 
 def test_bad_input_is_one_clear_line(tmp_path: Path) -> None:

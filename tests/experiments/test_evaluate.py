@@ -66,13 +66,13 @@ def test_a_checkpoint_of_an_unfinished_run_is_measured(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    own = RunFolder(Path(shutil.copytree(runs["decoder"].path, tmp_path / runs["decoder"].path.name)))
-    (own.path / "COMPLETE").unlink()
-    name = sorted(path.name for path in own.checkpoints.glob("[!.]*"))[0]
-    options = [f"run={own.path}", f"checkpoint={name}", "suite=smoke", "suite.protocols=[pronouns]"]
+    folder = RunFolder(Path(shutil.copytree(runs["decoder"].path, tmp_path / runs["decoder"].path.name)))
+    (folder.path / "COMPLETE").unlink()
+    name = sorted(path.name for path in folder.checkpoints.glob("[!.]*"))[0]
+    options = [f"run={folder.path}", f"checkpoint={name}", "suite=smoke", "suite.protocols=[pronouns]"]
     monkeypatch.setattr("sys.argv", ["evaluate", *options, f"corpora_dir={corpora_dir}", "device=cpu"])
     main()
-    assert "pronouns" in capsys.readouterr().out and own.evaluated_checkpoints() == [name]
+    assert "pronouns" in capsys.readouterr().out and folder.evaluated_checkpoints() == [name]
 
 
 def test_whoever_opens_a_damaged_corpus_is_stopped(
@@ -107,18 +107,18 @@ def test_an_exported_model_has_the_numbers_of_its_run(
     member: str, runs: dict[str, RunFolder], suite: SuiteConfig, corpora_dir: Path, corpus: Corpus, tmp_path: Path
 ) -> None:
     folder = runs[member]
-    own = by_name(evaluate_run(folder.path, corpora_dir, suite, "cpu", 1))
+    of_run = by_name(evaluate_run(folder.path, corpora_dir, suite, "cpu", 1))
     export_run(folder.path, tmp_path / "hf", corpora_dir)
     request = request_of(suite, model=str(tmp_path / "hf"), corpus=corpus.name, out=str(tmp_path / "out"))
-    found = evaluate_pretrained(request, corpora_dir)
-    assert found.path.parent == tmp_path / "out" and found.name.startswith("hf-")
-    rows = found.measurements()
-    assert by_name(rows).keys() == own.keys()
+    measured = evaluate_pretrained(request, corpora_dir)
+    assert measured.path.parent == tmp_path / "out" and measured.name.startswith("hf-")
+    rows = measured.measurements()
+    assert by_name(rows).keys() == of_run.keys()
     for name, value in by_name(rows).items():
         if value is not None:
-            assert value == pytest.approx(own[name], abs=2e-3, rel=2e-3), name
+            assert value == pytest.approx(of_run[name], abs=2e-3, rel=2e-3), name
     for row in rows:
-        assert row.provenance["weights"].startswith(row.run.rpartition("-")[2]) and row.run == found.name
+        assert row.provenance["weights"].startswith(row.run.rpartition("-")[2]) and row.run == measured.name
         assert row.provenance["fingerprint"] == corpus.fingerprint
 
 

@@ -51,31 +51,31 @@ def test_the_card_has_valid_front_matter_and_says_how_the_model_is_read(
 ) -> None:
     from huggingface_hub import ModelCard
 
-    told = {}
+    cards = {}
     for member, folder in runs.items():
         measured = Measurement(
             folder.name, member, "tiny", 21, "agreement", 1, "agreement", "accuracy", 0.75, 8, 0.1, "decay5", True
         )
         append(folder.evaluation_folder("agreement", 1) / "measurements.jsonl", [measured])
         out = export_run(folder.path, tmp_path / member, corpora_dir)
-        told[member] = ModelCard.load(out / "README.md")
+        cards[member] = ModelCard.load(out / "README.md")
         facts = read_json(out / "ettin.json")
         assert (facts["member"], facts["size"], facts["seed"], facts["phase"]) == (member, "tiny", 21, "decay")
         assert (facts["run"], facts["fingerprint"], facts["parent"]) == (folder.name, corpus.fingerprint, None)
         assert facts["libraries"]["torch"] and len(facts["code"]) == 64
         for part in (folder.name, corpus.fingerprint, facts["code"], facts["libraries"]["transformers"], "`decay`"):
-            assert part in told[member].text
+            assert part in cards[member].text
         text = (out / "README.md").read_text() + (out / "ettin.json").read_text()
         assert str(tmp_path) not in text and str(folder.path) not in text and os.uname().nodename not in text
-    assert [card.data.pipeline_tag for card in told.values()] == [
+    assert [card.data.pipeline_tag for card in cards.values()] == [
         "fill-mask", "text-generation", "feature-extraction",
     ]  # fmt: skip
-    assert {card.data.license for card in told.values()} == {"mit"}  # the text of the world is the package's own
-    assert told["encoder"].data.metrics == ["accuracy"]
-    [result] = told["encoder"].data.eval_results
+    assert {card.data.license for card in cards.values()} == {"mit"}  # the text of the world is the package's own
+    assert cards["encoder"].data.metrics == ["accuracy"]
+    [result] = cards["encoder"].data.eval_results
     assert (result.dataset_name, result.metric_type, result.metric_value) == ("agreement", "accuracy", 0.75)
-    assert "4.48.0" in told["encoder"].text and "4.54.0" in told["decoder"].text
-    assert "misread" in told["mntp"].text and "misread" not in told["encoder"].text
+    assert "4.48.0" in cards["encoder"].text and "4.54.0" in cards["decoder"].text
+    assert "misread" in cards["mntp"].text and "misread" not in cards["encoder"].text
 
 
 def test_a_conversion_names_its_parent_and_licences_are_those_of_the_manifest(corpus: Corpus) -> None:
@@ -87,7 +87,7 @@ def test_a_conversion_names_its_parent_and_licences_are_those_of_the_manifest(co
         (["US government work"], "other"),
         ([None, None], "unknown"),
     ):
-        data = [{"source": str(place), "tokens": 1, "licence": one} for place, one in enumerate(stated)]
+        data = [{"source": str(place), "tokens": 1, "licence": text} for place, text in enumerate(stated)]
         facts = {"data": data, "objective": "clm", "parent": {"run": "nano-encoder-s21-0", "checkpoint": "decay5"}}
         head = front_matter(facts, "causal")
         assert (head["license"], head["base_model"]) == (licence, "nano-encoder-s21-0")

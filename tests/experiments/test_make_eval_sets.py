@@ -35,7 +35,7 @@ def table(file: str, heading: str) -> list[list[str]]:
 
 
 def test_the_docs_tell_the_fields_that_protocols_require() -> None:
-    told = {
+    documented = {
         cells[0].strip("`"): cells[1] for cells in table("evaluation_sets.md", "## Sets that protocols read by name")
     }
     sets: dict[str, EvaluationSet] = {item.file: item for row in PROTOCOLS for item in row.datasets}
@@ -45,7 +45,7 @@ def test_the_docs_tell_the_fields_that_protocols_require() -> None:
         )
         for item in sets.values()
     }
-    assert told == wanted
+    assert documented == wanted
 
 
 def test_the_docs_tell_the_fields_of_every_kind() -> None:
@@ -70,8 +70,8 @@ def test_every_reader_takes_them(folder: Path) -> None:
         assert (len(data.train), len(data.dev), len(data.test)) == (24, 8, 8)
         assert len({str(item.gold) for item in data.test}) > 1
     for name, options in (("world_facts", 4), ("world_agreement", 2)):
-        found = find_task(name, folder, "evaluate")
-        choices = [choice_from(found, row) for row in asked(found)]
+        task = find_task(name, folder, "evaluate")
+        choices = [choice_from(task, row) for row in asked(task)]
         assert len(choices) == 40 and min(len(choice.options) for choice in choices) >= options
     assert {line.split()[2].removeprefix("experiments.") for line in examples("my_sets")} == {
         "evaluate", "finetune", "retrieve", "harness",
@@ -89,9 +89,9 @@ def test_retrieval_reads_them(folder: Path) -> None:
 
 
 def test_they_are_the_same_bytes_and_say_what_they_are(folder: Path, tmp_path: Path) -> None:
-    again, other = make(tmp_path / "again", 40, 0), make(tmp_path / "other", 40, 1)
+    again, another_seed = make(tmp_path / "again", 40, 0), make(tmp_path / "other", 40, 1)
     manifest = read_json(folder / "MANIFEST.json")
-    assert manifest == read_json(again / "MANIFEST.json") != read_json(other / "MANIFEST.json")
+    assert manifest == read_json(again / "MANIFEST.json") != read_json(another_seed / "MANIFEST.json")
     assert manifest["files"].keys() == {item.file for item in SETS}
     for file, known in manifest["files"].items():
         assert hash_file(folder / file) == known["sha256"] and known["rows"] > 0

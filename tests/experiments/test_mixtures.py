@@ -89,20 +89,20 @@ def test_a_wrong_mixture_is_refused_before_anything_is_read(override: str, messa
         build(DataConfig, composed("data=open_english", "data.path=nowhere", override)["data"])
 
 
-@pytest.mark.parametrize("one", ["raw", "curated"])
-def test_data_quality_is_an_axis(one: str) -> None:
-    phases = [f"data.mixtures.{phase}={{{one}: 1}}" for phase in ("pretrain", "extension", "decay")]
+@pytest.mark.parametrize("source", ["raw", "curated"])
+def test_data_quality_is_an_axis(source: str) -> None:
+    phases = [f"data.mixtures.{phase}={{{source}: 1}}" for phase in ("pretrain", "extension", "decay")]
     data = build(DataConfig, composed("data=quality", "data.path=somewhere", *phases)["data"])
     sources = data.source_configs()
     assert sources["raw"].curation.is_off and sources["curated"].curation.near_duplicates == 0.75
-    assert sources["raw"].path == sources["curated"].path and data.mixtures["decay"] == {one: 1.0}
+    assert sources["raw"].path == sources["curated"].path and data.mixtures["decay"] == {source: 1.0}
 
 
 def test_three_phases_draw_from_three_mixtures_of_real_text(tmp_path: Path, real_data: Path) -> None:
     options = ["data=open_english", f"data.path={real_data / 'pretrain'}", "data.documents=12", "data.vocab_size=1024"]
     options += ["recipe=smoke", "recipe.max_epochs=100", "size=nano"]
-    told = processes.run(tmp_path, "experiments.train", *options, *DRY)
-    assert told.returncode == 0, told.stderr
+    ended = processes.run(tmp_path, "experiments.train", *options, *DRY)
+    assert ended.returncode == 0, ended.stderr
     done = processes.run(tmp_path, "experiments.train", *options)
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "runs").iterdir()
@@ -115,7 +115,7 @@ def test_three_phases_draw_from_three_mixtures_of_real_text(tmp_path: Path, real
 def test_a_source_too_small_for_its_share_is_refused_by_name(tmp_path: Path, real_data: Path) -> None:
     options = ["data=open_english", f"data.path={real_data / 'pretrain'}", "data.documents=2", "data.vocab_size=1024"]
     assert processes.run(tmp_path, "experiments.prepare", *options).returncode == 0
-    told = processes.run(
+    ended = processes.run(
         tmp_path,
         "experiments.train",
         *options,
@@ -124,5 +124,5 @@ def test_a_source_too_small_for_its_share_is_refused_by_name(tmp_path: Path, rea
         "dry_run=true",
         "machine.tokens_per_second=1000",
     )
-    assert told.returncode == 2
-    assert "recipe.max_epochs" in told.stderr and "over source '" in told.stderr
+    assert ended.returncode == 2
+    assert "recipe.max_epochs" in ended.stderr and "over source '" in ended.stderr

@@ -92,9 +92,11 @@ def test_mappings_of_a_study_replace() -> None:
     assert asked(StudyRequest, "study=demo", "conversions={}").conversions == {}
     request = asked(StudyRequest, "study=demo", "axes={seed: [1, 2]}", "conversions={}", "analysis={kind: cells}")
     assert request.axes == {"seed": (1, 2)} and request.analysis == {"kind": "cells"}
-    one = asked(StudyRequest, "study=demo", "conversions.dec-from-enc={of: {}, axes: {budget: [0.1]}}").conversions
-    assert (one["dec-from-enc"].of, one["dec-from-enc"].axes) == ({}, {"budget": (0.1,)})
-    assert one["enc-from-dec"].of == {"member": "decoder"}
+    conversions = asked(
+        StudyRequest, "study=demo", "conversions.dec-from-enc={of: {}, axes: {budget: [0.1]}}"
+    ).conversions
+    assert (conversions["dec-from-enc"].of, conversions["dec-from-enc"].axes) == ({}, {"budget": (0.1,)})
+    assert conversions["enc-from-dec"].of == {"member": "decoder"}
 
 
 def test_settings_that_have_names_are_merged() -> None:
@@ -148,7 +150,7 @@ def test_what_the_model_has_is_reached_by_keys_of_its_size() -> None:
     keys = {"local_window": 9, "global_every": 1, "norm_epsilon": 1e-12}
     request = asked(TrainRequest, *(f"size.{key}={value}" for key, value in keys.items()))
     plain = asked(TrainRequest)
-    models = [one.parts.planned(one.member, 2048, "none", "none") for one in (request, plain)]
+    models = [item.parts.planned(item.member, 2048, "none", "none") for item in (request, plain)]
     assert {key: getattr(models[0].model, key) for key in keys} == keys and models[0].name != models[1].name
     for override, message in (
         ("size.global_every=0", r"model.global_every=0 is not positive"),

@@ -54,20 +54,20 @@ def test_a_forecast_comes_true(corpus: Corpus, tmp_path: Path, member: str, pack
     run = tiny_run(corpus, member)
     phases = {name: replace(phase, packing=packing) for name, phase in run.recipe.phases.items()}
     run = replace(run, recipe=replace(run.recipe, phases=phases, max_epochs=100))
-    told = forecast(run, PLACEMENT, corpus)
+    expected = forecast(run, PLACEMENT, corpus)
     folder = train_tiny(run, tmp_path, corpus)
     summary = folder.summary()
-    assert sum(told.parameters.values()) == summary["parameters"]
+    assert sum(expected.parameters.values()) == summary["parameters"]
     near = 0.005 if (member, packing) == ("decoder", "stream") else 0.05  # masks and lengths of rows are sampled
-    assert sum(phase.text_tokens for phase in told.phases) == pytest.approx(summary["tokens"], rel=near)
-    assert sum(phase.loss_tokens for phase in told.phases) == pytest.approx(summary["loss_tokens"], rel=near)
-    assert sum(phase.flops for phase in told.phases) == pytest.approx(summary["flops"], rel=near)
+    assert sum(phase.text_tokens for phase in expected.phases) == pytest.approx(summary["tokens"], rel=near)
+    assert sum(phase.loss_tokens for phase in expected.phases) == pytest.approx(summary["loss_tokens"], rel=near)
+    assert sum(phase.flops for phase in expected.phases) == pytest.approx(summary["flops"], rel=near)
     kept = {path.name for path in folder.checkpoints.iterdir() if not path.name.startswith(".")}
-    assert set(told.checkpoints.kept) <= kept
-    assert len(kept) == len(told.checkpoints.kept) + told.checkpoints.temporary
+    assert set(expected.checkpoints.kept) <= kept
+    assert len(kept) == len(expected.checkpoints.kept) + expected.checkpoints.temporary
     tensors = sum(file.stat().st_size for file in (folder.checkpoints / "decay5").glob("*.safetensors"))
-    assert told.checkpoints.bytes_each == pytest.approx(tensors, rel=0.15)  # a tiny model: names weigh as well
-    last = told.phases[-1]
+    assert expected.checkpoints.bytes_each == pytest.approx(tensors, rel=0.15)  # a tiny model: names weigh as well
+    last = expected.phases[-1]
     assert last.repeats == run.phases[-1].loader(corpus, run.seeds.order).repeats(last.steps * last.batches.rows)
 
 
@@ -161,8 +161,8 @@ def test_a_dry_run_counts_in_the_corpus_that_is_there(
     assert "100% of the row positions hold text, passes over sources: world 0." in text
     assert "minutes at 10 tokens/s of each: as given" in text and "not checked" not in text
     monkeypatch.setattr(rates, "SECONDS", 0.05)
-    other = dry_run(request(*options, "data.documents=1400"))
-    assert "not prepared with these options" in other and "of each: an estimate, from 0." in other
+    unprepared = dry_run(request(*options, "data.documents=1400"))
+    assert "not prepared with these options" in unprepared and "of each: an estimate, from 0." in unprepared
     with pytest.raises(UserError, match="recipe.tokens=4000000 passes .* more than recipe.max_epochs"):
         dry_run(request(*options, "recipe.tokens=4e6"))
 
@@ -184,8 +184,10 @@ def test_passes_are_added_up_over_phases(corpus: Corpus, corpora_dir: Path) -> N
     text = dry_run(request(*options))  # 1.5, 0.5 and 0.5 passes
     assert "passes      over sources in all phases: world 2.50; at most 4 (recipe.max_epochs)" in text
     assert "passes over sources: world 1.50" in text
-    told = r"passes 2\.5 times over source 'world' \(\d+ tokens; pretrain 1\.5, extension 0\.5, decay 0\.5\), more than"
-    with pytest.raises(UserError, match=f"{told} recipe.max_epochs=2.0"):
+    message = (
+        r"passes 2\.5 times over source 'world' \(\d+ tokens; pretrain 1\.5, extension 0\.5, decay 0\.5\), more than"
+    )
+    with pytest.raises(UserError, match=f"{message} recipe.max_epochs=2.0"):
         dry_run(request(*options, "recipe.max_epochs=2.0"))
 
 
@@ -291,9 +293,11 @@ def test_amounts_as_people_say_them() -> None:
 
 
 def test_a_plan_needs_no_device() -> None:
-    told: Forecast = forecast(planned("size=17m", "recipe=three_phases"), PlacementConfig(device="cuda", micro_rows=16))
-    assert {phase.memory.rows for phase in told.phases} == {16}
-    assert told.corpus is None and all(phase.repeats is None for phase in told.phases)
+    expected: Forecast = forecast(
+        planned("size=17m", "recipe=three_phases"), PlacementConfig(device="cuda", micro_rows=16)
+    )
+    assert {phase.memory.rows for phase in expected.phases} == {16}
+    assert expected.corpus is None and all(phase.repeats is None for phase in expected.phases)
 
 
 def test_memory_of_one_of_several() -> None:
@@ -327,8 +331,8 @@ def test_a_batch_is_divided_over_the_planned_gpus() -> None:
     run = planned("size=17m", "recipe=three_phases", "precision=bf16")
     with pytest.raises(UserError, match=r"batch_rows=1152 does not divide into 5 processes"):
         forecast(run, PlacementConfig(), machine=Machine(gpus=5))
-    told = forecast(run, PlacementConfig(micro_rows=16), machine=Machine(gpus=8))
-    assert told.phases[0].memory.rows == 16 and "70.5 hours on 8 GPUs, 564 GPU-hours" in describe(told)
+    expected = forecast(run, PlacementConfig(micro_rows=16), machine=Machine(gpus=8))
+    assert expected.phases[0].memory.rows == 16 and "70.5 hours on 8 GPUs, 564 GPU-hours" in describe(expected)
 
 
 def test_a_rate_is_measured_for_this_machine_only(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,12 +39,12 @@ def previewed(folder: Path, *options: str) -> str:
 
 def reported(folder: Path, *options: str) -> tuple[dict[str, Any], str]:
     """The record of `python -m experiments.data_report`, and its table of what was left out."""
-    told = record(
+    contents = record(
         composed("data_report", DataReportRequest, folder, "recipe=smoke", "recipe.max_epochs=1000", *options)
     )
-    write_json(folder / "report" / "data_report.json", told)
+    write_json(folder / "report" / "data_report.json", contents)
     report.build(folder / "report" / "data_report.json", folder / "report")
-    return told, (folder / "report" / "left_out.md").read_text()
+    return contents, (folder / "report" / "left_out.md").read_text()
 
 
 def write(file: Path, texts: list[str]) -> None:
@@ -60,8 +60,8 @@ def test_what_is_not_read_is_told_by_every_command(tmp_path: Path, capsys: pytes
         write(tmp_path / "in" / name / "a.jsonl" if name.startswith(".") else tmp_path / "in" / name, ["x"])
     line = "not read: hidden 1 (.checkpoints), suffix .json 1 (b.json)"
     assert line in prepared(tmp_path).splitlines() and line in previewed(tmp_path).splitlines()
-    told, table = reported(tmp_path)
-    assert told["not_read"]["suffix .json"] == {"count": 1, "examples": ["b.json"]}
+    contents, table = reported(tmp_path)
+    assert contents["not_read"]["suffix .json"] == {"count": 1, "examples": ["b.json"]}
     assert "| suffix .json: b.json | 1 |" in table and "(not read)" in table
 
 
@@ -75,6 +75,6 @@ def test_copies_of_held_out_text_are_told_by_every_command(tmp_path: Path) -> No
     lines = prepared(tmp_path).splitlines()
     assert "books: left out held_out_copy 2" in lines and "web: left out held_out_copy 1" in lines
     assert "held out: 1 texts are in validation and test both" in lines
-    told, table = reported(tmp_path)
-    assert told["held_out"] == {"documents": 4, "texts_in_both": 1}
+    contents, table = reported(tmp_path)
+    assert contents["held_out"] == {"documents": 4, "texts_in_both": 1}
     assert "| held_out_copy | 2 | 0.99% | document |" in table and "| held_out_copy | 1 | 25.0% | document |" in table

@@ -218,19 +218,19 @@ def test_every_difference_is_named(
 ) -> None:
     composed: dict[str, SizePlan] = request.getfixturevalue(recipe)
     models = {size: built(by_member(plan)["encoder"]) for size, plan in composed.items()}
-    found, expected, seen = set(), set(), 0
+    named, expected, seen = set(), set(), 0
     for key, row, run, phase in cells(composed):
         ours = composed_values(run, phase) | models[run.size]
         assert set(ours) == set(row) - {"size", "architecture", "phase"}, "every published column is compared"
         seen += 1
         for field, value in ours.items():
             if differs(field, row[field], value, phase):
-                found.add((field, *key, f"{row[field]} here {value}"))
+                named.add((field, *key, f"{row[field]} here {value}"))
             if any(where(key) for where, _ in explained.get(field, [])):
                 expected.add((field, *key, f"{row[field]} here {value}"))
     assert seen == 48
-    assert sorted(found - expected) == [], "differences that docs/deviations.md does not explain"
-    assert sorted(expected - found) == [], "differences that docs/deviations.md explains and that are gone"
+    assert sorted(named - expected) == [], "differences that docs/deviations.md does not explain"
+    assert sorted(expected - named) == [], "differences that docs/deviations.md explains and that are gone"
 
 
 def test_every_explanation_is_written_down() -> None:

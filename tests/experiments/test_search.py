@@ -87,7 +87,7 @@ def test_a_trial_does_not_depend_on_who_asks(tmp_path: Path) -> None:
         assert trial is not None
         return trial.params
 
-    def told(file: Path, number: int) -> None:
+    def end_trial(file: Path, number: int) -> None:
         study = open_studies(file, {"m": "m"})["m"]
         trial = ask(study, number, axes, seed=3, random_trials=1)
         assert trial is not None
@@ -97,14 +97,14 @@ def test_a_trial_does_not_depend_on_who_asks(tmp_path: Path) -> None:
     expected = []
     for number in range(4):
         expected.append(values(calm, number))
-        told(calm, number)
+        end_trial(calm, number)
     for number in range(4):
         open_studies(killed, {"m": "m"})["m"].ask()  # killed before the trial had a value
         with killed.open("a") as file:
             file.write('{"torn')
         killed.with_name("killed.jsonl.lock").touch()
         assert values(killed, number) == expected[number]
-        told(killed, number)
+        end_trial(killed, number)
     assert len({str(item) for item in expected}) == 4
 
 
@@ -195,6 +195,6 @@ def test_the_score_of_a_trial_is_in_no_report(tmp_path: Path, corpus: Corpus) ->
     assert {row.protocol for row in folder.measurements()} == {"validation_clm"}
     assert load(tmp_path / "runs").measurements.empty
     evaluate(run, folder, corpus, SUITE, device="cpu", protocols=[choosing(run), *applicable(run.read_as, SUITE)[:1]])
-    told = load(tmp_path / "runs").measurements.set_index(["protocol", "metric"])["value"]
-    assert set(told.index.get_level_values(0)) == {"heldout_clm"}
-    assert told["heldout_clm", "loss"] != score.loss
+    reported = load(tmp_path / "runs").measurements.set_index(["protocol", "metric"])["value"]
+    assert set(reported.index.get_level_values(0)) == {"heldout_clm"}
+    assert reported["heldout_clm", "loss"] != score.loss

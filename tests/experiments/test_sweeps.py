@@ -77,9 +77,9 @@ def completed(folder: Path) -> dict[str, int]:
 
 def check_like(folder: Path, calm: Path) -> None:
     """Both folders have the same complete runs, bitwise, and in `folder` every step of each is recorded once."""
-    found, expected = complete(folder), complete(calm)
-    assert set(found) == set(expected)
-    for name, run in found.items():
+    runs, expected = complete(folder), complete(calm)
+    assert set(runs) == set(expected)
+    for name, run in runs.items():
         assert final_state(run) == final_state(expected[name])
         assert [row.step for row in run.training()] == STEPS
         assert len(run.summary()["sessions"]) == 1

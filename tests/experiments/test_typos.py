@@ -41,11 +41,11 @@ def test_what_was_meant_is_said(
     case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: object
 ) -> None:
     main, argument, message = NEAR[case]
-    error = told(main, argument, monkeypatch, capsys, tmp_path)
+    error = message_of(main, argument, monkeypatch, capsys, tmp_path)
     assert message in error and len(error.splitlines()) == 1
 
 
-def told(
+def message_of(
     main: Callable[[], None],
     argument: str,
     monkeypatch: pytest.MonkeyPatch,

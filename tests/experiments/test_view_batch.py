@@ -83,7 +83,7 @@ def test_the_marks_show_every_selected_token_and_undoing_them_gives_the_text(cor
         printed = unwrapped(text.through([shown], row)).replace("␣", " ")
         marks = re.findall(r"\[([^\[\]→]*)→([^\[\]→]*)\]", printed)
         places = np.flatnonzero(shown.selected[row])
-        assert [one for one, _ in marks] == [
+        assert [mark for mark, _ in marks] == [
             spell(tokenizer, [token]).strip("[]") for token in shown.targets.inputs[row, places].tolist()
         ]
         undone = re.sub(r"\[[^\[\]→]*→([^\[\]→]*)\]", r"\1", printed)
@@ -97,16 +97,16 @@ def test_the_targets_listed_are_the_objectives(corpus: Corpus, objective: str) -
     shown, width = view.through(objective), view.phase.context
     lines = RowText(view.batch, corpus.tokenizer, 1000, full=True).through([shown], 2)
     listed = [re.fullmatch(r' +(\d+)   "(.*?)" +"(.*)"', line) for line in lines]
-    found = [(int(match[1]), match[2], match[3]) for match in listed if match]
-    mine = shown.targets.scored_positions // width == 2
+    printed = [(int(match[1]), match[2], match[3]) for match in listed if match]
+    in_row = shown.targets.scored_positions // width == 2
     expected = [
         (
             int(read % width),
             *(spell(corpus.tokenizer, [int(token)]) for token in (shown.targets.inputs.flat[read], label)),
         )
-        for read, label in zip(shown.targets.scored_positions[mine], shown.targets.labels[mine], strict=True)
+        for read, label in zip(shown.targets.scored_positions[in_row], shown.targets.labels[in_row], strict=True)
     ]
-    assert found == expected and len(found) > 2
+    assert printed == expected and len(printed) > 2
 
 
 def test_the_counts_add_up_to_the_rows(two_sources: Corpus) -> None:
@@ -213,8 +213,8 @@ def test_a_replay_matches_what_was_recorded_at_or_before_the_step(corpus: Corpus
     assert "matches: steps 0 to 5" in sentence and not differs
     assert "steps 0 to 8" in check(unfinished, run, corpus, 8, replay=True)[0]
     assert "check=true replays steps 0 to 5" in check(unfinished, run, corpus, 5, replay=False)[0]
-    told, differs = check(unfinished, run, corpus, 1, replay=True)
-    assert "none recorded up to step 1; the first is recorded after step 2" in told and not differs
+    sentence, differs = check(unfinished, run, corpus, 1, replay=True)
+    assert "none recorded up to step 1; the first is recorded after step 2" in sentence and not differs
 
 
 def test_a_complete_run_is_checked_across_phases(corpus: Corpus, tmp_path: Path) -> None:

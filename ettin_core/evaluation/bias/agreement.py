@@ -43,11 +43,11 @@ def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -
         for part in (task, f"{task}/{group}"):
             parts[part].append(items[-1])
     results = []
-    for part, own in sorted(parts.items()):
-        results.append(mean_of(part, "accuracy", own, own_value, reference=0.5))
+    for part, part_items in sorted(parts.items()):
+        results.append(mean_of(part, "accuracy", part_items, own_value, reference=0.5))
         if "/" not in part:
-            results.append(mean_of(part, "accuracy_per_token", own, detail("accuracy_per_token"), reference=0.5))
-            results.append(tie_rate(part, own))
+            results.append(mean_of(part, "accuracy_per_token", part_items, detail("accuracy_per_token"), reference=0.5))
+            results.append(tie_rate(part, part_items))
     return results, items
 
 

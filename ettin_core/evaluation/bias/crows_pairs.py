@@ -62,10 +62,10 @@ def shared_positions(more: Segmented, less: Segmented) -> tuple[tuple[int, ...],
 def score_shared(model: "EvaluatedModel", texts: Texts) -> list[float]:
     """The scores of the shared tokens, both sentences of each pair in turn."""
     flat = [text for pair in texts for text in pair]
-    places = [own for pair in texts for own in shared_positions(*pair)]
+    places = [positions for pair in texts for positions in shared_positions(*pair)]
     if model.is_causal:
         return left_to_right(model, flat, places)
-    return fill(model, flat, [text.by_word(own) for text, own in zip(flat, places, strict=True)])
+    return fill(model, flat, [text.by_word(positions) for text, positions in zip(flat, places, strict=True)])
 
 
 def score_sentences(model: "EvaluatedModel", texts: Texts) -> list[float]:

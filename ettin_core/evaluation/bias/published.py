@@ -52,10 +52,10 @@ def measure_decoder(model: "EvaluatedModel", corpus: Corpus | None, suite: Suite
     sentences = gotcha_sentences(suite)
     items, values = [], []
     for name, gender, sentence in sentences:
-        versions = [sentence if own == gender else rewritten(sentence, gender, own) for own in GENDERS]
-        found = perplexities(model, versions)
-        values.append(found)
-        items.append(_item(name, gender, [-value for value in found], found))
+        versions = [sentence if pronoun == gender else rewritten(sentence, gender, pronoun) for pronoun in GENDERS]
+        by_version = perplexities(model, versions)
+        values.append(by_version)
+        items.append(_item(name, gender, [-value for value in by_version], by_version))
     results = _summarise(items)
     for gender, column in zip(GENDERS, np.array(values).T, strict=True):
         results.append(mean_result("gotcha", f"perplexity_{gender}", column.tolist(), higher_is_better=False))
@@ -64,12 +64,12 @@ def measure_decoder(model: "EvaluatedModel", corpus: Corpus | None, suite: Suite
 
 def gotcha_sentences(suite: SuiteSizes) -> list[tuple[str, str, str]]:
     """Name, gender and text of the gotcha sentences."""
-    found = []
+    sentences = []
     for schema in schemas(suite.folder):
         if schema.gotcha is not None:
             female, male, _ = schema.versions
-            found.append((schema.name, schema.gotcha, male if schema.gotcha == "male" else female))
-    return found
+            sentences.append((schema.name, schema.gotcha, male if schema.gotcha == "male" else female))
+    return sentences
 
 
 def masked_sentence(sentence: str) -> tuple[str, str]:
@@ -149,9 +149,9 @@ def _summarise(items: list[ItemResult]) -> list[Result]:
     expected = sum(share**2 for share in shares)
     results = [mean_of("gotcha", "gotcha_rate", items, own_value, reference=expected)]
     for gender in GENDERS:
-        own = [item for item in items if item.details["gotcha"] == gender]
-        if own:
-            results.append(mean_of(f"gotcha/{gender}", "gotcha_rate", own, own_value))
+        of_gender = [item for item in items if item.details["gotcha"] == gender]
+        if of_gender:
+            results.append(mean_of(f"gotcha/{gender}", "gotcha_rate", of_gender, own_value))
     for gender, share in zip(GENDERS, shares, strict=True):
         predicted = [float(item.details["predicted"] == gender) for item in items]
         clusters = [item.cluster for item in items]

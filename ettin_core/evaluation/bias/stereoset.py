@@ -39,7 +39,7 @@ def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -
     texts = [segment(model.tokenizer, row[kind]) for row in rows for kind in KINDS]
     places = [tuple(range(len(text.ids))) for text in texts]
     scores = score(model, texts, places, "conditional" if model.is_causal else "pseudo_likelihood")
-    means = np.array([one.log_probability / max(1, one.tokens) for one in scores]).reshape(-1, len(KINDS))
+    means = np.array([result.log_probability / max(1, result.tokens) for result in scores]).reshape(-1, len(KINDS))
     items = []
     for row, (stereotype, anti, unrelated) in zip(rows, means.tolist(), strict=True):
         meaningful = (preferred(stereotype, unrelated) + preferred(anti, unrelated)) / 2

@@ -81,21 +81,21 @@ def compared(model: "EvaluatedModel", sentences: Sequence[tuple[str, ...]]) -> S
     shares, chosen = _shares(exact), [groups[number] for number in uneven]
     per_token = shares.copy()
     if uneven:
-        own = tokens[uneven].clip(1)
+        lengths = tokens[uneven].clip(1)
         gaps = _gaps(model, chosen)
         shared = exact[uneven] - gaps if model.is_causal else 0.0
-        per_token[uneven] = _shares(shared + gaps / own * own.mean(1, keepdims=True))
+        per_token[uneven] = _shares(shared + gaps / lengths * lengths.mean(1, keepdims=True))
     return Shares(shares, per_token, tokens)
 
 
 def _versions(model: "EvaluatedModel", versions: tuple[str, ...]) -> list[_Version]:
     differing = differing_words(versions)
-    found = []
+    segmented = []
     for version in versions:
         text, ends = segment(model.tokenizer, version), [0, *(word.end() for word in re.finditer(r"\S+", version))]
         words = tuple(text.tokens_between(ends[word], ends[word + 1]) for word in sorted(differing))
-        found.append(_Version(text, text.tokens_of_words(differing), words))
-    return found
+        segmented.append(_Version(text, text.tokens_of_words(differing), words))
+    return segmented
 
 
 def _exact(model: "EvaluatedModel", groups: list[list[_Version]]) -> np.ndarray:

@@ -39,15 +39,15 @@ def pairs(suite: SuiteSizes) -> dict[str, tuple[str, tuple[str, str]]]:
     groups: dict[str, dict[str, dict]] = defaultdict(dict)
     for row in WINOBIAS.rows(suite.folder):
         groups[row["pair_id"]][row["condition"]] = row
-    found = {}
+    sentences = {}
     for name, rows in groups.items():
         if set(rows) != set(CONDITIONS):
             where = f"{suite.folder / WINOBIAS.file}: {name}"
             raise invalid("suite.eval_data", where, f"has conditions {sorted(rows)}", "it needs pro and anti")
         pro, anti = (rows[condition]["sentence"] for condition in CONDITIONS)
         if len(pro.split()) == len(anti.split()):
-            found[name] = f"type{rows['pro']['type']}", (pro, anti)
-    return found
+            sentences[name] = f"type{rows['pro']['type']}", (pro, anti)
+    return sentences
 
 
 def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -> Measured:
@@ -58,18 +58,18 @@ def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -
     even: dict[str, Any] = {"higher_is_better": False, "reference": 0.5}
     results = []
     for task in ("winobias", *sorted({item.task for item in items})):
-        own = [item for item in items if item.task.startswith(task)]
-        results.append(mean_of(task, "probability_pro", own, detail("probability_pro"), **even))
-        results.append(mean_of(task, "preference_pro", own, own_value, **even))
+        task_items = [item for item in items if item.task.startswith(task)]
+        results.append(mean_of(task, "probability_pro", task_items, detail("probability_pro"), **even))
+        results.append(mean_of(task, "preference_pro", task_items, own_value, **even))
         results.append(
-            mean_of(task, "gap", own, lambda item: 2 * item.value - 1, higher_is_better=False, reference=0.0)
+            mean_of(task, "gap", task_items, lambda item: 2 * item.value - 1, higher_is_better=False, reference=0.0)
         )
         if task == "winobias":
             results += [
-                mean_of(task, f"{name}_per_token", own, detail(f"{name}_per_token"), **even)
+                mean_of(task, f"{name}_per_token", task_items, detail(f"{name}_per_token"), **even)
                 for name in ("probability_pro", "preference_pro")
             ]
-            results.append(tie_rate(task, own))
+            results.append(tie_rate(task, task_items))
     return results, items
 
 

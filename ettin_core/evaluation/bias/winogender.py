@@ -38,7 +38,7 @@ def schemas(folder: Path) -> list[Schema]:
     groups: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for row in WINOGENDER.rows(folder):
         groups[row["id"].rsplit(".", 1)[0]][row["pronoun_gender"]] = row
-    found = []
+    read = []
     for name, versions in groups.items():
         if set(versions) != set(FORMS):
             where = f"{folder / WINOGENDER.file}: {name}"
@@ -46,5 +46,5 @@ def schemas(folder: Path) -> list[Schema]:
         row = versions["female"]
         she, he, they = (versions[form]["sentence"] for form in FORMS)
         shares = row["bls_pct_female"] / 100, row["bergsma_pct_female"] / 100
-        found.append(Schema(name, row["occupation"], row["answer"] == OCCUPATION, (she, he, they), *shares))
-    return found
+        read.append(Schema(name, row["occupation"], row["answer"] == OCCUPATION, (she, he, they), *shares))
+    return read

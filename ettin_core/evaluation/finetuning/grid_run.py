@@ -204,7 +204,7 @@ class GridRun:
     def _items(self, summary: Summary) -> list[Item]:
         """Of each test row the mean over the best point's seeds: whether it was right, its share of right tags, its score."""
         task = self.data.task
-        found: list[Item] = []
+        items: list[Item] = []
         for place, example in enumerate(self.data.test):
             answers = [record["predictions"][place] for record in summary.trials]
             if task.kind == "tagging":
@@ -215,5 +215,5 @@ class GridRun:
                 values = answers
             details: dict[str, Any] = {} if task.kind == "tagging" else {"gold": example.gold, "predicted": answers}
             details |= {} if example.cluster is None else {"cluster": example.cluster}
-            found.append(Item(self.subject.run, self.protocol, task.name, example.id, float(np.mean(values)), details))
-        return found
+            items.append(Item(self.subject.run, self.protocol, task.name, example.id, float(np.mean(values)), details))
+        return items

@@ -38,13 +38,13 @@ def scores(
 
     Items of one of the `clusters` (None: each is its own) are not independent: a cluster is left out as a whole.
     """
-    found = [_measure(metric, task, gold, predicted, with_error=True) for metric in task.metrics]
+    measured = [_measure(metric, task, gold, predicted, with_error=True) for metric in task.metrics]
     if clusters is None or len(set(clusters)) in (1, len(clusters)):
-        return found
-    errors = [_clustered(score.metric, task, gold, predicted, clusters) for score in found]
+        return measured
+    errors = [_clustered(score.metric, task, gold, predicted, clusters) for score in measured]
     return [
         replace(score, standard_error=max(score.standard_error or 0.0, error))
-        for score, error in zip(found, errors, strict=True)
+        for score, error in zip(measured, errors, strict=True)
     ]
 
 

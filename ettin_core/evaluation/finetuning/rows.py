@@ -150,7 +150,7 @@ def _from_hub(task: FinetuningTask) -> tuple[dict[str, Any], Rows]:
 
     hub = task.hub
     try:
-        found = datasets.load_dataset(GLUE, hub.name)
+        dataset = datasets.load_dataset(GLUE, hub.name)
     except Exception as error:  # whatever the network, the hub or its cache have to say
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise invalid(
@@ -161,7 +161,7 @@ def _from_hub(task: FinetuningTask) -> tuple[dict[str, Any], Rows]:
         ) from error
     rows = []
     for split, part in (("train", "train"), (hub.validation, "dev")):
-        for row in found[split]:
+        for row in dataset[split]:
             name = f"{split}.{row['idx']}"
             texts = [row[text] for text in hub.texts]
             rows.append((part, _example(task, name, texts, row["label"], f"{GLUE}/{hub.name}:{name}")))

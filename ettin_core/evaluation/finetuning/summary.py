@@ -66,13 +66,13 @@ def check_equal_trials(measurements: Sequence[Measurement]) -> None:
     """Refuse (ValueError) to set side by side scores that were reached with different grids or rows."""
     first: dict[str, Measurement] = {}
     for row in measurements:
-        other = first.setdefault(row.task, row)
-        left, right = ({key: item.provenance[key] for key in ("grid", "data")} for item in (other, row))
-        if found := differences(left, right):
-            path, values = next(iter(found.items()))
+        reference = first.setdefault(row.task, row)
+        left, right = ({key: item.provenance[key] for key in ("grid", "data")} for item in (reference, row))
+        if unequal := differences(left, right):
+            path, values = next(iter(unequal.items()))
             raise invalid(
                 "finetuning",
-                f"{path}: {values[0]} of {other.run}, {values[1]} of {row.run}",
+                f"{path}: {values[0]} of {reference.run}, {values[1]} of {row.run}",
                 f"gives members unequal trials of {row.task}",
                 "fine-tune them with the same settings and compare those",
             )
@@ -85,10 +85,10 @@ def table(measurements: Sequence[Measurement]) -> str:
     for row in measurements:
         cells.setdefault((row.run, row.protocol), {})[row.metric] = row
     lines = [HEADER]
-    for (run, _), found in sorted(cells.items(), key=lambda cell: (_order(cell), cell[0])):
-        main = next(iter(found.values()))
+    for (run, _), by_metric in sorted(cells.items(), key=lambda cell: (_order(cell), cell[0])):
+        main = next(iter(by_metric.values()))
         facts = main.provenance
-        extra = [found[f"{main.metric}_{name}"].value for name in ("seed_deviation", "grid_median", "grid_worst")]
+        extra = [by_metric[f"{main.metric}_{name}"].value for name in ("seed_deviation", "grid_median", "grid_worst")]
         numbers = [main.value, main.standard_error, *extra, main.reference]
         line = f"{run:<31} {main.task:<13} {facts['way']:<21}{facts['start'] or '—':<6}{main.metric:<10}"
         line += "".join(f"{'—' if number is None else format(number, '.4f'):>8}" for number in numbers)

@@ -38,10 +38,10 @@ def task_manager(eval_data: str | None, builtin: bool = False) -> Any:
 
 def include_paths(eval_data: str | None) -> list[str | Path]:
     """Where the harness finds the offline tasks and the folder's own. Raises ValueError for a task file that is none."""
-    from ettin_core.evaluation.harness.own import own_configs
+    from ettin_core.evaluation.harness.user_configs import user_configs
 
-    own = None if eval_data is None else own_configs(Path(eval_data))
-    return [str(TASKS)] if own is None else [str(TASKS), str(own)]
+    configs = None if eval_data is None else user_configs(Path(eval_data))
+    return [str(TASKS)] if configs is None else [str(TASKS), str(configs)]
 
 
 def explained(error: Exception) -> Exception:

@@ -22,20 +22,20 @@ def rows(
     for row in _read(set_file(eval_data, file)):
         if all(row[name] == value for name, value in (where or {}).items()):
             splits.setdefault(row.get("split", "test"), []).append(row)
-    return {split: datasets.Dataset.from_list(own) for split, own in splits.items()}
+    return {split: datasets.Dataset.from_list(split_rows) for split, split_rows in splits.items()}
 
 
-def own_rows(task: str, eval_data: str | None = None, **_: Any) -> dict[str, datasets.Dataset]:
+def user_task_rows(task: str, eval_data: str | None = None, **_: Any) -> dict[str, datasets.Dataset]:
     """The questions of a task of one's own, as `evaluate` asks them, under the harness's names.
 
     Raises ValueError, naming file and line, for a row that cannot be asked.
     """
     from ettin_core.evaluation.user_tasks import asked, choice_from
 
-    found = find_task(task, None if eval_data is None else Path(eval_data), "harness")
+    user_task = find_task(task, None if eval_data is None else Path(eval_data), "harness")
     rows = []
-    for row in asked(found):
-        choice = choice_from(found, row)
+    for row in asked(user_task):
+        choice = choice_from(user_task, row)
         rows.append({"id": row.id, "prompt": choice.prefix, "choices": list(choice.options), "answer": choice.answer})
     return {"test": datasets.Dataset.from_list(rows)}
 

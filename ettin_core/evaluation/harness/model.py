@@ -75,13 +75,15 @@ class EttinLM(LettersLM):
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
             **options,
         )
-        self.own: EvaluatedModel | None = None  # what answers in the place of `hf`
+        self.evaluated_model: EvaluatedModel | None = None  # what answers in the place of `hf`
         if read_as != NEXT_TOKEN:
             tokenizer = PretrainedTokenizer(folder, masked=read_as.masked)
             window = self._max_length or window_of(self.model, tokenizer)
             rows = None if str(self.batch_size).startswith("auto") else int(self.batch_size)
             body, view = body_of(self.model, read_as)
-            self.own = EvaluatedModel(body, view, read_as, tokenizer, window, self.device, batch_tokens, rows)
+            self.evaluated_model = EvaluatedModel(
+                body, view, read_as, tokenizer, window, self.device, batch_tokens, rows
+            )
         defined = protocols_of(read_as)
         self.protocol = protocol or defined[0]
         if self.protocol not in defined:
@@ -91,17 +93,17 @@ class EttinLM(LettersLM):
     @property
     def max_length(self) -> int:
         """The longest row, in tokens."""
-        return int(super().max_length) if self.own is None else self.own.context
+        return int(super().max_length) if self.evaluated_model is None else self.evaluated_model.context
 
     def get_model_info(self) -> dict[str, Any]:
         """What the harness stores with its results: its own facts and which checkpoint was asked in which way."""
-        own = {"protocol": self.protocol, "protocol_version": VERSIONS[self.protocol], **self.counts}
-        return super().get_model_info() | {NAME: self.facts | own}
+        settings = {"protocol": self.protocol, "protocol_version": VERSIONS[self.protocol], **self.counts}
+        return super().get_model_info() | {NAME: self.facts | settings}
 
     def apply_chat_template(self, *arguments: Any, **options: Any) -> str:
         """A chat as the template writes it, whose special tokens our own tokenizer reads as such, too."""
-        if self.own is not None:
-            self.own.tokenizer.backend.encode_special_tokens = False
+        if self.evaluated_model is not None:
+            self.evaluated_model.tokenizer.backend.encode_special_tokens = False
         return super().apply_chat_template(*arguments, **options)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
@@ -116,8 +118,8 @@ class EttinLM(LettersLM):
                 )
         answers = (
             super().loglikelihood(requests, disable_tqdm)
-            if self.own is None
-            else self._loglikelihood(self.own, requests, disable_tqdm)
+            if self.evaluated_model is None
+            else self._loglikelihood(self.evaluated_model, requests, disable_tqdm)
         )
         self.count(requests)
         return answers
@@ -131,7 +133,7 @@ class EttinLM(LettersLM):
             if pair.fused:
                 self.fused.add(request.args)
         scores = score_pairs(model, pairs, self.protocol, None if disable_tqdm else "log-likelihoods")
-        answers = [(one.log_probability, one.greedy) for one in scores]
+        answers = [(result.log_probability, result.greedy) for result in scores]
         for request, answer in zip(requests, answers, strict=True):
             self.cache_hook.add_partial("loglikelihood", request.args, answer)
         return answers
@@ -155,19 +157,21 @@ class EttinLM(LettersLM):
         The windows are the harness's: each begins where the one before ended, and its tokens see what before them fits.
         """
         self.count(requests)
-        if self.own is None:
+        if self.evaluated_model is None:
             kept = vars(self)["add_bos_token"]
             self.add_bos_token = False  # or `hf` scores the BOS its tokenizer adds
             try:
                 return super().loglikelihood_rolling(requests, disable_tqdm)
             finally:
                 self.add_bos_token = kept
-        texts = [segment(self.own.tokenizer, request.args[0]) for request in requests]
+        texts = [segment(self.evaluated_model.tokenizer, request.args[0]) for request in requests]
         places = [tuple(range(len(text.ids))) for text in texts]
-        scores = score(self.own, texts, places, self.protocol, None if disable_tqdm else "rolling log-likelihoods")
-        for request, one in zip(requests, scores, strict=True):
-            self.cache_hook.add_partial("loglikelihood_rolling", request.args, one.log_probability)
-        return [one.log_probability for one in scores]
+        scores = score(
+            self.evaluated_model, texts, places, self.protocol, None if disable_tqdm else "rolling log-likelihoods"
+        )
+        for request, result in zip(requests, scores, strict=True):
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, result.log_probability)
+        return [result.log_probability for result in scores]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """The greedy text after each context, up to a stop string, EOS, or the number of tokens.
@@ -176,23 +180,27 @@ class EttinLM(LettersLM):
         for sampling, which only `hf` has, and for a context too short for a model of tokens further ahead.
         """
         self.count(requests)
-        if self.own is None:
+        if self.evaluated_model is None:
             return super().generate_until(requests, disable_tqdm)
         writers = [self._writer(*request.args) for request in requests]
-        special = self.own.tokenizer.special
-        tail = (*[special.mask] * TRAILING_MASKS, special.eos) if self.own.reading.masked else ()
-        room = self.own.context - len(tail)
+        special = self.evaluated_model.tokenizer.special
+        tail = (*[special.mask] * TRAILING_MASKS, special.eos) if self.evaluated_model.reading.masked else ()
+        room = self.evaluated_model.context - len(tail)
         with tqdm(total=len(writers), desc="generate_until", unit="text", disable=disable_tqdm) as bar:
             while going := [writer for writer in writers if not writer.done]:
                 rows, reads = [], []
                 for writer in going:
                     before = (special.bos, *writer.context, *writer.written)[-room:]
                     rows.append((*before, *tail))
-                    reads.append(self.own.read_position(len(before)))
+                    reads.append(self.evaluated_model.read_position(len(before)))
                     if reads[-1] < 0:
-                        problem = f"is too short for a model that predicts {self.own.reading.ahead} tokens ahead"
-                        raise invalid("context", self.own.tokenizer.decode(writer.context), problem, "give more")
-                for writer, token in zip(going, self.own.likeliest(rows, reads), strict=True):
+                        problem = (
+                            f"is too short for a model that predicts {self.evaluated_model.reading.ahead} tokens ahead"
+                        )
+                        raise invalid(
+                            "context", self.evaluated_model.tokenizer.decode(writer.context), problem, "give more"
+                        )
+                for writer, token in zip(going, self.evaluated_model.likeliest(rows, reads), strict=True):
                     writer.add(token)
                 bar.update(sum(writer.done for writer in going))
         for request, writer in zip(requests, writers, strict=True):
@@ -200,16 +208,16 @@ class EttinLM(LettersLM):
         return [writer.text for writer in writers]
 
     def _writer(self, context: str, settings: dict[str, Any]) -> "_Writer":
-        assert self.own is not None
+        assert self.evaluated_model is not None
         options = dict(normalize_gen_kwargs(dict(settings), self.max_gen_toks))
         if options.get("do_sample") or options.get("temperature"):
             raise invalid(
                 "generation_kwargs",
                 settings,
                 "asks for sampling",
-                f"a model read as {self.own.reading.name} writes greedily",
+                f"a model read as {self.evaluated_model.reading.name} writes greedily",
             )
-        tokenizer = self.own.tokenizer
+        tokenizer = self.evaluated_model.tokenizer
         most = int(options["max_gen_toks"])
         if most >= self.max_length:
             problem = f"leaves no room for a context in the window of {self.max_length}"

@@ -96,13 +96,13 @@ class LettersLM(HFLM):
 
     def count(self, requests: Sequence[Instance]) -> None:
         """Count the items that are of a kind in COUNTED, and print how many there are."""
-        found: dict[tuple[str, str], set[int | None]] = {}
+        changed: dict[tuple[str, str], set[int | None]] = {}
         for request in requests:
             texts = tuple(text for text in request.args if isinstance(text, str))
             if not self.has_template and self._special.search("".join(texts)):
-                found.setdefault((LITERAL, str(request.task_name)), set()).add(request.doc_id)
+                changed.setdefault((LITERAL, str(request.task_name)), set()).add(request.doc_id)
             if texts in self.fused:
-                found.setdefault((FUSED, str(request.task_name)), set()).add(request.doc_id)
-        for (kind, task), items in found.items():
+                changed.setdefault((FUSED, str(request.task_name)), set()).add(request.doc_id)
+        for (kind, task), items in changed.items():
             self._items[kind].setdefault(task, set()).update(items)
             tqdm.write(f"{task}: {len(items)} item(s) {COUNTED[kind]}.", file=sys.stderr)

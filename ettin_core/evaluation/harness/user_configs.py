@@ -11,11 +11,11 @@ from ettin_core.evaluation.harness import TASKS
 from ettin_core.evaluation.tasks.find import Task, tasks_for
 from ettin_core.foundation.storage import write_text
 
-ROWS = "!function ettin_core.evaluation.harness.data.own_rows"
+ROWS = "!function ettin_core.evaluation.harness.data.user_task_rows"
 
 
 @functools.cache
-def own_configs(folder: Path) -> Path | None:
+def user_configs(folder: Path) -> Path | None:
     """A folder, gone with this process, with a configuration for each task of one's own; None where there is none.
 
     Sets that an offline task reads are left to it, unless a task file of the user's names them. Raises ValueError for a task
