@@ -108,17 +108,17 @@ def _phase(phase: Phase, corpus: Corpus, seed: int) -> dict[str, Any]:
 
 def _drawn(loader: Loader, phase: Phase, corpus: Corpus) -> dict[str, Any]:
     drawn = count_sources(loader, phase.mixture, phase.rows)
-    total = sum(draw.tokens for draw in drawn.values())
+    total = sum(count.tokens for count in drawn.values())
     sources = {}
-    for name, draw in drawn.items():
+    for name, count in drawn.items():
         longer, pieces = cuts(corpus.stream(name, "train"), phase.context, phase.packing)
         sources[name] = {
-            "share_asked": draw.asked,
-            "share_drawn": draw.tokens / total,
-            "rows": draw.rows,
-            "tokens": round(draw.tokens),
-            "passes": draw.passes,
-            "passes_asked": draw.passes_asked,
+            "share_asked": count.asked,
+            "share_drawn": count.tokens / total,
+            "rows": count.rows,
+            "tokens": round(count.tokens),
+            "passes": count.passes,
+            "passes_asked": count.passes_asked,
             "utilisation": loader.utilisation[name],
             "documents_longer": longer,
             "pieces": pieces,

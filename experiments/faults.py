@@ -45,12 +45,12 @@ def main(request: FaultsRequest) -> None:
 
 def campaign(request: FaultsRequest, out: Path) -> None:
     """Every fault of every member, in an empty folder."""
-    chance = random.Random(request.seed)
+    generator = random.Random(request.seed)
     print(HEADER, flush=True)
     differing = []
     for number, member in enumerate(request.members):
         kills = request.kills // len(request.members) + (number < request.kills % len(request.members))
-        differing += [f"{member}: {fault}" for fault in MemberFaults(member, request.tokens, out, chance).all(kills)]
+        differing += [f"{member}: {fault}" for fault in MemberFaults(member, request.tokens, out, generator).all(kills)]
     if differing:
         raise RunStopped("not the same as undisturbed: " + ", ".join(differing))
     damaged = len(DAMAGES) * len(request.members)

@@ -8,11 +8,11 @@ import torch
 from tqdm import tqdm
 
 from ettin_core.evaluation.finetuning import rows
-from ettin_core.evaluation.finetuning.attention_modes import ways_of
+from ettin_core.evaluation.finetuning.attention_modes import modes_of
 from ettin_core.evaluation.finetuning.grid import FinetuningConfig
 from ettin_core.evaluation.finetuning.grid_run import GridRun
 from ettin_core.evaluation.finetuning.metrics import need_libraries
-from ettin_core.evaluation.finetuning.model import OpenSubject, of_huggingface, of_run
+from ettin_core.evaluation.finetuning.model import BaseModel, of_huggingface, of_run
 from ettin_core.evaluation.finetuning.summary import table
 from ettin_core.evaluation.finetuning.tasks import STARTED, STARTS, FinetuningTask, all_tasks, task_of
 from ettin_core.evaluation.lines import FOLDER
@@ -77,49 +77,49 @@ def main(request: FinetuneRequest) -> None:
     for task in {task.name: task for task in (*request.tasks, *_start(request))}.values():
         rows.check_available(task, request.eval_data)
     torch.set_num_threads(request.threads)
-    cells = [cell for subject in subjects(request) for cell in cells_of(subject, request)]
+    grid_runs = [grid_run for base in base_models(request) for grid_run in grid_runs_of(base, request)]
     trials = len(request.finetuning.trials)
-    starts = {cell.start.folder for cell in cells if cell.start is not None}
+    starts = {grid_run.start.folder for grid_run in grid_runs if grid_run.start is not None}
     measurements = []
-    with tqdm(total=(len(cells) + len(starts)) * trials, desc="finetune", unit="trial", position=own_line()) as bar:
-        for cell in cells:
+    with tqdm(total=(len(grid_runs) + len(starts)) * trials, desc="finetune", unit="trial", position=own_line()) as bar:
+        for grid_run in grid_runs:
 
-            def progress(trial: str, recorded: bool, cell: GridRun = cell) -> None:
-                bar.set_postfix_str(f"{cell.subject.member} {cell.protocol.removeprefix('finetune.')} {trial}")
+            def progress(trial: str, recorded: bool, grid_run: GridRun = grid_run) -> None:
+                bar.set_postfix_str(f"{grid_run.base.member} {grid_run.protocol.removeprefix('finetune.')} {trial}")
                 if recorded:  # no work: it says nothing about the time that is left
                     bar.total = max(bar.n, bar.total - 1)
                     bar.refresh()
                 else:
                     bar.update()
 
-            measurements += cell.run(progress)
+            measurements += grid_run.run(progress)
     print(table(measurements))
 
 
-def subjects(request: FinetuneRequest) -> list[OpenSubject]:
+def base_models(request: FinetuneRequest) -> list[BaseModel]:
     """The runs and models to be fine-tuned."""
-    subjects = []
-    opened = [open_run(str(path)) for path in names("run", request.run)]
-    names("run", [folder.name for folder, _ in opened])
-    for folder, run in opened:
+    models = []
+    runs = [open_run(str(path)) for path in names("run", request.run)]
+    names("run", [folder.name for folder, _ in runs])
+    for folder, run in runs:
         corpus = open_corpus(run, Path(request.corpora_dir))
-        subjects.append(of_run(run, folder, corpus, request.checkpoint, request.device))
+        models.append(of_run(run, folder, corpus, request.checkpoint, request.device))
     for source in names("model", request.model):
-        subjects.append(of_huggingface(str(source), Path(request.runs_dir), request.device))
-    return subjects
+        models.append(of_huggingface(str(source), Path(request.runs_dir), request.device))
+    return models
 
 
-def cells_of(subject: OpenSubject, request: FinetuneRequest) -> list[GridRun]:
+def grid_runs_of(base: BaseModel, request: FinetuneRequest) -> list[GridRun]:
     """The cells of a subject, the ways of a task beside each other."""
-    config, direction = request.finetuning, subject.view.direction
+    config, direction = request.finetuning, base.view.direction
     begins = [rows.read(task, request.eval_data, config.train_rows) for task in _start(request)]
-    cells = []
+    grid_runs = []
     for task in request.tasks:
         data = rows.read(task, request.eval_data, config.train_rows)
-        for way in ways_of(names("way", request.way), direction, task):
-            start = GridRun(subject, begins[0], way, config) if begins else None
-            cells.append(GridRun(subject, data, way, config, start))
-    return cells
+        for mode in modes_of(names("way", request.way), direction, task):
+            start = GridRun(base, begins[0], mode, config) if begins else None
+            grid_runs.append(GridRun(base, data, mode, config, start))
+    return grid_runs
 
 
 def _start(request: FinetuneRequest) -> list[FinetuningTask]:

@@ -38,10 +38,10 @@ def table(study: Study) -> list[str]:
     states = {name: UNPREPARED if name in study.ready else WAITS for name in study.cells}
     states |= {name: state(study.folder(name)) for name in named}
     wide = max(len("cell"), *map(len, study.cells))
-    room = max(len("state"), *(len(item) for item in states.values()))
-    lines = [f"{'cell':<{wide}}  {'state':<{room}}  protocols  run"]
+    width = max(len("state"), *(len(item) for item in states.values()))
+    lines = [f"{'cell':<{wide}}  {'state':<{width}}  protocols  run"]
     for name in study.cells:
-        line = f"{name:<{wide}}  {states[name]:<{room}}"
+        line = f"{name:<{wide}}  {states[name]:<{width}}"
         known = f"  {measured(study, name):<9}  {study.folder(name).path}" if name in named else ""
         lines.append((line + known).rstrip())
     kinds = Counter(item.partition(":")[0].partition(" at ")[0] for item in states.values())

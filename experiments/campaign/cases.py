@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ettin_core.foundation.exits import EXIT_FAULT, EXIT_NOBODY_READS, EXIT_REQUEUE, EXIT_USER_ERROR
-from experiments.campaign.processes import PLAIN, Ended, Surroundings, run
+from experiments.campaign.processes import PLAIN, Ended, Environment, run
 
 CLEAR, TRACEBACK, SILENT, UNCLEAR, IMPOSSIBLE = KINDS = ("clear", "traceback", "silent", "unclear", "not possible here")
 REFUSED, ACCEPTED, EITHER = "refused", "accepted", "either"
@@ -50,7 +50,7 @@ class Input:
     names: tuple[str, ...] = ()
     expect: str = REFUSED
     prepare: Callable[[Path], None] = nothing
-    around: Surroundings = PLAIN
+    environment: Environment = PLAIN
     answer: Callable[[Path, Ended], str] | None = None
     usual: Callable[[], str] = str
     leaves: bool = False  # a full disk may leave what the next start continues
@@ -59,7 +59,7 @@ class Input:
         """Try it."""
         self.prepare(folder)
         before = files(folder)
-        ended = run(self.command, *self.arguments, folder=folder, around=self.around)
+        ended = run(self.command, *self.arguments, folder=folder, environment=self.environment)
         outcome = judge(ended, self.expect, self.names)
         if outcome.kind != CLEAR:
             return outcome

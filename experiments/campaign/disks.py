@@ -9,12 +9,12 @@ from pathlib import Path
 
 from experiments.campaign.cases import ACCEPTED, EITHER, IMPOSSIBLE, Case, Input, Outcome, judge
 from experiments.campaign.place import SUITE, TINY, Place
-from experiments.campaign.processes import Surroundings, run
+from experiments.campaign.processes import Environment, run
 from experiments.campaign.texts import COMMON, LINES, put
 
 NOBODY = 65534
 FREE = (64, 300, 900, 1600)  # KiB of a disk
-MAY_BE_USED = Surroundings(variables={"HOME": "/nonexistent"}, user=NOBODY if os.getuid() == 0 else None)
+MAY_BE_USED = Environment(variables={"HOME": "/nonexistent"}, user=NOBODY if os.getuid() == 0 else None)
 READ, WRITE, ALL = 0o444, 0o555, 0o000  # what is left
 
 
@@ -80,7 +80,7 @@ def _denied(place: Place, denied: Denied, folder: Path) -> Outcome:
         path.chmod(denied.mode)
     try:
         names = (Path(denied.pattern).name.strip("*-"), "runs", "corpora", "new", "in", "elsewhere")
-        trial = Input(denied.command, denied.arguments, names, denied.expect, around=MAY_BE_USED)
+        trial = Input(denied.command, denied.arguments, names, denied.expect, environment=MAY_BE_USED)
         return trial(folder)
     finally:
         for path, mode in modes.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 from ettin_core.foundation.override_text import assignment
 from experiments.campaign.cases import ACCEPTED, EITHER, REFUSED, Case, Input
 from experiments.campaign.place import SUITE, TINY, Place
-from experiments.campaign.processes import Surroundings
+from experiments.campaign.processes import Environment
 
 TRAIN = ("member=encoder", *TINY)
 ODD_FOLDERS = (
@@ -78,25 +78,32 @@ def cases(place: Place) -> list[Case]:
     """Each of them, met by a command that it may touch."""
     result = []
     for title, (variables, expect, names) in VARIABLES.items():
-        around = Surroundings(variables)
+        environment = Environment(variables)
         result.append(
-            Case(f"train: {title}", Input("experiments.train", TRAIN, names, expect, place.copy("corpora"), around))
+            Case(
+                f"train: {title}", Input("experiments.train", TRAIN, names, expect, place.copy("corpora"), environment)
+            )
         )
     for encoding in ENCODINGS:
-        around = Surroundings(encoding=encoding)
+        environment = Environment(encoding=encoding)
         for title, command, arguments in _printers():
             prepare = place.copy("corpora", "runs", "study.json")
-            result.append(Case(f"{title}: {encoding}", Input(command, arguments, (), ACCEPTED, prepare, around)))
+            result.append(Case(f"{title}: {encoding}", Input(command, arguments, (), ACCEPTED, prepare, environment)))
     for title, before in {"stdout closed": _closed(1), "stderr closed": _closed(2), "stdin closed": _closed(0)}.items():
-        around = Surroundings(before=before)
-        result.append(Case(f"runs: {title}", Input("experiments.runs", (), (), EITHER, place.copy("runs"), around)))
-    full = Input("experiments.runs", (), ("stdout", "No space"), EITHER, place.copy("runs"), Surroundings(before=_full))
+        environment = Environment(before=before)
+        result.append(
+            Case(f"runs: {title}", Input("experiments.runs", (), (), EITHER, place.copy("runs"), environment))
+        )
+    full = Input("experiments.runs", (), ("stdout", "No space"), EITHER, place.copy("runs"), Environment(before=_full))
     result.append(Case("runs: stdout full", full))
-    pipe = Surroundings(before=_nobody_reads)
+    pipe = Environment(before=_nobody_reads)
     result.append(Case("runs: nobody reads", Input("experiments.runs", (), (), EITHER, place.copy("runs"), pipe)))
-    around = Surroundings(before=_gone)
+    environment = Environment(before=_gone)
     result.append(
-        Case("train: the folder is gone", Input("experiments.train", TRAIN, ("corpora", "folder"), around=around))
+        Case(
+            "train: the folder is gone",
+            Input("experiments.train", TRAIN, ("corpora", "folder"), environment=environment),
+        )
     )
     for name in ODD_FOLDERS:
         result.append(Case(f"report in {name}", _in_odd(place, name)))

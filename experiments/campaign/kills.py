@@ -29,8 +29,8 @@ LONGEST = 0.5  # of the time that the whole training takes: the longest that a s
 class MemberFaults:
     """Every fault of one member's run, in the folders `undisturbed` and `disturbed` of `out`."""
 
-    def __init__(self, member: str, tokens: int, out: Path, chance: random.Random) -> None:
-        self.member, self.tokens, self.out, self.chance = member, tokens, out, chance
+    def __init__(self, member: str, tokens: int, out: Path, generator: random.Random) -> None:
+        self.member, self.tokens, self.out, self.generator = member, tokens, out, generator
 
     def all(self, kills: int) -> list[str]:
         """Every fault in turn; returns those after which the run ended differently."""
@@ -86,7 +86,7 @@ class MemberFaults:
             if writing and self._young("checkpoints/.*.building", begin):
                 break
             if not writing and limit is None and self._young("heartbeat.json", begin):
-                limit = time.monotonic() + self.chance.uniform(0, LONGEST) * self.undisturbed_seconds
+                limit = time.monotonic() + self.generator.uniform(0, LONGEST) * self.undisturbed_seconds
             time.sleep(0.0005)
         ended = process.poll() is not None
         process.send_signal(signal.SIGKILL)

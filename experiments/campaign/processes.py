@@ -24,7 +24,7 @@ WHEN_THEY_WORK = ("transformers.models.modernbert.modeling_modernbert", "transfo
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Environment:
     """What a command meets beside its arguments: variables (None: not set), encoding of its streams, user, memory."""
 
     variables: Mapping[str, str | None] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Surroundings:
     before: Callable[[], None] = lambda: None  # done in the process itself, e.g. to close a stream
 
 
-PLAIN = Surroundings()
+PLAIN = Environment()
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,16 @@ class Process:
 
     number = 0
 
-    def __init__(self, command: str, arguments: tuple[str, ...], folder: Path, around: Surroundings = PLAIN) -> None:
+    def __init__(
+        self, command: str, arguments: tuple[str, ...], folder: Path, environment: Environment = PLAIN
+    ) -> None:
         Process.number += 1
         self.streams = [folder / f".{Process.number}.{name}" for name in ("out", "err")]
         sys.stdout.flush()
         sys.stderr.flush()
         self.process = os.fork()
         if self.process == 0:
-            _become(command, arguments, folder, around, self.streams)
+            _become(command, arguments, folder, environment, self.streams)
 
     def signal(self, number: int) -> None:
         """Send a signal to the command, not to what it started."""
@@ -98,12 +100,14 @@ class Process:
         return Ended(status, out, err)
 
 
-def run(command: str, *arguments: str, folder: Path, around: Surroundings = PLAIN) -> Ended:
+def run(command: str, *arguments: str, folder: Path, environment: Environment = PLAIN) -> Ended:
     """Run a command in a folder to its end."""
-    return Process(command, arguments, folder, around).wait()
+    return Process(command, arguments, folder, environment).wait()
 
 
-def _become(command: str, arguments: tuple[str, ...], folder: Path, around: Surroundings, streams: list[Path]) -> None:
+def _become(
+    command: str, arguments: tuple[str, ...], folder: Path, environment: Environment, streams: list[Path]
+) -> None:
     """Be the command, in a copy of this process. Does not return."""
     status = STATUS_OF_FAULT
     try:
@@ -114,16 +118,16 @@ def _become(command: str, arguments: tuple[str, ...], folder: Path, around: Surr
         os.chdir(folder)
         module = importlib.import_module(command)
         GlobalHydra.instance().clear()  # of the process that counts
-        for name, value in around.variables.items():
+        for name, value in environment.variables.items():
             os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
-        if around.memory is not None:
-            resource.setrlimit(resource.RLIMIT_AS, (around.memory, around.memory))
-        if around.user is not None:
+        if environment.memory is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (environment.memory, environment.memory))
+        if environment.user is not None:
             os.setgroups([])
-            os.setresgid(around.user, around.user, around.user)
-            os.setresuid(around.user, around.user, around.user)
-        around.before()
-        _wrap(around.encoding)
+            os.setresgid(environment.user, environment.user, environment.user)
+            os.setresuid(environment.user, environment.user, environment.user)
+        environment.before()
+        _wrap(environment.encoding)
         sys.argv = [command, *arguments]
         module.main()
         status = 0

@@ -11,13 +11,13 @@ from typing import Any
 
 from experiments.campaign.cases import Case, Input
 from experiments.campaign.place import SUITE, Place
-from experiments.campaign.processes import Surroundings
+from experiments.campaign.processes import Environment
 from experiments.campaign.texts import COMMON, LINES, compressed, put
 
 TASK = ("run=latest", *SUITE, "suite.eval_data=sets", "suite.tasks=[mine]")
 READER = ("experiments.evaluate", ("model=hf", "corpus=latest", *SUITE))
 GIB = 2**30
-SMALL = Surroundings(memory=24 * GIB)  # of addresses: torch alone maps several GiB
+SMALL = Environment(memory=24 * GIB)  # of addresses: torch alone maps several GiB
 BOMB = 700 * 2**20  # bytes in one line when unpacked
 
 
@@ -37,7 +37,7 @@ def cases(place: Place) -> list[Case]:
     out = Input("experiments.prepare", COMMON, ("a.jsonl", "in"), prepare=_link_out)
     result.append(Case("a link out of the folder", out))
     for title, (file, change) in MODEL.items():
-        trial = Input(*READER, ("hf", "model", file), prepare=partial(hostile, place, file, change), around=SMALL)
+        trial = Input(*READER, ("hf", "model", file), prepare=partial(hostile, place, file, change), environment=SMALL)
         result.append(Case(f"a model: {title}", trial))
     for title, text in SUITES.items():
         trial = Input("experiments.evaluate", TASK, ("mine", "sets"), prepare=partial(own_set, place, text))

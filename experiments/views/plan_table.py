@@ -80,9 +80,9 @@ WORDS = 3  # columns at the left; the others are numbers and stand at the right
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
-def table(cells: list[PlanRow]) -> str:
+def table(plan_rows: list[PlanRow]) -> str:
     """The cells as text; RoPE bases (global/local) in thousands, memory in GiB of one GPU."""
-    rows = [HEADINGS, *(_words(cell) for cell in cells)]
+    rows = [HEADINGS, *(_words(row) for row in plan_rows)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(HEADINGS))]
     lines = []
     for row in rows:
@@ -91,21 +91,21 @@ def table(cells: list[PlanRow]) -> str:
     return "\n".join(lines)
 
 
-def _words(cell: PlanRow) -> tuple[str, ...]:
-    hours = cell.gpu_hours
+def _words(row: PlanRow) -> tuple[str, ...]:
+    hours = row.gpu_hours
     return (
-        cell.size,
-        cell.member,
-        cell.phase,
-        str(cell.context),
-        f"{cell.steps:,}",
-        amount(cell.tokens),
-        amount(cell.loss_tokens),
-        f"{cell.flops:.2e}",
-        f"{cell.peak_rate:.3g}",
-        f"{cell.final_rate:.3g}",
-        f"{cell.rope_base_global / 1000:g}/{cell.rope_base_local / 1000:g}",
-        f"{cell.memory_bytes / 2**30:.2f}",
+        row.size,
+        row.member,
+        row.phase,
+        str(row.context),
+        f"{row.steps:,}",
+        amount(row.tokens),
+        amount(row.loss_tokens),
+        f"{row.flops:.2e}",
+        f"{row.peak_rate:.3g}",
+        f"{row.final_rate:.3g}",
+        f"{row.rope_base_global / 1000:g}/{row.rope_base_local / 1000:g}",
+        f"{row.memory_bytes / 2**30:.2f}",
         "?" if hours is None else f"{hours:,.0f}" if hours >= 1000 else f"{hours:.3g}",
     )
 
@@ -116,13 +116,13 @@ def amount(tokens: float) -> str:
     return f"{tokens / unit:.4g}{name}"
 
 
-def notes(cells: list[PlanRow]) -> list[str]:
+def notes(plan_rows: list[PlanRow]) -> list[str]:
     """What the table assumes, and its sums."""
-    hours = [cell.gpu_hours for cell in cells if cell.gpu_hours is not None]
-    total = f"{sum(hours):,.0f} GPU-hours" + (" where a rate is known" if len(hours) < len(cells) else "")
-    tokens, flops = sum(cell.tokens for cell in cells), sum(cell.flops for cell in cells)
+    hours = [row.gpu_hours for row in plan_rows if row.gpu_hours is not None]
+    total = f"{sum(hours):,.0f} GPU-hours" + (" where a rate is known" if len(hours) < len(plan_rows) else "")
+    tokens, flops = sum(row.tokens for row in plan_rows), sum(row.flops for row in plan_rows)
     return [
-        f"{len(cells)} cells: {amount(tokens)} tokens, {flops:.3g} FLOPs, {total}.",
+        f"{len(plan_rows)} cells: {amount(tokens)} tokens, {flops:.3g} FLOPs, {total}.",
         "Scored: loss-bearing tokens. FLOPs take rows that one document fills, the most that attention can cost. GiB: memory",
         "of one GPU, an estimate (ettin_core/planning/forecast.py). GPU-hours: at the rates of conf/throughput.csv, those of the",
         "published system on H100, one for both members and all phases, unless machine.tokens_per_second is given.",

@@ -9,7 +9,7 @@ from typing import Any
 from ettin_core.checkpoints.native import hash_tensors
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.finetuning.grid import FinetuningConfig
-from ettin_core.evaluation.finetuning.model import OpenSubject
+from ettin_core.evaluation.finetuning.model import BaseModel
 from ettin_core.evaluation.finetuning.rows import TaskData, read
 from ettin_core.evaluation.finetuning.tasks import task_of
 from ettin_core.model.config import AttentionSpec, ModelConfig
@@ -89,7 +89,7 @@ def planted(folder: Path, task: str, train_rows: int | None = None) -> TaskData:
     return read(task_of(task), str(folder), train_rows)
 
 
-def member(direction: str, corpus: Corpus, root: Path, seed: int = 4) -> OpenSubject:
+def member(direction: str, corpus: Corpus, root: Path, seed: int = 4) -> BaseModel:
     """An untrained member on the corpus's tokenizer, with weights large enough for attention to differ."""
     shape = ModelConfig(-(-corpus.tokenizer.vocab_size // 64) * 64, 32, 4, 2, 48, local_window=16)
     model = Transformer(shape, seed=seed, attention="sdpa")
@@ -97,7 +97,7 @@ def member(direction: str, corpus: Corpus, root: Path, seed: int = 4) -> OpenSub
         if parameter.ndim == 2:
             parameter.data.mul_(3.0)
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    return OpenSubject(
+    return BaseModel(
         model=model,
         view=AttentionSpec(direction, 160_000.0, 160_000.0),
         tokenizer=corpus.tokenizer,

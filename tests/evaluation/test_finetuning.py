@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.evaluation.finetuning.attention_modes import WAYS, AttentionMode, by_group, ways_of
+from ettin_core.evaluation.finetuning.attention_modes import MODES, AttentionMode, by_group, modes_of
 from ettin_core.evaluation.finetuning.encoding import Rows, batch_of
 from ettin_core.evaluation.finetuning.grid import FinetuningConfig, Trial
 from ettin_core.evaluation.finetuning.grid_run import GridRun
 from ettin_core.evaluation.finetuning.heads import FineTuned
-from ettin_core.evaluation.finetuning.model import OpenSubject, of_huggingface, of_run
+from ettin_core.evaluation.finetuning.model import BaseModel, of_huggingface, of_run
 from ettin_core.evaluation.finetuning.summary import check_equal_trials, summarise, table
 from ettin_core.evaluation.finetuning.tasks import task_of
 from ettin_core.evaluation.finetuning.trial import Prepared, TrialResult, run_trial
@@ -32,7 +32,7 @@ from tests.evaluation.finetuning import config, member, plant, planted
 from tests.runs import tiny_run, train_tiny
 
 pytest.importorskip("sklearn")
-DECODER_WAYS = [name for name, way in WAYS.items() if way.member == "causal"]
+DECODER_MODES = [name for name, mode in MODES.items() if mode.member == "causal"]
 Trained = dict[str, tuple[RunConfig, RunFolder]]
 
 
@@ -51,35 +51,35 @@ def trained(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Trained
 
 
 def build(
-    subject: OpenSubject,
-    way: str,
+    base: BaseModel,
+    mode: str,
     task: str,
     unmasked: tuple[bool, ...] = (False, True),
     seed: int = 0,
     dropout: float = 0.0,
 ) -> FineTuned:
-    """The model that a way fine-tunes, as it begins."""
-    chosen = WAYS[way]
-    view = chosen.view(subject.view, 4, unmasked)
-    return FineTuned(subject.model, view, chosen.pooling, task_of(task), seed, dropout).eval()
+    """The model that a mode fine-tunes, as it begins."""
+    chosen = MODES[mode]
+    view = chosen.view(base.view, 4, unmasked)
+    return FineTuned(base.model, view, chosen.pooling, task_of(task), seed, dropout).eval()
 
 
-def some_rows(subject: OpenSubject, sets: Path, task: str, count: int = 6) -> Rows:
+def some_rows(base: BaseModel, sets: Path, task: str, count: int = 6) -> Rows:
     """The first test rows of a task in one batch."""
-    prepared = Prepared.of(planted(sets, task), subject.tokenizer, 48)
-    return batch_of(prepared.encoded["test"][:count], subject.tokenizer.special, torch.device("cpu"))
+    prepared = Prepared.of(planted(sets, task), base.tokenizer, 48)
+    return batch_of(prepared.encoded["test"][:count], base.tokenizer.special, torch.device("cpu"))
 
 
-def do(subject: OpenSubject, sets: Path, task: str, way: str, trial: Trial, settings: FinetuningConfig) -> TrialResult:
+def do(base: BaseModel, sets: Path, task: str, mode: str, trial: Trial, settings: FinetuningConfig) -> TrialResult:
     """One trial of a fresh model."""
-    subject.model.load_state_dict(subject.tensors)
-    prepared = Prepared.of(planted(sets, task), subject.tokenizer, 48)
-    model = build(subject, way, task, seed=trial.seed, dropout=settings.dropout)
+    base.model.load_state_dict(base.tensors)
+    prepared = Prepared.of(planted(sets, task), base.tokenizer, 48)
+    model = build(base, mode, task, seed=trial.seed, dropout=settings.dropout)
     return run_trial(model, prepared, trial, settings, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
-    ("direction", "way", "task", "at_least"),
+    ("direction", "mode", "task", "at_least"),
     [
         ("bidirectional", "bidirectional", "sst2", 0.95),
         ("causal", "causal_last", "sst2", 0.95),
@@ -88,19 +88,19 @@ def do(subject: OpenSubject, sets: Path, task: str, way: str, trial: Trial, sett
     ],
 )
 def test_a_planted_task_is_learnt(
-    corpus: Corpus, sets: Path, tmp_path: Path, direction: str, way: str, task: str, at_least: float
+    corpus: Corpus, sets: Path, tmp_path: Path, direction: str, mode: str, task: str, at_least: float
 ) -> None:
-    outcome = do(member(direction, corpus, tmp_path), sets, task, way, Trial(5e-3, 0.0, 16, 5, 0), config())
-    assert outcome.test[0].value > at_least
-    assert outcome.dev[outcome.best_epoch - 1] == max(outcome.dev) > at_least
-    assert outcome.losses[-1] < outcome.losses[0] / 2
+    result = do(member(direction, corpus, tmp_path), sets, task, mode, Trial(5e-3, 0.0, 16, 5, 0), config())
+    assert result.test[0].value > at_least
+    assert result.dev[result.best_epoch - 1] == max(result.dev) > at_least
+    assert result.losses[-1] < result.losses[0] / 2
 
 
 def test_the_four_ways_of_a_decoder_differ(corpus: Corpus, sets: Path, tmp_path: Path) -> None:
-    subject = member("causal", corpus, tmp_path)
-    rows = some_rows(subject, sets, "sst2")
+    base = member("causal", corpus, tmp_path)
+    rows = some_rows(base, sets, "sst2")
     with torch.no_grad():
-        outputs = {way: build(subject, way, "sst2")(rows) for way in DECODER_WAYS}
+        outputs = {mode: build(base, mode, "sst2")(rows) for mode in DECODER_MODES}
     assert len(outputs) == 4
     for left, right in combinations(outputs, 2):
         assert (outputs[left] - outputs[right]).abs().max() > 1e-3, (left, right)
@@ -109,25 +109,25 @@ def test_the_four_ways_of_a_decoder_differ(corpus: Corpus, sets: Path, tmp_path:
 def test_removing_the_mask_in_no_layer_or_in_all_is_one_of_the_other_ways(
     corpus: Corpus, sets: Path, tmp_path: Path
 ) -> None:
-    subject = member("causal", corpus, tmp_path)
-    rows = some_rows(subject, sets, "sst2")
+    base = member("causal", corpus, tmp_path)
+    rows = some_rows(base, sets, "sst2")
     with torch.no_grad():
         for pattern, same in (((False, False), "causal_mean"), ((True,), "unmasked")):
-            by_layer = build(subject, "unmasked_layers", "sst2", pattern)(rows)
-            assert torch.equal(by_layer, build(subject, same, "sst2")(rows))
+            by_layer = build(base, "unmasked_layers", "sst2", pattern)(rows)
+            assert torch.equal(by_layer, build(base, same, "sst2")(rows))
     causal, both = "causal", "bidirectional"
     assert by_group(4, (False, True)) == (causal, causal, both, both)
     assert by_group(7, (True, False, True)) == (both,) * 3 + (causal,) * 2 + (both,) * 2
     assert by_group(4, (True, False, False, False, False, False)) == (both, causal, causal, causal)
 
 
-@pytest.mark.parametrize(("way", "sees"), [("causal_last", False), ("unmasked", True), ("unmasked_layers", True)])
+@pytest.mark.parametrize(("mode", "sees"), [("causal_last", False), ("unmasked", True), ("unmasked_layers", True)])
 def test_only_a_way_without_the_mask_sees_what_follows(
-    corpus: Corpus, sets: Path, tmp_path: Path, way: str, sees: bool
+    corpus: Corpus, sets: Path, tmp_path: Path, mode: str, sees: bool
 ) -> None:
-    subject = member("causal", corpus, tmp_path)
-    rows = some_rows(subject, sets, "ewt_upos", 1)
-    model = build(subject, way, "ewt_upos")
+    base = member("causal", corpus, tmp_path)
+    rows = some_rows(base, sets, "ewt_upos", 1)
+    model = build(base, mode, "ewt_upos")
     changed = rows.tokens.clone()
     changed[0, rows.reads[-1]] += 1  # the last word
     with torch.no_grad():
@@ -138,13 +138,13 @@ def test_only_a_way_without_the_mask_sees_what_follows(
 
 
 @pytest.mark.parametrize(
-    ("way", "task"), [("bidirectional", "sst2"), ("bidirectional", "ewt_upos"), ("causal_last", "sst2")]
+    ("mode", "task"), [("bidirectional", "sst2"), ("bidirectional", "ewt_upos"), ("causal_last", "sst2")]
 )
-def test_outputs_do_not_depend_on_the_batch(corpus: Corpus, sets: Path, tmp_path: Path, way: str, task: str) -> None:
-    subject = member(WAYS[way].member, corpus, tmp_path)
-    model = build(subject, way, task)
-    prepared = Prepared.of(planted(sets, task), subject.tokenizer, 48)
-    special, device = subject.tokenizer.special, torch.device("cpu")
+def test_outputs_do_not_depend_on_the_batch(corpus: Corpus, sets: Path, tmp_path: Path, mode: str, task: str) -> None:
+    base = member(MODES[mode].member, corpus, tmp_path)
+    model = build(base, mode, task)
+    prepared = Prepared.of(planted(sets, task), base.tokenizer, 48)
+    special, device = base.tokenizer.special, torch.device("cpu")
     together, longest = prepared.encoded["test"][:5], max(prepared.encoded["test"], key=lambda row: len(row.ids))
     with torch.no_grad():
         batched = model(batch_of([*together, longest], special, device))
@@ -157,15 +157,15 @@ def test_the_head_is_the_one_of_transformers(corpus: Corpus, sets: Path, tmp_pat
     from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
     for task, auto in (("sst2", AutoModelForSequenceClassification), ("ewt_upos", AutoModelForTokenClassification)):
-        subject = member("bidirectional", corpus, tmp_path)
+        base = member("bidirectional", corpus, tmp_path)
         folder = tmp_path / f"hf-{task}"
-        export(subject.model, subject.view, corpus.tokenizer.folder, folder, 64, {})
-        model = build(subject, "bidirectional", task)
+        export(base.model, base.view, corpus.tokenizer.folder, folder, 64, {})
+        model = build(base, "bidirectional", task)
         theirs = auto.from_pretrained(
             folder, num_labels=model.classifier.out_features, classifier_pooling="mean"
         ).eval()
         theirs.classifier.load_state_dict(model.classifier.state_dict())
-        rows = some_rows(subject, sets, task)
+        rows = some_rows(base, sets, task)
         with torch.no_grad():
             logits = theirs(input_ids=rows.tokens, attention_mask=(rows.documents >= 0).long()).logits
             expected = logits if task == "sst2" else logits.flatten(0, 1)[rows.reads]
@@ -175,36 +175,38 @@ def test_the_head_is_the_one_of_transformers(corpus: Corpus, sets: Path, tmp_pat
 def test_members_are_given_the_same_order_head_and_rows(corpus: Corpus, sets: Path, tmp_path: Path) -> None:
     members = [member(direction, corpus, tmp_path, seed) for seed, direction in ((1, "bidirectional"), (2, "causal"))]
     trial = Trial(1e-3, 0.0, 16, 1, 3)
-    ways = ("bidirectional", "causal_mean")
-    heads = [build(subject, way, "sst2", seed=3).classifier for subject, way in zip(members, ways, strict=True)]
+    modes = ("bidirectional", "causal_mean")
+    heads = [build(base, mode, "sst2", seed=3).classifier for base, mode in zip(members, modes, strict=True)]
     assert torch.equal(heads[0].weight, heads[1].weight)
     assert not torch.equal(heads[0].weight, build(members[0], "bidirectional", "sst2", seed=4).classifier.weight)
-    left, right = (do(subject, sets, "sst2", way, trial, config()) for subject, way in zip(members, ways, strict=True))
+    left, right = (do(base, sets, "sst2", mode, trial, config()) for base, mode in zip(members, modes, strict=True))
     assert left.order == right.order
     assert left.order != do(members[0], sets, "sst2", "bidirectional", replace(trial, seed=4), config()).order
 
 
 def test_a_trial_is_reproduced_bit_by_bit_with_dropout_too(corpus: Corpus, sets: Path, tmp_path: Path) -> None:
-    subject, trial = member("causal", corpus, tmp_path), Trial(1e-3, 0.01, 16, 1, 0)
-    left, right = (do(subject, sets, "sst2", "causal_mean", trial, config(dropout=0.1)) for _ in range(2))
+    base, trial = member("causal", corpus, tmp_path), Trial(1e-3, 0.01, 16, 1, 0)
+    left, right = (do(base, sets, "sst2", "causal_mean", trial, config(dropout=0.1)) for _ in range(2))
     assert left.losses == right.losses
     assert left.weights.keys() == right.weights.keys()
     assert all(torch.equal(left.weights[name], right.weights[name]) for name in left.weights)
-    assert left.losses != do(subject, sets, "sst2", "causal_mean", trial, config()).losses
+    assert left.losses != do(base, sets, "sst2", "causal_mean", trial, config()).losses
 
 
 def test_a_trial_that_diverges_is_told_and_stands_with_its_start(corpus: Corpus, sets: Path, tmp_path: Path) -> None:
-    subject = member("bidirectional", corpus, tmp_path)
-    outcome = do(subject, sets, "stsb", "bidirectional", Trial(1e30, 0.0, 16, 2, 0), config(clip_norm=1e30))
-    assert (outcome.diverged, outcome.best_epoch, len(outcome.dev)) == (True, 0, 1)
-    assert -1 <= outcome.test[0].value <= 1
+    base = member("bidirectional", corpus, tmp_path)
+    result = do(base, sets, "stsb", "bidirectional", Trial(1e30, 0.0, 16, 2, 0), config(clip_norm=1e30))
+    assert (result.diverged, result.best_epoch, len(result.dev)) == (True, 0, 1)
+    assert -1 <= result.test[0].value <= 1
 
 
-def cell(subject: OpenSubject, sets: Path, task: str, way: str, start: str | None = None, **changes: Any) -> GridRun:
-    """A cell of the planted sets."""
+def planted_grid(
+    base: BaseModel, sets: Path, task: str, mode: str, start: str | None = None, **changes: Any
+) -> GridRun:
+    """A grid on the planted sets."""
     settings = config(**changes)
-    begin = None if start is None else GridRun(subject, planted(sets, start), WAYS[way], settings)
-    return GridRun(subject, planted(sets, task), WAYS[way], settings, begin)
+    begin = None if start is None else GridRun(base, planted(sets, start), MODES[mode], settings)
+    return GridRun(base, planted(sets, task), MODES[mode], settings, begin)
 
 
 def records(grid_run: GridRun) -> dict[str, dict[str, Any]]:
@@ -216,9 +218,9 @@ def records(grid_run: GridRun) -> dict[str, dict[str, Any]]:
 def test_finished_trials_are_not_repeated_and_an_interrupted_grid_equals_an_undisturbed_one(
     corpus: Corpus, sets: Path, tmp_path: Path
 ) -> None:
-    undisturbed = cell(member("causal", corpus, tmp_path / "a"), sets, "sst2", "causal_last", seeds=(0, 1, 2))
+    undisturbed = planted_grid(member("causal", corpus, tmp_path / "a"), sets, "sst2", "causal_last", seeds=(0, 1, 2))
     undisturbed.run()
-    interrupted = cell(member("causal", corpus, tmp_path / "b"), sets, "sst2", "causal_last", seeds=(0, 1, 2))
+    interrupted = planted_grid(member("causal", corpus, tmp_path / "b"), sets, "sst2", "causal_last", seeds=(0, 1, 2))
 
     def interrupt(trial: str, recorded: bool) -> None:
         raise KeyboardInterrupt
@@ -242,20 +244,22 @@ def test_finished_trials_are_not_repeated_and_an_interrupted_grid_equals_an_undi
 def test_another_setting_is_another_trial_and_more_of_the_grid_keeps_what_is_there(
     corpus: Corpus, sets: Path, tmp_path: Path
 ) -> None:
-    subject = member("bidirectional", corpus, tmp_path)
+    base = member("bidirectional", corpus, tmp_path)
     were_recorded: list[bool] = []
     for changes in ({"seeds": (0,)}, {"seeds": (0, 1)}, {"seeds": (0,), "warmup_share": 0.5}, {"seeds": (0,)}):
-        rows = cell(subject, sets, "sst2", "bidirectional", **changes).run(lambda trial, old: were_recorded.append(old))
+        rows = planted_grid(base, sets, "sst2", "bidirectional", **changes).run(
+            lambda trial, old: were_recorded.append(old)
+        )
         assert rows[0].provenance["grid"]["seeds"] == list(changes["seeds"])  # type: ignore[call-overload]
     assert were_recorded == [False, True, False, False, True]
-    kept = subject.folder.measurements()
+    kept = base.folder.measurements()
     assert {row.provenance["trials"] for row in kept} == {2}  # the largest grid, whatever was tried after it
-    larger = cell(subject, sets, "sst2", "bidirectional", seeds=(0, 1))
+    larger = planted_grid(base, sets, "sst2", "bidirectional", seeds=(0, 1))
     (items,) = [file for file in larger.folder.parent.glob("*/items.jsonl") if '"trials":2' in _seal(file)]
     items.write_bytes(items.read_bytes()[:-40])
     with pytest.raises(UserError, match=r"items.jsonl.* has 39 rows of 40"):
-        subject.folder.measurements()
-    assert larger.run() == kept == subject.folder.measurements()
+        base.folder.measurements()
+    assert larger.run() == kept == base.folder.measurements()
 
 
 def _seal(file: Path) -> str:
@@ -264,15 +268,15 @@ def _seal(file: Path) -> str:
 
 def test_a_record_answers_everything(corpus: Corpus, sets: Path, trained: Trained) -> None:
     run, folder = trained["decoder"]
-    subject = of_run(run, folder, corpus, None, "cpu")
-    grid_run = cell(subject, sets, "sst2", "causal_mean")
+    base = of_run(run, folder, corpus, None, "cpu")
+    grid_run = planted_grid(base, sets, "sst2", "causal_mean")
     by_metric = {row.metric: row for row in grid_run.run()}
     main = by_metric["accuracy"]
     assert (main.run, main.member, main.protocol, main.version) == (run.name, "decoder", grid_run.protocol, 1)
     assert grid_run.protocol == "finetune.sst2.causal_mean"
     assert main.checkpoint == folder.summary()["final_checkpoint"]
-    assert main.provenance["weights"] == subject.weights
-    assert main.provenance["parents"] == [subject.parent]
+    assert main.provenance["weights"] == base.weights
+    assert main.provenance["parents"] == [base.parent]
     assert main.provenance["data"]["source"] == "cls/sst2.jsonl.gz"
     assert len(main.provenance["data"]["sha256"]) == 64
     assert {"torch", "scikit-learn", "scipy"} <= main.provenance["libraries"].keys()
@@ -287,43 +291,43 @@ def test_a_record_answers_everything(corpus: Corpus, sets: Path, trained: Traine
 
 def test_an_earlier_checkpoint_has_its_own_place(corpus: Corpus, sets: Path, trained: Trained) -> None:
     run, folder = trained["encoder"]
-    subject = of_run(run, folder, corpus, "step0", "cpu")
-    rows = cell(subject, sets, "sst2", "bidirectional", seeds=(0,)).run()
+    base = of_run(run, folder, corpus, "step0", "cpu")
+    rows = planted_grid(base, sets, "sst2", "bidirectional", seeds=(0,)).run()
     assert {row.checkpoint for row in rows} == {"step0"}
     assert rows == [row for row in folder.measurements("step0") if row.protocol.startswith("finetune.")]
 
 
 def test_from_mnli_the_chain_of_parents_is_stored(corpus: Corpus, sets: Path, tmp_path: Path) -> None:
-    subject = member("bidirectional", corpus, tmp_path)
-    direct = cell(subject, sets, "rte", "bidirectional").run()[0]
-    chained = cell(subject, sets, "rte", "bidirectional", start="mnli")
+    base = member("bidirectional", corpus, tmp_path)
+    direct = planted_grid(base, sets, "rte", "bidirectional").run()[0]
+    chained = planted_grid(base, sets, "rte", "bidirectional", start="mnli")
     after = chained.run()[0]
     assert (direct.protocol, after.protocol) == ("finetune.rte.bidirectional", "finetune.rte.bidirectional.from_mnli")
     first, second = after.provenance["parents"]
-    assert first == subject.parent == direct.provenance["parents"][0]
+    assert first == base.parent == direct.provenance["parents"][0]
     assert chained.start is not None
     tried = records(chained.start)
     assert second["protocol"] == "finetune.mnli.bidirectional@1"
     assert second["dev"] == max(tried[second["trial"]]["dev"]) == max(max(trial["dev"]) for trial in tried.values())
-    assert second["weights"] == after.provenance["weights"] != subject.weights
+    assert second["weights"] == after.provenance["weights"] != base.weights
     assert (chained.start.folder / "weights" / second["trial"] / "model.safetensors").is_file()
     _, weights = chained.start.best(lambda trial, recorded: None)
-    assert any(not torch.equal(weights[name], subject.tensors[name]) for name in weights)
+    assert any(not torch.equal(weights[name], base.tensors[name]) for name in weights)
 
 
 def test_a_transformers_folder_is_fine_tuned_as_its_run_is(
     corpus: Corpus, sets: Path, trained: Trained, tmp_path: Path
 ) -> None:
-    for name, way in (("encoder", "bidirectional"), ("decoder", "causal_last")):
+    for name, mode in (("encoder", "bidirectional"), ("decoder", "causal_last")):
         run, folder = trained[name]
         ours = of_run(run, folder, corpus, None, "cpu")
         out = tmp_path / f"hf-{name}"
         export(ours.model, ours.view, corpus.tokenizer.folder, out, ours.context, {})
         theirs = of_huggingface(str(out), tmp_path / "records", "cpu")
         assert (theirs.member, theirs.view, theirs.context) == (name, ours.view, ours.context)
-        (letters,), (same,) = (subject.tokenizer.encode(["[CLS] a [MASK] [SEP]"]) for subject in (ours, theirs))
+        (letters,), (same,) = (base.tokenizer.encode(["[CLS] a [MASK] [SEP]"]) for base in (ours, theirs))
         assert letters == same and not set(ours.tokenizer.special.ids) & set(letters)
-        native, exported = (cell(subject, sets, "rte", way, seeds=(0,)) for subject in (ours, theirs))
+        native, exported = (planted_grid(base, sets, "rte", mode, seeds=(0,)) for base in (ours, theirs))
         assert native.run()[0].value == exported.run()[0].value
         predictions = [
             [record["predictions"] for record in records(grid_run).values()] for grid_run in (native, exported)
@@ -365,14 +369,14 @@ def test_summary_worked_out() -> None:
 
 def test_unequal_trials_are_not_compared(corpus: Corpus, sets: Path, tmp_path: Path) -> None:
     encoder, decoder = (member(direction, corpus, tmp_path) for direction in ("bidirectional", "causal"))
-    rows = cell(encoder, sets, "sst2", "bidirectional").run()
-    same = cell(decoder, sets, "sst2", "causal_last").run()
+    rows = planted_grid(encoder, sets, "sst2", "bidirectional").run()
+    same = planted_grid(decoder, sets, "sst2", "causal_last").run()
     lines = table([*rows, *same]).splitlines()
     assert [line.split()[:3] for line in lines[1:]] == [
         ["tiny-bidirectional", "sst2", "bidirectional"],
         ["tiny-causal", "sst2", "causal_last"],
     ]
-    more = cell(decoder, sets, "sst2", "causal_last", seeds=(0, 1, 2)).run()
+    more = planted_grid(decoder, sets, "sst2", "causal_last", seeds=(0, 1, 2)).run()
     with pytest.raises(UserError, match="unequal trials of sst2"):
         check_equal_trials([*rows, *more])
     changed = replace(rows[0], provenance=rows[0].provenance | {"data": rows[0].provenance["data"] | {"sha256": "0"}})
@@ -381,19 +385,19 @@ def test_unequal_trials_are_not_compared(corpus: Corpus, sets: Path, tmp_path: P
 
 
 def test_ways_are_defined_for_members_and_tasks() -> None:
-    def names(ways: list[AttentionMode]) -> list[str]:
-        return [way.name for way in ways]
+    def names(modes: list[AttentionMode]) -> list[str]:
+        return [mode.name for mode in modes]
 
     sst2, upos = task_of("sst2"), task_of("ewt_upos")
-    assert names(ways_of(["all"], "causal", sst2)) == ["causal_last", "causal_mean", "unmasked", "unmasked_layers"]
-    assert names(ways_of(["all"], "causal", upos)) == ["causal_last", "unmasked", "unmasked_layers"]
-    assert names(ways_of(["all"], "bidirectional", upos)) == ["bidirectional"]
+    assert names(modes_of(["all"], "causal", sst2)) == ["causal_last", "causal_mean", "unmasked", "unmasked_layers"]
+    assert names(modes_of(["all"], "causal", upos)) == ["causal_last", "unmasked", "unmasked_layers"]
+    assert names(modes_of(["all"], "bidirectional", upos)) == ["bidirectional"]
     with pytest.raises(UserError, match="way='causal_last' is not defined for a bidirectional member"):
-        ways_of(["causal_last"], "bidirectional", sst2)
+        modes_of(["causal_last"], "bidirectional", sst2)
     with pytest.raises(UserError, match="read without pooling"):
-        ways_of(["causal_mean"], "causal", upos)
+        modes_of(["causal_mean"], "causal", upos)
     with pytest.raises(UserError, match="way='sideways' is not a way"):
-        ways_of(["sideways"], "causal", sst2)
+        modes_of(["sideways"], "causal", sst2)
 
 
 @pytest.mark.parametrize(

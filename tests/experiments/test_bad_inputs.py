@@ -12,7 +12,7 @@ import pytest
 
 from experiments.bad_inputs import AREAS
 from experiments.campaign.cases import ACCEPTED, EITHER, KINDS, REFUSED, Case, Input, Outcome, counts, judge, spread
-from experiments.campaign.processes import Ended, Surroundings
+from experiments.campaign.processes import Ended, Environment
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "experiments.bad_inputs"]
@@ -87,7 +87,7 @@ def test_cases_are_spread_over_an_area() -> None:
     cases = [Case(str(number), lambda folder: Outcome("clear", "")) for number in range(100)]
     assert [case.name for case in spread(cases, 4)] == ["0", "25", "50", "75"]
     assert spread(cases, None) == cases == spread(cases, 1000)
-    assert Surroundings() == Surroundings(variables={})
+    assert Environment() == Environment(variables={})
 
 
 @pytest.mark.timeout(600)

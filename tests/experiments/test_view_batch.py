@@ -151,9 +151,9 @@ def test_draws_are_exact_over_whole_blocks_of_the_order_and_within_them(two_sour
     for rows in (0, 1, 9_999, 10_000, *range(20_000, 20_040)):
         counts = np.bincount(loader.order.locate(np.arange(rows)).source, minlength=2)
         drawn = count_sources(loader, MIXTURE, rows)
-        assert [draw.rows for draw in drawn.values()] == counts.tolist()
+        assert [count.rows for count in drawn.values()] == counts.tolist()
         assert all(abs(drawn[name].passes - passes) < 1 for name, passes in loader.repeats(rows).items())
-        assert {name: draw.asked for name, draw in drawn.items()} == MIXTURE
+        assert {name: count.asked for name, count in drawn.items()} == MIXTURE
 
 
 def test_bytes_that_are_no_text_are_shown(two_sources: Corpus) -> None:

@@ -38,9 +38,9 @@ class AttentionMode:
         return replace(view, layers=by_group(num_layers, pattern))
 
 
-WAYS = {
-    way.name: way
-    for way in (
+MODES = {
+    mode.name: mode
+    for mode in (
         AttentionMode("bidirectional", "bidirectional", "kept", "mean"),
         AttentionMode("bidirectional_first", "bidirectional", "kept", "first", tags=False),
         AttentionMode("causal_last", "causal", "kept", "last"),
@@ -57,21 +57,21 @@ def by_group(num_layers: int, pattern: Sequence[bool]) -> tuple[str, ...]:
     return tuple("bidirectional" if unmasked else "causal" for unmasked in chosen)
 
 
-def ways_of(names: Sequence[str], direction: str, task: FinetuningTask) -> list[AttentionMode]:
+def modes_of(names: Sequence[str], direction: str, task: FinetuningTask) -> list[AttentionMode]:
     """The ways by name ("all": every one that is defined) for a member of a direction and a task.
 
     Raises ValueError for a way that is unknown or not defined for them.
     """
-    defined = [way for way in WAYS.values() if way.member == direction and (way.tags or task.kind != "tagging")]
+    defined = [mode for mode in MODES.values() if mode.member == direction and (mode.tags or task.kind != "tagging")]
     if list(names) == ["all"]:
         return defined
-    known = ", ".join(way.name for way in defined)
+    known = ", ".join(mode.name for mode in defined)
     for name in names:
-        if name not in WAYS:
+        if name not in MODES:
             raise invalid("way", name, "is not a way to fine-tune", f"use all, or some of {known}")
-        if WAYS[name] not in defined:
-            reads = f" on {task.name}, whose tags are read without pooling" if WAYS[name].member == direction else ""
+        if MODES[name] not in defined:
+            reads = f" on {task.name}, whose tags are read without pooling" if MODES[name].member == direction else ""
             raise invalid(
                 "way", name, f"is not defined for a {direction} member{reads}", f"use all, or some of {known}"
             )
-    return [WAYS[name] for name in names]
+    return [MODES[name] for name in names]

@@ -59,19 +59,19 @@ def encode(
     return rows, cut
 
 
-def shorten(parts: list[list[int]], room: int) -> list[list[int]]:
+def shorten(parts: list[list[int]], limit: int) -> list[list[int]]:
     """Parts that fit into `room` tokens together; the longer loses first."""
-    if sum(map(len, parts)) <= room:
+    if sum(map(len, parts)) <= limit:
         return parts
     if len(parts) == 1:
-        return [parts[0][:room]]
+        return [parts[0][:limit]]
     first, second = map(len, parts)
-    half = room // 2
+    half = limit // 2
     if first <= half:
-        return [parts[0], parts[1][: room - first]]
+        return [parts[0], parts[1][: limit - first]]
     if second <= half:
-        return [parts[0][: room - second], parts[1]]
-    return [parts[0][: room - half], parts[1][:half]]
+        return [parts[0][: limit - second], parts[1]]
+    return [parts[0][: limit - half], parts[1][:half]]
 
 
 def _joined(parts: list[list[int]], special: SpecialTokens) -> np.ndarray:

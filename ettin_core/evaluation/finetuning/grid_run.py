@@ -20,7 +20,7 @@ from ettin_core.evaluation.finetuning.attention_modes import AttentionMode
 from ettin_core.evaluation.finetuning.grid import FinetuningConfig, Trial
 from ettin_core.evaluation.finetuning.heads import FineTuned
 from ettin_core.evaluation.finetuning.metrics import reference
-from ettin_core.evaluation.finetuning.model import OpenSubject
+from ettin_core.evaluation.finetuning.model import BaseModel
 from ettin_core.evaluation.finetuning.rows import TaskData
 from ettin_core.evaluation.finetuning.summary import Summary, TrialRecord, summarise
 from ettin_core.evaluation.finetuning.trial import Prepared, TrialResult, run_trial
@@ -35,7 +35,7 @@ from ettin_core.records.schema import Item, Measurement
 VERSION = 1
 LIBRARIES = ("scikit-learn", "scipy", "datasets")
 WEIGHTS = "model.safetensors"
-Progress = Callable[[str, bool], None]  # a trial's name, and whether it was recorded before
+TrialProgress = Callable[[str, bool], None]  # a trial's name, and whether it was recorded before
 
 
 def silent(trial: str, recorded: bool) -> None:
@@ -46,9 +46,9 @@ def silent(trial: str, recorded: bool) -> None:
 class GridRun:
     """A grid to be done. `start` is the cell whose best trial's weights it begins with (None: the subject's own)."""
 
-    subject: OpenSubject
+    base: BaseModel
     data: TaskData
-    way: AttentionMode
+    mode: AttentionMode
     config: FinetuningConfig
     start: "GridRun | None" = None
 
@@ -56,24 +56,24 @@ class GridRun:
     def protocol(self) -> str:
         """The name under which it is recorded."""
         after = "" if self.start is None else f".from_{self.start.data.task.name}"
-        return f"finetune.{self.data.task.name}.{self.way.name}{after}"
+        return f"finetune.{self.data.task.name}.{self.mode.name}{after}"
 
     @property
     def folder(self) -> Path:
         """Where its records are."""
-        return self.subject.folder.evaluation_folder(self.protocol, VERSION, self.subject.earlier)
+        return self.base.folder.evaluation_folder(self.protocol, VERSION, self.base.earlier)
 
     @property
     def limit(self) -> int:
         """The longest row: what the subject was trained on, or less."""
-        return min(self.config.max_length, self.subject.context)
+        return min(self.config.max_length, self.base.context)
 
     @cached_property
     def prepared(self) -> Prepared:
         """The rows as the subject reads them."""
-        return Prepared.of(self.data, self.subject.tokenizer, self.limit)
+        return Prepared.of(self.data, self.base.tokenizer, self.limit)
 
-    def run(self, progress: Progress = silent, wait: bool = False) -> list[Measurement]:
+    def run(self, progress: TrialProgress = silent, wait: bool = False) -> list[Measurement]:
         """Do the trials that are not recorded yet and sum the grid up; done with the same settings, it is left alone.
 
         Raises BusyError when another process does the cell, unless `wait`.
@@ -94,7 +94,7 @@ class GridRun:
                 self._record(target, summarise(self.data.task.name, trials, guess), trials, settings)
             return read_measurements(target / "measurements.jsonl")
 
-    def best(self, progress: Progress) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    def best(self, progress: TrialProgress) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """The link of the chain of parents for the trial with the highest dev score (the first of equal ones), and its
         weights; to have them it is done once more, unless they were kept.
         """
@@ -107,20 +107,20 @@ class GridRun:
             name = max(records, key=lambda name: max(records[name]["dev"]))
             target = self.folder / "weights" / name
             if not (target / WEIGHTS).is_file():
-                outcome = self._do(names[name], weights)
+                result = self._do(names[name], weights)
                 with folder_under_construction(target) as building:
-                    save_file({key: value.contiguous() for key, value in outcome.weights.items()}, building / WEIGHTS)
-                    write_json(building / "dev.json", outcome.dev)
+                    save_file({key: value.contiguous() for key, value in result.weights.items()}, building / WEIGHTS)
+                    write_json(building / "dev.json", result.dev)
             kept = load_file(target / WEIGHTS)
             link = {"protocol": f"{self.protocol}@{VERSION}", "trial": name, "dev": max(read_json(target / "dev.json"))}
             return link | {"weights": hash_tensors(kept)}, kept
 
-    def _begin(self, progress: Progress) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
+    def _begin(self, progress: TrialProgress) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
         """The chain of parents and the weights that trials start from."""
         if self.start is None:
-            return [self.subject.parent], self.subject.tensors
+            return [self.base.parent], self.base.tensors
         link, weights = self.start.best(progress)
-        return [self.subject.parent, link], weights
+        return [self.base.parent, link], weights
 
     def _identity(self, parents: list[dict[str, Any]]) -> dict[str, Any]:
         """All that can move a trial's score, but for the trial itself, the code and the libraries."""
@@ -128,7 +128,7 @@ class GridRun:
             "protocol": self.protocol,
             "version": VERSION,
             "weights": parents[-1]["weights"],
-            "tokenizer": self.subject.tokenizer.hash,
+            "tokenizer": self.base.tokenizer.hash,
             "data": self.data.origin,
             "max_length": self.limit,
             "shared": self.config.shared,
@@ -143,44 +143,44 @@ class GridRun:
         identity: dict[str, Any],
         parents: list[dict[str, Any]],
         weights: dict[str, torch.Tensor],
-        progress: Progress,
+        progress: TrialProgress,
     ) -> TrialRecord:
         """The record of a trial, which is done unless it is there."""
         name = trial.name(identity)
         recorded = self._file(name).exists()
         if not recorded:
-            outcome = self._do(trial, weights)
+            result = self._do(trial, weights)
             record = {
                 "name": name,
                 "trial": plain(trial),
                 "identity": identity,
                 "parents": parents,
                 "metric": self.data.task.metric,
-                "dev": outcome.dev,
+                "dev": result.dev,
                 "dev_rows": len(self.data.dev),
-                "best_epoch": outcome.best_epoch,
-                "test": {score.metric: asdict(score) for score in outcome.test},
-                "losses": outcome.losses,
-                "diverged": outcome.diverged,
-                "order": outcome.order,
+                "best_epoch": result.best_epoch,
+                "test": {score.metric: asdict(score) for score in result.test},
+                "losses": result.losses,
+                "diverged": result.diverged,
+                "order": result.order,
                 "cut_rows": self.prepared.cut,
-                "seconds": outcome.seconds,
+                "seconds": result.seconds,
                 "libraries": library_versions(*LIBRARIES),
-                "predictions": outcome.predictions,
+                "predictions": result.predictions,
             }
             write_text(self._file(name), canonical_json(record) + "\n")
         progress(name, recorded)
         return read_mapping(self._file(name))
 
     def _do(self, trial: Trial, weights: dict[str, torch.Tensor]) -> TrialResult:
-        subject, config = self.subject, self.config
-        subject.model.load_state_dict(weights)
-        view = self.way.view(subject.view, subject.model.config.num_layers, config.unmasked)
-        model = FineTuned(subject.model, view, self.way.pooling, self.data.task, trial.seed, config.dropout)
-        return run_trial(model.to(subject.device), self.prepared, trial, config, subject.device)
+        base, config = self.base, self.config
+        base.model.load_state_dict(weights)
+        view = self.mode.view(base.view, base.model.config.num_layers, config.unmasked)
+        model = FineTuned(base.model, view, self.mode.pooling, self.data.task, trial.seed, config.dropout)
+        return run_trial(model.to(base.device), self.prepared, trial, config, base.device)
 
     def _record(self, target: Path, summary: Summary, trials: Sequence[TrialRecord], settings: dict[str, Any]) -> None:
-        subject = self.subject
+        base = self.base
         origin = {
             "weights": settings["weights"],
             "parents": summary.trials[0]["parents"],
@@ -191,10 +191,10 @@ class GridRun:
             "trials": len(trials),
             "point": summary.point,
             "chosen": [record["name"] for record in summary.trials],
-            "way": self.way.name,
+            "way": self.mode.name,
             "start": None if self.start is None else self.start.data.task.name,
         }
-        rows = [subject.measurement(self.protocol, VERSION, result, origin) for result in summary.results]
+        rows = [base.measurement(self.protocol, VERSION, result, origin) for result in summary.results]
         with folder_under_construction(target) as building:
             append(building / "measurements.jsonl", rows)
             append(building / "items.jsonl", self._items(summary))
@@ -206,14 +206,17 @@ class GridRun:
         task = self.data.task
         items: list[Item] = []
         for place, example in enumerate(self.data.test):
-            answers = [record["predictions"][place] for record in summary.trials]
+            predictions = [record["predictions"][place] for record in summary.trials]
             if task.kind == "tagging":
-                values = [np.mean([a == b for a, b in zip(answer, example.gold, strict=True)]) for answer in answers]
+                values = [
+                    np.mean([a == b for a, b in zip(prediction, example.gold, strict=True)])
+                    for prediction in predictions
+                ]
             elif task.kind == "classification":
-                values = [float(answer == example.gold) for answer in answers]
+                values = [float(prediction == example.gold) for prediction in predictions]
             else:
-                values = answers
-            details: dict[str, Any] = {} if task.kind == "tagging" else {"gold": example.gold, "predicted": answers}
+                values = predictions
+            details: dict[str, Any] = {} if task.kind == "tagging" else {"gold": example.gold, "predicted": predictions}
             details |= {} if example.cluster is None else {"cluster": example.cluster}
-            items.append(Item(self.subject.run, self.protocol, task.name, example.id, float(np.mean(values)), details))
+            items.append(Item(self.base.run, self.protocol, task.name, example.id, float(np.mean(values)), details))
         return items

@@ -22,7 +22,7 @@ from ettin_core.training.config import RunConfig
 
 
 @dataclass(frozen=True)
-class OpenSubject(MeasuredModel):
+class BaseModel(MeasuredModel):
     """A subject with its model, and a copy of its `tensors` that every trial starts from.
 
     `earlier` names the checkpoint when it is not the run's last.
@@ -47,15 +47,15 @@ class OpenSubject(MeasuredModel):
         return self.model.embedding.weight.device
 
 
-def of_run(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str | None, device: str) -> OpenSubject:
+def of_run(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str | None, device: str) -> BaseModel:
     """A checkpoint of a run (None: the last). Raises ValueError for an unknown or damaged one."""
-    opened, name, weights = open_model(run, folder, corpus, checkpoint, device)
+    evaluated, name, weights = open_model(run, folder, corpus, checkpoint, device)
     last = folder.complete and name == folder.summary()["final_checkpoint"]
-    return OpenSubject(
-        model=opened.model,
-        view=opened.view,
-        tokenizer=opened.tokenizer,
-        context=opened.context,
+    return BaseModel(
+        model=evaluated.model,
+        view=evaluated.view,
+        tokenizer=evaluated.tokenizer,
+        context=evaluated.context,
         folder=folder,
         run=folder.name,
         member=run.member,
@@ -64,11 +64,11 @@ def of_run(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str | 
         checkpoint=name,
         weights=weights,
         earlier=None if last else name,
-        tensors=_copied(opened.model),
+        tensors=_copied(evaluated.model),
     )
 
 
-def of_huggingface(source: str, records: Path, device: str) -> OpenSubject:
+def of_huggingface(source: str, records: Path, device: str) -> BaseModel:
     """A transformers folder or hub id; its records go to a folder under `records` that is named by it and its weights."""
     model, view, facts = huggingface.load(source)
     model.attention_backend = "sdpa"  # rows of many widths: flex would be compiled for each
@@ -77,7 +77,7 @@ def of_huggingface(source: str, records: Path, device: str) -> OpenSubject:
     slug = re.sub(r"[^A-Za-z0-9.-]+", "-", str(metadata.get("run") or Path(source).name)).strip("-.")
     name = f"{slug}-{weights[:NAME_HASH_LENGTH]}"
     model = model.to(choose_device(device, ProcessGroup()))
-    return OpenSubject(
+    return BaseModel(
         model=model,
         view=view,
         tokenizer=Tokenizer(Path(facts["folder"])),

@@ -81,11 +81,11 @@ def check_equal_trials(measurements: Sequence[Measurement]) -> None:
 def table(measurements: Sequence[Measurement]) -> str:
     """One line for each run, task, way and start. Raises ValueError where trials are not equal."""
     check_equal_trials(measurements)
-    cells: dict[tuple[str, str], dict[str, Measurement]] = {}
+    by_run: dict[tuple[str, str], dict[str, Measurement]] = {}
     for row in measurements:
-        cells.setdefault((row.run, row.protocol), {})[row.metric] = row
+        by_run.setdefault((row.run, row.protocol), {})[row.metric] = row
     lines = [HEADER]
-    for (run, _), by_metric in sorted(cells.items(), key=lambda cell: (_order(cell), cell[0])):
+    for (run, _), by_metric in sorted(by_run.items(), key=lambda entry: (_order(entry), entry[0])):
         main = next(iter(by_metric.values()))
         facts = main.provenance
         extra = [by_metric[f"{main.metric}_{name}"].value for name in ("seed_deviation", "grid_median", "grid_worst")]
@@ -96,5 +96,5 @@ def table(measurements: Sequence[Measurement]) -> str:
     return "\n".join(lines)
 
 
-def _order(cell: tuple[tuple[str, str], dict[str, Measurement]]) -> str:
-    return next(iter(cell[1].values())).task
+def _order(entry: tuple[tuple[str, str], dict[str, Measurement]]) -> str:
+    return next(iter(entry[1].values())).task

@@ -187,14 +187,14 @@ def _predict(model: FineTuned, prepared: Prepared, part: str, batch_tokens: int,
         rows = [encoded[place] for place in places]
         outputs = model(batch_of(rows, prepared.tokenizer.special, device)).float().cpu()
         if task.kind == "regression":
-            answers = (outputs[:, 0] * prepared.scale + prepared.centre).nan_to_num().tolist()
+            values = (outputs[:, 0] * prepared.scale + prepared.centre).nan_to_num().tolist()
         else:
-            answers = outputs.argmax(-1).tolist()
+            values = outputs.argmax(-1).tolist()
         if task.kind != "tagging":
-            for place, answer in zip(places, answers, strict=True):
-                predictions[place] = answer
+            for place, value in zip(places, values, strict=True):
+                predictions[place] = value
             continue
-        remaining = iter(answers)
+        remaining = iter(values)
         for place, row in zip(places, rows, strict=True):
             tags = [unread] * len(examples[place].texts)
             for word in row.words:

@@ -185,12 +185,12 @@ class EttinLM(LettersLM):
         writers = [self._writer(*request.args) for request in requests]
         special = self.evaluated_model.tokenizer.special
         tail = (*[special.mask] * TRAILING_MASKS, special.eos) if self.evaluated_model.reading.masked else ()
-        room = self.evaluated_model.context - len(tail)
+        limit = self.evaluated_model.context - len(tail)
         with tqdm(total=len(writers), desc="generate_until", unit="text", disable=disable_tqdm) as bar:
             while going := [writer for writer in writers if not writer.done]:
                 rows, reads = [], []
                 for writer in going:
-                    before = (special.bos, *writer.context, *writer.written)[-room:]
+                    before = (special.bos, *writer.context, *writer.written)[-limit:]
                     rows.append((*before, *tail))
                     reads.append(self.evaluated_model.read_position(len(before)))
                     if reads[-1] < 0:
