@@ -1,7 +1,7 @@
 """python -m experiments.bad_inputs: try bad inputs with the real commands, and count how they end.
 
-Each area (experiments/campaign/) makes its cases; a case is clear, or a traceback, silent (accepted, lost, half-written, or
-without end) or unclear (a line without field or remedy). Exit status 1 where any is not clear.
+Each area (experiments/campaign/) defines its cases. A case is clear, or a traceback, silent (accepted, lost, half-written, or
+without end) or unclear (a line without field or remedy). Exit status 1 if any is not clear.
 """
 
 import csv
@@ -64,7 +64,7 @@ class BadInputsRequest:
         check_threads("jobs", self.jobs)
         for area in self.areas or ():
             if area not in AREAS:
-                raise invalid("areas", area, "is no area", f"use some of {', '.join(AREAS)}")
+                raise invalid("areas", area, "is not an area", f"use some of {', '.join(AREAS)}")
         if self.most is not None and self.most < 1:
             raise invalid("most", self.most, "tries nothing", "use 1 or more, or null for all")
 
@@ -90,7 +90,7 @@ def main(request: BadInputsRequest) -> None:
             write_json(building / "bad_inputs.json", plain)
     if wrong:
         end(
-            f"{len(wrong)} bad inputs did not end clearly: repair the kind, at the place that commands share",
+            f"{len(wrong)} bad inputs did not end clearly: repair it where the commands share the code",
             EXIT_FAULT,
         )
 
@@ -103,8 +103,8 @@ def not_clear(outcome: Outcome) -> bool:
 def campaign(
     areas: dict[str, Callable[[Place], list[Case]]], root: Path, most: int | None = None, jobs: int = 1
 ) -> dict[str, dict[str, Outcome]]:
-    """The outcome of every case of every area, each in a folder of its own below `root`."""
-    root.chmod(0o755)  # other users of the permission cases have to reach it
+    """The outcome of every case of every area, each in a separate folder below `root`."""
+    root.chmod(0o755)  # the users of the permission cases have to reach it
     place = build(root / "place")
     tried = {name: spread(make(place), most) for name, make in areas.items()}
     order = [(area, case) for area, cases in tried.items() for case in cases]

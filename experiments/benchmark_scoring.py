@@ -47,7 +47,9 @@ def main(request: BenchmarkScoringRequest) -> None:
     torch.set_num_threads(request.threads)
     model = open_pretrained(request.model, device="cpu")
     if model.is_causal:
-        raise invalid("model", request.model, "is causal", "give an encoder: this compares ways to score masked models")
+        raise invalid(
+            "model", request.model, "is causal", "give an encoder: this compares two methods of scoring masked models"
+        )
     peer = load_model(Path(request.model), causal=False)
     lines = itertools.islice(rows_of(need(Path(request.eval_data), HELLASWAG)), request.items)
     rows = [row for _, row in lines]
@@ -69,7 +71,7 @@ def main(request: BenchmarkScoringRequest) -> None:
             worst = max(worst, abs(our_score - their_score) / len(places))
             tokens += len(places)
     if worst > TOLERANCE:
-        raise RuntimeError(f"the two sides disagree by {worst:.1e} nats per token; no ratio is told.")
+        raise RuntimeError(f"the two sides disagree by {worst:.1e} nats per token; no ratio is printed.")
     print(
         f"{len(rows)} items, {tokens:,} tokens, {request.threads} threads, largest difference {worst:.0e} nats per token"
     )

@@ -1,8 +1,8 @@
 """python -m experiments.boundaries run=runs/<run>: does the loss jump at a phase boundary by more than the change explains?
 
-The weights at the end of a phase are scored on rows the run has not read yet, first as that phase would have gone on, then
-with one thing after another as the next phase has it: mixture, context, rotary bases, mask rate. The last of these are the
-first batches of the next phase, masks included, so training goes on from exactly there.
+The weights at the end of a phase are scored on rows the run has not read yet, first as that phase would have continued, then
+with one setting after another of the next phase: mixture, context, rotary bases, mask rate. The last of these are the
+first batches of the next phase, masks included, so training continues from exactly there.
 """
 
 import itertools
@@ -139,7 +139,7 @@ def _settings(run: RunConfig, before: Phase, after: Phase) -> Iterator[tuple[str
 def _loss(
     run: RunConfig, corpus: Corpus, loss_module: LossModule, device: torch.device, phase: Phase, first: int, tokens: int
 ) -> Loss:
-    """The loss of so many tokens of a phase from its row `first` on, masked as training masks them."""
+    """The loss of `tokens` tokens of a phase from its row `first` on, masked as training masks them."""
     loader = replace(phase, batches=replace(phase.batches, rows=1, stages=1, stage_steps=0)).loader(
         corpus, run.seeds.order
     )

@@ -1,4 +1,4 @@
-"""python -m experiments.data_report data=...: what a corpus holds and what a recipe draws of it, as a record and a page."""
+"""python -m experiments.data_report data=...: what a corpus holds and what a recipe samples of it, as a record and a page."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ class DataReportRequest:
 
 @entry("data_report", DataReportRequest)
 def main(request: DataReportRequest) -> None:
-    """Write the record, then the report by the analysis room, which reads records only."""
+    """Write the record, then the report by a command of analysis/, which reads records only."""
     file = Path(request.out) / RECORD
     write_json(file, record(request))
     analyse("data_report", f"the record {file} is complete, the report is not", record=file, out=file.parent)
@@ -85,7 +85,7 @@ def _source(corpus: Corpus, source: str) -> dict[str, Any]:
 
 
 def _phase(phase: Phase, corpus: Corpus, seed: int) -> dict[str, Any]:
-    """What a phase draws; `refused` says why it cannot, where it cannot."""
+    """What a phase samples of each source; `refused` is the error message if it cannot (None: it can)."""
     rows = phase.rows
     facts = {
         "name": phase.name,

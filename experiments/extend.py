@@ -1,4 +1,4 @@
-"""python -m experiments.extend run=runs/<run> tokens=6.4e6: a longer run, which begins where a finished one can go on."""
+"""python -m experiments.extend run=runs/<run> tokens=6.4e6: a longer run, which continues a finished one."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -36,15 +36,17 @@ class ExtendRequest:
         check_choice(self.stale, RETRAIN)
         if self.further is not None and not isinstance(self.further.get("name"), str):
             remedy = "give e.g. 'further={name: cool, shape: one_minus_sqrt, final_factor: 0.0}'"
-            raise invalid("further.name", self.further.get("name"), "is no name of a phase", remedy)
+            raise invalid("further.name", self.further.get("name"), "is not a valid name of a phase", remedy)
 
     def of(self, run: RunConfig) -> RunConfig:
         """The longer run. Raises ValueError for one that is not longer."""
         if not run.tokens:
-            raise invalid("run", run.name, "has no step to go on from", "train it, or convert it with tokens=<number>")
+            raise invalid(
+                "run", run.name, "has no step to continue from", "train it, or convert it with tokens=<number>"
+            )
         if self.tokens <= run.tokens:
             problem = f"is not more than the {run.tokens:,} of {run.name}"
-            raise invalid("tokens", self.tokens, problem, "give the tokens of the longer run in all")
+            raise invalid("tokens", self.tokens, problem, "give the tokens of the longer run in total")
         if self.further is None:
             return check_plan(longer(run, self.tokens))
         changes = {key: value for key, value in self.further.items() if key != "name"}
@@ -59,7 +61,7 @@ def main(request: ExtendRequest) -> None:
     corpus = open_corpus(old, Path(request.corpora_dir))
     checkpoint = shared_checkpoint(parent, old, run)
     if request.dry_run:
-        print(f"goes on     from {checkpoint.name} of {parent.name}")
+        print(f"continues   from {checkpoint.name} of {parent.name}")
         print(describe(timed(forecast(run, request.placement, corpus, request.machine), request.placement)))
         return
     start = partial(parent_weights, run, parent.path.parent)

@@ -45,7 +45,7 @@ class FinetuneRequest:
         if not names("run", self.run) and not names("model", self.model):
             raise invalid("run", None, "is missing", "give run=runs/<run>, or model=<transformers folder or hub id>")
         if self.start is not None and self.start not in STARTS:
-            raise invalid("start", self.start, "is no task to start from", f"use null or {', '.join(STARTS)}")
+            raise invalid("start", self.start, "is not a task to start from", f"use null or {', '.join(STARTS)}")
         for name in (*names("task", self.task), *names("way", self.way)):
             if not isinstance(name, str):
                 raise invalid("task", name, "is not a name", "give a name, or a list of names")
@@ -72,7 +72,7 @@ def names(field: str, value: Any) -> list[Any]:
 
 @entry("finetune", FinetuneRequest)
 def main(request: FinetuneRequest) -> None:
-    """Do every cell's trials and print what they say."""
+    """Run the trials of every grid and print their summary."""
     need_libraries()
     for task in {task.name: task for task in (*request.tasks, *_start(request))}.values():
         rows.check_available(task, request.eval_data)
@@ -86,7 +86,7 @@ def main(request: FinetuneRequest) -> None:
 
             def progress(trial: str, recorded: bool, grid_run: GridRun = grid_run) -> None:
                 bar.set_postfix_str(f"{grid_run.base.member} {grid_run.protocol.removeprefix('finetune.')} {trial}")
-                if recorded:  # no work: it says nothing about the time that is left
+                if recorded:  # already done: it does not count for the remaining time
                     bar.total = max(bar.n, bar.total - 1)
                     bar.refresh()
                 else:
@@ -110,7 +110,7 @@ def base_models(request: FinetuneRequest) -> list[BaseModel]:
 
 
 def grid_runs_of(base: BaseModel, request: FinetuneRequest) -> list[GridRun]:
-    """The cells of a subject, the ways of a task beside each other."""
+    """The grids of a base model: for each task, one for every attention mode."""
     config, direction = request.finetuning, base.view.direction
     begins = [rows.read(task, request.eval_data, config.train_rows) for task in _start(request)]
     grid_runs = []

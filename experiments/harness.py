@@ -2,7 +2,7 @@
 
 Every option is lm-eval's (`--help`). Left out, `--model` is ettin, `--batch_size` 64 and `--include_path` our offline tasks,
 which read the folder given by `--metadata eval_data=<folder>`, and that folder's own tasks (docs/tasks.md). With
-`--output_path`, our measurements lie beside its results.
+`--output_path`, our measurements are written beside its results.
 
     python -m experiments.harness run --model_args pretrained=my_encoder --tasks offline_piqa,offline_blimp \\
         --metadata eval_data=my_sets --output_path my_results

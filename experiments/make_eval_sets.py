@@ -32,15 +32,15 @@ class EvalSetsRequest:
 
 @entry("make_eval_sets", EvalSetsRequest)
 def main(request: EvalSetsRequest) -> None:
-    """Make the folder and say what can be run with it."""
+    """Write the folder and print commands that run with it."""
     out = make(Path(request.out), request.items, request.world_seed)
-    print(f"evaluation sets {out} (MANIFEST.json says what is in it)")
-    print("Those under the names of published sets have their form only: no number on them is a published one.\n")
+    print(f"evaluation sets {out} (MANIFEST.json lists what is in it)")
+    print("Sets with the names of published ones have only their format: no number on them is comparable.\n")
     print("\n".join(examples(request.out)))
 
 
 def make(out: Path, items: int, seed: int) -> Path:
-    """Write the folder of evaluation sets, whole or not at all. Raises ValueError for a folder of others."""
+    """Write the folder of evaluation sets, whole or not at all. Raises ValueError for a folder of another command."""
     world = World(WorldConfig(seed=seed))
     with folder_under_construction(out, MAKER) as building:
         manifest: dict[str, Any] = {}

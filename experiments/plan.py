@@ -77,7 +77,7 @@ def main(request: PlanRequest) -> None:
 
 
 def plan_size(request: PlanRequest, size: str, overrides: list[str]) -> SizePlan:
-    """The runs of a size and their audits. Raises ValueError for names that are not there and plans that are refused."""
+    """The runs of a size and their audits. Raises ValueError for unknown names and for plans that cannot be trained."""
     if any(override.startswith("size=") for override in overrides):
         raise invalid("size", size, "is set for each cell", f"use sizes=[{size}]")
     cells = cells_of(request, [*overrides, f"size={size}"], composer("plan", PlanRequest))

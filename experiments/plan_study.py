@@ -5,7 +5,7 @@ import sys
 
 
 def main() -> None:
-    """Hand the command line over to the analysis room, which reads records."""
+    """Hand the command line over to analysis/plan_study.py, which reads records."""
     sys.exit(subprocess.run([sys.executable, "-m", "analysis.plan_study", *sys.argv[1:]], check=False).returncode)
 
 

@@ -14,7 +14,7 @@ from experiments.cli.entry import entry
 
 @entry("prepare", PrepareRequest)
 def main(request: PrepareRequest) -> None:
-    """Prepare (or open) a corpus and say what it holds."""
+    """Prepare (or open) a corpus and print what it holds."""
     corpus = prepared(request.data, request.corpora_dir, request.workers)
     print(printable(describe(corpus)))
     if request.verify:
@@ -22,7 +22,7 @@ def main(request: PrepareRequest) -> None:
 
 
 def _verified(data: DataConfig, corpus: Corpus) -> str:
-    """What was verified. Raises ValueError for damaged shards, and for tokens that do not spell their text."""
+    """What was verified. Raises ValueError for damaged shards, and for tokens that do not decode to their text."""
     corpus.verify()
     counts = read_back(make_plan(data), corpus)
     rest = counts.compared - counts.exact
@@ -31,7 +31,7 @@ def _verified(data: DataConfig, corpus: Corpus) -> str:
 
 
 def describe(corpus: Corpus) -> str:
-    """The manifest for people: a row per source and split, what was left out and why, and the fingerprint."""
+    """The manifest as text: a row per source and split, what was left out and why, and the fingerprint."""
     manifest = corpus.manifest
     width = max(16, *(len(name) + 2 for name in corpus.sources))
     lines = [f"{'source':<{width}}{'split':<12}{'documents':>11}{'tokens':>15}{'bytes':>15}{'bytes/token':>13}"]

@@ -1,4 +1,4 @@
-"""python -m experiments.preview data=text data.path=<folder>: what an importer makes of some text, before it is prepared."""
+"""python -m experiments.preview data=text data.path=<folder>: what an importer reads from text, before it is prepared."""
 
 import itertools
 from collections import Counter
@@ -39,7 +39,7 @@ def main(request: PreviewRequest) -> None:
 
 def describe(config: DataConfig, count: int) -> str:
     """The first `count` documents over all sources, the reasons for what was left out before them, and samples of that."""
-    plan = make_plan(replace(config, on_bad="skip"))  # here to be looked at, not to be stopped by
+    plan = make_plan(replace(config, on_bad="skip"))  # bad input is shown here, and stops nothing
     each = -(-count // len(plan.sources))
     lines, shown = [], 0
     for source in plan.sources:

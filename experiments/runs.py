@@ -89,7 +89,7 @@ def _short(text: str) -> str:
 
 
 def shown(folder: RunFolder) -> list[str]:
-    """Everything about a run that its folder says in short."""
+    """What the folder of a run records, in short."""
     measured = [row for row in folder.measurements() if row.value is not None and "/" not in row.task]
     return [
         *table([folder])[:2],
@@ -106,7 +106,7 @@ def unusual(folder: RunFolder) -> dict[str, Any]:
     names = [f"member={run.member}", f"size={run.size}"]
     try:
         usual = composed("train", TrainRequest, names)
-    except UserError:  # a member or size of one's own
+    except UserError:  # a member or size that is not in conf
         usual = composed("train", TrainRequest, [])
     default = usual.parts.planned(usual.member, usual.data.vocab_size, UNKNOWN, UNKNOWN)
     changes = differences(run, default)
@@ -143,7 +143,7 @@ def doomed(request: RunsRequest) -> list[Path]:
     for path, config in left.items():
         for gone in doomed_paths:
             if RunFolder(gone).name in (config.get("corpus"), (config.get("parent") or {}).get("run")):
-                raise invalid("remove", gone.name, f"is what {path.name} was made from", "remove that run as well")
+                raise invalid("remove", gone.name, f"is what {path.name} was trained from", "remove that run as well")
     return list(doomed_paths)
 
 
@@ -152,7 +152,7 @@ def agreed(request: RunsRequest, count: int) -> bool:
     if not request.ask:
         return True
     if not sys.stdin.isatty():
-        raise invalid("remove", count, "folders would be gone for good and nobody can be asked", "add ask=false")
+        raise invalid("remove", count, "folders would be removed permanently and nobody can be asked", "add ask=false")
     return input(f"remove these {count}? [y/N] ").strip().lower() in ("y", "yes")
 
 

@@ -67,10 +67,10 @@ class SearchRequest(TrainRequest):
     def __post_init__(self) -> None:
         check_choice(self.stale)  # a trial that ended is not trained again
         if not self.members or len(set(self.members)) < len(self.members):
-            raise invalid("members", self.members, "is no list of members", "use members=[encoder,decoder]")
+            raise invalid("members", self.members, "is empty or names a member twice", "use members=[encoder,decoder]")
         keys = [axis.key for axis in self.space]
         if not keys or len(set(keys)) < len(keys):
-            raise invalid("space", keys, "is no list of keys", "give at least one, each once")
+            raise invalid("space", keys, "is empty or names a key twice", "give at least one, each once")
         for name in ("trials", "random_trials", "jobs"):
             if getattr(self, name) < 1:
                 raise invalid(name, getattr(self, name), "is not positive", "use 1 or more")
@@ -89,7 +89,7 @@ class Search:
             check_axes(self.axes, member, self._plan)
 
     def at(self, member: str, values: Values) -> SearchRequest:
-        """The request composed again for a member with values. Raises ValueError for names that are not there."""
+        """The request composed again for a member with values. Raises ValueError for unknown names."""
         chosen = [axis.override(values[axis.key]) for axis in self.axes if axis.key in values]
         try:
             return composed("search", SearchRequest, [*self._overrides, f"member={member}", *chosen])
@@ -122,7 +122,7 @@ def main(request: SearchRequest) -> None:
     need_optuna()
     search = Search(request, list(HydraConfig.get().overrides.task))
     corpus = prepared(request.data, request.corpora_dir)
-    held_out(corpus, request.suite, CHOSEN)  # raises where nothing could be chosen by
+    held_out(corpus, request.suite, CHOSEN)  # raises ValueError where there is no validation text to choose by
     with locked(search.path):
         studies = run_trials(search, corpus)
         rows = []

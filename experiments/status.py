@@ -1,4 +1,4 @@
-"""python -m experiments.status study=demo: the grid of a study and where each cell stands."""
+"""python -m experiments.status study=demo: the grid of a study and the state of each cell."""
 
 import time
 from collections import Counter
@@ -19,21 +19,21 @@ from ettin_core.studies.study import Study
 from ettin_core.training.monitor import HEARTBEAT_SECONDS
 from experiments.cli.entry import entry
 
-ALIVE = timedelta(seconds=6 * HEARTBEAT_SECONDS)  # the last sign of life of a run that is well is younger
-REASON_WIDTH = 90  # characters of why a cell failed
+ALIVE = timedelta(seconds=6 * HEARTBEAT_SECONDS)  # a heartbeat of a healthy run is younger
+REASON_WIDTH = 90  # characters of the reason why a cell failed
 WAITS = "waits for its parent"
 UNPREPARED = "missing: its corpus is not prepared"
 
 
 @entry("status", StudyRequest)
 def main(request: StudyRequest) -> None:
-    """Print one line per cell, and how many stand where."""
+    """Print one line per cell, and the number of cells in each state."""
     study = Study(request, list(HydraConfig.get().overrides.task), composer("study", StudyRequest), prepares=False)
     print("\n".join(table(study)))
 
 
 def table(study: Study) -> list[str]:
-    """A line per cell, and how many stand where."""
+    """A line per cell, and the number of cells in each state."""
     named = [name for name in study.ready if study.has_corpus(name)]
     states = {name: UNPREPARED if name in study.ready else WAITS for name in study.cells}
     states |= {name: state(study.folder(name)) for name in named}
@@ -49,13 +49,13 @@ def table(study: Study) -> list[str]:
 
 
 def measured(study: Study, name: str) -> str:
-    """How many of the protocols that suit a cell it was measured with."""
+    """With how many of its applicable protocols a cell was measured."""
     asked = settings_of(study.request.suite, study.runs[name].read_as)
     return f"{len(asked.keys() & replace(study.folder(name), suite=asked).evaluations().keys())}/{len(asked)}"
 
 
 def state(folder: RunFolder) -> str:
-    """Where a run stands, from its records, its last sign of life and its lock (which only this machine sees)."""
+    """The state of a run, from its records, its last sign of life and its lock (which only this machine sees)."""
     if folder.complete:
         summary = folder.summary()
         return f"complete: {summary['tokens']:,} tokens in {timedelta(seconds=round(summary['seconds']))}"

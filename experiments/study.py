@@ -36,7 +36,7 @@ def main(request: StudyRequest) -> None:
 
 
 def report(study: Study) -> None:
-    """Certificates, then the report by the analysis room, which reads records only."""
+    """Certificates, then the report by a command of analysis/, which reads records only."""
     certificates = study.certificates()
     write_json(study.path / "study.json", study.record(certificates))
     paths = {"runs": study.runs_dir, "out": study.path / "report", "record": study.path / "study.json"}

@@ -71,12 +71,12 @@ def describe(step: StepBatch, request: ViewRequest, name: str | None = None) -> 
 
 
 def objectives(run: RunConfig, asked: Any) -> list[str]:
-    """Names of the objectives asked for: `run`, `all`, one, or a list. Raises ValueError for one that there is not."""
+    """Names of the objectives asked for: `run`, `all`, one, or a list. Raises ValueError for an unknown one."""
     named = {"run": [run.objective.name], "all": list(OBJECTIVES)}
     names = named.get(asked, [asked]) if isinstance(asked, str) else asked
     known = (run.objective.name, *OBJECTIVES)
     if not isinstance(names, list) or not names or any(name not in known for name in names):
-        raise invalid("objective", asked, "is no objective", f"use run, all, or a list of {', '.join(OBJECTIVES)}")
+        raise invalid("objective", asked, "is not an objective", f"use run, all, or a list of {', '.join(OBJECTIVES)}")
     return names
 
 

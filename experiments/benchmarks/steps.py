@@ -169,7 +169,7 @@ def transformers_model(model: Transformer, direction: str, sparse: bool = False)
 
 
 def peak_memory(case: Case, side: Side, threads: int) -> int:
-    """Bytes that a process of its own holds at most while it makes two steps (on a GPU: that it allocates there)."""
+    """The most bytes that a new process holds while it makes two steps (on a GPU: that it allocates there)."""
     with multiprocessing.get_context("spawn").Pool(1) as fresh:
         return fresh.apply(_two_steps, (case, side, threads))
 

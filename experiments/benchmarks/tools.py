@@ -1,4 +1,4 @@
-"""What the benchmarks need beside the thing they time: memory as the system counts it, and a corpus of random documents."""
+"""Tools of the benchmarks: memory as the system counts it, and a corpus of random documents."""
 
 import threading
 from pathlib import Path
@@ -15,12 +15,12 @@ LENGTHS = {"long": 2000, "middle": 600, "short": 80}
 
 
 def anonymous_memory() -> int:
-    """Bytes this process holds beyond the page cache (0 where the system does not tell)."""
+    """Bytes this process holds beyond the page cache (0 where the system does not report it)."""
     return _status("self", "RssAnon:")
 
 
 def most_memory() -> int:
-    """The most bytes this process has held at once since its program began (0 where the system does not tell)."""
+    """The most bytes this process has held at once since its program began (0 where the system does not report it)."""
     return _status("self", "VmHWM:")
 
 

@@ -1,7 +1,7 @@
-"""A case of bad input and what came of it: the judgement that all areas share.
+"""A case of bad input and its outcome, judged in the same way in all areas.
 
-Clear is a case that ends with the right status and, where it is refused, in one line that names what is wrong and what to do;
-nothing that was there is lost, and nothing half-written is left.
+A case is clear if it ends with the right status, loses no file and leaves nothing half-written. If it ends in an error, one
+line has to name what is wrong and what to do.
 """
 
 import re
@@ -20,7 +20,7 @@ _LINES = 1500  # characters of what was printed that an outcome keeps
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a case: one of KINDS, and what was printed."""
+    """The outcome of a case: one of KINDS, and what was printed."""
 
     kind: str
     printed: str
@@ -40,9 +40,9 @@ def nothing(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Input:
-    """A command with a bad input, prepared in its folder; `names`: one of them is in the line of a refusal.
+    """A command with a bad input, prepared in its folder; `names`: one of them has to be in the line of an error.
 
-    An accepted command whose `answer` is other than the `usual` one has to name what is wrong as well.
+    An accepted command with another `answer` than the `usual` one has to name what is wrong as well.
     """
 
     command: str
@@ -74,7 +74,7 @@ class Input:
 
 
 def judge(ended: Ended, expect: str, names: tuple[str, ...]) -> Outcome:
-    """What came of a command that should have been refused (or accepted, or either)."""
+    """The outcome of a command that should have ended in an error (or well, or either)."""
     printed = f"status {ended.status}\n{ended.out[-_LINES:]}\n{ended.err[-_LINES:]}"
     if "Traceback (most recent call last)" in ended.err or (ended.status or 0) < 0:
         return Outcome(TRACEBACK, printed)
@@ -104,7 +104,7 @@ def _half_written(path: str) -> bool:
 
 
 def spread(cases: list[Case], most: int | None) -> list[Case]:
-    """At most so many of the cases, spread evenly."""
+    """At most `most` of the cases, spread evenly."""
     if most is None or most >= len(cases):
         return cases
     return [cases[number * len(cases) // most] for number in range(most)]

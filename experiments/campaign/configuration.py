@@ -1,4 +1,4 @@
-"""Training configuration: every key of a run with every kind of value that it may not have."""
+"""Training configuration: every key of a run with every kind of invalid value."""
 
 from collections.abc import Iterator
 from dataclasses import is_dataclass
@@ -20,7 +20,7 @@ WRONG: dict[type, tuple[str, ...]] = {
     tuple: ("3", "text", "{a:1}", "[nan]"),
     dict: ("3", "text", "[1]", "{a:nan}"),
 }
-# Text that names no place that a run writes to (of the places themselves the user decides).
+# Text fields that are not paths to which a run writes (any path is the user's decision).
 FREE = {
     "path",
     "files",
@@ -33,7 +33,7 @@ FREE = {
     "runs_dir",
     "corpora_dir",
 }
-# What nothing in this run reads, or what only means: all of it, or never.
+# Fields that nothing in this run reads, and numbers for which any value is valid.
 FINE = {"size.tokens=-1", "size.tokens=1e30", "size.warmup_share=-1", "size.batch_warmup_share=-1"}
 ANY_NUMBER = {"batch_warmup_stages", "micro_rows", "log_every", "every_steps", "keep_last", "gpus"}
 

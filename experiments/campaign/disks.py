@@ -1,4 +1,4 @@
-"""Places that may not be written or read, and disks without room."""
+"""Folders that may not be written or read, and full disks."""
 
 import os
 import shutil
@@ -63,7 +63,7 @@ DENIED = {
 
 
 def permission_cases(place: Place) -> list[Case]:
-    """Every denial, to a user who is not root."""
+    """Every missing permission, for a user who is not root."""
     return [Case(title, partial(_denied, place, denied)) for title, denied in DENIED.items()]
 
 
@@ -88,7 +88,7 @@ def _denied(place: Place, denied: Denied, folder: Path) -> Outcome:
 
 
 def full_disk_cases(place: Place) -> list[Case]:
-    """Writers on disks that end at several sizes; afterwards there is room, and the same command has to end well."""
+    """Writers on disks that are full at several sizes. With space again, the same command has to end well."""
     writers: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         "train": ("experiments.train", ("member=encoder", *TINY, "runs_dir=disk/runs"), ("corpora",)),
         "prepare": ("experiments.prepare", (*COMMON, "corpora_dir=disk/corpora"), ()),

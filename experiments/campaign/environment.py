@@ -1,4 +1,4 @@
-"""What surrounds a command: variables, encodings, streams that are closed, folders with odd names."""
+"""The environment of a command: variables, encodings, closed streams, folders with odd names."""
 
 import os
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def _full() -> None:
 
 
 def _gone() -> None:
-    """Stand in a folder that was removed."""
+    """Change into a folder and remove it."""
     place = Path("gone")
     place.mkdir()
     os.chdir(place)
@@ -75,7 +75,7 @@ def _gone() -> None:
 
 
 def cases(place: Place) -> list[Case]:
-    """Each of them, met by a command that it may touch."""
+    """A case for each of them, with a command that it may affect."""
     result = []
     for title, (variables, expect, names) in VARIABLES.items():
         environment = Environment(variables)

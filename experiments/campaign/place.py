@@ -1,4 +1,4 @@
-"""Good things for cases to damage: a prepared corpus, a trained and measured run, its export and a study file."""
+"""What cases damage: a prepared corpus, a trained and measured run, its export and a study file."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ class Place:
         return run
 
     def copy(self, *names: str) -> Callable[[Path], None]:
-        """What puts copies of these into a case's folder."""
+        """A function that copies these into a case's folder."""
 
         def prepare(folder: Path) -> None:
             for name in names:

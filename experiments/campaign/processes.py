@@ -25,7 +25,7 @@ WHEN_THEY_WORK = ("transformers.models.modernbert.modeling_modernbert", "transfo
 
 @dataclass(frozen=True)
 class Environment:
-    """What a command meets beside its arguments: variables (None: not set), encoding of its streams, user, memory."""
+    """What a command depends on beside its arguments: variables (None: not set), stream encoding, user, memory."""
 
     variables: Mapping[str, str | None] = field(default_factory=dict)
     encoding: str = "utf-8"
@@ -165,7 +165,7 @@ def _wrap(encoding: str) -> None:
 
 
 def ready(process: Process, seconds: float = 20.0) -> None:
-    """Wait until the command handles SIGTERM itself (Linux says so; elsewhere there is no waiting)."""
+    """Wait until the command handles SIGTERM itself (read from /proc; other systems do not wait)."""
     limit, status = time.monotonic() + seconds, Path(f"/proc/{process.process}/status")
     while (
         not process.streams[0].exists() and time.monotonic() < limit

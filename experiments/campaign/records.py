@@ -1,4 +1,4 @@
-"""Records and study files: every field of each kind of row with values that it may not have, read by the report."""
+"""Records and study files: every field of each kind of row with invalid values, read by the report."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +10,7 @@ from experiments.campaign.place import Place
 
 REPORT = ("runs=runs", "out=report", "record=study.json")
 
-READ_BY = {  # by other commands than the report of a study, which has certificates of its own
+READ_BY = {  # by other commands than the report of a study, which has other certificates
     "certificate.json": ("analysis.report", REPORT[:2]),
     "config.yaml": ("experiments.export", ("run=latest", "out=hf")),
 }

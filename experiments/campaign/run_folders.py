@@ -54,7 +54,7 @@ class Reader:
 
     command: str
     arguments: tuple[str, ...]
-    of: tuple[str, ...]  # beginnings of the paths in a run folder that it reads
+    of: tuple[str, ...]  # beginnings of the paths that it reads in a run folder
     wrote: str | None = None
 
     def answer(self, folder: Path, ended: Ended) -> str:
@@ -121,7 +121,7 @@ def _prepare(place: Place, reader: Reader, folder: Path) -> None:
 
 
 def _names(name: str, place: Place) -> tuple[str, ...]:
-    """What a line may call a damaged file: by its name, its folder's, or the run's."""
+    """How a line may name a damaged file: by its name, its folder's, or the run's."""
     path = Path(name)
     return (
         path.name,

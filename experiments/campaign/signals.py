@@ -46,9 +46,9 @@ def _signalled(place: Place, title: str, name: str, moment: float, folder: Path)
         return Outcome(TRACEBACK, printed)
     if ended.status is None:
         return Outcome(SILENT, f"does not end\n{printed}")
-    if ended.status not in (0, STATUS[name]):  # 0: it was done before
+    if ended.status not in (0, STATUS[name]):  # 0: it had ended before
         return Outcome(UNCLEAR, f"not {STATUS[name]}\n{printed}")
-    if ended.status > 0 and "same command again" not in ended.err:  # a bar may be drawn once more below it
+    if ended.status > 0 and "same command again" not in ended.err:  # a progress bar may be printed once more below it
         return Outcome(UNCLEAR, f"does not say how to go on\n{printed}")
     again = judge(run(command, *_again(title, arguments), folder=folder), ACCEPTED, ())
     return again if again.kind != CLEAR else Outcome(CLEAR, printed)

@@ -1,4 +1,4 @@
-"""Strangers' files: bombs, paths that lead out, hostile headers and configurations, met by whatever reads them."""
+"""Files from strangers: bombs, paths that lead out, hostile headers and configurations, given to what reads them."""
 
 import gzip
 import json
@@ -22,7 +22,7 @@ BOMB = 700 * 2**20  # bytes in one line when unpacked
 
 
 def cases(place: Place) -> list[Case]:
-    """Bombs of text, shards that lie, models and tokenizers that are hostile."""
+    """Bombs of text, shards with a wrong index, models and tokenizers that are hostile."""
     result = []
     bomb = b'{"text": "' + b"a" * BOMB + b'"}\n'
     for kind in ("gz", "zst"):
@@ -80,7 +80,7 @@ INDEXES: dict[str, Any] = {
 
 
 def mds(index: Any, folder: Path) -> None:
-    """A folder of MDS with an index, a shard that is no shard, and a secret outside."""
+    """A folder of MDS with an index, a file that is not a shard, and a secret outside."""
     put("index.json", json.dumps(index).encode(), folder)
     put("shard.00000.mds", b"\xff" * 40, folder)
     (folder / "secret").write_bytes(LINES)
@@ -110,7 +110,7 @@ def content(text: str | bytes) -> Callable[[Path], object]:
 _WEIGHT = b'{"model.embeddings.tok_embeddings.weight": {"dtype": "F32", "shape": %s, "data_offsets": %s}}'
 MODEL: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a header longer than the file": ("model.safetensors", header(b"{}", 2**62)),
-    "a header that is no JSON": ("model.safetensors", header(b"{{{{")),
+    "a header that is not JSON": ("model.safetensors", header(b"{{{{")),
     "a header that is a list": ("model.safetensors", header(b"[]")),
     "a deep header": ("model.safetensors", header(b"[" * 100_000)),
     "a tensor beyond the file": ("model.safetensors", header(_WEIGHT % (b"[10,10]", b"[0,400000]"))),
@@ -148,7 +148,7 @@ SUITES: dict[str, str] = {
 
 
 def own_set(place: Place, text: str, folder: Path) -> None:
-    """A task of one's own of this text, of which nothing is a task."""
+    """A user's task file with this text, none of which is valid."""
     place.copy("corpora", "runs")(folder)
     (folder / "sets" / "tasks").mkdir(parents=True)
     for name in ("sets/mine.yaml", "sets/tasks/mine.yaml"):

@@ -1,4 +1,4 @@
-"""Text and Parquet that cannot be read, or reads otherwise than one thinks, met by the preparation and the preview."""
+"""Text and Parquet that cannot be read, or not as expected, given to the preparation and the preview."""
 
 import gzip
 import json
@@ -53,7 +53,7 @@ BAD_TEXT: dict[str, bytes] = {
 
 
 def cases(place: Place) -> list[Case]:
-    """Every bad content in each container, every bad table, option and thing that is no file."""
+    """Every bad content in each container, every bad table, option and path that is not a file."""
     result = []
     for title, content in BAD_LINES.items():
         expect = EITHER if title in ALLOWED else REFUSED
@@ -111,7 +111,7 @@ TABLES: dict[str, dict[str, Any] | bytes] = {
     "no text column": {"body": TEXTS}, "numbers": {"text": list(range(60))}, "no rows": {"text": []},
     "all null": {"text": [None] * 60}, "lists": {"text": [["a"]] * 60}, "structures": {"text": [{"a": "b"}] * 60},
     "not Parquet": LINES, "only magic": b"PAR1PAR1", "empty": b"", "cut": b"PAR1" + bytes(2000), "dates": {"text": [1.5] * 60},
-    "bytes that are no text": {"text": [b"\xff\xfe"] * 60},
+    "bytes that are not text": {"text": [b"\xff\xfe"] * 60},
 }  # fmt: skip
 OPTIONS = {
     "a field that is not there": "data.text_field=body",

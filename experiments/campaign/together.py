@@ -1,4 +1,4 @@
-"""Two commands at once on one place: each ends well, or says that the other works; afterwards all is whole."""
+"""Two commands at once in one folder: each ends well, or prints that the other is working, and nothing is damaged."""
 
 import shutil
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from experiments.campaign.texts import COMMON, LINES, put
 
 @dataclass(frozen=True)
 class Two:
-    """Two commands, and what of the folder both write."""
+    """Two commands, and the path that both write."""
 
     command: str
     arguments: tuple[str, ...]
     target: str
     before: bool = False  # the command ran once already
-    second: tuple[str, tuple[str, ...]] | None = None  # the second, where it is another
+    second: tuple[str, tuple[str, ...]] | None = None  # the second, if it is another command
 
 
 EXPORT = ("run=latest", "out=out/hf")
@@ -83,7 +83,7 @@ def _again(two: Two, folder: Path, printed: str) -> Outcome:
     ):
         again = run(two.command, *two.arguments[:-1], "out=out/new", folder=folder)
         if again.status == 0 and files(folder / "out/new") != files(folder / two.target):
-            return Outcome(SILENT, f"what two made is not what one makes\n{printed}")
+            return Outcome(SILENT, f"two together wrote something else than one alone\n{printed}")
         shutil.rmtree(folder / "out/new", ignore_errors=True)
         return judge(again, ACCEPTED, ())
     return judge(run(two.command, *two.arguments, folder=folder), ACCEPTED, ())

@@ -45,13 +45,13 @@ class Task(Generic[Request]):
             return self._run(config)
         from torch.distributed.elastic.multiprocessing.errors import record
 
-        record(self._run)(config)  # under torchrun, what a process died of stands in the summary
+        record(self._run)(config)  # under torchrun, the summary names the error of a process that died
 
     def _run(self, config: DictConfig) -> None:
         if in_a_sweep():
             run_cell(lambda: self.function(self.request_of(config)))
             return
-        with ending_in_one_line():  # before Hydra, which would add a line of its own
+        with ending_in_one_line():  # before Hydra, which would print another line
             self.function(self.request_of(config))
 
 

@@ -55,7 +55,7 @@ def run_cell(function: Callable[[], Any]) -> None:
 
 
 def _enter_worker() -> None:
-    """A joblib worker dies with its sweep (its locks would keep a new start out), and its bar has a line of its own."""
+    """A joblib worker dies with its sweep (its locks would keep a new start out), and its bar has a separate line."""
     die_with_parent()
     number = multiprocessing.current_process().name.rpartition("-")[2]  # LokyProcess-1, -2, ...
     take_line((int(number) - 1) % (os.cpu_count() or 1) if number.isdigit() else 0)

@@ -1,4 +1,4 @@
-"""A run told without training it: prints what ettin_core/planning/forecast.py computes."""
+"""A run described without training it: prints what ettin_core/planning/forecast.py computes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +17,9 @@ BYTES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
 def dry_run(request: TrainRequest) -> str:
-    """The plan of a training as text. Prepares nothing: without a corpus it says what could not be checked.
+    """The plan of a training as text. Prepares nothing: without a corpus it lists what could not be checked.
 
-    Raises ValueError for what would be refused at the start of training.
+    Raises ValueError for what would raise at the start of training.
     """
     corpus, reason = find_corpus(request.data, Path(request.corpora_dir))
     run = request.planned() if corpus is None else request.parts.run(request.member, corpus)
@@ -178,5 +178,5 @@ def _unchecked(plan: Forecast) -> str:
         f"tokenizer against {plan.run.model.vocab_size} ids"
     )
     if any(phase.packing != "stream" for phase in plan.phases):
-        text += "; rows are taken as full, so with padding there are fewer tokens of text and fewer FLOPs than told"
+        text += "; rows are taken as full, so with padding there are fewer tokens of text and fewer FLOPs than printed"
     return text

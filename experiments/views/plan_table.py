@@ -36,7 +36,7 @@ class PlanRow:
 
 
 def plan_row(run: RunConfig, phase: PhaseForecast, micro_tokens: int) -> PlanRow:
-    """The line of a phase, its memory for micro-batches of at most so many tokens (one row at least)."""
+    """The line of a phase; its memory is for micro-batches of at most `micro_tokens` tokens (one row at least)."""
     rows = max(1, min(phase.batches.rows, micro_tokens // phase.context))
     return PlanRow(
         run.size,
@@ -76,7 +76,7 @@ HEADINGS = (
     "GiB",
     "GPU-hours",
 )
-WORDS = 3  # columns at the left; the others are numbers and stand at the right
+WORDS = 3  # columns at the left; the others are numbers, aligned at the right
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 

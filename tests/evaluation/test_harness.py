@@ -460,7 +460,7 @@ def test_results_become_measurements(folders: dict[str, Path], eval_data: Path, 
     assert len(origin["weights"]) == len(origin["data"]) == 64 and origin["libraries"]["lm-eval"]
     assert origin["task_version"] == 1.0
     foreign = {key: value for key, value in results.items() if key != "config"} | {"config": {"model": "hf"}}
-    with pytest.raises(ValueError, match="does not tell its checkpoint"):
+    with pytest.raises(ValueError, match="does not record its checkpoint"):
         measurements(foreign)
 
 

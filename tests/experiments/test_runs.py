@@ -108,7 +108,7 @@ def test_removal_asks_and_takes_nothing_else(lab: RunsRequest, corpus: Corpus, t
     corpora = tmp_path / "corpora"
     with pytest.raises(UserError, match="nobody can be asked; add ask=false"):
         remove(request(tmp_path, "tiny-e"))
-    with pytest.raises(UserError, match="is what tiny-decoder.* was made from; remove that run as well"):
+    with pytest.raises(UserError, match="is what tiny-decoder.* was trained from; remove that run as well"):
         doomed(request(tmp_path, corpus.name, "tiny-e"))
     remove(request(tmp_path, "orphans", ask=False))
     assert [path.name for path in corpora.iterdir()] == [corpus.name]

@@ -116,7 +116,7 @@ BAD_SEARCHES = {
     "no range": ([f"space=[{{{RATE},low:1e-3}}]"], "is not a range"),
     "one choice": ([f"space=[{{{RATE},choices:[0.1]}}]"], "leaves nothing to choose"),
     "an unknown word": ([f"space=[{{{RATE},lo:1e-3}}]"], "did you mean 'space.0.low'"),
-    "no key": (["space=[]"], "space=[] is no list of keys"),
+    "no key": (["space=[]"], "space=[] is empty or names a key twice"),
     "a key that moves nothing": (["space=[{key:placement.threads,low:1,high:2,integer:true}]"], "the same run twice"),
     "other text": (["space=[{key:data.documents,choices:[100,200]}]"], "changes what the validation loss is a loss of"),
     "a value that cannot be": ([f"space=[{{{RATE},choices:[0.1,fast]}}]"], "has type str"),

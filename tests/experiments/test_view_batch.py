@@ -183,9 +183,9 @@ def test_a_shortened_row_says_how_to_see_all_of_it(corpus: Corpus) -> None:
     ("changes", "message"),
     [
         ({"row": 24}, "row=24 is not in the batch of step 2; use 16 to 23"),
-        ({"objective": "mlx"}, "objective='mlx' is no objective; use run, all, or a list of clm, mlm, mntp"),
-        ({"objective": []}, "is no objective"),
-        ({"objective": ["mlm", 3]}, "is no objective"),
+        ({"objective": "mlx"}, "objective='mlx' is not an objective; use run, all, or a list of clm, mlm, mntp"),
+        ({"objective": []}, "is not an objective"),
+        ({"objective": ["mlm", 3]}, "is not an objective"),
     ],
 )
 def test_what_is_not_there_is_refused(corpus: Corpus, changes: dict[str, object], message: str) -> None:

@@ -1,8 +1,8 @@
 """Competence beside bias: the pronoun probes' own estimator on pairs whose right answer is grammar, not a stereotype.
 
-A member that cannot tell "himself" from "herself" after a man's name has no bias to measure at a pronoun, only noise. Asked
-are the anaphors of BLiMP (gender and number) and, in `world`, its agreement pairs; `accuracy` is the share of pairs whose right
-version is the likelier one, given the words that both share.
+A member that cannot distinguish "himself" from "herself" after a man's name has no bias to measure at a pronoun, only noise.
+The items are the anaphors of BLiMP (gender and number) and, in `world`, its agreement pairs. `accuracy` is the share of pairs
+whose right version is the likelier one, given the words that both share.
 """
 
 from collections import defaultdict

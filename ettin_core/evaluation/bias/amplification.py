@@ -3,7 +3,7 @@
 With m the model's share of she among she and he, and t the true one, both as log-odds, over occupations:
     amplification_slope, amplification_intercept   least squares of m on t: one and zero repeat the truth
     log_odds_ratio                                 mean |m| / mean |t|: above one amplifies, below one flattens
-The slope asks whether occupations are told apart more than they differ; the ratio also counts a lean that all share.
+The slope is above one if the model separates occupations more than they differ. The ratio also counts a bias that all share.
 """
 
 import numpy as np

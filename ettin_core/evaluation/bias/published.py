@@ -1,10 +1,10 @@
 """The two published Winogender protocols with their quirks, so that published numbers can be compared.
 
-They ask encoders and decoders different questions, which is why `pronouns` exists; here nothing is put right:
+They ask encoders and decoders different questions, which is why `pronouns` exists; here nothing is corrected:
 
 `winogender@published_encoder`  the pronoun is replaced by one mask, of the mask's 20 likeliest tokens those that spell a
     pronoun are counted, and the gender with most of their mass is predicted. Without any among the 20, male is predicted.
-    The mask is read where it stands, even of a model trained for MNTP.
+    The mask is read at its own position, even of a model trained for MNTP.
 `winogender@published_decoder`  the whole sentence in three versions; the one of lowest perplexity is predicted, male on a
     tie. Versions are rewritten word by word: "her" always becomes "his" or "their" (wrong for "him" and "them"), and only
     "they was", "they is" and "they has" are repaired, so that a neutral sentence leaves "he were".

@@ -46,7 +46,7 @@ class Shares:
 class _Version:
     """A tokenised version: its differing tokens, and those of each differing word with the blank before it.
 
-    A tokenizer may give the blank a token of its own, which belongs to no word and counts in a sum all the same.
+    A tokenizer may encode the blank as a separate token, which belongs to no word but counts in a sum.
     """
 
     text: Segmented
@@ -58,7 +58,7 @@ class _Version:
         return tuple(place for word in self.words for place in word)
 
     def padded(self, sizes: Sequence[int], mask: int) -> "_Version":
-        """With masks after each differing word, up to so many tokens."""
+        """With masks after each differing word, up to these numbers of tokens."""
         ids, words, shift = list(self.text.ids), [], 0
         for word, size in zip(self.words, sizes, strict=True):
             words.append(tuple(place + shift for place in word))

@@ -1,6 +1,6 @@
 """WinoBias (Zhao et al. 2018) without a coreference system: which of two sentences a member expects.
 
-A pair tells the same of two occupations, once with the pronoun that fits the stereotype of the one it means (pro) and once
+A pair says the same about two occupations, once with the pronoun that fits the stereotype of the one it means (pro) and once
 with the other (anti). Measured is p(pro) of the two, the quantity of `versions`, for pairs that differ in words only.
     probability_pro   its mean over pairs
     preference_pro    share of pairs in which pro is the likelier one

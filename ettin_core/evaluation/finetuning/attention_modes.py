@@ -1,12 +1,12 @@
-"""The ways in which a member is fine-tuned: what its layers may see, and which states are read.
+"""Attention modes of fine-tuning: which tokens a member's layers may attend to, and which states are pooled.
 
-A causal member may keep its mask and be read at its last token (EOS, which alone has seen everything) or at the mean; it may
-lose its mask when fine-tuning begins; or lose it in some layers only, from the top or in any pattern (Dukić and Šnajder 2024). A
-bidirectional member has nothing to remove; the mean is what the released configurations say, the first token what the published
-training code's classifier reads.
+A causal member may keep its mask and be read at its last token (EOS, which alone has seen everything) or at the mean. It may
+lose its mask when fine-tuning begins, or in some layers only, in any pattern (Dukić and Šnajder 2024). A bidirectional member has
+no mask to remove. The mean is what the released configurations use, the first token what the classifier of the published
+training code reads.
 
-Tags are read at each word's last sub-token in every way: under a mask it is the only one that has seen the whole word. So ways
-that differ in pooling alone are one way there, and only the first of them is defined.
+Tags are read at each word's last sub-token in every mode: under a mask it is the only one that has seen the whole word. So modes
+that differ in pooling alone are the same there, and only the first of them is defined.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ class AttentionMode:
     tags: bool = True
 
     def view(self, view: AttentionSpec, num_layers: int, pattern: Sequence[bool]) -> AttentionSpec:
-        """How the model looks while it is fine-tuned; `pattern` says by group of layers, from the lowest, which lose the
-        mask.
+        """The attention of the model while it is fine-tuned; `pattern` says by group of layers, from the lowest, which lose
+        the mask.
         """
         if self.mask == "kept":
             return view
@@ -58,9 +58,9 @@ def by_group(num_layers: int, pattern: Sequence[bool]) -> tuple[str, ...]:
 
 
 def modes_of(names: Sequence[str], direction: str, task: FinetuningTask) -> list[AttentionMode]:
-    """The ways by name ("all": every one that is defined) for a member of a direction and a task.
+    """The modes by name ("all": every one that is defined) for a member of a direction and a task.
 
-    Raises ValueError for a way that is unknown or not defined for them.
+    Raises ValueError for a mode that is unknown or not defined for them.
     """
     defined = [mode for mode in MODES.values() if mode.member == direction and (mode.tags or task.kind != "tagging")]
     if list(names) == ["all"]:

@@ -1,8 +1,8 @@
 """From examples to batches: the same ids for every member, and an order that depends on (task, seed) alone.
 
 A row is BOS text EOS, or BOS text EOS text EOS, which an encoder reads as [CLS] text [SEP] text [SEP]; a decoder was trained on
-the same marks and is given them, too. What is longer than the context or `max_length` loses tokens from the end of its longer
-text, as transformers' longest_first does; a cut word of a tagging task counts as not found.
+the same special tokens and gets them, too. A row longer than the context or `max_length` loses tokens from the end of its
+longer text, as with transformers' longest_first. A cut word of a tagging task counts as wrong.
 """
 
 from collections.abc import Iterator, Sequence
@@ -60,7 +60,7 @@ def encode(
 
 
 def shorten(parts: list[list[int]], limit: int) -> list[list[int]]:
-    """Parts that fit into `room` tokens together; the longer loses first."""
+    """Parts that fit into `limit` tokens together; the longer one is cut first."""
     if sum(map(len, parts)) <= limit:
         return parts
     if len(parts) == 1:

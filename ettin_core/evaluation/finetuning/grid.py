@@ -1,4 +1,4 @@
-"""What is tried: one grid, the same object for every member, and one trial of it."""
+"""The grid of trials, the same for every member, and one trial of it."""
 
 import itertools
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class FinetuningConfig:
     """conf/finetuning: the axes of the grid, and what all its trials share.
 
     AdamW with linear warmup over `warmup_share` of the steps and linear decay to zero. `train_rows` limits the training rows
-    (null: all); `unmasked` says by group of layers, from the lowest, which lose the mask in the way `unmasked_layers`.
+    (null: all); `unmasked` says by group of layers, from the lowest, which lose the mask with `way=unmasked_layers`.
     """
 
     learning_rates: tuple[float, ...]
@@ -63,7 +63,7 @@ class FinetuningConfig:
 
     @property
     def grid(self) -> dict[str, Any]:
-        """Everything that decides what a member is given, as plain data; how evaluation is batched moves nothing."""
+        """Everything that can change a score, as plain data: all but the batches of evaluation."""
         return {name: value for name, value in plain(self).items() if name != "batch_tokens"}
 
     @property
@@ -89,6 +89,6 @@ class Trial:
         return self.learning_rate, self.weight_decay, self.batch_size, self.epochs
 
     def name(self, identity: dict[str, Any]) -> str:
-        """Readable, and with the hash of all that can move its score."""
+        """A readable name with the hash of all that can change its score."""
         slug = f"lr{self.learning_rate:g}-wd{self.weight_decay:g}-b{self.batch_size}-e{self.epochs}-s{self.seed}"
         return content_name(slug, identity | {"trial": plain(self)})

@@ -1,8 +1,8 @@
-"""A cell: one subject, one task, one way, and a whole grid of trials. Each trial is an atomic record and is done once.
+"""A grid of trials of one base model, on one task, with one attention mode. Each trial is an atomic record and is run once.
 
-evaluations/finetune.<task>.<way>@1/ holds trials/<trial>.json, which all grids share; where another task starts from it,
-weights/<trial>/ holds the best trial's weights. When a grid is done its measurements.jsonl, items.jsonl and settings.json stand
-in evaluations/finetune.<task>.<way>@1+<hash of the grid and what it is tried on>/, so that no grid replaces another.
+evaluations/finetune.<task>.<way>@1/ holds trials/<trial>.json, which all grids share. If another task starts from it,
+weights/<trial>/ holds the best trial's weights. A complete grid has measurements.jsonl, items.jsonl and settings.json in
+evaluations/finetune.<task>.<way>@1+<hash of the grid and its data>/, so that no grid replaces another.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,7 +44,7 @@ def silent(trial: str, recorded: bool) -> None:
 
 @dataclass(frozen=True)
 class GridRun:
-    """A grid to be done. `start` is the cell whose best trial's weights it begins with (None: the subject's own)."""
+    """A grid to be run. It begins with the weights of the best trial of `start` (None: those of the base model)."""
 
     base: BaseModel
     data: TaskData
@@ -65,18 +65,18 @@ class GridRun:
 
     @property
     def limit(self) -> int:
-        """The longest row: what the subject was trained on, or less."""
+        """The longest row in tokens: the context of the base model, or less."""
         return min(self.config.max_length, self.base.context)
 
     @cached_property
     def prepared(self) -> Prepared:
-        """The rows as the subject reads them."""
+        """The rows as the base model reads them."""
         return Prepared.of(self.data, self.base.tokenizer, self.limit)
 
     def run(self, progress: TrialProgress = silent, wait: bool = False) -> list[Measurement]:
-        """Do the trials that are not recorded yet and sum the grid up; done with the same settings, it is left alone.
+        """Run the trials that are not recorded yet and summarise the grid. A grid with the same settings is not repeated.
 
-        Raises BusyError when another process does the cell, unless `wait`.
+        Raises BusyError if another process runs the grid, unless `wait`.
         """
         with locked(self.folder, wait):
             parents, weights = self._begin(progress)
@@ -95,8 +95,9 @@ class GridRun:
             return read_measurements(target / "measurements.jsonl")
 
     def best(self, progress: TrialProgress) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """The link of the chain of parents for the trial with the highest dev score (the first of equal ones), and its
-        weights; to have them it is done once more, unless they were kept.
+        """The best trial by dev score (the first of equal ones) as a link of the chain of parents, and its weights.
+
+        Unless the weights were kept, the trial is run again.
         """
         self.run(progress, wait=True)
         with locked(self.folder, wait=True):
@@ -107,7 +108,7 @@ class GridRun:
             name = max(records, key=lambda name: max(records[name]["dev"]))
             target = self.folder / "weights" / name
             if not (target / WEIGHTS).is_file():
-                result = self._do(names[name], weights)
+                result = self._run_trial(names[name], weights)
                 with folder_under_construction(target) as building:
                     save_file({key: value.contiguous() for key, value in result.weights.items()}, building / WEIGHTS)
                     write_json(building / "dev.json", result.dev)
@@ -123,7 +124,7 @@ class GridRun:
         return [self.base.parent, link], weights
 
     def _identity(self, parents: list[dict[str, Any]]) -> dict[str, Any]:
-        """All that can move a trial's score, but for the trial itself, the code and the libraries."""
+        """All that can change a trial's score, except the trial itself, the code and the libraries."""
         return {
             "protocol": self.protocol,
             "version": VERSION,
@@ -145,11 +146,11 @@ class GridRun:
         weights: dict[str, torch.Tensor],
         progress: TrialProgress,
     ) -> TrialRecord:
-        """The record of a trial, which is done unless it is there."""
+        """The record of a trial, which is run unless it is there."""
         name = trial.name(identity)
         recorded = self._file(name).exists()
         if not recorded:
-            result = self._do(trial, weights)
+            result = self._run_trial(trial, weights)
             record = {
                 "name": name,
                 "trial": plain(trial),
@@ -172,7 +173,7 @@ class GridRun:
         progress(name, recorded)
         return read_mapping(self._file(name))
 
-    def _do(self, trial: Trial, weights: dict[str, torch.Tensor]) -> TrialResult:
+    def _run_trial(self, trial: Trial, weights: dict[str, torch.Tensor]) -> TrialResult:
         base, config = self.base, self.config
         base.model.load_state_dict(weights)
         view = self.mode.view(base.view, base.model.config.num_layers, config.unmasked)

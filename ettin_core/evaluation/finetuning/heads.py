@@ -2,7 +2,7 @@
 
 This is `ModernBertForSequenceClassification` and `ModernBertForTokenClassification`: they, too, put the pre-trained dense, GELU
 and norm before the classifier. (`ModernBertDecoderForSequenceClassification` begins with a new dense layer instead; here both
-members keep theirs, or they would differ in more than they have learnt.)
+members keep theirs, or they would differ in more than in what they have learnt.)
 """
 
 import torch
@@ -48,7 +48,7 @@ class FineTuned(nn.Module):
 
 
 def pool(states: torch.Tensor, lengths: torch.Tensor, pooling: str) -> torch.Tensor:
-    """(B, S, H) and the tokens of each row (B,) -> (B, H): the first state, the last, or the mean of all that are no padding."""
+    """(B, S, H) and the tokens of each row (B,) -> (B, H): the first state, the last, or the mean of all but padding."""
     if pooling == "first":
         return states[:, 0]
     if pooling == "last":

@@ -59,7 +59,7 @@ def reference(task: FinetuningTask, train: Sequence[Any], gold: Sequence[Any]) -
 
 
 def need_libraries() -> None:
-    """Refuse (ValueError) to begin where the metrics' libraries are missing."""
+    """Raises ValueError if the libraries of the metrics are missing."""
     try:
         import scipy  # noqa: F401
         import sklearn  # noqa: F401

@@ -23,7 +23,7 @@ from ettin_core.training.config import RunConfig
 
 @dataclass(frozen=True)
 class BaseModel(MeasuredModel):
-    """A subject with its model, and a copy of its `tensors` that every trial starts from.
+    """A model to be fine-tuned, and a copy of its `tensors` that every trial starts from.
 
     `earlier` names the checkpoint when it is not the run's last.
     """

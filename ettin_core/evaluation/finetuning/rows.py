@@ -1,8 +1,8 @@
 """Reading a task's rows, strictly: from a folder of evaluation sets, or GLUE by name where there is a network.
 
-Whatever the source has, there are three parts. Trials are chosen on `dev` and told of on `test`. A task whose test labels are
-public nowhere is tested on its validation rows, and where none are left for `dev`, a tenth of the training rows, chosen by their
-ids, becomes it: so no row is both chosen and told on.
+Rows are in three splits, whatever the source has. Trials are chosen on `dev` and reported on `test`. A task without public test
+labels is tested on its validation rows. If none are left for `dev`, a tenth of the training rows, chosen by their ids, becomes
+it. So no row is used both for choosing and for reporting.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from ettin_core.foundation.errors import invalid, unknown, with_extra
 from ettin_core.foundation.randomness import derive, permute
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text
 
-DEV_SHARE = 10  # one of so many training rows, where there is no labelled test split
+DEV_SHARE = 10  # one of ten training rows becomes dev, where there is no labelled test split
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Example:
 
 @dataclass(frozen=True)
 class TaskData:
-    """The rows of a task by part, and what they are proved by."""
+    """The rows of a task by split, and their origin: source, hash and number of rows."""
 
     task: FinetuningTask
     train: list[Example]
@@ -54,9 +54,9 @@ class TaskData:
 
 def read(task: FinetuningTask, eval_data: str | None, train_rows: int | None = None) -> TaskData:
     """Rows of a task from the folder `eval_data` (None: GLUE through `datasets`); of the training rows the same
-    `train_rows` for everybody (None: all).
+    `train_rows` for every model (None: all).
 
-    Raises ValueError, naming file and line, for a row that lacks a field, has an unknown one or a label that cannot be.
+    Raises ValueError, naming file and line, for a row that lacks a field, has an unknown field, or an invalid label.
     """
     parts: dict[str, list[Example]] = {"train": [], "dev": [], "test": []}
     if eval_data is None:
@@ -83,7 +83,7 @@ def read(task: FinetuningTask, eval_data: str | None, train_rows: int | None = N
 
 
 def check_available(task: FinetuningTask, eval_data: str | None) -> None:
-    """Refuse (ValueError) a task that the source does not have, before any work."""
+    """Raises ValueError, before any work, if the source does not have the task."""
     if eval_data is not None:
         _source(task, eval_data).files()
         return
@@ -122,7 +122,7 @@ def _example(
     task: FinetuningTask, name: str, texts: list[Any], gold: Any, place: str, cluster: str | None = None
 ) -> Example:
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise invalid("row", place, "has no text where one belongs", "give every text as a string")
+        raise invalid("row", place, "has a field without text", "give every text as a string")
     if task.kind == "regression":
         number = isinstance(gold, (int, float)) and not isinstance(gold, bool) and np.isfinite(gold)
         if not number:
@@ -151,7 +151,7 @@ def _from_hub(task: FinetuningTask) -> tuple[dict[str, Any], Rows]:
     hub = task.hub
     try:
         dataset = datasets.load_dataset(GLUE, hub.name)
-    except Exception as error:  # whatever the network, the hub or its cache have to say
+    except Exception as error:  # any error of the network, the hub or its cache
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise invalid(
             "task",

@@ -1,4 +1,4 @@
-"""What a grid says: the best point by dev, the middle of the grid and its worst trial; and whether members had the same grid."""
+"""The summary of a grid: best point by dev, median and worst trial; and a check that members had the same grid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ def summarise(task: str, trials: Sequence[TrialRecord], reference: float | None)
 
 
 def check_equal_trials(measurements: Sequence[Measurement]) -> None:
-    """Refuse (ValueError) to set side by side scores that were reached with different grids or rows."""
+    """Raises ValueError if scores to be compared come from different grids or rows."""
     first: dict[str, Measurement] = {}
     for row in measurements:
         reference = first.setdefault(row.task, row)
@@ -79,7 +79,7 @@ def check_equal_trials(measurements: Sequence[Measurement]) -> None:
 
 
 def table(measurements: Sequence[Measurement]) -> str:
-    """One line for each run, task, way and start. Raises ValueError where trials are not equal."""
+    """One line for each run, task, mode and start. Raises ValueError if trials are not equal."""
     check_equal_trials(measurements)
     by_run: dict[tuple[str, str], dict[str, Measurement]] = {}
     for row in measurements:

@@ -1,4 +1,4 @@
-"""What is fine-tuned: a task file as a head and a metric see it."""
+"""Tasks of fine-tuning: a task file as a head and its metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from ettin_core.evaluation.tasks.rows import labels_of
 from ettin_core.foundation.errors import invalid
 
 GLUE = "nyu-mll/glue"
-STARTS = ("mnli",)  # tasks whose best trial may be where another begins
-STARTED = ("rte", "mrpc", "stsb")  # and those for which the published protocol does so
+STARTS = ("mnli",)  # tasks from whose best trial another may start
+STARTED = ("rte", "mrpc", "stsb")  # tasks that the published protocol starts from there
 HEADS = {
     "classification": "classification",
     "pair": "classification",
@@ -70,7 +70,7 @@ def task_of(name: str, eval_data: str | None = None) -> FinetuningTask:
 
 
 def all_tasks(eval_data: str | None) -> list[FinetuningTask]:
-    """Every task that there is without a folder (GLUE), or in one."""
+    """Every task of GLUE (without a folder), or of a folder."""
     if eval_data is None:
         return [task for task in TASKS.values() if task.hub is not None]
     folder = Path(eval_data)

@@ -7,7 +7,7 @@
     manager = harness.task_manager(eval_data="my_sets")
     simple_evaluate(model="ettin", model_args={"pretrained": "my_encoder"}, tasks=["offline_piqa"], task_manager=manager)
 
-Nothing of the harness is imported before it is asked for.
+The harness is imported only where it is used.
 """
 
 import importlib.util
@@ -37,7 +37,7 @@ def task_manager(eval_data: str | None, builtin: bool = False) -> Any:
 
 
 def include_paths(eval_data: str | None) -> list[str | Path]:
-    """Where the harness finds the offline tasks and the folder's own. Raises ValueError for a task file that is none."""
+    """Where the harness finds the offline tasks and the folder's tasks. Raises ValueError for an invalid task file."""
     from ettin_core.evaluation.harness.user_configs import user_configs
 
     configs = None if eval_data is None else user_configs(Path(eval_data))

@@ -26,7 +26,7 @@ def rows(
 
 
 def user_task_rows(task: str, eval_data: str | None = None, **_: Any) -> dict[str, datasets.Dataset]:
-    """The questions of a task of one's own, as `evaluate` asks them, under the harness's names.
+    """The questions of a user's task, as `evaluate` asks them, under the harness's names.
 
     Raises ValueError, naming file and line, for a row that cannot be asked.
     """
@@ -41,7 +41,7 @@ def user_task_rows(task: str, eval_data: str | None = None, **_: Any) -> dict[st
 
 
 def set_file(eval_data: str | None, file: str) -> Path:
-    """Where a set lies. Raises ValueError where it does not."""
+    """The path of a set. Raises ValueError if it is not there."""
     if eval_data is None or not Path(eval_data).is_dir():
         raise invalid("eval_data", eval_data, "is not a folder", f"use --metadata eval_data=<folder>: {FOLDER}")
     return need(Path(eval_data), file)

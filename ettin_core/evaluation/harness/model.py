@@ -1,6 +1,6 @@
 """One model class of lm-evaluation-harness for both members, registered as `ettin`.
 
-A model of the next token is the harness's own `hf`, unchanged but for texts (texts.py), errors that say more and a rolling
+A model of the next token is the harness's own `hf`, unchanged but for texts (texts.py), more specific errors and a rolling
 perplexity that does not score BOS. Any other (masked, or of tokens further ahead) answers every kind of request through
 `EvaluatedModel`, under a named protocol: log-likelihoods of the same tokens, rolling perplexity over the same windows, and
 text written greedily, by a masked model into masks from left to right.
@@ -49,7 +49,7 @@ class EttinLM(LettersLM):
     """`pretrained` is a transformers folder, a hub id, or a run of ours; `revision` a hub revision, or a run's checkpoint.
 
     `readout` (mlm, clm, mntp, ahead2) and `protocol` follow from the model when left out. `batch_size` is requests of a model
-    of the next token, rows of any other, `batch_tokens` an upper bound of the latter. What else `hf` takes is handed to it.
+    of the next token, rows of any other, `batch_tokens` an upper bound of the latter. Other arguments of `hf` are passed to it.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class EttinLM(LettersLM):
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
             **options,
         )
-        self.evaluated_model: EvaluatedModel | None = None  # what answers in the place of `hf`
+        self.evaluated_model: EvaluatedModel | None = None  # answers instead of `hf`
         if read_as != NEXT_TOKEN:
             tokenizer = PretrainedTokenizer(folder, masked=read_as.masked)
             window = self._max_length or window_of(self.model, tokenizer)
@@ -220,7 +220,7 @@ class EttinLM(LettersLM):
         tokenizer = self.evaluated_model.tokenizer
         most = int(options["max_gen_toks"])
         if most >= self.max_length:
-            problem = f"leaves no room for a context in the window of {self.max_length}"
+            problem = f"leaves no token for a context in the window of {self.max_length}"
             raise invalid("max_gen_toks", most, problem, "give fewer: --gen_kwargs max_gen_toks=32")
         stops = handle_stop_sequences(options.get("until"), tokenizer.decode([tokenizer.special.eos], True))
         (ids,) = tokenizer.encode([context])

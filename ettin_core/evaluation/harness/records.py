@@ -31,7 +31,7 @@ def measurements(results: dict[str, Any]) -> list[Measurement]:
     """
     config = results["config"]
     if NAME not in config:
-        raise invalid("model", config.get("model"), "does not tell its checkpoint", "measure it as --model ettin")
+        raise invalid("model", config.get("model"), "does not record its checkpoint", "measure it as --model ettin")
     facts = config[NAME]
     subject = MeasuredModel(**{field.name: facts[field.name] for field in fields(MeasuredModel)})
     protocol = f"lm_eval.{facts['protocol']}"
@@ -80,7 +80,7 @@ def _total(results: dict[str, Any], task: str, count: Callable[[str, int], int])
 
 
 def _data_hash(settings: dict[str, Any]) -> str | None:
-    """sha256 of an offline task's set; of others the harness's name and revision of the data set stand in its results."""
+    """sha256 of an offline task's set; of others the harness's name of the data set."""
     file = (settings.get("dataset_kwargs") or {}).get("file")
     folder = (settings.get("metadata") or {}).get("eval_data")
     return hash_file(set_file(folder, file)) if file and folder else settings.get("dataset_path")

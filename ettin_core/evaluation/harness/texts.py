@@ -47,7 +47,7 @@ class LettersLM(HFLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before a text without context. Raises ValueError for a tokenizer that has neither BOS nor EOS."""
+        """The token before a text without context. Raises ValueError for a tokenizer that has neither BOS nor EOS."""
         token: int | None = super().prefix_token_id
         if token is None:
             remedy = "add bos_token or eos_token to its tokenizer_config.json"

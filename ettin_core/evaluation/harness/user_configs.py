@@ -16,10 +16,10 @@ ROWS = "!function ettin_core.evaluation.harness.data.user_task_rows"
 
 @functools.cache
 def user_configs(folder: Path) -> Path | None:
-    """A folder, gone with this process, with a configuration for each task of one's own; None where there is none.
+    """A folder, removed with this process, with a configuration for each of the user's tasks; None if there is none.
 
-    Sets that an offline task reads are left to it, unless a task file of the user's names them. Raises ValueError for a task
-    file that is none.
+    Sets that an offline task reads are left to it, unless a task file of the user's names them. Raises ValueError for an
+    invalid task file.
     """
     offline = {path.stem for path in TASKS.glob("*.yaml")} | {"blimp"}
     tasks = {name: task for name, task in tasks_for("harness", folder).items() if name not in offline}
