@@ -48,7 +48,7 @@ def write(file: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def text(number: int, length: int = 9) -> list[str]:
-    """Words in an order of their own."""
+    """Words in an order that depends on the number."""
     return [WORDS[(number * 7 + place * (1 + number % 5)) % len(WORDS)] for place in range(length)]
 
 

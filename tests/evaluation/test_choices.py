@@ -45,7 +45,7 @@ def test_the_likeliest_option_wins() -> None:
     assert results[0].standard_error == pytest.approx(1 / 3)  # sd of 1, 0, 0 is sqrt(1/3); over sqrt(3)
 
 
-def test_a_tie_is_a_guess_wherever_the_answer_stands() -> None:
+def test_a_tie_is_a_guess_wherever_the_answer_is() -> None:
     questions = [question("t", "g", "first", 2, 0), question("t", "g", "last", 2, 1), question("t", "g", "lost", 3, 2)]
     _, items = measured(questions, [[-1, -1], [-1, -1], [-1, -1, -2]])
     assert [item.value for item in items] == [0.5, 0.5, 0]
@@ -151,7 +151,7 @@ def test_world_questions_are_well_formed(corpus: Corpus) -> None:
         assert sum(left != right for left, right in zip(good, bad, strict=True)) == 1 and choice.answer == 0
 
 
-def test_an_option_without_a_token_of_its_own_is_refused(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_option_without_a_separate_token_is_an_error(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Choice("t", "g", "0", "The nurs", ("", "e"), " was late.", 1)
     monkeypatch.setattr(multiple_choice, "_facts", lambda *arguments: [broken])
     with pytest.raises(AssertionError, match="no token ends within"):

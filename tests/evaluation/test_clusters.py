@@ -115,7 +115,7 @@ def test_metrics_leave_out_whole_clusters(name: str) -> None:
     assert alone is not None and (scores(task, gold, predicted, clusters)[0].standard_error or 0) > alone
 
 
-def test_ties_are_counted_and_lengths_are_told(corpus: Corpus) -> None:
+def test_ties_are_counted_and_lengths_are_reported(corpus: Corpus) -> None:
     """A uniform model prefers the text of fewer tokens, and by characters it prefers none for its length alone."""
     texts = ("The key is dry.", "The key is dry.", "The key is dry and the key is dry.")
     choices = [

@@ -214,7 +214,7 @@ def test_a_reading_without_questions_is_an_empty_answer(corpus: Corpus) -> None:
     assert tiny(corpus).sums([ScoringRequest((1, 300), (), ()), ScoringRequest((1,), (), ())]) == [0.0, 0.0]
 
 
-def test_a_model_that_gives_no_numbers_is_refused(corpus: Corpus, text: Segmented) -> None:
+def test_a_model_that_gives_no_numbers_is_an_error(corpus: Corpus, text: Segmented) -> None:
     model = tiny(corpus)
     with torch.no_grad():
         model.model.output_bias[7] = float("nan")

@@ -193,7 +193,9 @@ def test_a_trial_is_reproduced_bit_by_bit_with_dropout_too(corpus: Corpus, sets:
     assert left.losses != do(base, sets, "sst2", "causal_mean", trial, config()).losses
 
 
-def test_a_trial_that_diverges_is_told_and_stands_with_its_start(corpus: Corpus, sets: Path, tmp_path: Path) -> None:
+def test_a_trial_that_diverges_is_recorded_with_the_score_of_its_start(
+    corpus: Corpus, sets: Path, tmp_path: Path
+) -> None:
     base = member("bidirectional", corpus, tmp_path)
     result = do(base, sets, "stsb", "bidirectional", Trial(1e30, 0.0, 16, 2, 0), config(clip_norm=1e30))
     assert (result.diverged, result.best_epoch, len(result.dev)) == (True, 0, 1)
@@ -413,12 +415,12 @@ def test_ways_are_defined_for_members_and_tasks() -> None:
         ({"clip_norm": 0.0}, "clip_norm=0.0"),
     ],
 )
-def test_grids_that_make_no_sense_are_refused(changes: dict[str, Any], problem: str) -> None:
+def test_grids_that_make_no_sense_are_errors(changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(UserError, match=problem):
         config(**changes)
 
 
-def test_requests_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+def test_requests_that_make_no_sense_are_errors(tmp_path: Path) -> None:
     good: dict[str, Any] = {
         "run": "runs/x",
         "model": None,

@@ -1,4 +1,4 @@
-"""Rows, what is refused of them, and what a member reads of them."""
+"""Rows: invalid ones, and what a member reads of the others."""
 
 import gzip
 import json
@@ -33,7 +33,7 @@ GOOD = {"id": "new", "split": "train", "text": "fine", "label": 1}
         ("stsb", {"id": "new", "split": "train", "text1": "a", "text2": "b", "score": None}, "has the score None"),
     ],
 )
-def test_a_bad_row_is_told_by_file_and_line(tmp_path: Path, task: str, row: dict[str, Any], problem: str) -> None:
+def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, task: str, row: dict[str, Any], problem: str) -> None:
     plant(tmp_path)
     [file] = Source(task, task_of(task).spec, tmp_path).files().values()
     with gzip.open(file, "rt") as stream:
@@ -46,7 +46,7 @@ def test_a_bad_row_is_told_by_file_and_line(tmp_path: Path, task: str, row: dict
     assert "\n" not in str(error.value)
 
 
-def test_damaged_and_missing_files_are_told(tmp_path: Path) -> None:
+def test_damaged_and_missing_files_are_reported(tmp_path: Path) -> None:
     plant(tmp_path)
     file = tmp_path / "cls/sst2.jsonl.gz"
     file.write_bytes(file.read_bytes()[:200])

@@ -482,8 +482,8 @@ def test_a_run_of_ours_is_exported_once(run: RunFolder, corpora_dir: Path) -> No
         model_of(run.path, corpora_dir="nowhere")
 
 
-def test_exports_of_a_run_do_not_stand_in_each_others_way(run: RunFolder, corpora_dir: Path) -> None:
-    """An earlier checkpoint has a folder of its own; what earlier versions wrote below hf/ stays there."""
+def test_exports_of_a_run_do_not_overwrite_each_other(run: RunFolder, corpora_dir: Path) -> None:
+    """An earlier checkpoint has a separate folder; what earlier versions wrote below hf/ stays there."""
     shutil.rmtree(run.path / "hf", ignore_errors=True)
     (run.path / "hf" / "step12").mkdir(parents=True)
     (run.path / "hf" / "step12" / "config.json").write_text("{}")

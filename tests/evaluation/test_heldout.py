@@ -257,7 +257,7 @@ def test_error_of_bits_per_byte_is_over_bytes(text_corpus: Corpus) -> None:
     assert expected > 1e-3
 
 
-def test_suite_refuses_numbers_below_one_and_missing_folders(tmp_path: Path) -> None:
+def test_suite_rejects_numbers_below_one_and_missing_folders(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="suite.items=0 is not positive"):
         SuiteConfig(1, 0, 1, None, 1)
     with pytest.raises(ValueError, match="is not a folder"):

@@ -1,4 +1,4 @@
-"""Files of evaluation sets as other tools write them: what is read as it is, and what is refused by file and line."""
+"""Files of evaluation sets as other tools write them: what is read as it is, and errors that name file and line."""
 
 import gzip
 import json
@@ -57,7 +57,7 @@ def test_what_other_tools_write_is_read(content: bytes, suffix: str, tmp_path: P
         (b"[" * 100_000, "nested too deeply"),
     ],
 )
-def test_a_line_that_is_no_row_is_named(line: bytes, message: str, tmp_path: Path) -> None:
+def test_a_line_that_is_not_a_row_is_named(line: bytes, message: str, tmp_path: Path) -> None:
     file = tmp_path / "set.jsonl"
     file.write_bytes(b'{"id": "a"}\n\n' + line + b"\n")
     with pytest.raises(UserError, match=message) as caught:
@@ -141,7 +141,7 @@ def test_retrieval_sets_as_other_tools_write_them(beir: Path) -> None:
         ("corpus.jsonl", '{"_id": "d0", "title": 3, "text": "a"}\n', "a int in the field 'title'"),
     ],
 )
-def test_a_retrieval_set_that_would_be_scored_wrongly_is_refused(
+def test_a_retrieval_set_that_would_be_scored_wrongly_is_an_error(
     file: str, content: str, message: str, beir: Path
 ) -> None:
     (beir / "retrieval/mine" / file).write_text(content)

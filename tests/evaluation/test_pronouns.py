@@ -173,10 +173,10 @@ def test_means_and_errors_by_hand() -> None:
     assert results["probability_male"] == pytest.approx((0.3, 0.3))
     assert results["probability_neutral"] == pytest.approx((0.2, 0.2))
     assert results["absolute_error"] == pytest.approx((0.3, None))
-    assert results["correlation_with_truth"] == (None, None)  # two occupations tell nothing
+    assert results["correlation_with_truth"] == (None, None)  # too few occupations
 
 
-def test_a_share_of_women_is_no_truth_about_they() -> None:
+def test_a_share_of_women_is_not_a_truth_about_they() -> None:
     results = results_of([("nurse", [0.8, 0.1, 0.1], {"female": 0.9})])
     assert "absolute_error" not in results and results["probability_neutral"][1] is None
 

@@ -86,7 +86,7 @@ def test_without_a_pronoun_male_is_predicted(corpus: Corpus, suite: SuiteConfig)
     assert (by_task["gotcha/male", "gotcha_rate"].value, by_task["gotcha/female", "gotcha_rate"].value) == (1, 0)
 
 
-def test_the_mask_is_read_where_it_stands_even_of_mntp(corpus: Corpus) -> None:
+def test_the_mask_is_read_at_its_position_even_of_mntp(corpus: Corpus) -> None:
     mlm, mntp = tiny(corpus, "mlm", context=128), tiny(corpus, "mntp", context=128)  # the same weights
     assert pronoun_masses(mlm, SENTENCE) == pronoun_masses(mntp, SENTENCE)
 

@@ -56,7 +56,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, corpus: Corpus) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(root: Path, corpus: Corpus) -> Iterator[Trained]:
-    """Arms whose names do not tell how they are read, with two objectives that a user added."""
+    """Arms whose names do not say how they are read, with two objectives that a user added."""
     skip = skip_of_the_docs()
     objectives = {"skip": skip, "silent": replace(skip, name="silent", readout="none")}
     with pytest.MonkeyPatch.context() as patch:

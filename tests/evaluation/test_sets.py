@@ -1,4 +1,4 @@
-"""Evaluation sets: what is refused, in one line that names file, line and field, before anything is measured."""
+"""Evaluation sets: errors, in one line that names file, line and field, before anything is measured."""
 
 import gzip
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_a_row_that_cannot_be_measured_is_named(change: dict[str, Any], message:
     )  # which reads another
 
 
-def test_an_empty_set_is_refused_and_the_mean_of_nothing_is_nothing(tmp_path: Path) -> None:
+def test_an_empty_set_is_an_error_and_the_mean_of_nothing_is_nothing(tmp_path: Path) -> None:
     folder = write_sets(tmp_path)
     write_rows(folder / STEREOSET.file, [])
     suite = suite_of(folder, "stereoset")
@@ -99,7 +99,7 @@ def test_a_protocol_that_only_reads_sets_needs_the_folder() -> None:
     SuiteConfig(1, 1, 1, None, 1, None, ("pronouns",))  # has the world, too
 
 
-def test_unknown_protocols_are_refused() -> None:
+def test_unknown_protocols_are_errors() -> None:
     with pytest.raises(ValueError, match="suite.protocols='blimp' is not a protocol; use one of heldout_clm"):
         SuiteConfig(1, 1, 1, None, 1, None, ("blimp",))
     with pytest.raises(ValueError, match="measures nothing"):

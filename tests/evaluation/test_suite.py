@@ -1,4 +1,4 @@
-"""Measuring a run: what is written, what is left alone, what is refused."""
+"""Measuring a run: what is written, what is left alone, what is an error."""
 
 import hashlib
 import multiprocessing
@@ -259,7 +259,7 @@ def test_a_phase_is_known_by_its_whole_prefix(
     assert open_model(renamed, folder, corpus, "decay5", "cpu")[0].view == renamed.phases[1].attention("causal")
 
 
-def test_an_unknown_checkpoint_is_refused_with_the_known_ones(corpus: Corpus, evaluated: Trained) -> None:
+def test_an_unknown_checkpoint_is_an_error_with_the_known_ones(corpus: Corpus, evaluated: Trained) -> None:
     run, folder = evaluated["encoder"]
     known = sorted(path.name for path in folder.checkpoints.iterdir())
     assert "step12" in known
@@ -268,13 +268,13 @@ def test_an_unknown_checkpoint_is_refused_with_the_known_ones(corpus: Corpus, ev
     assert ", ".join(known) in str(caught.value)
 
 
-def test_another_corpus_is_refused(corpus: Corpus, evaluated: Trained) -> None:
+def test_another_corpus_is_an_error(corpus: Corpus, evaluated: Trained) -> None:
     run, folder = evaluated["encoder"]
     with pytest.raises(ValueError, match="is not the one the run was trained on"):
         evaluate(replace(run, fingerprint="0" * 64), folder, corpus, SUITE)
 
 
-def test_a_damaged_checkpoint_is_refused(corpus: Corpus, copied: Callable) -> None:
+def test_a_damaged_checkpoint_is_an_error(corpus: Corpus, copied: Callable) -> None:
     run, folder = copied("encoder", measured=False)
     file = folder.checkpoints / folder.summary()["final_checkpoint"] / "model.safetensors"
     content = bytearray(file.read_bytes())
@@ -285,7 +285,7 @@ def test_a_damaged_checkpoint_is_refused(corpus: Corpus, copied: Callable) -> No
     assert not (folder.path / "evaluations").exists()
 
 
-def test_a_run_that_has_not_ended_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_run_that_has_not_ended_is_an_error(corpus: Corpus, tmp_path: Path) -> None:
     run = tiny_run(corpus)
     folder = train_tiny(run, tmp_path, corpus, stop_after=5)
     with pytest.raises(ValueError, match="is not complete"):
@@ -362,7 +362,7 @@ def test_a_kill_leaves_checkpoints_alone_and_the_rest_is_measured_later(
     assert hashes(folder.path / "evaluations") == hashes(evaluated[member][1].path / "evaluations")
 
 
-def test_every_record_tells_where_it_comes_from(corpus: Corpus, copied: Callable, tmp_path: Path) -> None:
+def test_every_record_says_where_it_comes_from(corpus: Corpus, copied: Callable, tmp_path: Path) -> None:
     run, folder = copied("encoder", measured=False)
     sets = write_sets(tmp_path / "sets")
     plain = crows_rows()
@@ -400,7 +400,7 @@ def test_other_sets_are_measured_again_and_others_left_alone(
     assert measured == ["pronouns", "stereoset"]
 
 
-def test_a_damaged_set_is_refused_before_anything_is_measured(
+def test_a_damaged_set_is_an_error_before_anything_is_measured(
     corpus: Corpus, copied: Callable, measured: list[str], tmp_path: Path
 ) -> None:
     run, folder = copied("decoder", measured=False)

@@ -1,4 +1,4 @@
-"""Tasks as files: what a file may say, what lies in its place without one, and what is refused."""
+"""Tasks as files: what a file may say, which sets need none, and what is an error."""
 
 import json
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_a_polarity_task_needs_files_alone(tmp_path: Path) -> None:
     assert read_rows(local, "test")[1] == {"text": "it is 61", "label": 1}
 
 
-def test_without_a_task_file_what_lies_in_its_place_is_a_task(tmp_path: Path) -> None:
+def test_without_a_task_file_a_set_in_its_place_is_a_task(tmp_path: Path) -> None:
     polarity(tmp_path, text="text", label="label")
     assert read(task_of("polarity", str(tmp_path)), str(tmp_path)).test[1].gold == 1
     write(tmp_path / "token/parts.jsonl", [{"tokens": ["a"], "tags": ["X"], "split": "train"}])
@@ -171,7 +171,7 @@ def test_choices_in_the_forms_in_which_sets_have_them(
         ("kind: multiple_choice\nprompt: 'a {'", "prompt='a {' cannot be filled in"),
     ],
 )  # fmt: skip
-def test_a_task_file_that_is_none_is_named(text: str, message: str, tmp_path: Path) -> None:
+def test_a_task_file_that_is_invalid_is_named(text: str, message: str, tmp_path: Path) -> None:
     say(tmp_path, "mine", text)
     with pytest.raises(UserError) as caught:
         find_task("mine", tmp_path, "finetune")

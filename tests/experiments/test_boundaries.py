@@ -26,7 +26,7 @@ def test_training_goes_on_from_the_last_setting(member: str, corpus: Corpus, tmp
 
 
 def test_the_first_setting_is_the_phase_going_on(corpus: Corpus, tmp_path: Path) -> None:
-    """A run whose first phase is longer and at a constant rate of zero: its next batch has the loss told."""
+    """A run whose first phase is longer and at a constant rate of zero: its next batch has the printed loss."""
     run = tiny_run(corpus, "decoder")
     still = {
         name: replace(phase, warmup_share=1.0, learning_rate_factor=1e-9) for name, phase in run.recipe.phases.items()

@@ -16,7 +16,7 @@ SMOKE = ["recipe=smoke", "data.documents=1500", "data.vocab_size=1024"]
 
 
 def run(folder: Path, module: str, *arguments: str) -> Process:
-    """Run an entry point in a folder of its own."""
+    """Run an entry point in a separate folder."""
     return run_command(folder, f"experiments.{module}", *arguments)
 
 
@@ -48,7 +48,7 @@ def test_train_again_skips(workplace: Path) -> None:
     assert (Path(encoder(workplace)) / "COMPLETE").stat().st_mtime_ns == before
 
 
-def test_dry_run_tells_and_trains_nothing(workplace: Path) -> None:
+def test_dry_run_prints_the_plan_and_trains_nothing(workplace: Path) -> None:
     done = run(workplace, "train", "member=decoder", "dry_run=true", "machine.tokens_per_second=1000", *SMOKE)
     assert done.returncode == 0
     assert "parameters  " in done.stdout

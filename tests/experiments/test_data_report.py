@@ -58,7 +58,7 @@ def report(folder: Path) -> dict[str, Any]:
     return record(request(folder, *packings))
 
 
-def test_sources_are_told_as_they_are(report: dict[str, Any]) -> None:
+def test_sources_are_reported_as_they_are(report: dict[str, Any]) -> None:
     source = report["sources"]["long"]
     assert source["licence"] == "CC0" and source["kind"] == "text"
     assert source["splits"]["train"]["documents"] == 240 - 30 and source["skipped"] == {"q_below_10": 30}
@@ -71,7 +71,7 @@ def test_sources_are_told_as_they_are(report: dict[str, Any]) -> None:
     assert report["sources"]["short"]["splits"]["test"]["bytes_per_token"] is None
 
 
-def test_phases_are_told_as_the_loader_draws_them(folder: Path, report: dict[str, Any]) -> None:
+def test_phases_are_reported_as_the_loader_draws_them(folder: Path, report: dict[str, Any]) -> None:
     wanted = request(folder)
     corpus = Corpus(folder / "corpora" / report["corpus"]["name"])
     for phase, reported in zip(plan(wanted.recipe, 1.0), report["phases"], strict=True):
@@ -120,7 +120,7 @@ def test_pieces_are_those_that_the_packing_makes(corpus: Corpus, packing: str, c
     assert cuts(corpus.stream("world", "train"), context, packing) == (sum(n > context for n in lengths), pieces)
 
 
-def test_a_phase_that_cannot_be_drawn_is_told_not_hidden(folder: Path) -> None:
+def test_a_phase_that_cannot_be_drawn_is_reported_not_hidden(folder: Path) -> None:
     report = record(request(folder, "recipe.phases.decay.context=1000000", "recipe.tokens=3e7"))
     assert [phase["refused"] is None for phase in report["phases"]] == [True, True, False]
     assert "longer than the whole source" in report["phases"][2]["refused"] and report["phases"][2]["sources"] == {}

@@ -1,4 +1,4 @@
-"""What an exported folder tells a stranger: its pooling, its card, its origin, and how it is read."""
+"""What an exported folder records: its pooling, its card, its origin, and how it is read."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The sets that the package makes suit every reader, and the docs tell the fields that readers require."""
+"""The sets that the package makes suit every reader, and the docs list the fields that readers require."""
 
 import re
 from pathlib import Path
@@ -34,7 +34,7 @@ def table(file: str, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
 
 
-def test_the_docs_tell_the_fields_that_protocols_require() -> None:
+def test_the_docs_list_the_fields_that_protocols_require() -> None:
     documented = {
         cells[0].strip("`"): cells[1] for cells in table("evaluation_sets.md", "## Sets that protocols read by name")
     }
@@ -48,7 +48,7 @@ def test_the_docs_tell_the_fields_that_protocols_require() -> None:
     assert documented == wanted
 
 
-def test_the_docs_tell_the_fields_of_every_kind() -> None:
+def test_the_docs_list_the_fields_of_every_kind() -> None:
     for cells in table("tasks.md", "## Kinds"):
         kind = KINDS[cells[0].strip("`")]
         assert cells[1].startswith(f"`{kind.folder}/")

@@ -84,7 +84,7 @@ def test_the_small_mixture_has_its_stated_shares() -> None:
         ("+data.sources.wiki.fiels=x", "data.sources.wiki.fiels.*did you mean 'data.sources.wiki.files'"),
     ],
 )
-def test_a_wrong_mixture_is_refused_before_anything_is_read(override: str, message: str) -> None:
+def test_a_wrong_mixture_is_an_error_before_anything_is_read(override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         build(DataConfig, composed("data=open_english", "data.path=nowhere", override)["data"])
 
@@ -112,7 +112,7 @@ def test_three_phases_draw_from_three_mixtures_of_real_text(tmp_path: Path, real
     assert all(passes > 0 for phase in phases.values() for passes in phase["repeats"].values())
 
 
-def test_a_source_too_small_for_its_share_is_refused_by_name(tmp_path: Path, real_data: Path) -> None:
+def test_a_source_too_small_for_its_share_is_an_error_by_name(tmp_path: Path, real_data: Path) -> None:
     options = ["data=open_english", f"data.path={real_data / 'pretrain'}", "data.documents=2", "data.vocab_size=1024"]
     assert processes.run(tmp_path, "experiments.prepare", *options).returncode == 0
     ended = processes.run(

@@ -69,7 +69,7 @@ def test_a_swept_mixture_replaces_in_each_cell(command: Told) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("member=[encoder,decoder]",), ("-m", "member=[encoder,decoder],prefix")])
-def test_a_list_where_one_name_is_wanted_is_refused(arguments: tuple[str, ...], command: Told) -> None:
+def test_a_list_where_one_name_is_wanted_is_an_error(arguments: tuple[str, ...], command: Told) -> None:
     status, err = command(*arguments)
     assert status == 2 and "member=['encoder', 'decoder'] is a list where one name is wanted; give one of them; " in err
     assert "-m member=encoder,decoder makes a run of each" in err
@@ -195,7 +195,7 @@ def test_a_value_is_spelled_as_hydra_reads_it(value: object) -> None:
     assert read == value and type(read) is type(value)
 
 
-def test_what_is_no_mapping_is_left_as_it_was_typed() -> None:
+def test_what_is_not_a_mapping_is_left_as_typed() -> None:
     typed = [
         "-m",
         "member=encoder,decoder",

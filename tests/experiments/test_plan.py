@@ -1,4 +1,4 @@
-"""Forecasts against what then happens, the plan of the published grid, and plans that are refused."""
+"""Forecasts against what then happens, the plan of the published grid, and plans that raise errors."""
 
 import csv
 import json
@@ -226,7 +226,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refused_before_training(case: str, tmp_path: Path) -> None:
+def test_errors_before_training(case: str, tmp_path: Path) -> None:
     overrides, message = REFUSED[case]
     with pytest.raises(UserError, match=message):
         dry_run(request("recipe=smoke", f"corpora_dir={tmp_path}", *overrides))
@@ -313,7 +313,7 @@ def test_memory_of_one_of_several() -> None:
     assert estimate_memory(muon, 16, 1024, 0.25).optimizer == 8 * parameters - 4 * 7 * layer
 
 
-def test_processes_that_cannot_hold_the_model_are_refused_by_what_would() -> None:
+def test_processes_that_cannot_hold_the_model_are_named_with_what_would() -> None:
     """1b in fp32: P = 1,028,114,176... weights, gradients and two moments are 16 P = 15.4 GiB."""
     run = planned("size=1b", "recipe=three_phases")
     forecast(run, PlacementConfig(), machine=Machine(memory_gib=16))

@@ -53,7 +53,7 @@ def write(file: Path, texts: list[str]) -> None:
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
 
 
-def test_what_is_not_read_is_told_by_every_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_read_is_reported_by_every_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "in" / "train" / "a.jsonl", [f"words of text {number} and more of them" for number in range(200)])
     write(tmp_path / "in" / "dev" / "a.jsonl", ["held out"])
     for name in (".checkpoints", "b.json"):
@@ -65,7 +65,7 @@ def test_what_is_not_read_is_told_by_every_command(tmp_path: Path, capsys: pytes
     assert "| suffix .json: b.json | 1 |" in table and "(not read)" in table
 
 
-def test_copies_of_held_out_text_are_told_by_every_command(tmp_path: Path) -> None:
+def test_copies_of_held_out_text_are_reported_by_every_command(tmp_path: Path) -> None:
     texts = [f"words of text {number} and more of them" for number in range(200)]
     write(tmp_path / "in" / "books.train.jsonl", texts)
     write(tmp_path / "in" / "web.train.jsonl", ["WORDS of  text 7 and more of them", "other words"])

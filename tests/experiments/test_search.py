@@ -1,4 +1,4 @@
-"""The search, with real Optuna: killed and repeated, with a trial that diverges, and spaces that are refused."""
+"""The search, with real Optuna: killed and repeated, with a trial that diverges, and invalid spaces."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ SMOKE = ["recipe=smoke", "recipe.tokens=5000", "suite=smoke", "data.documents=15
 
 
 def start(folder: Path, *arguments: str) -> processes.Process:
-    """Start a search in a folder of its own."""
+    """Start a search in a separate folder."""
     return processes.start(folder, "experiments.search", *SMOKE, *arguments)
 
 
@@ -144,7 +144,7 @@ def test_optuna_is_optional(
 def refused(
     arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> str:
-    """The only line a search says when it refuses to begin."""
+    """The only line that a search prints when it does not begin."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setattr(sys, "argv", ["search", *arguments])
@@ -157,7 +157,7 @@ def refused(
 
 
 def test_choices_and_reports_read_different_text(tmp_path: Path) -> None:
-    """Only the validation text moves what trials are chosen by, and only the test text what a report tells."""
+    """Only the validation text moves what trials are chosen by, and only the test text what a report shows."""
 
     def prepared_with(name: str, **texts: str) -> Corpus:
         for split in ("train", "validation", "test"):

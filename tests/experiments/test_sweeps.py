@@ -21,7 +21,7 @@ STEPS = list(range(1, 16))
 
 
 def start(folder: Path, *arguments: str) -> processes.Process:
-    """Start a sweep of trainings in a folder of its own."""
+    """Start a sweep of trainings in a separate folder."""
     return processes.start(folder, "experiments.train", "-m", *SMOKE, *OFTEN, *arguments)
 
 
@@ -132,7 +132,7 @@ def test_twelve_cells_killed_three_times(places: tuple[Path, str]) -> None:
     check_like(folder, calm)
 
 
-def test_submitit_tells_of_a_failing_cell(places: tuple[Path, str]) -> None:
+def test_submitit_reports_a_failing_cell(places: tuple[Path, str]) -> None:
     root, corpora = places
     folder = root / "submitit"
     folder.mkdir()

@@ -188,14 +188,14 @@ def test_a_shortened_row_says_how_to_see_all_of_it(corpus: Corpus) -> None:
         ({"objective": ["mlm", 3]}, "is not an objective"),
     ],
 )
-def test_what_is_not_there_is_refused(corpus: Corpus, changes: dict[str, object], message: str) -> None:
+def test_what_is_not_there_is_an_error(corpus: Corpus, changes: dict[str, object], message: str) -> None:
     view = StepBatch(tiny_run(corpus), corpus, 2)
     with pytest.raises(UserError, match=message):
         describe(view, request(step=2, **changes))
 
 
 @pytest.mark.parametrize("step", [-1, 17])
-def test_a_step_that_the_run_has_not_is_refused(corpus: Corpus, step: int) -> None:
+def test_a_step_that_the_run_has_not_is_an_error(corpus: Corpus, step: int) -> None:
     with pytest.raises(UserError, match=f"step={step} is not a step of the run, which has 17; use 0 to 16"):
         phase_of(tiny_run(corpus), step)
 

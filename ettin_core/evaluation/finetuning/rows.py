@@ -58,28 +58,28 @@ def read(task: FinetuningTask, eval_data: str | None, train_rows: int | None = N
 
     Raises ValueError, naming file and line, for a row that lacks a field, has an unknown field, or an invalid label.
     """
-    parts: dict[str, list[Example]] = {"train": [], "dev": [], "test": []}
+    splits: dict[str, list[Example]] = {"train": [], "dev": [], "test": []}
     if eval_data is None:
         origin, rows = _from_hub(task)
     else:
         origin, rows = _from_folder(task, eval_data)
-    for part, example in rows:
-        parts[part].append(example)
-    if not parts["test"]:
-        parts["test"], parts["dev"] = parts["dev"], []
-    if not parts["dev"]:
-        held = {item.id for item in parts["train"] if derive(0, "finetune.dev", task.name, item.id) % DEV_SHARE == 0}
-        parts["dev"] = [item for item in parts["train"] if item.id in held]
-        parts["train"] = [item for item in parts["train"] if item.id not in held]
+    for split, example in rows:
+        splits[split].append(example)
+    if not splits["test"]:
+        splits["test"], splits["dev"] = splits["dev"], []
+    if not splits["dev"]:
+        held = {item.id for item in splits["train"] if derive(0, "finetune.dev", task.name, item.id) % DEV_SHARE == 0}
+        splits["dev"] = [item for item in splits["train"] if item.id in held]
+        splits["train"] = [item for item in splits["train"] if item.id not in held]
         origin["dev"] = f"1 of {DEV_SHARE} training rows"
-    for part, examples in parts.items():
+    for split, examples in splits.items():
         if not examples:
-            raise invalid(f"{part} rows of task {task.name}", 0, "are none", "give a file with rows of every split")
-    if train_rows is not None and train_rows < len(parts["train"]):
-        order = permute(np.arange(train_rows), len(parts["train"]), derive(0, "finetune.rows", task.name))
-        parts["train"] = [parts["train"][place] for place in order.tolist()]
-    counts = {f"{part}_rows": len(examples) for part, examples in parts.items()}
-    return TaskData(task, parts["train"], parts["dev"], parts["test"], origin | counts)
+            raise invalid(f"{split} rows of task {task.name}", 0, "are none", "give a file with rows of every split")
+    if train_rows is not None and train_rows < len(splits["train"]):
+        order = permute(np.arange(train_rows), len(splits["train"]), derive(0, "finetune.rows", task.name))
+        splits["train"] = [splits["train"][place] for place in order.tolist()]
+    counts = {f"{split}_rows": len(examples) for split, examples in splits.items()}
+    return TaskData(task, splits["train"], splits["dev"], splits["test"], origin | counts)
 
 
 def check_available(task: FinetuningTask, eval_data: str | None) -> None:
@@ -160,10 +160,10 @@ def _from_hub(task: FinetuningTask) -> tuple[dict[str, Any], Rows]:
             "go online, or give eval_data=<folder of evaluation sets>",
         ) from error
     rows = []
-    for split, part in (("train", "train"), (hub.validation, "dev")):
-        for row in dataset[split]:
-            name = f"{split}.{row['idx']}"
+    for hub_split, split in (("train", "train"), (hub.validation, "dev")):
+        for row in dataset[hub_split]:
+            name = f"{hub_split}.{row['idx']}"
             texts = [row[text] for text in hub.texts]
-            rows.append((part, _example(task, name, texts, row["label"], f"{GLUE}/{hub.name}:{name}")))
-    content = hash_text(canonical_json([[part, item.id, item.texts, item.gold] for part, item in rows]))
+            rows.append((split, _example(task, name, texts, row["label"], f"{GLUE}/{hub.name}:{name}")))
+    content = hash_text(canonical_json([[split, item.id, item.texts, item.gold] for split, item in rows]))
     return {"source": f"{GLUE}/{hub.name}", "sha256": content}, iter(rows)

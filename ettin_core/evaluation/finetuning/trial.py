@@ -44,10 +44,10 @@ class Prepared:
     @classmethod
     def of(cls, data: TaskData, tokenizer: Tokenizer, limit: int) -> "Prepared":
         """Encode a task's rows of at most `limit` tokens."""
-        parts = {"train": data.train, "dev": data.dev, "test": data.test}
-        results = {part: encode(data.task, examples, tokenizer, limit) for part, examples in parts.items()}
+        splits = {"train": data.train, "dev": data.dev, "test": data.test}
+        results = {split: encode(data.task, examples, tokenizer, limit) for split, examples in splits.items()}
         gold = np.array([item.gold for item in data.train] if data.task.kind == "regression" else [0.0, 1.0])
-        encoded = {part: rows for part, (rows, _) in results.items()}
+        encoded = {split: rows for split, (rows, _) in results.items()}
         cut = sum(cut for _, cut in results.values())
         return cls(data, tokenizer, encoded, cut, float(gold.mean()), float(gold.std()) or 1.0)
 
@@ -176,11 +176,11 @@ def _labels(examples: Sequence[Example], encoded: Sequence[Encoded]) -> Iterator
 
 
 @torch.no_grad()
-def _predict(model: FineTuned, prepared: Prepared, part: str, batch_tokens: int, device: torch.device) -> list[Any]:
+def _predict(model: FineTuned, prepared: Prepared, split: str, batch_tokens: int, device: torch.device) -> list[Any]:
     """The class, score or tags of each row, in the rows' order; a word that was cut is an "O", or -1 where there is no "O"."""
     model.eval()
-    task, encoded = prepared.data.task, prepared.encoded[part]
-    examples: list[Example] = getattr(prepared.data, part)
+    task, encoded = prepared.data.task, prepared.encoded[split]
+    examples: list[Example] = getattr(prepared.data, split)
     predictions: list[Any] = [None] * len(encoded)
     unread = task.labels.index("O") if "O" in task.labels else -1
     for places in reading_order(encoded, batch_tokens):
