@@ -5,12 +5,16 @@ exist. So memory is one chunk of logits instead of all of them, and the softmax 
 the global count of loss-bearing tokens.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
 from ettin_core.objectives.config import CHUNK_ROWS
+
+PIECE_ELEMENTS = 2**16  # of a gradient that is added to on a CPU
+BLOCK_ELEMENTS = 2**20  # of logits on a CPU: what stays in its cache from one operation of the softmax to the next
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
@@ -27,23 +31,26 @@ class _SummedCrossEntropy(torch.autograd.Function):
         state_gradient = torch.empty_like(states) if ctx.needs_input_grad[0] else None
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         bias_gradient = torch.zeros_like(bias, dtype=torch.float32) if ctx.needs_input_grad[2] else None
-        buffer = torch.empty(rows, len(weight), dtype=torch.float32, device=states.device)  # of every chunk's logits
+        buffer = torch.empty(rows, len(weight), dtype=compute_states.dtype, device=states.device)  # of a chunk's logits
         for begin in range(0, len(states), rows):
             chunk, target = compute_states[begin : begin + rows], labels[begin : begin + rows, None]
-            logits = _logits(chunk, compute_weight, bias, buffer[: len(chunk)])
-            torch.log_softmax(logits, -1, out=logits)
-            torch.neg(logits.gather(-1, target), out=each[begin : begin + rows])
-            total += each[begin : begin + rows].sum()
-            if wanted:
-                gradient = logits.exp_()  # softmax, then minus one at the label
-                gradient.scatter_add_(-1, target, torch.full_like(target, -1, dtype=gradient.dtype))
-                if bias_gradient is not None:
-                    bias_gradient += gradient.sum(0)
-                gradient = gradient.to(compute_weight.dtype)
-                if state_gradient is not None:
-                    state_gradient[begin : begin + rows] = gradient @ compute_weight
-                if weight_gradient is not None:
-                    _add_product(weight_gradient, gradient.T, chunk)
+            losses, logits = each[begin : begin + rows], buffer[: len(chunk)]
+            _logits(chunk, compute_weight, bias, logits)
+            for some, block in _blocks(logits, bias):
+                torch.log_softmax(block, -1, out=block)
+                torch.neg(block.gather(-1, target[some]), out=losses[some])
+                if wanted:  # softmax, then minus one at the label: the gradient of the logits
+                    block.exp_()
+                    block.scatter_add_(-1, target[some], block.new_full((len(block), 1), -1.0))
+                    if bias_gradient is not None:
+                        bias_gradient += block.sum(0)
+                    if block.dtype != logits.dtype:
+                        logits[some] = block
+            total += losses.sum()
+            if state_gradient is not None:
+                state_gradient[begin : begin + rows] = logits @ compute_weight
+            if weight_gradient is not None:
+                _add_product(weight_gradient, logits.T, chunk)
         if wanted:
             ctx.save_for_backward(state_gradient, weight_gradient, bias_gradient)
         each = each.squeeze(-1)
@@ -57,19 +64,33 @@ class _SummedCrossEntropy(torch.autograd.Function):
         return *(None if gradient is None else gradient * scale for gradient in ctx.saved_tensors), None
 
 
-def _logits(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    """The logits (N, V) in fp32, written to `out`; the bias is part of the product where that is in fp32."""
-    if states.dtype == bias.dtype == out.dtype:
-        return torch.addmm(bias, states, weight.T, out=out)
-    return torch.add(states @ weight.T, bias, out=out)
+def _logits(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, out: torch.Tensor) -> None:
+    """Write the logits (N, V) to `out`; where they are in fp32 the bias is part of the product, else it is left out."""
+    if out.dtype == bias.dtype == torch.float32:
+        torch.addmm(bias, states, weight.T, out=out)
+    else:
+        torch.mm(states, weight.T, out=out)
+
+
+def _blocks(logits: torch.Tensor, bias: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Rows of logits (N, V) with their numbers, in fp32 and with the bias: the logits themselves where they are so."""
+    rows = max(1, BLOCK_ELEMENTS // logits.shape[1]) if logits.device.type == "cpu" else max(1, len(logits))
+    exact = logits.dtype == bias.dtype == torch.float32
+    buffer = logits if exact else logits.new_empty(min(rows, len(logits)), logits.shape[1], dtype=torch.float32)
+    for begin in range(0, len(logits), rows):
+        some = slice(begin, min(begin + rows, len(logits)))
+        yield some, logits[some] if exact else buffer[: some.stop - begin].copy_(logits[some]).add_(bias)
 
 
 def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
-    """Add a product of matrices in place; in fp32 product and sum are one operation."""
+    """Add a product of matrices in place; in fp32 as one operation, else in pieces that stay in a CPU's cache."""
     if left.dtype == total.dtype:
         total.addmm_(left, right)
-    else:
-        total += left @ right
+        return
+    product = left @ right
+    rows = max(1, PIECE_ELEMENTS // total.shape[1]) if total.device.type == "cpu" else len(total)
+    for some, added in zip(total.split(rows), product.split(rows), strict=True):
+        some.add_(added.float())
 
 
 def summed_cross_entropy(

@@ -53,7 +53,22 @@ def test_value_and_gradients_equal_torch(rows: int) -> None:
 @pytest.mark.parametrize("rows", [1, 6, 7, 8, 13, 14, 15, 70])
 def test_edges_of_chunks_leave_no_trace(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(loss.CHUNK_ROWS, "cpu", 7)
+    monkeypatch.setattr(loss, "BLOCK_ELEMENTS", 3 * 50)
     check_equal(example(rows))
+
+
+def test_blocks_and_pieces_move_no_bit_of_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = example(64, width=32)
+    outcomes = []
+    for size in (2**20, 3 * 50):
+        monkeypatch.setattr(loss, "BLOCK_ELEMENTS", size)
+        monkeypatch.setattr(loss, "PIECE_ELEMENTS", size)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            value = total(*tensors)
+        outcomes.append([value, *gradients(value, tensors)])
+    whole, blocks = outcomes
+    assert all(torch.equal(left, right) for left, right in zip(whole[:3], blocks[:3], strict=True))
+    torch.testing.assert_close(whole[3], blocks[3], rtol=1e-6, atol=1e-6)  # the bias: sums of rows, in another order
 
 
 def test_the_real_chunk_size_is_crossed() -> None:
