@@ -49,7 +49,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """<size>-<member>-s<seed>-<hash of the configuration>."""
+        """`<size>-<member>-s<seed>-<hash of the configuration>`."""
         return self.folder.name
 
     @property
