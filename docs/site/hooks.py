@@ -14,7 +14,13 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[2]
 INDEX = ROOT / "docs" / "index.md"
 RENAMED = {"README.md": "index.md", "docs/index.md": "documentation.md"}
-PAGES = ("README.md", "NOTEBOOK.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/index.md")  # read from elsewhere than docs/
+PAGES = (
+    "README.md",
+    "NOTEBOOK.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "docs/index.md",
+)  # read from elsewhere than docs/
 CODE = {".py": "python", ".yaml": "yaml", ".cff": "yaml", ".json": "json", ".ipynb": "json"}
 LINK = re.compile(r"(\]\(|\b(?:src|href)=\")([^)#\s\"]+)")
 
@@ -75,6 +81,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
     def moved(found: re.Match[str]) -> str:
         path = linked(origin, found[2])
-        return found[0] if path is None else found[1] + posixpath.relpath(site_path(path), posixpath.dirname(here) or ".")
+        return (
+            found[0] if path is None else found[1] + posixpath.relpath(site_path(path), posixpath.dirname(here) or ".")
+        )
 
     return LINK.sub(moved, markdown)

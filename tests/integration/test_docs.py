@@ -1,17 +1,33 @@
 """The documentation is true: links lead somewhere, every page is reachable, and what a page names is there."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 
+from ettin_core.data.config import DataConfig
+from ettin_core.data.corpus import Corpus
+from ettin_core.data.importers.files import FORMATS
+from ettin_core.data.preparation.prepare import prepare
+from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.strict_config import build
 from ettin_core.objectives.directions import DIRECTIONS
+from ettin_core.optim import build as build_module
+from ettin_core.optim import config as optimizer_config
+from ettin_core.optim.config import OptimizerConfig
+from ettin_core.optim.update import Update
 from ettin_core.requests.compose import to_plain
 from ettin_core.studies.grid import StudyRequest
+from tests.runs import tiny_run, train_tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -88,3 +104,73 @@ def test_the_readme_is_short_and_shows_no_unknown_command() -> None:
     assert len(readme.splitlines()) <= 150
     commands = set(re.findall(r"python -m experiments\.(\w+)", readme))
     assert commands and all((ROOT / "experiments" / f"{name}.py").exists() for name in commands)
+
+
+def test_the_example_of_an_optimizer_trains(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module: dict[str, Any] = {}
+    exec(example("extend/optimizer.md", "python"), module)
+    weights = torch.nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))
+    weights.grad = torch.tensor([0.5, -0.1, 0.0])
+    Update(module["Lion"]([weights], 1.0)).apply(1.0, 0.25, ProcessGroup())
+    assert weights.tolist() == [0.75, -1.75, 3.0]
+
+    def rule(config: OptimizerConfig, model: torch.nn.Module, top_rate: float) -> torch.optim.Optimizer:
+        optimizer: torch.optim.Optimizer = module["Lion"](
+            build_module.parameter_groups(model, config.weight_decay), top_rate
+        )
+        return optimizer
+
+    monkeypatch.setattr(optimizer_config, "NAMES", (*optimizer_config.NAMES, "lion"))
+    monkeypatch.setattr(build_module, "_rule", rule)
+    folder = train_tiny(tiny_run(corpus, optimizer=OptimizerConfig("lion", 1e-3, 1e-2)), tmp_path, corpus)
+    assert folder.training()[-1].loss < folder.training()[0].loss - 0.15
+
+
+def test_the_example_of_an_importer_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("lines")
+    exec(example("extend/importer.md", "python"), module.__dict__)
+    monkeypatch.setitem(FORMATS, ".lines", module)
+    texts = [f"The {word} key number {number} is dry." for number in range(100) for word in ("old", "new")]
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "keys.lines").write_text("\n".join(texts) + "\n")
+    corpus = prepare(DataConfig(kind="text", path=str(tmp_path / "text"), vocab_size=300), tmp_path, workers=1)
+    documents = [ids for split in ("train", "validation", "test") for ids in corpus.documents(split)]
+    assert {corpus.tokenizer.decode(ids) for ids in documents} == set(texts)
+    (tmp_path / "text" / "keys.lines").write_bytes(b"\xff\n")
+    with pytest.raises(ValueError, match="keys.lines.* is not UTF-8"):
+        prepare(DataConfig(kind="text", path=str(tmp_path / "text"), vocab_size=300), tmp_path, workers=1)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as `make docs` does: a broken link or anchor is an error."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_the_site_holds_every_page_and_nothing_of_the_network(site: Path) -> None:
+    names = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.is_relative_to(ROOT / "docs")}
+    pages = {name.replace("README.md", "index.md").replace(".md", ".html") for name in names}
+    assert [
+        page for page in pages | {"documentation.html", "NOTEBOOK.html", "CHANGELOG.html"} if not (site / page).exists()
+    ] == []
+    loaded = r"""<(?:script|img|iframe|link)[^>]+(?:src|href)="?(https?://[^">]+)|url\(["']?(https?://[^)"']+)"""
+    for page in [*site.glob("**/*.html"), *site.glob("site/*.css")]:
+        assert re.findall(loaded, page.read_text()) == [], page
+
+
+def test_every_link_of_the_site_leads_to_an_anchor_or_a_file(site: Path) -> None:
+    pages = {page: page.read_text() for page in site.glob("**/*.html") if page.name != "404.html"}
+    anchors = {page: set(re.findall(r'\b(?:id|name)="([^"]+)"', text)) for page, text in pages.items()}
+    checked = 0
+    for page, text in pages.items():
+        for target, anchor in re.findall(r'<a [^>]*href="([^"#:]*)(?:#([^"]*))?"', text):
+            file = (page.parent / target).resolve() if target else page
+            file = file / "index.html" if file.is_dir() else file
+            assert file.exists(), (page, target)
+            assert not anchor or file not in anchors or anchor in anchors[file] | {"__skip"}, (page, target, anchor)
+            checked += 1
+    assert checked > 1000

@@ -96,3 +96,34 @@ def test_the_wheel_runs_a_study_from_another_folder(installed: Path, tmp_path: P
     where = [str(installed / "python"), "-P", "-c", "import ettin_core; print(ettin_core.__file__)"]
     found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
     assert str(installed.parent) in found
+
+
+TOUR = """if True:
+    import sys, nbformat
+    from nbclient import NotebookClient
+    tour = nbformat.read(sys.argv[1], as_version=4)
+    NotebookClient(tour, timeout=240).execute()
+    print("".join(output.get("text", "") for cell in tour.cells for output in cell.get("outputs", [])))
+    """
+
+
+@pytest.mark.slow
+def test_the_tour_runs_from_another_folder_on_the_installed_package(installed: Path, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [str(installed / "python"), "-P", "-c", TOUR, str(ROOT / "docs" / "examples" / "tour.ipynb")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "left better" in done.stdout and "heldout_mlm: world accuracy" in done.stdout
+    assert [*tmp_path.glob("runs/nano-skip-*/COMPLETE")]
+
+
+@pytest.mark.slow
+def test_type_hints_reach_a_users_script(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "import ettin_core as ettin\nreveal_type(ettin.train('recipe.tokens=3e6', size='nano').history)\nettin.tarin()\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-m", "mypy", "--python-executable", str(installed / "python"), "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert "list[ettin_core.records.schema.TrainingRecord]" in done.stdout, done.stdout[-2000:]
+    assert 'Module has no attribute "tarin"' in done.stdout

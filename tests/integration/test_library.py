@@ -11,7 +11,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
 import ettin_core as ettin
 from ettin_core.foundation.errors import UserError
@@ -88,6 +87,19 @@ def test_runs_pairs_and_conversions_are_objects(printed: dict[str, str], folder:
         assert rows == encoder.measurements and encoder.items("heldout_mlm")
 
 
+def test_the_example_of_an_evaluation_set_is_measured(
+    printed: dict[str, str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "extend" / "dataset.md").read_text()
+    rows, task, script = re.findall(r"```(?:json|yaml|python)\n(.*?)```", page, re.S)
+    for name, text in (("mc/weather.jsonl", rows), ("tasks/weather.yaml", task)):
+        (folder / "my_sets" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "my_sets" / name).write_text(text)
+    with contextlib.chdir(folder):
+        exec(script.replace("latest", "nano-encoder"), {})
+    assert re.search(r"weather.*: accuracy \d\.\d\d ± \d\.\d\d \(n = 3\)", capsys.readouterr().out)
+
+
 def test_mistakes_are_named_as_in_the_commands() -> None:
     with pytest.raises(UserError, match="did you mean 'size'"):
         ettin.train(sise="nano")
@@ -109,13 +121,3 @@ def test_the_tour_is_made_of_the_examples() -> None:
     cells = [cell for cell in tour.cells if cell.cell_type == "code"]
     assert all(any(cell.source in script for script in scripts) and cell.outputs == [] for cell in cells)
     assert len((EXAMPLES / "tour.ipynb").read_text()) < 10_000
-
-
-@pytest.mark.slow
-def test_the_tour_runs(tmp_path: Path) -> None:
-    tour = nbformat.read(EXAMPLES / "tour.ipynb", as_version=4)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT))
-        NotebookClient(tour, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    text = "".join(output.get("text", "") for cell in tour.cells for output in cell.get("outputs", []))
-    assert "left better" in text and "heldout_mlm: world accuracy" in text
