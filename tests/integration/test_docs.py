@@ -68,6 +68,22 @@ def test_what_the_architecture_names_is_there() -> None:
     assert set(re.findall(r"^  (\w+)/", tree, re.M)) == packages
 
 
+def section(title: str) -> str:
+    """The text of a section of the architecture page."""
+    return (ROOT / "docs" / "architecture.md").read_text().split(f"\n## {title}\n")[1].partition("\n## ")[0]
+
+
+def test_a_newcomer_opens_few_files() -> None:
+    paths = re.findall(r"^\| (.*?) \| (.*?) \| (\d) \|$", section("What a newcomer opens"), re.M)
+    assert [int(number) for *_, number in paths] == [8, 2, 3, 3, 2, 5]  # asked: at most 8, 3, 3, 3, 2 and 5
+    for _, files, number in paths:
+        named = re.findall(r"`([\w./]+)`", files)
+        assert all((ROOT / name).exists() for name in named), named
+        assert len(named) in (0, int(number))
+    assert len(set(re.findall(r"`([\w/]+\.py)", section("One training step")))) == 8
+    assert len(re.findall(r"^\| (?!from|---)", section("Where a number comes from"), re.M)) == 5
+
+
 def test_every_invariant_names_a_test() -> None:
     named = re.findall(r"`(tests/[\w/.]+)`", (ROOT / "docs" / "concepts.md").read_text())
     assert len(named) == 10
