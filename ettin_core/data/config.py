@@ -75,7 +75,7 @@ class SourceConfig:
         return int(self.max_document_mb * 2**20)
 
     def check_complete(self, name: str) -> None:
-        """Raise ValueError when what the importer needs is missing."""
+        """Raises ValueError if a field that the importer needs is missing."""
         if self.kind == "world" and not self.documents:
             raise invalid(
                 "data.documents", self.documents, "is missing", "give the number of documents that world writes"
@@ -140,7 +140,7 @@ def _completed(common: SourceConfig, name: str, changes: Mapping[str, Any]) -> S
 
 
 def check_mixture(field_name: str, mixture: dict[str, float] | None, sources: list[str] | None) -> None:
-    """Raise ValueError for a weight that is not positive, or a source that there is not (None: not known yet)."""
+    """Raises ValueError for a weight that is not positive, or an unknown source (`sources` None: not known yet)."""
     known = None if sources is None else set(sources)
     for name, weight in (mixture or {}).items():
         if not 0 < weight < float("inf"):

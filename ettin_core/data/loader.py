@@ -79,7 +79,7 @@ def pack(texts: list[np.ndarray], rows: np.ndarray, bos: int, pad: int, context:
 
 
 def _check_length(phase: str, context: int, tokens: dict[str, int], named: bool) -> None:
-    """Raise ValueError for less text than a row in all, or in a source that was named."""
+    """Raises ValueError if there is less text than a row in all, or in a source that was named."""
     field, remedy = f"context of phase {phase}", "give more text, or a shorter context"
     name, count = min(tokens.items(), key=lambda item: item[1])
     if count < context and (named or len(tokens) == 1):

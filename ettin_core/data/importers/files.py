@@ -9,7 +9,7 @@ from ettin_core.data.config import SourceConfig
 from ettin_core.data.documents import Document, NotRead, Piece, Skipped, Source, bad, place_of
 from ettin_core.data.importers import json_lines, parquet, pdf, plain_text
 from ettin_core.data.importers.compression import copies
-from ettin_core.data.importers.folders import COMPRESSED, Listing, listed, refuse_leaving, stated
+from ettin_core.data.importers.folders import COMPRESSED, Listing, check_leaving, listed, stated
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.hashes import hash_files
 from ettin_core.foundation.storage import canonical_json, hash_text
@@ -58,7 +58,7 @@ def _chosen(root: Path, config: SourceConfig) -> tuple[list[Path], dict[str, Not
         raise invalid("data.path", str(root), "does not exist", "give a file or folder of text")
     listing = Listing(root)
     files = [path for path in listing.files if _format(path) is not None]
-    refuse_leaving(config, listing, [link for link in listing.leaving if _is_wanted(link, root, config)])
+    check_leaving(config, listing, [link for link in listing.leaving if _is_wanted(link, root, config)])
     for path in listing.files:
         if _format(path) is None:
             listing.leave_out(path, f"suffix {path.suffix.lower()}" if path.suffix else "no suffix")

@@ -115,8 +115,8 @@ def _boundary(root: Path) -> Path:
     return root
 
 
-def refuse_leaving(config: SourceConfig, listing: Listing, links: Iterable[Path]) -> None:
-    """Raise ValueError for a link that leaves the folder; count it when `on_bad` is skip."""
+def check_leaving(config: SourceConfig, listing: Listing, links: Iterable[Path]) -> None:
+    """Raises ValueError for a link that leaves the folder, or counts it when `on_bad` is skip."""
     for link in links:
         problem = invalid(
             "data.path",

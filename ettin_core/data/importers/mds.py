@@ -13,7 +13,7 @@ from typing import Any
 
 from ettin_core.data.config import SourceConfig
 from ettin_core.data.documents import SPLIT_NAMES, Document, Piece, Skipped, Source, bad, from_row, place_of
-from ettin_core.data.importers.folders import Listing, listed, refuse_leaving
+from ettin_core.data.importers.folders import Listing, check_leaving, listed
 from ettin_core.data.importers.mds_shards import (
     Damaged,
     Shard,
@@ -44,7 +44,7 @@ def find(name: str, config: SourceConfig) -> list[Source]:
     stated: dict[bool, Path] = {}
     root = Path(config.path)
     listing = Listing(root)
-    refuse_leaving(config, listing, [link for link in listing.leaving if link.is_dir() or link.name == INDEX])
+    check_leaving(config, listing, [link for link in listing.leaving if link.is_dir() or link.name == INDEX])
     shards = list(_within(config, listing, _listed(root, listing, config.files)))
     contents = _contents(root, [(index.parent, shard) for index, _, shard, _ in shards])
     for (index, number, shard, folder), content in zip(shards, contents, strict=True):
@@ -78,7 +78,7 @@ def _within(
     for index, number, shard, folder in shards:
         files = (shard["raw_data"], shard["zip_data"])
         outside = leaving & {index.parent / file["basename"] for file in files if file}
-        refuse_leaving(config, listing, outside)
+        check_leaving(config, listing, outside)
         if not outside:
             yield index, number, shard, folder
 

@@ -64,7 +64,7 @@ def _resolved(escape: re.Match[str]) -> str:
 
 
 def check_separator(config: SourceConfig, files: list[Path]) -> None:
-    """Raise ValueError when there is a separator and none of the files holds it."""
+    """Raises ValueError if there is a separator and none of the files holds it."""
     separator = separator_of(config)
     if separator and files and not any(_holds(path, separator, config.max_document) for path in files):
         where = f"{files[0]}" if len(files) == 1 else f"{len(files)} files such as {files[0]}"
