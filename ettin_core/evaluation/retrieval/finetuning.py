@@ -77,8 +77,8 @@ def _optimisation(config: ContrastiveConfig, setting: Setting, seed: int) -> dic
 def _progress_callback(progress: Callable[[int, int], None]) -> Any:
     from transformers import TrainerCallback
 
-    class Progress(TrainerCallback):
+    class ProgressCallback(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
             progress(state.global_step, state.max_steps)
 
-    return Progress()
+    return ProgressCallback()
