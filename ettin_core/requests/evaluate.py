@@ -45,8 +45,8 @@ class EvaluateRequest:
         foreign = ("revision", "readout", "corpus")
         for name in foreign if self.model is None else ("checkpoint",):
             if getattr(self, name) is not None:
-                own = "model" if name in foreign else "run"
-                raise invalid(name, getattr(self, name), f"belongs to {own}=...", f"leave it null, or give {own}")
+                source = "model" if name in foreign else "run"
+                raise invalid(name, getattr(self, name), f"belongs to {source}=...", f"leave it null, or give {source}")
 
 
 def measured(request: EvaluateRequest) -> tuple[RunFolder, list[Measurement]]:

@@ -27,21 +27,21 @@ def meant(kind: type, overrides: Iterable[str]) -> list[str]:
 
     What is swept or cannot be parsed is left as it is. Raises ValueError for several names of a group.
     """
-    found: list[str] = []
+    corrected: list[str] = []
     for text in overrides:
         override = _parsed(text)
         if override is None or override.is_delete() or override.is_sweep_override():
-            found.append(text)
+            corrected.append(text)
             continue
         _check_group(override)
         key = override.key_or_group
         mappings: dict[str, Mapping[Any, Any]] = {}
         rest = _taken(_field(kind, key.split(".")), key, override.value(), mappings)
         if override.is_add() or override.is_force_add() or not mappings:
-            found.append(text)
+            corrected.append(text)
         else:  # a mapping that is null has nothing that the new one could be merged into
-            found += [f"{key}={spell(rest)}", *(f"++{path}={spell(mapping)}" for path, mapping in mappings.items())]
-    return found
+            corrected += [f"{key}={spell(rest)}", *(f"++{path}={spell(mapping)}" for path, mapping in mappings.items())]
+    return corrected
 
 
 def _parsed(text: str) -> Override | None:

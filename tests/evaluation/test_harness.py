@@ -224,7 +224,7 @@ def test_an_encoder_writes_by_filling_the_first_mask(objective: str, corpus: Cor
     assert stopped == [expected[0].split(stop)[0]]
     with pytest.raises(ValueError, match="asks for sampling"):
         model.generate_until([request("generate_until", "A", {"do_sample": True, "temperature": 1.0})])
-    with pytest.raises(ValueError, match="max_gen_toks=128 leaves no room"):
+    with pytest.raises(ValueError, match="max_gen_toks=128 leaves no token for a context"):
         model.generate_until([request("generate_until", "A", {"max_gen_toks": 128})])
 
 
