@@ -67,8 +67,8 @@ def on_files(files: Files, config: Any) -> Files:
 def _file(path: Path, config: Any) -> File:
     if path.suffix not in CODE:
         return File.generated(config, site_path(path), abs_src_path=str(path))
-    text = f"# {path.relative_to(ROOT).as_posix()}\n\n````{CODE[path.suffix]}\n{path.read_text()}\n````\n"
-    return File.generated(config, site_path(path), content=text)
+    head = f"---\nhide: [toc]\n---\n\n# {path.relative_to(ROOT).as_posix()}\n\n"
+    return File.generated(config, site_path(path), content=f"{head}````{CODE[path.suffix]}\n{path.read_text()}\n````\n")
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:

@@ -40,7 +40,7 @@ def parse_name(name: str) -> RunName | None:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """runs/<slug>-<hash>/ with its configuration, evidence, checkpoints and evaluations.
+    """`runs/<slug>-<hash>/` with its configuration, evidence, checkpoints and evaluations.
 
     Of what was measured with several settings, those of the `suite` are read (records/evaluations.py).
     """
@@ -167,7 +167,7 @@ class RunFolder:
         return self.path / "evaluations" / (checkpoint or "") / f"{protocol}@{version}"
 
     def evaluations(self, checkpoint: str | None = None) -> dict[str, Path]:
-        """The folder of every measured protocol by <protocol>@<version> (of the last checkpoint, unless another is named)."""
+        """The folder of every measured protocol by `<protocol>@<version>` (of the last checkpoint, unless another is named)."""
         return chosen(self.path / "evaluations" / (checkpoint or ""), self.suite)
 
     def measurements(self, checkpoint: str | None = None) -> list[Measurement]:
