@@ -33,17 +33,17 @@ class ArtifactFolder:
         }
 
     def files_in(self, out: Path) -> list[Path]:
-        """Every file of the shelf, and the manifest, where they are once the shelf is in place."""
+        """Every file and the manifest, by the paths that they have once the folder is in place."""
         return [*(out / name for name in self.entries), out / MANIFEST]
 
 
 @contextmanager
-def shelf(out: Path, inputs: str, alongside: tuple[str, ...] = ()) -> Iterator[ArtifactFolder]:
-    """A shelf that becomes the folder `out` when the block succeeds; until then an earlier report stays as it is.
+def artifact_folder(out: Path, inputs: str, alongside: tuple[str, ...] = ()) -> Iterator[ArtifactFolder]:
+    """The files of a report, which become the folder `out` when the block succeeds; until then an earlier report stays.
 
-    Raises ValueError, before anything is written, for a folder that no report made and that holds more than `alongside`.
+    Raises ValueError, before anything is written, if `out` holds more than `alongside` and no report wrote it.
     """
     with folder_under_construction(out, MAKER, alongside) as building:
-        made = ArtifactFolder(building, inputs)
-        yield made
-        (building / MANIFEST).write_text(json.dumps(made.entries, indent=2, sort_keys=True) + "\n")
+        artifacts = ArtifactFolder(building, inputs)
+        yield artifacts
+        (building / MANIFEST).write_text(json.dumps(artifacts.entries, indent=2, sort_keys=True) + "\n")

@@ -40,8 +40,8 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
                 try:
                     composed()
                 except (HydraException, OmegaConfBaseException) as error:
-                    told = explain(str(error), file)
-                    raise UserError(told or " ".join(str(error).split("\nConfig search path")[0].split())) from error
+                    message = explain(str(error), file)
+                    raise UserError(message or " ".join(str(error).split("\nConfig search path")[0].split())) from error
 
         return main
 

@@ -66,7 +66,7 @@ def compare(left: list[Path], right: list[Path], margin: float | None, cluster: 
     if margin is not None and not 0 < margin < math.inf:
         raise ValueError(f"margin={margin!r} is not positive; give the largest difference that does not matter.")
     ours, theirs = ([outside.read(path, cluster) for path in side] for side in (left, right))
-    common = [key for key in ours[0] if all(key in found for found in (*ours, *theirs))]
+    common = [key for key in ours[0] if all(key in scores for scores in (*ours, *theirs))]
     if not common:
         raise ValueError(
             f"left={str(left[0])!r} and right={str(right[0])!r} share no question: {_some(ours[0])} and {_some(theirs[0])}; "
@@ -81,15 +81,15 @@ def compare(left: list[Path], right: list[Path], margin: float | None, cluster: 
     return frame
 
 
-def _some(found: dict[Key, Scored]) -> str:
-    names = list(dict.fromkeys(question for question, _ in found))
+def _some(scores: dict[Key, Scored]) -> str:
+    names = list(dict.fromkeys(question for question, _ in scores))
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _row(key: Key, sides: Sides) -> dict[str, Any]:
     """The comparison of one question."""
-    values = [float(np.mean([one.value for one in side])) for side in (sides.left, sides.right)]
-    ties = [float(np.mean([one.ties for one in side])) for side in (sides.left, sides.right)]
+    values = [float(np.mean([score.value for score in side])) for side in (sides.left, sides.right)]
+    ties = [float(np.mean([score.ties for score in side])) for side in (sides.left, sides.right)]
     named = {"question": key[0], "metric": key[1], "left": values[0], "right": values[1]}
     named |= {"higher_is_better": sides.left[0].higher_is_better, "ties_left": ties[0], "ties_right": ties[1]}
     return named | _tested(key, sides)
@@ -98,14 +98,14 @@ def _row(key: Key, sides: Sides) -> dict[str, Any]:
 def _tested(key: Key, sides: Sides) -> dict[str, Any]:
     _check_same(key, sides)
     every = [*sides.left, *sides.right]
-    found = aligned([one.items for one in every])
-    errors = [np.array([one.error for one in side]) for side in (sides.left, sides.right)]
-    if found is None:
+    paired = aligned([score.items for score in every])
+    errors = [np.array([score.error for score in side]) for side in (sides.left, sides.right)]
+    if paired is None:
         bounds = _of_errors(sides, errors)
         test = "independent errors" if not np.isnan(bounds.p) else "no items kept"
-        n = min(one.n for one in every)
-        return _told(bounds, n, test, float(bounds.p), math.nan, math.nan)
-    values, clusters = found
+        n = min(score.n for score in every)
+        return _test_row(bounds, n, test, float(bounds.p), math.nan, math.nan)
+    values, clusters = paired
     seeds = len(sides.left)
     ours, theirs = values[:seeds], values[seeds:]
     choices = kind_of(key[1]) == "share" and bool(np.isin(values, (0.0, 0.5, 1.0)).all())
@@ -114,14 +114,14 @@ def _tested(key: Key, sides: Sides) -> dict[str, Any]:
     unpaired = _unpaired(ours, theirs)
     if seeds == 1 and groups == n and bool(np.isin(values, (0.0, 1.0)).all()):
         gained, lost = int(((ours == 1) & (theirs == 0)).sum()), int(((ours == 0) & (theirs == 1)).sum())
-        return _told(
+        return _test_row(
             bounds._replace(p=np.array(mcnemar(gained, lost))), n, f"McNemar {gained}:{lost}", unpaired, gained, lost
         )
     over = f"{groups:,} clusters" if groups < n else "items"
-    return _told(bounds, n, f"t, {over}" + (f", {seeds} seeds" if seeds > 1 else ""), unpaired, math.nan, math.nan)
+    return _test_row(bounds, n, f"t, {over}" + (f", {seeds} seeds" if seeds > 1 else ""), unpaired, math.nan, math.nan)
 
 
-def _told(bounds: Bounds, n: int, test: str, unpaired: float, gained: float, lost: float) -> dict[str, Any]:
+def _test_row(bounds: Bounds, n: int, test: str, unpaired: float, gained: float, lost: float) -> dict[str, Any]:
     low, high = float(bounds.low), float(bounds.high)
     return {
         "value": float(bounds.value),
@@ -151,19 +151,19 @@ def _unpaired(left: np.ndarray, right: np.ndarray) -> float:
 
 def _of_errors(sides: Sides, errors: list[np.ndarray]) -> Bounds:
     """The difference where no items are kept: over seeds, and over items as if they were independent."""
-    ours, theirs = (np.array([one.value for one in side]) for side in (sides.left, sides.right))
+    ours, theirs = (np.array([score.value for score in side]) for side in (sides.left, sides.right))
     known = None if any(np.isnan(error).any() for error in errors) else (errors[0], errors[1])
     return inference.difference_of_runs(ours, theirs, known)
 
 
 def _check_same(key: Key, sides: Sides) -> None:
     """Refuse (ValueError) items of one name that were asked different things."""
-    kept = [one.items for one in (*sides.left, *sides.right)]
+    kept = [score.items for score in (*sides.left, *sides.right)]
     hashes = [items["hash"].dropna() for items in kept if items is not None and "hash" in items]
-    for other in hashes[1:]:
-        both = hashes[0].index.intersection(other.index)
-        if len(both) and (hashes[0][both] != other[both]).any():
-            item = both[(hashes[0][both] != other[both]).to_numpy()][0]
+    for hash_column in hashes[1:]:
+        both = hashes[0].index.intersection(hash_column.index)
+        if len(both) and (hashes[0][both] != hash_column[both]).any():
+            item = both[(hashes[0][both] != hash_column[both]).to_numpy()][0]
             raise ValueError(
                 f"{key[0]}: document {item} differs between the sides; measure both on one version of the data set."
             )

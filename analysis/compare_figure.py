@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from analysis import style
+from analysis import figure_style, wording
 from analysis.figures import ReportFigure, new_figure
 from analysis.labels import label, labels
 
@@ -12,7 +12,7 @@ def differences(frame: pd.DataFrame, margin: float | None) -> ReportFigure:
     """A panel for each metric; questions from top to bottom as they stand in the table."""
     metrics = list(frame["metric"].drop_duplicates())
     counts = [int((frame["metric"] == metric).sum()) for metric in metrics]
-    with style.applied():
+    with figure_style.applied():
         figure = new_figure(7.0, 0.7 * len(metrics) + 0.28 * sum(counts) + 0.4)
         panels = figure.subplots(len(metrics), 1, squeeze=False, height_ratios=[count + 2 for count in counts])[:, 0]
         for panel, metric in zip(panels, metrics, strict=True):
@@ -25,7 +25,7 @@ def differences(frame: pd.DataFrame, margin: float | None) -> ReportFigure:
             panel.errorbar(rows["value"], places, xerr=np.nan_to_num(reach), fmt="o", color="#0072B2", markersize=4)
             panel.set_yticks(places, labels(rows["question"], 32))
             panel.set_ylim(-len(rows) + 0.4, 0.6)
-            panel.set_xlabel(f"{label(style.metric_name(metric), 24)}: left less right")
+            panel.set_xlabel(f"{label(wording.metric_name(metric), 24)}: left less right")
     caption = "Left less right on each question that both models were asked, with 95% intervals over paired items."
     caption += "" if margin is None else f" Grey: differences within {margin:g}."
     return ReportFigure(differences, "compare", "Left less right", caption, figure, frame)

@@ -29,8 +29,8 @@ def trained_on(folder: RunFolder) -> str:
 
 def checkpoints(folder: RunFolder, training: pd.DataFrame) -> list[tuple[dict[str, float], list[Measurement]]]:
     """The measured checkpoints before the last: what each had cost, and its measurements."""
-    found = [(_cost(folder, training, name), folder.measurements(name)) for name in folder.evaluated_checkpoints()]
-    return [(cost, measurements) for cost, measurements in found if cost]
+    costs = [(_cost(folder, training, name), folder.measurements(name)) for name in folder.evaluated_checkpoints()]
+    return [(cost, measurements) for cost, measurements in costs if cost]
 
 
 def _cost(folder: RunFolder, training: pd.DataFrame, checkpoint: str) -> dict[str, float]:

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import families, inference, style
-from analysis.evidence import MEASURE, OWN_SCORING, PSEUDO_LIKELIHOOD, StudyRecords, rows_of
+from analysis import families, inference, wording
 from analysis.inference import Bounds, Parts
 from analysis.items import Items, aligned, item_values, items_of, kind_of, ties
+from analysis.study_records import MEASURE, OWN_SCORING, PSEUDO_LIKELIHOOD, StudyRecords, rows_of
 from analysis.uncertainty import Interval
 from analysis.ways import LM_EVAL, with_own_ways
 from ettin_core.records.readout import NOT_READ, fills_masks
@@ -30,15 +30,15 @@ COLUMNS = ["block", *MEASURE, "version", "reference", "higher_is_better"]  # of 
 COLUMNS += ["member", "value", "low", "high", "deviation", "n", "over", "lacking", "ties", "hole"]
 
 
-def cells(evidence: StudyRecords) -> pd.DataFrame:
+def cells(study: StudyRecords) -> pd.DataFrame:
     """One row per block, measurement and member: value, interval, or the reason why there is none."""
     rows = []
-    for block in evidence.blocks:
-        runs = evidence.runs[evidence.runs["block"] == block]
-        for key, records in by_measure(measured(evidence, runs)):
-            for member in style.members_first(set(runs["member"])):
+    for block in study.blocks:
+        runs = study.runs[study.runs["block"] == block]
+        for key, records in by_measure(measured(study, runs)):
+            for member in wording.members_first(set(runs["member"])):
                 of_member = records[records["member"] == member]
-                cell = estimate(evidence.items, of_member) or {"hole": hole(key[0], member, runs, of_member)}
+                cell = estimate(study.items, of_member) or {"hole": hole(key[0], member, runs, of_member)}
                 if cell.get("hole") is None:
                     cell["lacking"] = lacking(runs[runs["member"] == member], of_member)
                 named = {"block": block, "member": member, **dict(zip(MEASURE, key, strict=True))}
@@ -46,23 +46,23 @@ def cells(evidence: StudyRecords) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).astype({"reference": float})
 
 
-def measured(evidence: StudyRecords, runs: pd.DataFrame) -> pd.DataFrame:
+def measured(study: StudyRecords, runs: pd.DataFrame) -> pd.DataFrame:
     """The records of some runs, with the ways of their own where these differ."""
-    records = evidence.measurements[evidence.measurements["run"].isin(runs.index)]
+    records = study.measurements[study.measurements["run"].isin(runs.index)]
     return with_own_ways(records[RECORD], runs)
 
 
-def differences(evidence: StudyRecords) -> pd.DataFrame:
+def differences(study: StudyRecords) -> pd.DataFrame:
     """Every paired comparison of whole tasks with its interval; within families Holm-corrected p and a verdict."""
     rows = []
-    for block in evidence.blocks:
-        runs = evidence.runs[evidence.runs["block"] == block]
+    for block in study.blocks:
+        runs = study.runs[study.runs["block"] == block]
         for left, right in comparisons(runs):
             scope = runs[runs["member"].isin([left, right])]
-            rows += [{"block": block, **row} for row in _compare(evidence, scope, left, right)]
+            rows += [{"block": block, **row} for row in _compare(study, scope, left, right)]
     columns = ["block", "left", "right", *MEASURE, "higher_is_better", "value", "low", "high", "p", "n", "over"]
     frame = pd.DataFrame(rows, columns=columns)
-    return verdicts(frame, ["block", "left", "right"], evidence.analysis.get("families"))
+    return verdicts(frame, ["block", "left", "right"], study.analysis.get("families"))
 
 
 def verdicts(frame: pd.DataFrame, within: list[str], stated: dict[str, list[str]] | None) -> pd.DataFrame:
@@ -78,13 +78,13 @@ def distinguishable(row: Any) -> bool:
 
 def headline(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows worth a chart: no pronoun shares (they have their own figure), no nats where bits say the same."""
-    beside = frame["metric"].isin((*style.UNORDERED, *style.BESIDE))
+    beside = frame["metric"].isin((*wording.UNORDERED, *wording.BESIDE))
     return frame[~families.redundant(frame) & ~beside & frame["value"].notna()]
 
 
 def by_measure(measurements: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
     """The records of each measurement, in reading order."""
-    return sorted(measurements.groupby(MEASURE), key=lambda group: style.order(*group[0]))
+    return sorted(measurements.groupby(MEASURE), key=lambda group: wording.order(*group[0]))
 
 
 def estimate(items: Items, records: pd.DataFrame) -> dict[str, Any] | None:
@@ -110,12 +110,12 @@ def _bounds(items: Items, rows: list[dict[Any, Any]]) -> tuple[Bounds, str]:
     """The interval of a mean over runs, and what it is over beside them."""
     metric = str(rows[0]["metric"])
     if kind_of(metric) != "correlation":
-        found = aligned([item_values(items, row) for row in rows])
-        if found is not None and metric == "gap":  # twice a share less one
-            bounds = inference.mean((found[0] + 1) / 2, found[1], share=True)
+        paired = aligned([item_values(items, row) for row in rows])
+        if paired is not None and metric == "gap":  # twice a share less one
+            bounds = inference.mean((paired[0] + 1) / 2, paired[1], share=True)
             return Bounds(2 * bounds.value - 1, 2 * bounds.low - 1, 2 * bounds.high - 1, bounds.p), "items"
-        if found is not None:
-            return inference.mean(found[0], found[1], kind_of(metric) == "share"), "items"
+        if paired is not None:
+            return inference.mean(paired[0], paired[1], kind_of(metric) == "share"), "items"
     values, errors = (np.array([row[name] for row in rows], dtype=float) for name in ("value", "standard_error"))
     return stored_bounds(metric, values, errors, int(rows[0]["n"])), "" if np.isnan(errors).any() else "items"
 
@@ -124,8 +124,8 @@ def _ties(items: Items, rows: list[dict[Any, Any]]) -> float:
     """The mean share of ties among a member's choices; not a number where a metric is no choice."""
     if rows[0]["metric"] not in families.CHOICES:
         return float("nan")
-    found = [items_of(items, row["run"], row["scored_as"], row["task"]) for row in rows]
-    rates = [rate for rate in (ties(own) for own in found if own is not None) if rate is not None]
+    items_of_runs = [items_of(items, row["run"], row["scored_as"], row["task"]) for row in rows]
+    rates = [rate for rate in (ties(of_run) for of_run in items_of_runs if of_run is not None) if rate is not None]
     return float(np.mean(rates)) if rates else float("nan")
 
 
@@ -165,12 +165,12 @@ def shared(records: pd.DataFrame) -> dict[str, Any]:
 
 def hole(protocol: str, member: str, runs: pd.DataFrame, records: pd.DataFrame) -> str:
     """Why a member has no value of a protocol."""
-    own = runs[runs["member"] == member]
-    if own.empty:
+    of_member = runs[runs["member"] == member]
+    if of_member.empty:
         return MISSING_RUN
     if len(records):
         return NO_VALUE
-    readout = str(own["readout"].iloc[0])
+    readout = str(of_member["readout"].iloc[0])
     if readout == NOT_READ:
         return UNREADABLE
     kind = "masked" if fills_masks(readout) else "causal" if readout == "clm" else "ahead"
@@ -185,18 +185,18 @@ def comparisons(runs: pd.DataFrame) -> list[tuple[str, str]]:
     converted = runs[runs["parent"].notna()].drop_duplicates("member").set_index("member")["direction"]
     pairs = [("encoder", "decoder")]
     pairs += [
-        (member, NATIVE.get(converted[member], "")) for member in style.members_first(present) if member in converted
+        (member, NATIVE.get(converted[member], "")) for member in wording.members_first(present) if member in converted
     ]
     return [(left, right) for left, right in pairs if {left, right} <= present and left != right]
 
 
-def _compare(evidence: StudyRecords, runs: pd.DataFrame, left: str, right: str) -> list[dict[str, Any]]:
-    found = measured(evidence, runs)
+def _compare(study: StudyRecords, runs: pd.DataFrame, left: str, right: str) -> list[dict[str, Any]]:
+    records_of_all = measured(study, runs)
     rows = []
-    for key, records in by_measure(found[~families.is_part(found)]):
+    for key, records in by_measure(records_of_all[~families.is_part(records_of_all)]):
         if str(key[0]).endswith(OWN_SCORING) and records["scored_as"].nunique() == 1:
             continue  # the one way that suits both: a row of its own already
-        difference = paired(evidence.items, *(records[records["member"] == member] for member in (left, right)))
+        difference = paired(study.items, *(records[records["member"] == member] for member in (left, right)))
         if difference is not None:
             named = {"left": left, "right": right, **dict(zip(MEASURE, key, strict=True))}
             rows.append({**named, "higher_is_better": bool(records["higher_is_better"].iloc[0]), **difference})
@@ -239,9 +239,9 @@ def _within(bounds: Bounds, metric: str) -> Bounds:
 def _paired_bounds(items: Items, left: pd.DataFrame, right: pd.DataFrame) -> tuple[Bounds, int, str]:
     """The estimate, its items and what it is over beside runs: common items, or the errors of unpaired ones."""
     records = [*left.to_dict("records"), *right.to_dict("records")]
-    found = aligned([item_values(items, record) for record in records])
-    if found is not None:
-        values, clusters = found
+    paired = aligned([item_values(items, record) for record in records])
+    if paired is not None:
+        values, clusters = paired
         sides = values[: len(left)], values[len(left) :]
         choices = kind_of(records[0]["metric"]) == "share" and bool(np.isin(values, (0.0, 0.5, 1.0)).all())
         return inference.difference(*sides, clusters, choices), values.shape[1], "items"
@@ -256,9 +256,9 @@ def _paired_bounds(items: Items, left: pd.DataFrame, right: pd.DataFrame) -> tup
 def components(items: Items, left: pd.DataFrame, right: pd.DataFrame | None = None) -> Parts:
     """The variance components of a mean over runs, or of the difference to another whose runs are its pairs, in order."""
     sides = [side.to_dict("records") for side in (left, right) if side is not None]
-    found = aligned([item_values(items, record) for side in sides for record in side])
-    if found is not None:
-        values, clusters = found
+    paired = aligned([item_values(items, record) for side in sides for record in side])
+    if paired is not None:
+        values, clusters = paired
         if right is None:
             return inference.parts(values, clusters)
         choices = kind_of(sides[0][0]["metric"]) == "share" and bool(np.isin(values, (0.0, 0.5, 1.0)).all())
@@ -282,6 +282,6 @@ def words(row: Any) -> str:
         return "not distinguishable"
     if not distinguishable(row):
         return "not distinguishable after correction"
-    if row.metric in style.UNORDERED:
+    if row.metric in wording.UNORDERED:
         return f"{row.left if row.value > 0 else row.right} higher"
     return f"{row.left if (row.value > 0) == row.higher_is_better else row.right} better"

@@ -29,11 +29,11 @@ def is_part(frame: pd.DataFrame) -> pd.Series:
     tasks: dict[tuple[str, str], set[str]] = {}
     for protocol, task, metric in known:
         tasks.setdefault((protocol, metric), set()).add(task)
-    found = [
+    parts = [
         _whole(protocol, task, tasks[protocol, metric]) is not None
         for protocol, task, metric in zip(frame["protocol"], frame["task"], frame["metric"], strict=True)
     ]
-    return pd.Series(found, index=frame.index, dtype=bool)
+    return pd.Series(parts, index=frame.index, dtype=bool)
 
 
 def _whole(protocol: str, task: str, others: set[str]) -> str | None:
@@ -75,8 +75,8 @@ def _named(protocol: str, task: str, stated: dict[str, list[str]] | None) -> str
 def corrected(frame: pd.DataFrame, within: list[str], stated: dict[str, list[str]] | None) -> pd.DataFrame:
     """The tests with their `family` and `p_corrected` by Holm within it and the named columns (not a number: no test)."""
     frame = frame.assign(family=family(frame, stated), p_corrected=float("nan"))
-    told = frame[(frame["family"] != "") & frame["p"].notna()]
-    for _, group in told.groupby([*within, "family"], sort=False):
+    testable = frame[(frame["family"] != "") & frame["p"].notna()]
+    for _, group in testable.groupby([*within, "family"], sort=False):
         frame.loc[group.index, "p_corrected"] = holm(list(group["p"]))
     return frame
 

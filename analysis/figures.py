@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis import style
+from analysis import figure_style, wording
 from analysis.costs import RULERS
-from analysis.evidence import MEASURE, StudyRecords, rows_of
 from analysis.families import redundant
 from analysis.labels import label, labels, lacks_letters, width
+from analysis.study_records import MEASURE, StudyRecords, rows_of
 from ettin_core.foundation.storage import hash_text, write_bytes
 
 ROLLING_SHARE = 20  # the smooth line is the centred mean over a twentieth of a run's logged steps
@@ -52,7 +52,7 @@ class ReportFigure:
         return CODES if lacks_letters(self.data) else ""
 
     def of_block(self, suffix: str) -> "ReportFigure":
-        """The same picture, its name and title saying which block it shows."""
+        """The same figure, its name and title saying which block it shows."""
         slug = re.sub(r"[^a-z0-9]+", "-", suffix.lower()).rstrip("-")
         if re.search(r"[^a-z0-9 ()_.-]", suffix):  # another block's may read the same
             slug += f"-{hash_text(suffix)[:6]}"
@@ -61,7 +61,7 @@ class ReportFigure:
     def encoded(self, kind: str) -> bytes:
         """The file's bytes ("pdf" or "png"), the same for the same records: no creation date."""
         buffer = io.BytesIO()
-        with style.applied():
+        with figure_style.applied():
             self.figure.savefig(buffer, format=kind, metadata={"CreationDate": None} if kind == "pdf" else {})
         return buffer.getvalue()
 
@@ -82,26 +82,26 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def loss(evidence: StudyRecords, cells: pd.DataFrame, block: str) -> ReportFigure:
+def loss(study: StudyRecords, cells: pd.DataFrame, block: str) -> ReportFigure:
     """Training loss against what it cost, one panel per objective, because losses of two objectives cannot be compared."""
-    ruler, cost = evidence.ruler, RULERS[evidence.ruler]
-    rows = evidence.training[(evidence.training["block"] == block) & (evidence.training[ruler] > 0)]
-    rows = rows.assign(member=rows["run"].map(evidence.runs["drawn_as"]))
+    ruler, cost = study.ruler, RULERS[study.ruler]
+    rows = study.training[(study.training["block"] == block) & (study.training[ruler] > 0)]
+    rows = rows.assign(member=rows["run"].map(study.runs["drawn_as"]))
     objectives = sorted(set(rows["objective"]), key=lambda name: (name not in ("mlm", "clm"), name != "mlm", name))
     others = sorted(set(rows["member"]))
-    with style.applied():
+    with figure_style.applied():
         figure = new_figure(4.2 * max(1, len(objectives)), 3.7)
         panels = figure.subplots(1, max(1, len(objectives)), squeeze=False)[0]
         for panel, objective in zip(panels, objectives, strict=False):
             for _, run in rows[rows["objective"] == objective].groupby("run"):
                 _draw_loss(panel, run.sort_values(ruler), ruler, others)
             panel.set(xscale="log", xlabel=f"{cost} since the run or conversion began")
-            panel.set_ylabel(style.objective_axis(objective))
+            panel.set_ylabel(wording.objective_axis(objective))
             if objective == "clm":
                 for floor in _entropy(cells, block):
                     panel.axhline(floor, color="0.25", linestyle=":", linewidth=1.4)
                     panel.annotate("entropy of the text", (0, floor), (3, 3), **_AT_LEFT)
-        present = [member for member in style.members_first(set(others)) if member in others]
+        present = [member for member in wording.members_first(set(others)) if member in others]
         add_legend(figure, [member_handle(member, others, marked=False) for member in present], present)
     caption = (
         f"Training loss against {cost}. Thin: logged steps; thick: rolling mean. Each objective has its own panel and axis: "
@@ -114,19 +114,19 @@ def loss(evidence: StudyRecords, cells: pd.DataFrame, block: str) -> ReportFigur
 def comparison(cells: pd.DataFrame, block: str) -> ReportFigure:
     """Main measurements as points with 95% intervals, a panel per protocol and unit; protocols of a family share the scale."""
     shown = cells[(cells["block"] == block) & cells["value"].notna()]
-    shown = shown[~redundant(shown) & ~shown["metric"].str.startswith(style.DRAWN_APART)]
-    shown = shown[~shown["metric"].map(style.in_tables_only).astype(bool)]
-    panels = list(shown.groupby(["protocol", shown["metric"].map(style.metric_unit)], sort=False))
-    members = [name for name in style.members_first(set(shown["member"])) if name in set(shown["member"])]
+    shown = shown[~redundant(shown) & ~shown["metric"].str.startswith(wording.DRAWN_APART)]
+    shown = shown[~shown["metric"].map(wording.in_tables_only).astype(bool)]
+    panels = list(shown.groupby(["protocol", shown["metric"].map(wording.metric_unit)], sort=False))
+    members = [name for name in wording.members_first(set(shown["member"])) if name in set(shown["member"])]
     counts = [group.groupby(MEASURE, sort=False).ngroups for _, group in panels]
-    with style.applied():
+    with figure_style.applied():
         figure = new_figure(WIDTH, 0.5 + POINT_HEIGHT * len(members) * sum(counts) + PANEL_HEIGHT * max(1, len(counts)))
         if panels:
             heights = [count + 0.4 for count in counts]
             axes = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
             scales: dict[tuple[str, str], Axes] = {}
             for axis, ((protocol, unit), group) in zip(axes, panels, strict=True):
-                axis.set_title(label(style.protocol_name(str(protocol)), TITLE_LETTERS))
+                axis.set_title(label(wording.protocol_name(str(protocol)), TITLE_LETTERS))
                 axis.set_xlabel(label(unit, TITLE_LETTERS))
                 axis.sharex(scales.setdefault((str(protocol).split(".")[0], str(unit)), axis))
                 _draw_points(axis, group, members)
@@ -146,7 +146,7 @@ def comparison(cells: pd.DataFrame, block: str) -> ReportFigure:
 
 def member_handle(member: str, others: list[str], marked: bool = True) -> Line2D:
     """The legend entry of a member."""
-    look = style.look(member, others)
+    look = figure_style.look(member, others)
     face = look.colour if look.filled else "white"
     marker = look.marker if marked else ""
     return Line2D([], [], color=look.colour, linestyle=look.line, marker=marker, markerfacecolor=face, markersize=6)
@@ -175,7 +175,7 @@ def _entropy(cells: pd.DataFrame, block: str) -> list[float]:
 
 
 def _draw_loss(panel: Axes, run: pd.DataFrame, ruler: str, others: list[str]) -> None:
-    look = style.look(run["member"].iloc[0], others)
+    look = figure_style.look(run["member"].iloc[0], others)
     smooth = smoothed(run["loss"].to_numpy(dtype=float))
     panel.plot(run[ruler], run["loss"], color=look.colour, alpha=0.25, linewidth=0.7)
     panel.plot(run[ruler], smooth, color=look.colour, linestyle=look.line, linewidth=1.8)
@@ -209,7 +209,7 @@ def _draw_points(axis: Axes, group: pd.DataFrame, members: list[str]) -> None:
 
 
 def _draw_point(axis: Axes, cell: Any, height: float, members: list[str]) -> None:
-    look = style.look(cell.member, members)
+    look = figure_style.look(cell.member, members)
     bars = None if math.isnan(cell.low) else [[cell.value - cell.low], [cell.high - cell.value]]
     axis.errorbar(
         cell.value,
@@ -230,4 +230,4 @@ def _separate(axis: Axes, lines: Iterable[int]) -> None:
 
 def described(row: Any) -> str:
     """A measurement's task, metric and which way is better."""
-    return f"{row['task']}, {style.metric_name(row['metric'])}{style.arrow(row['metric'], row['higher_is_better'])}"
+    return f"{row['task']}, {wording.metric_name(row['metric'])}{wording.arrow(row['metric'], row['higher_is_better'])}"

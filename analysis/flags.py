@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis import style
-from analysis.evidence import MEASURE
+from analysis import wording
 from analysis.families import family
 from analysis.items import kind_of
+from analysis.study_records import MEASURE
 
 AT_FLOOR, NOISE = "at floor", "below the noise"
 LEAST_SIGNAL = 1.0
@@ -37,11 +37,11 @@ def with_flags(cells: pd.DataFrame) -> pd.DataFrame:
     by_task: dict[tuple[object, ...], list[str]] = {}
     for key in dict.fromkeys(key for key, wanted in zip(of_row, tested["tested"], strict=True) if wanted):
         by_task.setdefault(key[:3], []).append(reasons[key])
-    found = [
+    left_out = [
         reasons[key] if wanted else _of_task(by_task.get(key[:3], []))
         for key, wanted in zip(of_row, tested["tested"], strict=True)
     ]
-    return cells.assign(signal_to_noise=[ratios[key] for key in of_row], left_out=found)
+    return cells.assign(signal_to_noise=[ratios[key] for key in of_row], left_out=left_out)
 
 
 def _of_task(reasons: list[str]) -> str:
@@ -59,7 +59,7 @@ def signal_to_noise(values: Sequence[float], deviations: Sequence[float]) -> flo
 
 def at_floor(metric: str, chance: float, lows: Sequence[float]) -> bool:
     """Whether no member's interval lies above chance; where chance or an interval is not known, the task is kept."""
-    if kind_of(metric) == "mean" or metric in style.UNORDERED or math.isnan(chance):
+    if kind_of(metric) == "mean" or metric in wording.UNORDERED or math.isnan(chance):
         return False
     return len(lows) > 0 and all(low <= chance for low in lows)
 
@@ -69,7 +69,7 @@ def reason(floor: bool, ratio: float) -> str:
     return AT_FLOOR if floor else NOISE if ratio < LEAST_SIGNAL else ""
 
 
-def said(cells: pd.DataFrame) -> str | None:
+def left_out_note(cells: pd.DataFrame) -> str | None:
     """How many rows the main table leaves out and why, in a line; None where it has all."""
     rows = cells.drop_duplicates(["block", *MEASURE])
     without = rows[rows["left_out"] != ""]

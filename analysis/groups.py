@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import estimates, inference, style
-from analysis.evidence import StudyRecords
+from analysis import estimates, inference, wording
+from analysis.study_records import StudyRecords
 from analysis.tables import HOLE, Table, grouped, number, signed
 from analysis.ways import MTEB, split, way_name
 
@@ -44,53 +44,53 @@ class Group:
         return [1 / len(set(each)) / each.count(name) for name in each]
 
 
-def group_means(evidence: StudyRecords) -> pd.DataFrame:
+def group_means(study: StudyRecords) -> pd.DataFrame:
     """A row per block, group, way and member with the mean of its tasks, its interval, and the tasks that are lacking.
 
     `member` may be a difference ("encoder − decoder"), with its p against none.
     """
     rows: list[dict[str, Any] | None] = []
-    for block in evidence.blocks:
-        runs = evidence.runs[evidence.runs["block"] == block]
+    for block in study.blocks:
+        runs = study.runs[study.runs["block"] == block]
         pairs = estimates.comparisons(runs)
-        for group in _groups(evidence, runs, block):
-            rows += [_row(evidence, group, member) for member in group.members]
-            rows += [_row(evidence, group, *pair) for pair in pairs if set(pair) <= set(group.members)]
+        for group in _groups(study, runs, block):
+            rows += [_row(study, group, member) for member in group.members]
+            rows += [_row(study, group, *pair) for pair in pairs if set(pair) <= set(group.members)]
     return pd.DataFrame([row for row in rows if row], columns=COLUMNS)
 
 
-def _groups(evidence: StudyRecords, runs: pd.DataFrame, block: str) -> list[Group]:
+def _groups(study: StudyRecords, runs: pd.DataFrame, block: str) -> list[Group]:
     """The groups of a block, that of all types of MTEB last."""
-    records = estimates.measured(evidence, runs)
+    records = estimates.measured(study, runs)
     records = records[records["value"].notna()]
     if records.empty:
         return []
-    types = _types(evidence.measurements)
+    types = _types(study.measurements)
     keys = zip(records["protocol"], records["scored_as"], records["task"], records["metric"], strict=True)
     groups = [
         _group(protocol, task, metric, types.get((scored, task), NO_TYPE)) for protocol, scored, task, metric in keys
     ]
     records = records.assign(group=groups, way=[_way(name) for name in records["protocol"]])
-    found, embedded = [], records[records["group"].str.startswith("MTEB")]
-    for (name, way), own in records[records["group"] != ""].groupby(["group", "way"], sort=False):
-        found.append(Group(block, str(name), str(way), _by_member(own), {}))
-    for way, own in embedded.groupby("way", sort=False):
-        of_task = dict(zip(own["task"].map(plain_task), own["group"], strict=True))
-        found.append(Group(block, "MTEB, mean over types", str(way), _by_member(own), of_task))
-    return found
+    result, embedded = [], records[records["group"].str.startswith("MTEB")]
+    for (name, way), rows in records[records["group"] != ""].groupby(["group", "way"], sort=False):
+        result.append(Group(block, str(name), str(way), _by_member(rows), {}))
+    for way, rows in embedded.groupby("way", sort=False):
+        of_task = dict(zip(rows["task"].map(plain_task), rows["group"], strict=True))
+        result.append(Group(block, "MTEB, mean over types", str(way), _by_member(rows), of_task))
+    return result
 
 
 def _by_member(records: pd.DataFrame) -> dict[str, Tasks]:
     return {
         member: {
             plain_task(str(task)): rows.drop_duplicates("seed", keep="last").set_index("seed", drop=False)
-            for task, rows in own.groupby("task", sort=False)
+            for task, rows in of_member.groupby("task", sort=False)
         }
-        for member, own in ((str(name), rows) for name, rows in records.groupby("member", sort=False))
+        for member, of_member in ((str(name), rows) for name, rows in records.groupby("member", sort=False))
     }
 
 
-def _row(evidence: StudyRecords, group: Group, left: str, right: str | None = None) -> dict[str, Any] | None:
+def _row(study: StudyRecords, group: Group, left: str, right: str | None = None) -> dict[str, Any] | None:
     """The mean of a member, or its difference to another over the tasks and seeds that both have; None without any."""
     sides = [group.members[name] for name in (left, right) if name is not None]
     tasks = [task for task in sides[0] if all(task in side for side in sides)]
@@ -100,10 +100,10 @@ def _row(evidence: StudyRecords, group: Group, left: str, right: str | None = No
     weights = group.weights(tasks)
     chosen = [[side[task].loc[seeds] for task in tasks] for side in sides]
     values = [np.array([rows["value"].to_numpy(dtype=float) for rows in side]) for side in chosen]
-    found = [estimates.components(evidence.items, *rows) for rows in zip(*chosen, strict=True)]
-    bounds = inference.weighted(found, weights, values[0] if right is None else values[0] - values[1])
+    parts = [estimates.components(study.items, *rows) for rows in zip(*chosen, strict=True)]
+    bounds = inference.weighted(parts, weights, values[0] if right is None else values[0] - values[1])
     wanted = WANTED.get(group.name, tasks)
-    items = "items" if not np.isnan([float(part.items) for part in found]).any() else ""
+    items = "items" if not np.isnan([float(part.items) for part in parts]).any() else ""
     runs = f"{len(seeds)} seeds" if len(seeds) > 1 else ""
     return {
         "block": group.block,
@@ -123,10 +123,12 @@ def _row(evidence: StudyRecords, group: Group, left: str, right: str | None = No
 
 def _types(measurements: pd.DataFrame) -> dict[tuple[str, str], str]:
     """The type of every task of MTEB by protocol and task, as its record says (MTEB's metadata)."""
-    found = measurements[measurements["protocol"].str.startswith(f"{MTEB}.")]
+    embeddings = measurements[measurements["protocol"].str.startswith(f"{MTEB}.")]
     return {
         (protocol, task): origin["task_type"]
-        for protocol, task, origin in zip(found["protocol"], found["task"], found["provenance"], strict=True)
+        for protocol, task, origin in zip(
+            embeddings["protocol"], embeddings["task"], embeddings["provenance"], strict=True
+        )
         if origin.get("task_type")
     }
 
@@ -156,19 +158,19 @@ def _way(protocol: str) -> str:
     return ", ".join(filter(None, [way_name(way), start.replace("_", " ") if start else ""]))
 
 
-def groups_table(found: pd.DataFrame) -> Table:
+def groups_table(means: pd.DataFrame) -> Table:
     """Rows are groups and ways, columns are members and differences; a mean of fewer tasks than published says so."""
-    single = [name for name in dict.fromkeys(found["member"]) if " − " not in name]
-    columns = [name for name in style.members_first(set(single)) if name in single]
-    columns += [name for name in dict.fromkeys(found["member"]) if " − " in name]
+    single = [name for name in dict.fromkeys(means["member"]) if " − " not in name]
+    columns = [name for name in wording.members_first(set(single)) if name in single]
+    columns += [name for name in dict.fromkeys(means["member"]) if " − " in name]
     rows = []
-    for (block, group, way), own in found.groupby(["block", "group", "way"], sort=False):
-        by_member = own.set_index("member")
+    for (block, group, way), of_group in means.groupby(["block", "group", "way"], sort=False):
+        by_member = of_group.set_index("member")
         shown = [_shown(by_member.loc[name]) if name in by_member.index else HOLE for name in columns]
         rows.append((str(block), [f"{group} ({way})", *shown]))
     lacking = [
         f"{row.group}, {row.member}, lacks {row.lacking}."
-        for row in found.itertuples()
+        for row in means.itertuples()
         if row.lacking and row.member in single
     ]
     note = (

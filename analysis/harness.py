@@ -18,8 +18,8 @@ from ettin_core.records.schema import Measurement
 def harness_files(folders: list[RunFolder], records: Path | None, kind: str = "measurements") -> list[Path]:
     """The files of a kind in the runs' folders and in another, the newest last."""
     places = [folder.path for folder in folders] + ([records] if records else [])
-    found = {file for place in places for file in place.rglob(f"{kind}_*.jsonl")}
-    return sorted(found, key=lambda file: (file.name, str(file)))
+    files = {file for place in places for file in place.rglob(f"{kind}_*.jsonl")}
+    return sorted(files, key=lambda file: (file.name, str(file)))
 
 
 def harness_measurements(folders: list[RunFolder], records: Path | None) -> list[Measurement]:
@@ -34,14 +34,14 @@ def harness_measurements(folders: list[RunFolder], records: Path | None) -> list
 
 def harness_items(folders: list[RunFolder], records: Path | None) -> dict[Key, pd.DataFrame]:
     """The items of every task whose samples are kept, with the value of each metric; of a task measured twice the newest."""
-    names, found = {folder.name for folder in folders}, {}
+    names, by_task = {folder.name for folder in folders}, {}
     for file in harness_files(folders, records):
         date = file.stem.removeprefix("measurements_")
         for run, protocol, task in dict.fromkeys((row.run, row.protocol, row.task) for row in read_measurements(file)):
             samples = file.with_name(f"samples_{task}_{date}.jsonl")
             if run in names and samples.is_file() and (items := _items(task, samples)) is not None:
-                found[run, protocol, task] = items
-    return found
+                by_task[run, protocol, task] = items
+    return by_task
 
 
 def _items(task: str, samples: Path) -> pd.DataFrame | None:

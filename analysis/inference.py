@@ -102,10 +102,10 @@ def difference_parts(
 ) -> Parts:
     """The variance components of `difference`."""
     left, right = np.asarray(left, dtype=float), np.asarray(right, dtype=float)
-    found = parts(left - right, clusters)
+    components = parts(left - right, clusters)
     if share:
-        found = replace(found, items=found.items + 2 / left.shape[-2] / left.shape[-1] ** 2)
-    return found
+        components = replace(components, items=components.items + 2 / left.shape[-2] / left.shape[-1] ** 2)
+    return components
 
 
 def difference_of_runs(
@@ -117,8 +117,8 @@ def difference_of_runs(
     is the most that it can be where both sides answered the same ones.
     """
     left, right = np.asarray(left, dtype=float), np.asarray(right, dtype=float)
-    found = parts_of_runs(left - right, None if errors is None else errors[0] ** 2 + errors[1] ** 2)
-    return judged(found, scale=_largest(left) + _largest(right))
+    components = parts_of_runs(left - right, None if errors is None else errors[0] ** 2 + errors[1] ** 2)
+    return judged(components, scale=_largest(left) + _largest(right))
 
 
 def mean_of_runs(values: np.ndarray, errors: np.ndarray | None = None) -> Bounds:
@@ -155,7 +155,7 @@ def contrasts(
     left = sums - sums.mean(-3, keepdims=True) - sums.mean(-2, keepdims=True) + sums.mean((-3, -2), keepdims=True)
     runs = left.sum(-1) / n
     within = cluster_variance(left - runs[..., None] * sizes, share).sum((-2, -1)) / n**2
-    found = []
+    bounds = []
     for weight in np.asarray(weights, dtype=float):
         contrast = np.einsum("...cbi,c->...i", sums, weight) / blocks
         value = contrast.sum(-1) / n
@@ -167,10 +167,10 @@ def contrasts(
         item_freedom = max(1.0, 1 / float((share**2).sum()) - 1) if errors is None else 1e7
         if freedom:
             components = Parts(value, between, residual, items, freedom, item_freedom)
-            found.append(judged(components, _largest(values) * cells))
+            bounds.append(judged(components, _largest(values) * cells))
         else:
-            found.append(Bounds(value, *([np.full(value.shape, np.nan)] * 3)))
-    return found
+            bounds.append(Bounds(value, *([np.full(value.shape, np.nan)] * 3)))
+    return bounds
 
 
 def parts_of_runs(values: np.ndarray, variances: np.ndarray | None) -> Parts:
@@ -182,7 +182,7 @@ def parts_of_runs(values: np.ndarray, variances: np.ndarray | None) -> Parts:
     return Parts(values.mean(-1), spread, np.zeros(values.shape[:-1]), items, runs - 1, 1e7)
 
 
-def weighted(found: Sequence[Parts], weights: Sequence[float], values: np.ndarray) -> Bounds:
+def weighted(components: Sequence[Parts], weights: Sequence[float], values: np.ndarray) -> Bounds:
     """The weighted sum of means over tasks, which share runs and no items; `values` are the means, (..., tasks, runs).
 
     A run moves all its tasks, so the spread between runs is that of the sums; the items' noise of tasks adds up, with the
@@ -190,12 +190,12 @@ def weighted(found: Sequence[Parts], weights: Sequence[float], values: np.ndarra
     """
     squares = np.asarray(weights, dtype=float) ** 2
     sums = np.einsum("...tr,t->...r", np.asarray(values, dtype=float), np.asarray(weights, dtype=float))
-    each = np.stack([part.items for part in found], axis=-1) * squares
+    each = np.stack([part.items for part in components], axis=-1) * squares
     items = each.sum(-1)
-    freedoms = np.stack(np.broadcast_arrays(*(part.item_freedom for part in found)), axis=-1)
+    freedoms = np.stack(np.broadcast_arrays(*(part.item_freedom for part in components)), axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         freedom = np.nan_to_num(items**2 / (each**2 / freedoms).sum(-1), nan=1.0, posinf=1e7)
-    residual = sum(square * np.nan_to_num(part.residual) for square, part in zip(squares, found, strict=True))
+    residual = sum(square * np.nan_to_num(part.residual) for square, part in zip(squares, components, strict=True))
     whole = replace(parts_of_runs(sums, None), items=items, residual=np.asarray(residual), item_freedom=freedom)
     return judged(whole, _largest(values) * float(np.abs(weights).sum()))
 
@@ -207,8 +207,8 @@ def _largest(values: np.ndarray) -> float:
 def mean(values: np.ndarray, clusters: np.ndarray | None = None, share: bool = False) -> Bounds:
     """The mean of (..., runs, items). A `share` lies within 0 and 1, and so does its interval (Wilson's, clustered)."""
     values = np.asarray(values, dtype=float)
-    found = parts(values, clusters)
-    bounds = judged(found, _largest(values))
+    components = parts(values, clusters)
+    bounds = judged(components, _largest(values))
     if not share:
         return bounds
     runs, n = values.shape[-2:]
@@ -220,26 +220,26 @@ def mean(values: np.ndarray, clusters: np.ndarray | None = None, share: bool = F
     return wilson(bounds, n, groups, choices=bool(np.isin(values, (0.0, 0.5, 1.0)).all()))
 
 
-def judged(found: Parts, scale: float) -> Bounds:
+def judged(components: Parts, scale: float) -> Bounds:
     """Interval and p-value of variance components. What lies below rounding at that `scale` of values is no variance."""
     floor = TINY * max(scale, 1e-30) ** 2
-    items = np.where(found.items > floor, found.items, 0.0)
-    unknown = np.isnan(found.items)
-    if not found.run_freedom:
-        reach, p = student(found.value, items, np.full(found.value.shape, found.item_freedom))
+    items = np.where(components.items > floor, components.items, 0.0)
+    unknown = np.isnan(components.items)
+    if not components.run_freedom:
+        reach, p = student(components.value, items, np.full(components.value.shape, components.item_freedom))
     else:
-        runs = np.where(found.runs > floor, found.runs, 0.0)
-        extra = np.maximum(0.0, runs - np.where(np.isnan(found.residual), 0.0, found.residual))
+        runs = np.where(components.runs > floor, components.runs, 0.0)
+        extra = np.maximum(0.0, runs - np.where(np.isnan(components.residual), 0.0, components.residual))
         total = extra + items
         with np.errstate(divide="ignore", invalid="ignore"):
-            freedom = total / (extra / found.run_freedom + items / found.item_freedom)
-        reach, p = student(found.value, total, freedom)
-        alone, p_alone = student(found.value, runs, np.full(found.value.shape, float(found.run_freedom)))
+            freedom = total / (extra / components.run_freedom + items / components.item_freedom)
+        reach, p = student(components.value, total, freedom)
+        alone, p_alone = student(components.value, runs, np.full(components.value.shape, float(components.run_freedom)))
         reach, p = np.maximum(reach, alone), np.maximum(p, p_alone)
         unknown = unknown & (runs == 0)
-    told = (reach > 0) & ~unknown
-    reach, p = np.where(told, reach, np.nan), np.where(told, p, np.nan)
-    return Bounds(found.value, found.value - reach, found.value + reach, p)
+    known = (reach > 0) & ~unknown
+    reach, p = np.where(known, reach, np.nan), np.where(known, p, np.nan)
+    return Bounds(components.value, components.value - reach, components.value + reach, p)
 
 
 def student(value: np.ndarray, variance: np.ndarray, freedom: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -44,17 +44,17 @@ class Items(dict[Key, pd.DataFrame]):
 
     def part(self, key: Key, name: str) -> pd.DataFrame | None:
         """The items of a part of a task, found in one pass over the task's items for all its parts; None without any."""
-        own = self.get(key)
-        if own is None:
+        task_items = self.get(key)
+        if task_items is None:
             return None
         if key not in self._places:
             places: dict[str, list[int]] = {}
-            for place, (item, details) in enumerate(zip(own.index, own["details"], strict=True)):
+            for place, (item, details) in enumerate(zip(task_items.index, task_items["details"], strict=True)):
                 for part in _parts(str(item), details):
                     places.setdefault(part, []).append(place)
             self._places[key] = places
-        found = self._places[key].get(name)
-        return own.iloc[found] if found else None
+        in_part = self._places[key].get(name)
+        return task_items.iloc[in_part] if in_part else None
 
 
 def kind_of(metric: str) -> str:
@@ -67,26 +67,26 @@ def kind_of(metric: str) -> str:
 def item_values(items: Items, record: Any) -> pd.DataFrame | None:
     """The items behind one measurement: `value` and `cluster` by item; None when their mean is another number."""
     value = record["value"]
-    own = items_of(items, record["run"], record["scored_as"], record["task"])
-    if own is None or value is None or math.isnan(value):
+    task_items = items_of(items, record["run"], record["scored_as"], record["task"])
+    if task_items is None or value is None or math.isnan(value):
         return None
-    values = _values(own, record["metric"])
+    values = _values(task_items, record["metric"])
     if values is None or values.isna().any() or values.empty:
         return None
-    return values_in_clusters(values, own) if abs(values.mean() - value) < AGREEMENT else None
+    return values_in_clusters(values, task_items) if abs(values.mean() - value) < AGREEMENT else None
 
 
-def values_in_clusters(values: pd.Series, own: pd.DataFrame) -> pd.DataFrame:
+def values_in_clusters(values: pd.Series, items: pd.DataFrame) -> pd.DataFrame:
     """Values with the cluster that each item's record names; an item without one is its own."""
-    named = {item: details.get("cluster") for item, details in zip(own.index, own["details"], strict=True)}
+    named = {item: details.get("cluster") for item, details in zip(items.index, items["details"], strict=True)}
     clusters = [named.get(item) or str(item) for item in values.index]
     return pd.DataFrame({"value": values, "cluster": clusters}, index=values.index)
 
 
-def aligned(found: Sequence[pd.DataFrame | None]) -> tuple[np.ndarray, np.ndarray] | None:
+def aligned(frames: Sequence[pd.DataFrame | None]) -> tuple[np.ndarray, np.ndarray] | None:
     """Values (measurements, items) of the items that all have, and their clusters; None without two in common."""
-    known = [frame for frame in found if frame is not None]
-    if len(known) < len(found) or not known:
+    known = [frame for frame in frames if frame is not None]
+    if len(known) < len(frames) or not known:
         return None
     common = known[0].index
     for frame in known[1:]:
@@ -103,17 +103,17 @@ def items_of(items: Items, run: str, protocol: str, task: str) -> pd.DataFrame |
     whole, _, part = task.partition("/")
     if not part:
         parts = [
-            own
-            for (of_run, of_protocol, name), own in items.items()
+            task_items
+            for (of_run, of_protocol, name), task_items in items.items()
             if (of_run, of_protocol) == (run, protocol) and name.startswith(f"{task}/")
         ]
         return pd.concat(parts) if parts else None
     return items.part((run, protocol, whole), part)
 
 
-def ties(own: pd.DataFrame) -> float | None:
+def ties(items: pd.DataFrame) -> float | None:
     """The share of choices that are ties, which count as a guess; None where values are no choices."""
-    values = own["value"].to_numpy(dtype=float)
+    values = items["value"].to_numpy(dtype=float)
     chosen = np.isin(values, (0.0, 1.0))
     guesses = np.isclose(1 / np.where(values > 0, values, 1.0), np.round(1 / np.where(values > 0, values, 1.0)))
     return float(1 - chosen.mean()) if (chosen | guesses).all() and chosen.any() else None
@@ -121,68 +121,70 @@ def ties(own: pd.DataFrame) -> float | None:
 
 def _parts(item: str, details: dict[str, Any]) -> set[str]:
     """The parts that an item is of: its group, gotcha's gender, any gotcha, direction, phenomenon and paradigm."""
-    found = {str(details[name]) for name in ("group", "gotcha") if details.get(name) is not None}
-    found |= {f"{kind}/{details[kind]}" for kind in ("direction", "phenomenon") if details.get(kind) is not None}
+    names = {str(details[name]) for name in ("group", "gotcha") if details.get(name) is not None}
+    names |= {f"{kind}/{details[kind]}" for kind in ("direction", "phenomenon") if details.get(kind) is not None}
     paradigm, mark, _ = item.partition("#")
-    return found | ({f"paradigm/{paradigm}"} if mark else set()) | ({"gotcha"} if "gotcha" in details else set())
+    return names | ({f"paradigm/{paradigm}"} if mark else set()) | ({"gotcha"} if "gotcha" in details else set())
 
 
-def _values(own: pd.DataFrame, metric: str) -> pd.Series | None:
+def _values(items: pd.DataFrame, metric: str) -> pd.Series | None:
     """The values of a metric, by item, by target term (StereoSet) or by occupation (correlations)."""
-    details = list(own["details"])
+    details = list(items["details"])
     if BY_METRIC in details[0]:
-        return _each(own, details, lambda item: item[BY_METRIC].get(metric))
+        return _each(items, details, lambda item: item[BY_METRIC].get(metric))
     if metric.startswith("probability_") and metric.removeprefix("probability_") in details[0]:
-        return _each(own, details, lambda item: item.get(metric.removeprefix("probability_")))
+        return _each(items, details, lambda item: item.get(metric.removeprefix("probability_")))
     if metric.startswith("predicted_") and ("predicted" in details[0] or _has_forms(details)):
         wanted = metric.removeprefix("predicted_")
-        return _each(own, details, lambda item: float(item.get("predicted", _likeliest(item)) == wanted))
+        return _each(items, details, lambda item: float(item.get("predicted", _likeliest(item)) == wanted))
     if metric.startswith("perplexity_"):
-        return _each(own, details, lambda item: item.get(metric.removeprefix("perplexity_")))
+        return _each(items, details, lambda item: item.get(metric.removeprefix("perplexity_")))
     if metric.startswith("correlation_with_"):
-        return _correlation_values(own, details, metric.removeprefix("correlation_with_"))
+        return _correlation_values(items, details, metric.removeprefix("correlation_with_"))
     if metric in METRICS:
-        return METRICS[metric](own, details)
-    return own["value"].astype(float)
+        return METRICS[metric](items, details)
+    return items["value"].astype(float)
 
 
-def _each(own: pd.DataFrame, details: list[dict[str, Any]], value: Callable[[dict[str, Any]], Any]) -> pd.Series:
-    return pd.Series([value(item) for item in details], index=own.index, dtype=float)
+def _each(items: pd.DataFrame, details: list[dict[str, Any]], value: Callable[[dict[str, Any]], Any]) -> pd.Series:
+    return pd.Series([value(item) for item in details], index=items.index, dtype=float)
 
 
-def _probability_pro(own: pd.DataFrame, details: list[dict[str, Any]]) -> pd.Series:
-    return _each(own, details, lambda item: item.get("probability_pro"))
+def _probability_pro(items: pd.DataFrame, details: list[dict[str, Any]]) -> pd.Series:
+    return _each(items, details, lambda item: item.get("probability_pro"))
 
 
-def _absolute_error(own: pd.DataFrame, details: list[dict[str, Any]]) -> pd.Series:
-    truth = _each(own, details, lambda item: item.get("truth_female"))
-    return (own["value"].astype(float) - truth).abs()
+def _absolute_error(items: pd.DataFrame, details: list[dict[str, Any]]) -> pd.Series:
+    truth = _each(items, details, lambda item: item.get("truth_female"))
+    return (items["value"].astype(float) - truth).abs()
 
 
-def _gotcha_rate(own: pd.DataFrame, details: list[dict[str, Any]]) -> pd.Series | None:
+def _gotcha_rate(items: pd.DataFrame, details: list[dict[str, Any]]) -> pd.Series | None:
     """The likeliest of three pronouns is the gotcha's; the published protocols store that as the value."""
     if "predicted" in details[0]:
-        return own["value"].astype(float)
-    return _each(own, details, lambda item: float(_likeliest(item) == item["gotcha"])) if _has_forms(details) else None
+        return items["value"].astype(float)
+    return (
+        _each(items, details, lambda item: float(_likeliest(item) == item["gotcha"])) if _has_forms(details) else None
+    )
 
 
-def _minority_share(own: pd.DataFrame, details: list[dict[str, Any]]) -> pd.Series | None:
+def _minority_share(items: pd.DataFrame, details: list[dict[str, Any]]) -> pd.Series | None:
     if not _has_forms(details):
         return None
-    return _each(own, details, lambda item: item[item["gotcha"]] / (item["female"] + item["male"]))
+    return _each(items, details, lambda item: item[item["gotcha"]] / (item["female"] + item["male"]))
 
 
-def _by_target(own: pd.DataFrame, details: list[dict[str, Any]], meaningful: bool) -> pd.Series | None:
+def _by_target(items: pd.DataFrame, details: list[dict[str, Any]], meaningful: bool) -> pd.Series | None:
     """StereoSet averages target terms: a term is an item."""
     if any("target" not in item for item in details):
-        return own["value"].astype(float)
-    values = [item["meaningful"] for item in details] if meaningful else own["value"].astype(float).tolist()
+        return items["value"].astype(float)
+    values = [item["meaningful"] for item in details] if meaningful else items["value"].astype(float).tolist()
     names = [f"{item['group']}/{item['target']}" for item in details]
     return pd.Series(values, index=names, dtype=float).groupby(level=0).mean()
 
 
-def _icat(own: pd.DataFrame, details: list[dict[str, Any]]) -> pd.Series | None:
-    meaningful, stereotype = _by_target(own, details, True), _by_target(own, details, False)
+def _icat(items: pd.DataFrame, details: list[dict[str, Any]]) -> pd.Series | None:
+    meaningful, stereotype = _by_target(items, details, True), _by_target(items, details, False)
     if meaningful is None or stereotype is None or len(meaningful) < 3:
         return None
     rows = np.stack([meaningful, stereotype], axis=1)
@@ -194,7 +196,7 @@ def _icat(own: pd.DataFrame, details: list[dict[str, Any]]) -> pd.Series | None:
     return pd.Series(pseudo_values(score, rows), index=meaningful.index)
 
 
-def _correlation_values(own: pd.DataFrame, details: list[dict[str, Any]], statistic: str) -> pd.Series | None:
+def _correlation_values(items: pd.DataFrame, details: list[dict[str, Any]], statistic: str) -> pd.Series | None:
     """Pseudo-values by occupation of the correlation of she among she and he with a statistic."""
     name = "truth_female" if statistic == "truth" else f"{statistic}_female"
     if not _has_forms(details) or any(name not in item or "occupation" not in item for item in details):
@@ -219,14 +221,14 @@ def pseudo_values(statistic: Callable[[np.ndarray], float], rows: np.ndarray) ->
     return statistic(rows) - (len(rows) - 1) * (without - without.mean())
 
 
-def _bits_per_byte(own: pd.DataFrame, details: list[dict[str, Any]]) -> pd.Series | None:
+def _bits_per_byte(items: pd.DataFrame, details: list[dict[str, Any]]) -> pd.Series | None:
     """A ratio's linearisation, where the documents' bytes are recorded."""
     if any("bytes" not in item for item in details):
         return None
     sizes = np.array([item["bytes"] for item in details], dtype=float)
     bits = np.array([item["tokens"] * item["loss"] for item in details]) / math.log(2)
     ratio = bits.sum() / sizes.sum()
-    return pd.Series(ratio + (bits - ratio * sizes) / sizes.mean(), index=own.index)
+    return pd.Series(ratio + (bits - ratio * sizes) / sizes.mean(), index=items.index)
 
 
 def _has_forms(details: list[dict[str, Any]]) -> bool:
@@ -239,13 +241,13 @@ def _likeliest(item: dict[str, Any]) -> str:
 
 METRICS: dict[str, Callable[[pd.DataFrame, list[dict[str, Any]]], pd.Series | None]] = {
     "probability_pro": _probability_pro,
-    "gap": lambda own, details: 2 * own["value"].astype(float) - 1,
+    "gap": lambda items, details: 2 * items["value"].astype(float) - 1,
     "absolute_error": _absolute_error,
     "gotcha_rate": _gotcha_rate,
     "minority_share": _minority_share,
-    "language_model_score": lambda own, details: _by_target(own, details, True),
-    "stereotype_score": lambda own, details: _by_target(own, details, False),
+    "language_model_score": lambda items, details: _by_target(items, details, True),
+    "stereotype_score": lambda items, details: _by_target(items, details, False),
     "icat": _icat,
-    "bits_per_token": lambda own, details: own["value"].astype(float) / math.log(2),
+    "bits_per_token": lambda items, details: items["value"].astype(float) / math.log(2),
     "bits_per_byte": _bits_per_byte,
 }

@@ -57,14 +57,14 @@ def label(name: object, letters: int = LETTERS) -> str:
 def labels(names: Iterable[object], letters: int = LETTERS) -> list[str]:
     """The labels of several names; where different names would have the same they are numbered."""
     texts = [str(name) for name in names]
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for name in texts:
         short, number = label(name, letters), 1
-        while name not in found and short in found.values():
+        while name not in by_name and short in by_name.values():
             number += 1
             short = f"{label(name, letters - len(str(number)) - 3)} ({number})"
-        found.setdefault(name, short)
-    return [found[name] for name in texts]
+        by_name.setdefault(name, short)
+    return [by_name[name] for name in texts]
 
 
 def fitting(inches: float, points: float) -> int:

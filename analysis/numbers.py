@@ -4,8 +4,8 @@ import re
 
 import pandas as pd
 
-from analysis.evidence import PAIR, StudyRecords, rows_of
 from analysis.render import escape, with_letters
+from analysis.study_records import PAIR, StudyRecords, rows_of
 from analysis.tables import number, power, signed
 
 
@@ -15,26 +15,26 @@ def entropy_ratios(cells: pd.DataFrame) -> pd.DataFrame:
     return known.assign(ratio=known["value"] / known["reference"])
 
 
-def macros(evidence: StudyRecords, found: dict[str, str]) -> str:
+def macros(study: StudyRecords, analysis_numbers: dict[str, str]) -> str:
     r"""`\result{key}` for what every study has and for what its analysis found; an unknown key prints a dash."""
-    values = {"study": evidence.name, "runs": str(len(evidence.runs)), "claim": evidence.claim, **found}
-    values |= _rulers(evidence, len(evidence.blocks) > 1)
+    values = {"study": study.name, "runs": str(len(study.runs)), "claim": study.claim, **analysis_numbers}
+    values |= _rulers(study, len(study.blocks) > 1)
     lines = [
         f"\\expandafter\\def\\csname result@{_plain(key)}\\endcsname{{{escape(text)}}}" for key, text in values.items()
     ]
     lookup = "\\newcommand{\\result}[1]{\\ifcsname result@#1\\endcsname\\csname result@#1\\endcsname\\else---\\fi}"
-    kind = "\\newif\\ifpair\\pair" + ("true" if evidence.analysis["kind"] == PAIR else "false")  # which prose applies
+    kind = "\\newif\\ifpair\\pair" + ("true" if study.analysis["kind"] == PAIR else "false")  # which prose applies
     return with_letters("\n".join([kind, lookup, *lines]) + "\n")
 
 
-def of_pair(evidence: StudyRecords, cells: pd.DataFrame, differences: pd.DataFrame) -> dict[str, str]:
+def of_pair(study: StudyRecords, cells: pd.DataFrame, differences: pd.DataFrame) -> dict[str, str]:
     """The numbers of a pair study.
 
     Keys: facts.left_to_right/once/accuracy/encoder, its /low, /high; facts.left_to_right/once/accuracy/encoder-decoder for a
     paired difference; encoder/tokens and the other rulers; decoder/entropy ratio. With several sizes or corpora, or several
     seeds, a key starts with the block or ends with the seed.
     """
-    several = len(evidence.blocks) > 1
+    several = len(study.blocks) > 1
     values: dict[str, str] = {}
     for cell in rows_of(cells[cells["value"].notna()]):
         key = f"{_prefix(cell.block, several)}{cell.protocol}/{cell.task}/{cell.metric}/{cell.member}"
@@ -49,10 +49,10 @@ def of_pair(evidence: StudyRecords, cells: pd.DataFrame, differences: pd.DataFra
     return values
 
 
-def _rulers(evidence: StudyRecords, several: bool) -> dict[str, str]:
+def _rulers(study: StudyRecords, several: bool) -> dict[str, str]:
     values: dict[str, str] = {}
-    seeds = evidence.runs.groupby(["block", "member"])["seed"].transform("size")
-    for run in rows_of(evidence.runs.assign(seeds=seeds)):
+    seeds = study.runs.groupby(["block", "member"])["seed"].transform("size")
+    for run in rows_of(study.runs.assign(seeds=seeds)):
         key = f"{_prefix(run.block, several)}{run.member}" + (f"/seed {run.seed}" if run.seeds > 1 else "")
         values |= {f"{key}/tokens": f"{run.tokens:,}", f"{key}/loss tokens": f"{run.loss_tokens:,}"}
         values |= {f"{key}/parameters": f"{run.parameters:,}", f"{key}/flops": power(run.flops)}

@@ -61,10 +61,10 @@ def read(path: Path, cluster: str | None = None) -> dict[Key, Scored]:
         return _lm_eval(path, cluster)
     if any(path.rglob("measurements*.jsonl")):
         return _records(path)
-    found = _mteb(path)
-    if not found:
+    scores = _mteb(path)
+    if not scores:
         raise ValueError(f"{str(path)!r} holds no scores: no records, no {SAMPLES}, no {RESULTS}, no result of MTEB.")
-    return found
+    return scores
 
 
 def _records(path: Path) -> dict[Key, Scored]:
@@ -77,20 +77,20 @@ def _records(path: Path) -> dict[Key, Scored]:
     runs = sorted({row.run for row in measured})
     if len(runs) > 1:
         raise ValueError(f"{str(path)!r} holds records of several runs ({', '.join(runs)}); give the folder of one.")
-    found: dict[Key, Scored] = {}
+    scores: dict[Key, Scored] = {}
     for row in measured:
         key = (f"{row.protocol}: {row.task}", row.metric)
         if row.value is None or row.protocol.startswith(CHOICE):
             continue
-        if key in found:
+        if key in scores:
             raise ValueError(f"{str(path)!r} measures {key[0]} twice; give {folder.path / '<one protocol>@<version>'}.")
-        own = item_values(items, vars(row) | {"scored_as": row.protocol})
+        values = item_values(items, vars(row) | {"scored_as": row.protocol})
         kept = items_of(items, row.run, row.protocol, row.task)
         tied = [] if kept is None else [details["tied"] for details in kept["details"] if "tied" in details]
         ties = sum(tied) / len(tied) if tied else math.nan
         error = math.nan if row.standard_error is None else row.standard_error
-        found[key] = Scored(row.value, error, row.n, row.higher_is_better, own, ties)
-    return found
+        scores[key] = Scored(row.value, error, row.n, row.higher_is_better, values, ties)
+    return scores
 
 
 def _rows(file: Path, kind: type) -> list[Any]:
@@ -119,17 +119,17 @@ def _lm_eval(path: Path, cluster: str | None) -> dict[Key, Scored]:
             f"{str(path)!r} holds samples of several models ({', '.join(folders)}); give the folder of one."
         )
     newest = {_task_of(file): file for file in files if file.suffix == ".jsonl"}
-    found: dict[Key, Scored] = {}
+    scores: dict[Key, Scored] = {}
     better: dict[str, dict[str, bool]] = {}
     results = [] if path.is_file() else sorted(path.rglob(RESULTS))
     for file in results:
         content = _json(file)
         better |= content.get("higher_is_better", {})
-        found |= _totals(content)
+        scores |= _totals(content)
     for task, file in newest.items():
         for metric, scored in samples(task, file, cluster, better.get(task, {})):
-            found[task, metric] = scored
-    return found
+            scores[task, metric] = scored
+    return scores
 
 
 def _task_of(file: Path) -> str:
@@ -139,7 +139,7 @@ def _task_of(file: Path) -> str:
 
 def _totals(content: dict[str, Any]) -> dict[Key, Scored]:
     """The scores of a results file, which keeps no items."""
-    found = {}
+    scores = {}
     for task, values in content.get("results", {}).items():
         n = int(content.get("n-samples", {}).get(task, {}).get("effective", 0))
         for name, value in values.items():
@@ -150,8 +150,8 @@ def _totals(content: dict[str, Any]) -> dict[Key, Scored]:
             known = float(error) if isinstance(error, int | float) else math.nan
             better = content.get("higher_is_better", {}).get(task, {}).get(metric)
             key = metric if chosen == "none" else name
-            found[task, key] = Scored(float(value), known, n, better is not False)
-    return found
+            scores[task, key] = Scored(float(value), known, n, better is not False)
+    return scores
 
 
 def samples(
@@ -188,12 +188,12 @@ def _item(task: str, row: dict[str, Any], value: float, cluster: str | None, pla
         group = group.get(name) if isinstance(group, dict) else None
     if cluster is not None and group is None:
         raise ValueError(f"cluster={cluster!r} is no field of {place}; name one of its doc, or leave it null.")
-    own = field is None or group is None
+    independent = field is None or group is None
     item = str(row["doc_id"])
     return {
         "item": item,
         "value": value,
-        "cluster": item if own else f"in {group}",
+        "cluster": item if independent else f"in {group}",
         "hash": row.get("doc_hash"),
         "tied": _tied(row.get("filtered_resps")),
     }
@@ -210,13 +210,13 @@ def _tied(answers: Any) -> float:
 
 def _mteb(path: Path) -> dict[Key, Scored]:
     """The main score of each task, the mean over its subsets and splits."""
-    found: dict[Key, Scored] = {}
+    scores: dict[Key, Scored] = {}
     for file in sorted(path.rglob("*.json")):
         content = _json(file)
         if not isinstance(content, dict) or not {"task_name", "scores"} <= set(content):
             continue
         key = (str(content["task_name"]), "main_score")
-        if key in found:
+        if key in scores:
             raise ValueError(
                 f"{str(path)!r} holds {key[0]} twice (several models or revisions); give the folder of one."
             )
@@ -227,8 +227,8 @@ def _mteb(path: Path) -> dict[Key, Scored]:
             if row.get("main_score") is not None
         ]
         if values:
-            found[key] = Scored(sum(values) / len(values), math.nan, len(values))
-    return found
+            scores[key] = Scored(sum(values) / len(values), math.nan, len(values))
+    return scores
 
 
 def _json(file: Path) -> Any:

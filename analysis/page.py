@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 from jinja2 import DictLoader, Environment
 
-from analysis import style
-from analysis.evidence import StudyRecords, rows_of
+from analysis import wording
 from analysis.figures import ReportFigure
 from analysis.numbers import entropy_ratios
+from analysis.study_records import StudyRecords, rows_of
 from analysis.tables import Table, control, number, verdict
 
 _BASE = """<!doctype html>
@@ -53,10 +53,10 @@ _PARTS = """{% macro table(table) %}
 </table></div>
 {% for note in table.notes %}<p class="note">{{ note }}</p>{% endfor %}
 {% endmacro %}
-{% macro figure(picture) %}
-<figure id="figure-{{ picture.name }}"><img alt="{{ picture.title }}" src="data:image/png;base64,{{ picture.image }}">
-<figcaption><b>{{ picture.title }}.</b> {{ picture.caption }}
-Numbers: <a href="{{ picture.name }}.data.csv">{{ picture.name }}.data.csv</a></figcaption></figure>
+{% macro figure(figure) %}
+<figure id="figure-{{ figure.name }}"><img alt="{{ figure.title }}" src="data:image/png;base64,{{ figure.image }}">
+<figcaption><b>{{ figure.title }}.</b> {{ figure.caption }}
+Numbers: <a href="{{ figure.name }}.data.csv">{{ figure.name }}.data.csv</a></figcaption></figure>
 {% endmacro %}
 """
 
@@ -69,7 +69,7 @@ Everything here is generated from recorded evidence (sha256 <code>{{ fingerprint
 {% for certificate in certificates %}
 <div class="verdict{{ " broken" if certificate.verdict == "not matched" }}">
 <p>{{ spell(certificate) }}</p>
-<ul>{% for line in told(certificate) %}<li>{{ line }}</li>{% endfor %}</ul>
+<ul>{% for line in lines_of(certificate) %}<li>{{ line }}</li>{% endfor %}</ul>
 </div>
 {% else %}{% for line in uncertified %}<p>{{ line }}</p>{% endfor %}{% endfor %}
 
@@ -79,7 +79,7 @@ Everything here is generated from recorded evidence (sha256 <code>{{ fingerprint
 {% endfor %}
 
 <h2>Figures</h2>
-{% for picture in pictures %}{{ parts.figure(picture) }}{% endfor %}
+{% for figure in figures %}{{ parts.figure(figure) }}{% endfor %}
 
 <h2>What was measured, and how</h2>
 <dl>{% for name, version, meaning in protocols %}
@@ -98,47 +98,47 @@ def rendered(template: str, **values: Any) -> str:
     return environment.get_template("page").render(**values)
 
 
-def embedded(pictures: list[ReportFigure], images: dict[str, bytes]) -> list[dict[str, str]]:
+def embedded(figures: list[ReportFigure], images: dict[str, bytes]) -> list[dict[str, str]]:
     """Pictures as a page needs them, the image within the page."""
     return [
         {
-            "name": picture.name,
-            "title": picture.title,
-            "caption": f"{picture.caption} {picture.note}".rstrip(),
-            "image": base64.b64encode(images[picture.name]).decode(),
+            "name": figure.name,
+            "title": figure.title,
+            "caption": f"{figure.caption} {figure.note}".rstrip(),
+            "image": base64.b64encode(images[figure.name]).decode(),
         }
-        for picture in pictures
+        for figure in figures
     ]
 
 
 def page(
-    evidence: StudyRecords,
+    study: StudyRecords,
     cells: pd.DataFrame,
     tables: list[Table],
-    pictures: list[ReportFigure],
+    figures: list[ReportFigure],
     images: dict[str, bytes],
 ) -> str:
     """The whole report as HTML: verdicts first, then tables, figures, methods and holes."""
     return rendered(
         _TEMPLATE,
-        name=evidence.name,
-        claim=evidence.claim,
-        run_count=len(evidence.runs),
-        blocks=evidence.blocks,
-        fingerprint=evidence.fingerprint,
-        certificates=evidence.certificates,
-        uncertified=control(evidence),
+        name=study.name,
+        claim=study.claim,
+        run_count=len(study.runs),
+        blocks=study.blocks,
+        fingerprint=study.fingerprint,
+        certificates=study.certificates,
+        uncertified=control(study),
         spell=verdict,
-        told=differences_told,
+        lines_of=certificate_lines,
         tables=tables,
         entropy=entropy_sentences(cells),
-        pictures=embedded(pictures, images),
+        figures=embedded(figures, images),
         protocols=_protocols(cells),
-        holes=holes(evidence, cells),
+        holes=holes(study, cells),
     )
 
 
-def differences_told(certificate: dict[str, Any]) -> list[str]:
+def certificate_lines(certificate: dict[str, Any]) -> list[str]:
     """What a certificate found: allowed differences by the contract's entry, forbidden ones and evidence in full."""
     lines = {}
     for item in certificate["differences"]:
@@ -149,11 +149,13 @@ def differences_told(certificate: dict[str, Any]) -> list[str]:
             shown = f" ({values})" if item["field"] == item["under"] and len(values) < 60 else ""
             lines[item["under"]] = f"{item['under']}{shown} may differ: {item['reason']}"
     equal = [name for name, item in certificate["evidence"].items() if item["equal"]]
-    told = [name for name, item in certificate["evidence"].items() if not item["equal"] and not item.get("required")]
+    differing = [
+        name for name, item in certificate["evidence"].items() if not item["equal"] and not item.get("required")
+    ]
     broken = [name for name, item in certificate["evidence"].items() if not item["equal"] and item.get("required")]
     ends = [
         f"{words}: {', '.join(names)}"
-        for words, names in (("equal", equal), ("differing, as reported", told), ("NOT EQUAL", broken))
+        for words, names in (("equal", equal), ("differing, as reported", differing), ("NOT EQUAL", broken))
         if names
     ]
     return [*lines.values(), *ends]
@@ -168,12 +170,12 @@ def entropy_sentences(cells: pd.DataFrame) -> list[str]:
     ]
 
 
-def holes(evidence: StudyRecords, cells: pd.DataFrame) -> list[str]:
+def holes(study: StudyRecords, cells: pd.DataFrame) -> list[str]:
     """Every missing run, and every missing measurement with its reason."""
-    lines = [f"Run {name} is in the study but not complete." for name in evidence.missing]
+    lines = [f"Run {name} is in the study but not complete." for name in study.missing]
     for (member, hole), group in cells[cells["hole"].notna()].groupby(["member", "hole"]):
         names = [
-            f"{style.protocol_name(protocol)} ({task}, {style.metric_name(metric)})"
+            f"{wording.protocol_name(protocol)} ({task}, {wording.metric_name(metric)})"
             for protocol, task, metric in zip(group["protocol"], group["task"], group["metric"], strict=True)
         ]
         lines.append(f"{member}: {hole}: {'; '.join(dict.fromkeys(names))}")
@@ -183,6 +185,6 @@ def holes(evidence: StudyRecords, cells: pd.DataFrame) -> list[str]:
 def _protocols(cells: pd.DataFrame) -> list[tuple[str, int, str]]:
     versions = cells.drop_duplicates("protocol").set_index("protocol")["version"]
     return [
-        (style.protocol_name(str(protocol)), int(version), style.protocol_meaning(str(protocol)))
+        (wording.protocol_name(str(protocol)), int(version), wording.protocol_meaning(str(protocol)))
         for protocol, version in versions.items()
     ]

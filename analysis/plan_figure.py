@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from omegaconf import DictConfig
 
-from analysis import style
+from analysis import figure_style
 from analysis.command import command
 from analysis.figures import ReportFigure, add_legend, new_figure
 from analysis.labels import fitting, label
@@ -29,7 +29,7 @@ def schedules(record: Path) -> ReportFigure:
         raise ValueError(f"{record} is no plan's schedules: it has columns {', '.join(points.columns)}")
     sizes, phases = list(points["size"].unique()), list(points["phase"].unique())
     first = points[points["phase"] == phases[0]]
-    with style.applied():
+    with figure_style.applied():
         figure = new_figure(WIDTH, 3.6)
         panels = figure.subplots(1, 1 + len(phases), sharey=True)
         _draw(panels[0], first, sizes, "Warm-up", _rise(first))
@@ -53,7 +53,7 @@ def _draw(panel: Axes, points: pd.DataFrame, sizes: list[str], title: str, end: 
     """The curve of every size; members that have the same are one curve."""
     peaks = points.groupby("size")["rate"].max()
     for number, size in enumerate(sizes):
-        inside = sum(peaks[other] == peaks[size] for other in sizes[number + 1 :] if other in peaks)
+        inside = sum(peaks[larger] == peaks[size] for larger in sizes[number + 1 :] if larger in peaks)
         curves = points[points["size"] == size].drop_duplicates(["tokens", "rate"])
         for _, curve in curves.groupby("member"):
             width = WIDTHS[min(inside, len(WIDTHS) - 1)]
@@ -94,8 +94,8 @@ def tokens_text(value: float) -> str:
 def main(config: DictConfig) -> None:
     """The command line."""
     out = Path(config.out)
-    picture = schedules(Path(config.record))
-    picture.save(out)
+    figure = schedules(Path(config.record))
+    figure.save(out)
 
 
 if __name__ == "__main__":

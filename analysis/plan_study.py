@@ -19,10 +19,11 @@ from omegaconf import DictConfig
 
 from analysis import estimates, families, flags, inference
 from analysis.command import command
-from analysis.evidence import MEASURE, StudyRecords, load
 from analysis.inference import Parts, judged
 from analysis.items import aligned, item_values
+from analysis.load import load
 from analysis.render import csv, text
+from analysis.study_records import MEASURE, StudyRecords
 from analysis.tables import HOLE, Table, number
 from analysis.ways import with_own_ways
 from ettin_core.foundation.errors import unknown
@@ -48,11 +49,11 @@ class Deviations:
 
 def deviations(left: np.ndarray, right: np.ndarray, clusters: np.ndarray | None) -> Deviations:
     """The deviations of left - right, both (runs, items)."""
-    found = inference.parts(left - right, clusters)
+    components = inference.parts(left - right, clusters)
     runs, n = left.shape
-    rest = float(found.residual) * runs * n
-    run = max(0.0, float(found.runs - found.residual)) * runs
-    item = max(0.0, float(found.items) * n - rest / runs)
+    rest = float(components.residual) * runs * n
+    run = max(0.0, float(components.runs - components.residual)) * runs
+    item = max(0.0, float(components.items) * n - rest / runs)
     return Deviations(run, item, rest, n)
 
 
@@ -65,8 +66,8 @@ def power_of(known: Deviations, effect: float, seeds: int, items: int, draws: in
     residual = np.full(draws, known.rest / items / seeds)
     drawn = Parts(value, steps.var(-1, ddof=1) / seeds, residual, common + residual, seeds - 1, max(1.0, items - 1.0))
     bounds = judged(drawn, 1.0)
-    found = (bounds.p < 1 - inference.LEVEL) & ((bounds.low > 0) | (bounds.high < 0)) & (bounds.value * effect > 0)
-    return float(found.mean())
+    detected = (bounds.p < 1 - inference.LEVEL) & ((bounds.low > 0) | (bounds.high < 0)) & (bounds.value * effect > 0)
+    return float(detected.mean())
 
 
 def seeds_for(known: Deviations, effect: float, power: float, items: int) -> int | None:
@@ -80,26 +81,24 @@ def seeds_for(known: Deviations, effect: float, power: float, items: int) -> int
     return low
 
 
-def plan(evidence: StudyRecords, left: str, right: str, effect: float, power: float) -> pd.DataFrame:
+def plan(study: StudyRecords, left: str, right: str, effect: float, power: float) -> pd.DataFrame:
     """A row for each question: members' values, deviations, flags, and the seeds that a study needs.
 
     Raises ValueError for an effect or a power that cannot be, or members of which there are no two common seeds.
     """
     if not effect > 0 or not 0.05 < power < 1:
         raise ValueError(f"effect={effect!r}, power={power!r}: give an effect above 0 and a power between 0.05 and 1.")
-    members = sorted(set(evidence.runs["member"]))
+    members = sorted(set(study.runs["member"]))
     for field, name in (("left", left), ("right", right)):
         if name not in members:
             raise unknown(field, name, "is no member of these runs", members)
     rows = []
-    for block in evidence.blocks:
-        runs = evidence.runs[(evidence.runs["block"] == block) & evidence.runs["member"].isin([left, right])]
-        measured = with_own_ways(
-            evidence.measurements[evidence.measurements["run"].isin(runs.index)][estimates.RECORD], runs
-        )
+    for block in study.blocks:
+        runs = study.runs[(study.runs["block"] == block) & study.runs["member"].isin([left, right])]
+        measured = with_own_ways(study.measurements[study.measurements["run"].isin(runs.index)][estimates.RECORD], runs)
         each = runs.groupby("member")["seconds"].mean().sum() / 60
         for key, records in estimates.by_measure(measured[families.family(measured, None) != ""]):
-            row = _row(evidence, records, left, right, effect, power)
+            row = _row(study, records, left, right, effect, power)
             if row is not None:
                 minutes = math.nan if row["seeds"] is None else row["seeds"] * each
                 rows.append({"block": block, **dict(zip(MEASURE, key, strict=True)), **row, "minutes": minutes})
@@ -111,7 +110,7 @@ def plan(evidence: StudyRecords, left: str, right: str, effect: float, power: fl
 
 
 def _row(
-    evidence: StudyRecords, records: pd.DataFrame, left: str, right: str, effect: float, power: float
+    study: StudyRecords, records: pd.DataFrame, left: str, right: str, effect: float, power: float
 ) -> dict[str, Any] | None:
     sides = [
         records[(records["member"] == name) & records["value"].notna()].drop_duplicates("seed").set_index("seed")
@@ -121,14 +120,14 @@ def _row(
     if len(seeds) < 2:
         return None
     chosen = [record for side in sides for record in side.loc[seeds].to_dict("records")]
-    found = aligned([item_values(evidence.items, record) for record in chosen])
-    if found is None:
+    paired = aligned([item_values(study.items, record) for record in chosen])
+    if paired is None:
         return None
-    values, clusters = found
+    values, clusters = paired
     ours, theirs = values[: len(seeds)], values[len(seeds) :]
     known = deviations(ours, theirs, clusters)
     needed = {f"seeds_{times}": seeds_for(known, effect, power, known.n * times) for times in TIMES_ITEMS}
-    floor = _at_floor(evidence, records, [left, right])
+    floor = _at_floor(study, records, [left, right])
     deviations_between = [float(side.mean(-1).std(ddof=1)) for side in (ours, theirs)]
     ratio = flags.signal_to_noise([float(ours.mean()), float(theirs.mean())], deviations_between)
     return {
@@ -145,10 +144,10 @@ def _row(
     }
 
 
-def _at_floor(evidence: StudyRecords, records: pd.DataFrame, members: list[str]) -> bool:
+def _at_floor(study: StudyRecords, records: pd.DataFrame, members: list[str]) -> bool:
     """Whether no member's interval lies above what a guess would score."""
     references = records["reference"].dropna()
-    cells = [estimates.estimate(evidence.items, records[records["member"] == name]) for name in members]
+    cells = [estimates.estimate(study.items, records[records["member"] == name]) for name in members]
     chance = float("nan") if references.empty else float(references.iloc[0])
     return flags.at_floor(str(records["metric"].iloc[0]), chance, [cell["low"] for cell in cells if cell is not None])
 
@@ -171,8 +170,8 @@ def table(planned: pd.DataFrame, left: str, right: str, effect: float, power: fl
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    found = [row[f"seeds_{times}"] for times in TIMES_ITEMS]
-    needed = [HOLE if seeds is None or math.isnan(seeds) else str(int(seeds)) for seeds in found]
+    seeds_needed = [row[f"seeds_{times}"] for times in TIMES_ITEMS]
+    needed = [HOLE if seeds is None or math.isnan(seeds) else str(int(seeds)) for seeds in seeds_needed]
     minutes = HOLE if math.isnan(row["minutes"]) else f"{row['minutes']:,.1f}"
     ratio = HOLE if math.isnan(row["signal_to_noise"]) else f"{row['signal_to_noise']:.1f}"
     entry = "yes" if row["main_table"] else "no: at floor" if row["at_floor"] else "no: noise"
@@ -184,8 +183,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
 @command("plan_study")
 def main(config: DictConfig) -> None:
     """The command line."""
-    evidence = load(Path(config.runs), Path(config.record) if config.record else None)
-    planned = plan(evidence, config.left, config.right, config.effect, config.power)
+    study = load(Path(config.runs), Path(config.record) if config.record else None)
+    planned = plan(study, config.left, config.right, config.effect, config.power)
     print(text(table(planned, config.left, config.right, config.effect, config.power)))
     if config.out is not None:
         write_text(Path(config.out) / "plan_study.csv", csv(planned))

@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import families, style
+from analysis import families, wording
 from analysis.compare import COULD_SEE
 from analysis.estimates import RECORD, by_measure, paired
-from analysis.evidence import StudyRecords, rows_of
+from analysis.study_records import StudyRecords, rows_of
 from analysis.tables import HOLE, Table, grouped, number, probability, signed
 from analysis.uncertainty import holm
 from analysis.ways import with_own_ways
@@ -23,23 +23,23 @@ SUPPORTED, CONTRADICTED, UNDECIDED, NOT_MEASURED = "supported", "contradicted", 
 LEVEL = 0.05
 
 
-def predictions_of(evidence: StudyRecords) -> tuple[Prediction, ...]:
+def predictions_of(study: StudyRecords) -> tuple[Prediction, ...]:
     """The study's predictions. Raises ValueError for a record that was edited after it was written."""
-    found = tuple(
+    predictions = tuple(
         Prediction(**item | {"size": None if item["size"] is None else tuple(item["size"])})
-        for item in evidence.predictions.get("stated", [])
+        for item in study.predictions.get("stated", [])
     )
-    if found and hash_of(found) != evidence.predictions["hash"]:
+    if predictions and hash_of(predictions) != study.predictions["hash"]:
         raise ValueError("predictions in study.json are not those whose hash it holds; restore the file of the study.")
-    return found
+    return predictions
 
 
-def judge(evidence: StudyRecords) -> pd.DataFrame:
+def judge(study: StudyRecords) -> pd.DataFrame:
     """A row for each prediction and measurement that it is about."""
     rows = []
-    for prediction in predictions_of(evidence):
-        found = list(_measured(evidence, prediction))
-        rows += found or [_named(prediction) | {"measured": prediction.measure}]
+    for prediction in predictions_of(study):
+        measured = list(_measured(study, prediction))
+        rows += measured or [_named(prediction) | {"measured": prediction.measure}]
     frame = pd.DataFrame(rows)
     if frame.empty:
         return frame
@@ -59,21 +59,23 @@ def _named(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _measured(evidence: StudyRecords, prediction: Prediction) -> Any:
+def _measured(study: StudyRecords, prediction: Prediction) -> Any:
     """The differences that a prediction is about, block by block."""
-    for block in evidence.blocks:
-        runs = evidence.runs[evidence.runs["block"] == block]
+    for block in study.blocks:
+        runs = study.runs[study.runs["block"] == block]
         runs = runs[runs["member"].isin([prediction.left, prediction.right])]
-        measured = evidence.measurements[evidence.measurements["run"].isin(runs.index)]
+        measured = study.measurements[study.measurements["run"].isin(runs.index)]
         if measured.empty:
             continue
         measured = with_own_ways(measured[RECORD], runs)
         for key, records in by_measure(measured[~families.is_part(measured)]):
             sides = [records[records["member"] == member] for member in (prediction.left, prediction.right)]
-            found = paired(evidence.items, *sides) if prediction.asks(*map(str, key)) else None
-            if found is not None:
+            difference = paired(study.items, *sides) if prediction.asks(*map(str, key)) else None
+            if difference is not None:
                 better = bool(records["higher_is_better"].iloc[0])
-                yield _named(prediction) | {"measured": ": ".join(map(str, key)), "higher_is_better": better} | found
+                yield (
+                    _named(prediction) | {"measured": ": ".join(map(str, key)), "higher_is_better": better} | difference
+                )
 
 
 def _verdict(row: dict[str, Any]) -> str:
@@ -91,13 +93,13 @@ def _verdict(row: dict[str, Any]) -> str:
     return SUPPORTED if (row["value"] > 0) == upwards else CONTRADICTED
 
 
-def predictions_table(judged: pd.DataFrame, evidence: StudyRecords) -> Table:
+def predictions_table(judged: pd.DataFrame, study: StudyRecords) -> Table:
     """The predictions and what became of them."""
     rows = [(str(row.statement), _cells(row)) for row in rows_of(judged)]
-    before = evidence.predictions["trained_before"]
+    before = study.predictions["trained_before"]
     when = "before any cell was trained" if not before else f"after {len(before)} cells had begun: {', '.join(before)}"
     notes = [
-        f"Stated {when}; hash {evidence.predictions['hash'][:12]}.",
+        f"Stated {when}; hash {study.predictions['hash'][:12]}.",
         "Difference: the first member less the second, 95% interval; p is Holm-corrected over the predictions of the study. "
         "Undecided names the difference that could have been seen with power 0.8.",
         *dict.fromkeys(f"{row.statement}: {row.reason}" + _source(row) for row in rows_of(judged)),
@@ -114,7 +116,7 @@ def _cells(row: Any) -> list[str]:
     predicted = f"{row.left} {row.sign} than {row.right}" if row.size is None else f"{row.left} − {row.right} in "
     predicted += "" if row.size is None else f"[{signed(row.size[0])}, {signed(row.size[1])}]"
     protocol, *rest = str(row.measured).split(": ")
-    name = ": ".join([style.protocol_name(protocol), *rest])
+    name = ": ".join([wording.protocol_name(protocol), *rest])
     if row.verdict == NOT_MEASURED:
         return [name, predicted, HOLE, HOLE, row.verdict]
     interval = "" if math.isnan(row.low) else f" [{signed(row.low)}, {signed(row.high)}]"

@@ -4,13 +4,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from analysis import style
-from analysis.evidence import ALL, StudyRecords, rows_of
+from analysis import figure_style, wording
 from analysis.figures import ReportFigure, new_figure
 from analysis.labels import fitting, label, labels
+from analysis.study_records import ALL, StudyRecords, rows_of
 
 PROTOCOL = "pronouns"
-SHARES = {f"probability_{gender}": gender for gender in style.GENDERS}
+SHARES = {f"probability_{gender}": gender for gender in figure_style.GENDERS}
 TITLE, PLOT = 4.6, 1.9  # inches above the bars, and of a panel of occupations
 LEGIBLE = 0.045  # a share below this is too narrow for its number
 
@@ -23,7 +23,7 @@ def pronouns(cells: pd.DataFrame, block: str) -> ReportFigure | None:
         return None
     tasks = list(dict.fromkeys(shares["task"]))
     bars = {task: _bars(shares[shares["task"] == task]) for task in tasks}
-    with style.applied():
+    with figure_style.applied():
         height = sum(0.36 * len(table) + 0.65 for table in bars.values()) + 0.4
         figure = new_figure(7.0, height)
         ratios = [len(table) + 0.6 for table in bars.values()]
@@ -32,7 +32,7 @@ def pronouns(cells: pd.DataFrame, block: str) -> ReportFigure | None:
             draw_bars(panel, table)
             panel.set_title(label(task, fitting(TITLE, 10)))
         panels[-1].set_xlabel("mean probability of the pronoun")
-        handles = [Patch(facecolor=colour, label=gender) for gender, colour in style.GENDERS.items()]
+        handles = [Patch(facecolor=colour, label=gender) for gender, colour in figure_style.GENDERS.items()]
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     caption = (
         "Mean probability of male, neutral and female pronouns by member. Where the text was generated its true shares are "
@@ -44,14 +44,14 @@ def pronouns(cells: pd.DataFrame, block: str) -> ReportFigure | None:
     return ReportFigure(pronouns, "pronouns", "Pronouns", caption, figure, data)
 
 
-def occupations(evidence: StudyRecords, block: str) -> ReportFigure | None:
+def occupations(study: StudyRecords, block: str) -> ReportFigure | None:
     """Each occupation's share of she among she and he against a statistic, one panel per member and one row per task."""
-    points = _points(evidence, block)
+    points = _points(study, block)
     if points.empty:
         return None
     tasks = sorted(set(points["task"]))
-    members = [member for member in style.members_first(set(points["member"])) if member in set(points["member"])]
-    with style.applied():
+    members = [member for member in wording.members_first(set(points["member"])) if member in set(points["member"])]
+    with figure_style.applied():
         figure = new_figure(2.3 * len(members) + 0.7, 2.6 * len(tasks) + 0.5)
         grid = figure.subplots(len(tasks), len(members), squeeze=False, sharex=True, sharey=True)
         for row, task in zip(grid, tasks, strict=True):
@@ -76,11 +76,11 @@ def _statistic(task: str) -> str:
 
 
 def _bars(shares: pd.DataFrame) -> pd.DataFrame:
-    table = shares.pivot(index="member", columns="gender", values="value")[list(style.GENDERS)]
-    table = table.loc[[member for member in style.members_first(set(table.index)) if member in table.index]]
+    table = shares.pivot(index="member", columns="gender", values="value")[list(figure_style.GENDERS)]
+    table = table.loc[[member for member in wording.members_first(set(table.index)) if member in table.index]]
     truth = shares.drop_duplicates("gender").set_index("gender")["reference"]
     if truth.notna().all():
-        table.loc["truth"] = truth[list(style.GENDERS)].astype(float)
+        table.loc["truth"] = truth[list(figure_style.GENDERS)].astype(float)
     return table
 
 
@@ -88,7 +88,7 @@ def draw_bars(panel: Axes, table: pd.DataFrame) -> None:
     """A bar for each row, divided into the shares of the genders."""
     names = [str(name) for name in table.index]
     places, left = range(len(names)), [0.0] * len(names)
-    for gender, colour in style.GENDERS.items():
+    for gender, colour in figure_style.GENDERS.items():
         widths = [float(width) for width in table[gender]]
         drawn = panel.barh(places, widths, left=left, color=colour, height=0.72, edgecolor="white", linewidth=0.8)
         numbers = [f"{width:.2f}" if width >= LEGIBLE else "" for width in widths]
@@ -104,10 +104,10 @@ def draw_bars(panel: Axes, table: pd.DataFrame) -> None:
     panel.grid(visible=False)
 
 
-def _points(evidence: StudyRecords, block: str) -> pd.DataFrame:
+def _points(study: StudyRecords, block: str) -> pd.DataFrame:
     rows = []
-    members = evidence.runs[evidence.runs["block"] == block]["member"]
-    for (run, protocol, task), items in evidence.items.items():
+    members = study.runs[study.runs["block"] == block]["member"]
+    for (run, protocol, task), items in study.items.items():
         if protocol == PROTOCOL and task != ALL and run in members.index:
             for item in rows_of(items):
                 occupation, truth = item.details.get("occupation"), item.details.get("truth_female")
@@ -120,7 +120,7 @@ def _points(evidence: StudyRecords, block: str) -> pd.DataFrame:
 
 
 def _draw_occupations(panel: Axes, points: pd.DataFrame, member: str, members: list[str]) -> None:
-    look = style.look(member, members)
+    look = figure_style.look(member, members)
     panel.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle=":")
     face = look.colour if look.filled else "none"
     panel.scatter(points["truth"], points["model"], s=18, marker=look.marker, edgecolors=look.colour, facecolors=face)

@@ -9,8 +9,8 @@ import pandas as pd
 import yaml
 
 from analysis.estimates import MISSING_RUN, NOT_MEASURED
-from analysis.evidence import StudyRecords
 from analysis.groups import ALIASES, plain_task
+from analysis.study_records import StudyRecords
 from analysis.tables import HOLE, Footnotes, Table, estimated, grouped
 from analysis.ways import OWN, split
 
@@ -65,7 +65,7 @@ def published() -> list[Published]:
         Published(
             **{name: value for name, value in item.items() if name not in ("kinds", "measures")},
             kinds=tuple(item.get("kinds", ())),
-            measures=tuple(measure for one in item.get("measures", ()) for measure in _measures(one, groups)),
+            measures=tuple(measure for entry in item.get("measures", ()) for measure in _measures(entry, groups)),
         )
         for item in facts["exhibits"]
     ]
@@ -83,26 +83,26 @@ def _measures(item: Mapping[str, Any], groups: Mapping[str, tuple[Measure, ...]]
         yield Measure(**item)
 
 
-def coverage(evidence: StudyRecords, cells: pd.DataFrame) -> pd.DataFrame:
-    """A row per published exhibit, block, kind and measure: the value, or the reason (`hole`) why there is none.
+def coverage(study: StudyRecords, cells: pd.DataFrame) -> pd.DataFrame:
+    """A row per published table or figure, block, kind and measure: the value, or the reason (`hole`) why there is none.
 
     `member` is the study's member that is such a model and `way` how it was asked, of several the published one.
     """
     scores: dict[tuple[str, str], Scores] = {}
     for row in cells.to_dict("records"):
-        own = scores.setdefault((row["block"], row["member"]), {})
-        own.setdefault((plain_task(row["task"]), ALIASES.get(row["metric"], row["metric"])), []).append(row)
-    blocks = sorted(evidence.blocks, key=evidence.runs.groupby("block")["parameters"].min().get)
+        by_measure = scores.setdefault((row["block"], row["member"]), {})
+        by_measure.setdefault((plain_task(row["task"]), ALIASES.get(row["metric"], row["metric"])), []).append(row)
+    blocks = sorted(study.blocks, key=study.runs.groupby("block")["parameters"].min().get)
     rows = []
     for item in published():
         for block in blocks:
             for kind in item.kinds:
-                runs = evidence.runs[evidence.runs["block"] == block]
+                runs = study.runs[study.runs["block"] == block]
                 member = next((name for name in STAND_INS.get(kind, (kind,)) if name in set(runs["member"])), None)
-                own = scores.get((block, str(member)), {})
+                measured = scores.get((block, str(member)), {})
                 of_member = runs[runs["member"] == member]
                 for measure in item.measures:
-                    found = {"hole": MISSING_RUN} if member is None else _found(measure, kind, own, of_member)
+                    cell = {"hole": MISSING_RUN} if member is None else _value(measure, kind, measured, of_member)
                     named = {
                         "exhibit": item.name,
                         "block": block,
@@ -110,25 +110,25 @@ def coverage(evidence: StudyRecords, cells: pd.DataFrame) -> pd.DataFrame:
                         "member": member,
                         "measure": measure.name,
                     }
-                    rows.append({**named, **found})
+                    rows.append({**named, **cell})
     columns = ["exhibit", "block", "kind", "member", "measure", "value", "low", "high", "way", "hole"]
     return pd.DataFrame(rows, columns=columns).astype({"value": float, "low": float, "high": float})
 
 
-def _found(measure: Measure, kind: str, own: Scores, runs: pd.DataFrame) -> dict[str, Any]:
+def _value(measure: Measure, kind: str, scores: Scores, runs: pd.DataFrame) -> dict[str, Any]:
     """The value of a measure for the rows and runs of one member, or its hole."""
     if measure.run:
         embedding = runs["embedding"].fillna(0)
         numbers = {"parameters": runs["parameters"], "embedding": embedding, "other": runs["parameters"] - embedding}
         return {"value": float(numbers[measure.run].iloc[0]) / 1e6}
     if measure.parts:
-        parts = [_found(part, kind, own, runs) for part in measure.parts]
+        parts = [_value(part, kind, scores, runs) for part in measure.parts]
         values = [part["value"] for part in parts if "value" in part]
         lacking = len(parts) - len(values)
         if lacking:
             return {"hole": f"lacks {lacking} of {len(parts)}"}
         return {"value": sum(values) / len(values)}
-    rows = [row for row in own.get((measure.task, measure.metric), []) if _asks(row["protocol"], measure)]
+    rows = [row for row in scores.get((measure.task, measure.metric), []) if _asks(row["protocol"], measure)]
     valued = [row for row in rows if not pd.isna(row["value"])]
     if not valued:
         why = [row["hole"] for row in rows if isinstance(row["hole"], str)]
@@ -148,17 +148,17 @@ def _preference(protocol: str, measure: Measure, kind: str) -> tuple[bool, bool,
     return question != ".".join(filter(None, [measure.question, measure.start])), way not in OWN, way != POOLED[kind]
 
 
-def coverage_table(found: pd.DataFrame) -> Table:
+def coverage_table(filled: pd.DataFrame) -> Table:
     """Rows are the published tables and figures: how much of each is filled, where it is drawn, and what it lacks."""
     rows = []
     for item in published():
-        own = found[found["exhibit"] == item.name]
-        filled = int(own["value"].notna().sum())
+        rows_of_item = filled[filled["exhibit"] == item.name]
+        count = int(rows_of_item["value"].notna().sum())
         if item.cannot:
             rows.append(("", [item.name, item.shows, "cannot be filled", HOLE, item.cannot]))
             continue
-        state = "filled" if filled == len(own) else f"{filled} of {len(own)}"
-        rows.append(("", [item.name, item.shows, state, item.slug if filled else HOLE, _lacking(own)]))
+        state = "filled" if count == len(rows_of_item) else f"{count} of {len(rows_of_item)}"
+        rows.append(("", [item.name, item.shows, state, item.slug if count else HOLE, _lacking(rows_of_item)]))
     note = (
         "Filled: every kind and measure of it that the paper shows has a value, at every size of this study. Rows of other "
         "groups' models are no part of a study: experiments.evaluate measures a hub id, analysis.compare sets it beside a run."
@@ -172,10 +172,10 @@ def coverage_table(found: pd.DataFrame) -> Table:
     )
 
 
-def _lacking(own: pd.DataFrame) -> str:
+def _lacking(rows_of_item: pd.DataFrame) -> str:
     """Every reason for a hole with some of the measures it is about."""
     parts = []
-    for reason, rows in own[own["value"].isna()].groupby("hole", sort=False):
+    for reason, rows in rows_of_item[rows_of_item["value"].isna()].groupby("hole", sort=False):
         names = list(
             dict.fromkeys(
                 f"{row.kind}" if reason == MISSING_RUN else f"{row.kind} {row.measure}" for row in rows.itertuples()
@@ -186,12 +186,12 @@ def _lacking(own: pd.DataFrame) -> str:
     return "; ".join(parts)
 
 
-def published_table(item: Published, found: pd.DataFrame) -> Table:
+def published_table(item: Published, filled: pd.DataFrame) -> Table:
     """One published table, with the study's members in its rows and its measures in columns."""
-    own = found[found["exhibit"] == item.name]
+    rows_of_item = filled[filled["exhibit"] == item.name]
     footnotes = Footnotes()
     rows = []
-    for (block, kind), cells in own.groupby(["block", "kind"], sort=False):
+    for (block, kind), cells in rows_of_item.groupby(["block", "kind"], sort=False):
         by_measure = cells.assign(lacking=None).set_index("measure")
         shown = [estimated(by_measure.loc[measure.name], footnotes) for measure in item.measures]
         rows.append((str(block), [str(kind), *shown]))

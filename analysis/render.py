@@ -5,10 +5,10 @@ import unicodedata
 import pandas as pd
 from tabulate import tabulate
 
-from analysis.evidence import MEASURE, rows_of
 from analysis.families import is_part
 from analysis.figures import ReportFigure
 from analysis.flags import with_flags
+from analysis.study_records import MEASURE, rows_of
 from analysis.tables import Table
 from ettin_core.foundation.spreadsheet import csv_text
 from ettin_core.foundation.terminal import printable
@@ -111,14 +111,14 @@ def latex(table: Table) -> str:
     return with_letters(f"{bodies}{notes}\n")
 
 
-def latex_figures(pictures: list[ReportFigure]) -> str:
-    """A figure environment per picture, so that the paper shows exactly the figures that exist."""
-    captions = [f"{picture.title}. {picture.caption} {picture.note}".rstrip() for picture in pictures]
+def latex_figures(figures: list[ReportFigure]) -> str:
+    """A figure environment per figure, so that the paper shows exactly the figures that exist."""
+    captions = [f"{figure.title}. {figure.caption} {figure.note}".rstrip() for figure in figures]
     return with_letters(
         "\n".join(
-            f"\\begin{{figure}}[htbp]\n\\centering\n\\includegraphics[width=\\linewidth,height=0.85\\textheight,keepaspectratio]{{generated/{picture.name}.pdf}}\n"
-            f"\\caption{{{escape(caption)}}}\n\\label{{fig:{picture.name}}}\n\\end{{figure}}\n"
-            for picture, caption in zip(pictures, captions, strict=True)
+            f"\\begin{{figure}}[htbp]\n\\centering\n\\includegraphics[width=\\linewidth,height=0.85\\textheight,keepaspectratio]{{generated/{figure.name}.pdf}}\n"
+            f"\\caption{{{escape(caption)}}}\n\\label{{fig:{figure.name}}}\n\\end{{figure}}\n"
+            for figure, caption in zip(figures, captions, strict=True)
         )
     )
 

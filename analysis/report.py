@@ -9,13 +9,14 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from analysis import figures, kinds, numbers, page, render, tables
-from analysis.artifacts import shelf
+from analysis.artifacts import artifact_folder
 from analysis.command import command
-from analysis.evidence import StudyRecords, load
 from analysis.figures import ReportFigure
 from analysis.kinds.design import ReportTable
+from analysis.load import load
 from analysis.predictions import judge, predictions_table
 from analysis.stale import stale_lines
+from analysis.study_records import StudyRecords
 from analysis.swept import flat
 
 
@@ -32,71 +33,73 @@ def build(
     `records` is a folder with more measurements of the runs, as lm-eval writes them. `ruler` is what the axes of cost
     show, `where` the settings that runs must have. Raises ValueError for what cannot be reported.
     """
-    evidence = load(runs, study, ruler, records, where)
-    findings = kinds.analyse(evidence)
-    costs = ReportTable(tables.rulers_table(evidence), tables.rulers_table, evidence.runs.reset_index())
-    judged = _predictions(evidence)
-    exhibits = [_with_verdicts(exhibit, evidence) for exhibit in (*judged, *findings.exhibits)] + [costs]
-    drawn = [*_losses(evidence, findings.cells), *findings.pictures]
-    pictures = [replace(picture, caption=_caption(picture, evidence)) for picture in drawn]
-    images = {picture.name: picture.encoded("png") for picture in pictures}
+    recorded = load(runs, study, ruler, records, where)
+    findings = kinds.analyse(recorded)
+    costs = ReportTable(tables.rulers_table(recorded), tables.rulers_table, recorded.runs.reset_index())
+    judged = _predictions(recorded)
+    report_tables = [_with_verdicts(item, recorded) for item in (*judged, *findings.tables)] + [costs]
+    drawn = [*_losses(recorded, findings.cells), *findings.figures]
+    report_figures = [replace(figure, caption=_caption(figure, recorded)) for figure in drawn]
+    images = {figure.name: figure.encoded("png") for figure in report_figures}
 
-    with shelf(out, evidence.fingerprint) as made:
-        for exhibit in exhibits:
-            made.put(f"{exhibit.table.name}.md", render.markdown(exhibit.table), exhibit.maker)
-            made.put(f"{exhibit.table.name}.tex", render.latex(exhibit.table), exhibit.maker)
-            if exhibit.data is not None:
-                made.put(f"{exhibit.table.name}.csv", render.csv(exhibit.data), exhibit.maker)
-        for picture in pictures:
-            made.put(f"{picture.name}.data.csv", render.csv(picture.data), picture.maker)
-            made.put(f"{picture.name}.png", images[picture.name], picture.maker)
-            made.put(f"{picture.name}.pdf", picture.encoded("pdf"), picture.maker)
-        made.put("figures.tex", render.latex_figures(pictures), render.latex_figures)
-        made.put("tables.tex", render.latex_tables([exhibit.table for exhibit in exhibits]), render.latex_tables)
-        made.put("numbers.tex", numbers.macros(evidence, findings.numbers), numbers.macros)
-        shown = [exhibit.table for exhibit in exhibits]
-        made.put("index.html", page.page(evidence, findings.cells, shown, pictures, images), page.page)
-    _announce(evidence, exhibits, out, pictures)
-    return made.files_in(out)
+    with artifact_folder(out, recorded.fingerprint) as folder:
+        for item in report_tables:
+            folder.put(f"{item.table.name}.md", render.markdown(item.table), item.maker)
+            folder.put(f"{item.table.name}.tex", render.latex(item.table), item.maker)
+            if item.data is not None:
+                folder.put(f"{item.table.name}.csv", render.csv(item.data), item.maker)
+        for figure in report_figures:
+            folder.put(f"{figure.name}.data.csv", render.csv(figure.data), figure.maker)
+            folder.put(f"{figure.name}.png", images[figure.name], figure.maker)
+            folder.put(f"{figure.name}.pdf", figure.encoded("pdf"), figure.maker)
+        folder.put("figures.tex", render.latex_figures(report_figures), render.latex_figures)
+        folder.put("tables.tex", render.latex_tables([item.table for item in report_tables]), render.latex_tables)
+        folder.put("numbers.tex", numbers.macros(recorded, findings.numbers), numbers.macros)
+        shown = [item.table for item in report_tables]
+        folder.put("index.html", page.page(recorded, findings.cells, shown, report_figures, images), page.page)
+    _announce(recorded, report_tables, out, report_figures)
+    return folder.files_in(out)
 
 
-def _predictions(evidence: StudyRecords) -> list[ReportTable]:
+def _predictions(recorded: StudyRecords) -> list[ReportTable]:
     """What was stated before training, judged; nothing where the study states nothing."""
-    judged = judge(evidence)
+    judged = judge(recorded)
     if judged.empty:
         return []
-    return [ReportTable(predictions_table(judged, evidence), predictions_table, judged.drop(columns=["size"]))]
+    return [ReportTable(predictions_table(judged, recorded), predictions_table, judged.drop(columns=["size"]))]
 
 
-def _with_verdicts(exhibit: ReportTable, evidence: StudyRecords) -> ReportTable:
+def _with_verdicts(item: ReportTable, recorded: StudyRecords) -> ReportTable:
     """A table with the certificates' verdicts below it, so that no comparison is read without them."""
-    notes = [*exhibit.table.notes, *tables.control(evidence)]
-    return replace(exhibit, table=replace(exhibit.table, notes=notes))
+    notes = [*item.table.notes, *tables.control(recorded)]
+    return replace(item, table=replace(item.table, notes=notes))
 
 
-def _caption(picture: ReportFigure, evidence: StudyRecords) -> str:
-    return " ".join([picture.caption, *(line.rstrip(".") + "." for line in tables.control(evidence))])
+def _caption(figure: ReportFigure, recorded: StudyRecords) -> str:
+    return " ".join([figure.caption, *(line.rstrip(".") + "." for line in tables.control(recorded))])
 
 
-def _losses(evidence: StudyRecords, cells: pd.DataFrame) -> list[ReportFigure]:
+def _losses(recorded: StudyRecords, cells: pd.DataFrame) -> list[ReportFigure]:
     return [
-        figures.loss(evidence, cells, block).of_block("" if len(evidence.blocks) == 1 else f" ({block})")
-        for block in evidence.blocks
+        figures.loss(recorded, cells, block).of_block("" if len(recorded.blocks) == 1 else f" ({block})")
+        for block in recorded.blocks
     ]
 
 
-def _announce(evidence: StudyRecords, exhibits: list[ReportTable], out: Path, pictures: list[ReportFigure]) -> None:
-    for certificate in evidence.certificates:
+def _announce(
+    recorded: StudyRecords, report_tables: list[ReportTable], out: Path, report_figures: list[ReportFigure]
+) -> None:
+    for certificate in recorded.certificates:
         print(tables.verdict(certificate))
-    for name in evidence.missing:
+    for name in recorded.missing:
         print(f"missing run: {name}")
-    for line in stale_lines(evidence.cells):
+    for line in stale_lines(recorded.cells):
         print(line)
-    print("\n" + "\n\n".join(render.text(exhibit.table) for exhibit in exhibits[:2]) + "\n")
+    print("\n" + "\n\n".join(render.text(item.table) for item in report_tables[:2]) + "\n")
     print(f"page     {out / 'index.html'}")
-    for picture in pictures:
-        print(f"figure   {out / f'{picture.name}.png'}")
-    for note in sorted({picture.note for picture in pictures} - {""}):
+    for figure in report_figures:
+        print(f"figure   {out / f'{figure.name}.png'}")
+    for note in sorted({figure.note for figure in report_figures} - {""}):
         print(note)
 
 

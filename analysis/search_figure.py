@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from omegaconf import DictConfig
 
-from analysis import style
+from analysis import figure_style, wording
 from analysis.command import command
 from analysis.figures import ReportFigure, new_figure
 from analysis.kinds.panels import use_logarithms
@@ -22,7 +22,7 @@ def losses(record: Path) -> ReportFigure:
     if tuple(trials.columns) != COLUMNS:
         raise ValueError(f"{record} is no search's trials: it has columns {', '.join(trials.columns)}")
     members, keys = list(trials["member"].unique()), list(trials["key"].unique())
-    with style.applied():
+    with figure_style.applied():
         figure = new_figure(WIDTH * len(members), 3.4 * len(keys))
         panels = figure.subplots(len(keys), len(members), squeeze=False)
         for row, key in zip(panels, keys, strict=True):
@@ -39,7 +39,7 @@ def losses(record: Path) -> ReportFigure:
 
 def _draw(panel: Axes, trials: pd.DataFrame, member: str, members: list[str]) -> None:
     """A member's trials along one key: numbers in order and joined, names side by side."""
-    look = style.look(member, members)
+    look = figure_style.look(member, members)
     values = pd.to_numeric(trials["value"], errors="coerce")
     if values.notna().all():
         trials = trials.assign(value=values).sort_values("value")
@@ -60,15 +60,15 @@ def _draw(panel: Axes, trials: pd.DataFrame, member: str, members: list[str]) ->
     if bool(trials["log"].iloc[0]):
         use_logarithms(panel)
     panel.set_title(label(member, fitting(PLOT, 10)))
-    panel.set_ylabel(f"{label(style.protocol_name(trials['protocol'].iloc[0]), fitting(2.2, 9))}\nnats per token")
+    panel.set_ylabel(f"{label(wording.protocol_name(trials['protocol'].iloc[0]), fitting(2.2, 9))}\nnats per token")
 
 
 @command("search_figure")
 def main(config: DictConfig) -> None:
     """The command line."""
     out = Path(config.out)
-    picture = losses(Path(config.record))
-    picture.save(out)
+    figure = losses(Path(config.record))
+    figure.save(out)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from analysis import style
+from analysis import wording
 from ettin_core.records.folders import RunFolder
 
 SEED, CONVERSION_SEED = "seed", "conversion.seed"
@@ -25,21 +25,21 @@ Settings = dict[str, Any]
 def settings_of(folders: Sequence[RunFolder]) -> dict[str, Settings]:
     """The settings of every run by dotted key, and its seed (a text where its seeds differ)."""
     known = {folder.name: folder for folder in folders}
-    found: dict[str, Settings] = {}
+    settings: dict[str, Settings] = {}
     for name in known:
-        _add(name, known, found)
-    return _with_seeds(found)
+        _add(name, known, settings)
+    return _with_seeds(settings)
 
 
 def chosen(folders: Sequence[RunFolder], where: Mapping[str, Any]) -> list[RunFolder]:
     """The runs with these settings (of a list: any of its values). Raises ValueError for a key or value that no run has."""
     settings, wanted = settings_of(folders), flat(where)
-    keys = sorted({key for own in settings.values() for key in own if key.partition(".")[0] not in BESIDE})
+    keys = sorted({key for of_run in settings.values() for key in of_run if key.partition(".")[0] not in BESIDE})
     for key, value in wanted.items():
         if key not in keys:
             raise ValueError(f"where.{key}={value!r} is no setting of these runs; {_suggestion(key, keys)}")
-        levels = sorted({_key(own.get(key)) for own in settings.values()})
-        if not any(_is_one(own.get(key), value) for own in settings.values()):
+        levels = sorted({_key(of_run.get(key)) for of_run in settings.values()})
+        if not any(_is_one(of_run.get(key), value) for of_run in settings.values()):
             shown = ", ".join(levels[:SHOWN]) + (", ..." if len(levels) > SHOWN else "")
             raise ValueError(f"where.{key}={value!r} is of no run; they have {shown}.")
     kept = [
@@ -61,22 +61,22 @@ def plan(folders: Sequence[RunFolder], elsewhere: bool = False) -> dict[str, Any
     """
     settings = settings_of(folders)
     axes, follows = axes_of(settings)
-    points = {name: tuple(_key(own.get(axis)) for axis in axes) for name, own in settings.items()}
+    points = {name: tuple(_key(of_run.get(axis)) for axis in axes) for name, of_run in settings.items()}
     places: dict[tuple[Any, ...], set[tuple[str, ...]]] = {}
     taken: dict[tuple[Any, ...], str] = {}
     for folder in folders:
-        own = settings[folder.name]
-        places.setdefault(tuple(own[key] for key in LEADERS[:3]), set()).add(points[folder.name])
-        other = taken.setdefault((*points[folder.name], own[SEED]), folder.name)
-        if other != folder.name:
+        of_run = settings[folder.name]
+        places.setdefault(tuple(of_run[key] for key in LEADERS[:3]), set()).add(points[folder.name])
+        earlier = taken.setdefault((*points[folder.name], of_run[SEED]), folder.name)
+        if earlier != folder.name:
             raise ValueError(
-                f"runs={[other, folder.name]!r} have the same settings and seed; move one of them elsewhere."
+                f"runs={[earlier, folder.name]!r} have the same settings and seed; move one of them elsewhere."
             )
-    if all(len(found) == 1 for found in places.values()) and (
+    if all(len(levels) == 1 for levels in places.values()) and (
         elsewhere or any(folder.evaluations() for folder in folders)
     ):
         return {}
-    members = style.members_first({own["member"] for own in settings.values()})
+    members = wording.members_first({of_run["member"] for of_run in settings.values()})
     order = sorted(
         folders, key=lambda run: (run.summary().get("parameters", 0), members.index(run.summary()["member"]))
     )
@@ -111,15 +111,15 @@ def axes_of(settings: Mapping[str, Settings]) -> tuple[list[str], dict[str, str]
 
 def claim(settings: Mapping[str, Settings], axes: list[str], follows: Mapping[str, str]) -> str:
     """What the runs differ in, in a sentence or two."""
-    varied = [axis for axis in axes if len({_key(own.get(axis)) for own in settings.values()}) > 1]
-    seeds = len({own[SEED] for own in settings.values()})
+    varied = [axis for axis in axes if len({_key(of_run.get(axis)) for of_run in settings.values()}) > 1]
+    seeds = len({of_run[SEED] for of_run in settings.values()})
     text = f"Runs that differ in {', '.join(varied)}" if varied else "Runs of one configuration"
     text += f", over {seeds} seeds." if seeds > 1 else ", with one seed."
     leaders = list(dict.fromkeys(follows.values()))
-    told = [
+    followers = [
         f"{', '.join(_sections(key for key in follows if follows[key] == leader))} with {leader}" for leader in leaders
     ]
-    text += f" What differs together with these: {'; '.join(told)}." if told else ""
+    text += f" What differs together with these: {'; '.join(followers)}." if followers else ""
     return f"{text} All else in their configurations is equal."
 
 
@@ -139,44 +139,44 @@ def spelled(value: Any) -> str:
 
 def flat(values: Mapping[str, Any], path: str = "") -> Settings:
     """Nested mappings by dotted key."""
-    found: Settings = {}
+    result: Settings = {}
     for key, value in values.items():
         name = f"{path}.{key}" if path else str(key)
-        found |= flat(value, name) if isinstance(value, Mapping) and value else {name: value}
-    return found
+        result |= flat(value, name) if isinstance(value, Mapping) and value else {name: value}
+    return result
 
 
-def _add(name: str, known: Mapping[str, RunFolder], found: dict[str, Settings], below: tuple[str, ...] = ()) -> None:
-    if name in found:
+def _add(name: str, known: Mapping[str, RunFolder], settings: dict[str, Settings], below: tuple[str, ...] = ()) -> None:
+    if name in settings:
         return
     folder = known[name]
     config, summary = folder.config(), folder.summary()
-    own = flat(config) | {key: summary[key] for key in ("member", "size", "corpus")}
+    of_run = flat(config) | {key: summary[key] for key in ("member", "size", "corpus")}
     parent = config.get("parent")
     seeds = list(_mapping(config.get("seeds")).values())
     if not isinstance(parent, Mapping):
-        found[name] = own | {SEED: summary[SEED] if len(set(seeds)) < 2 else "/".join(map(str, seeds))}
+        settings[name] = of_run | {SEED: summary[SEED] if len(set(seeds)) < 2 else "/".join(map(str, seeds))}
         return
-    recipe = {key: value for key, value in own.items() if key.startswith("recipe.")}
-    rest = {key: value for key, value in own.items() if key not in recipe}
+    recipe = {key: value for key, value in of_run.items() if key.startswith("recipe.")}
+    rest = {key: value for key, value in of_run.items() if key not in recipe}
     converted = {f"conversion.{key}": value for key, value in recipe.items() if key != "recipe.tokens"}
     source = str(parent.get("run"))
     if source not in known or source in (name, *below):  # elsewhere: the conversion is told by its name
-        found[name] = (
+        settings[name] = (
             rest | converted | {"parent_run": source, "budget": recipe.get("recipe.tokens"), SEED: summary[SEED]}
         )
         return
-    _add(source, known, found, (name, *below))
-    share = _count(recipe.get("recipe.tokens")) / max(1, _count(found[source].get("recipe.tokens")))
+    _add(source, known, settings, (name, *below))
+    share = _count(recipe.get("recipe.tokens")) / max(1, _count(settings[source].get("recipe.tokens")))
     phases = _mapping(_mapping(known[source].config().get("recipe")).get("phases")).values()
     prefixes = [_mapping(phase).get("prefix") for phase in phases]
     ended = str(parent.get("checkpoint")).rstrip("0123456789") in prefixes[-1:]
-    lineage = {key: value for key, value in found[source].items() if key not in rest}
-    found[name] = lineage | rest | converted | {
-        "parent_member": found[source]["member"],
+    lineage = {key: value for key, value in settings[source].items() if key not in rest}
+    settings[name] = lineage | rest | converted | {
+        "parent_member": settings[source]["member"],
         "budget": _rounded(share),
         "start": "after_decay" if ended else "before_decay",
-        SEED: found[source][SEED],
+        SEED: settings[source][SEED],
         CONVERSION_SEED: _mapping(config.get("seeds")).get("order"),
     }  # fmt: skip
 
@@ -203,29 +203,29 @@ def _rounded(share: float) -> float:
     )
 
 
-def _with_seeds(found: dict[str, Settings]) -> dict[str, Settings]:
+def _with_seeds(settings: dict[str, Settings]) -> dict[str, Settings]:
     """The settings, each run's seed with its conversion's where a lineage was converted with several; seeds of one type."""
     lineages: dict[Any, set[Any]] = {}
-    for own in found.values():
-        if CONVERSION_SEED in own:
-            lineages.setdefault(own[SEED], set()).add(own[CONVERSION_SEED])
+    for of_run in settings.values():
+        if CONVERSION_SEED in of_run:
+            lineages.setdefault(of_run[SEED], set()).add(of_run[CONVERSION_SEED])
     several = any(len(seeds) > 1 for seeds in lineages.values())
     seeds = {
-        name: f"{own[SEED]}/{own[CONVERSION_SEED]}" if several and CONVERSION_SEED in own else own[SEED]
-        for name, own in found.items()
+        name: f"{of_run[SEED]}/{of_run[CONVERSION_SEED]}" if several and CONVERSION_SEED in of_run else of_run[SEED]
+        for name, of_run in settings.items()
     }
     if any(isinstance(seed, str) for seed in seeds.values()):
         seeds = {name: str(seed) for name, seed in seeds.items()}
     return {
-        name: {key: value for key, value in own.items() if key != CONVERSION_SEED} | {SEED: seeds[name]}
-        for name, own in found.items()
+        name: {key: value for key, value in of_run.items() if key != CONVERSION_SEED} | {SEED: seeds[name]}
+        for name, of_run in settings.items()
     }
 
 
 def _differing(runs: Sequence[Settings]) -> list[str]:
     """The keys in which runs differ; one that a run lacks is null there."""
-    keys = dict.fromkeys(key for own in runs for key in own)
-    return [key for key in keys if len({_key(own.get(key)) for own in runs}) > 1]
+    keys = dict.fromkeys(key for run in runs for key in run)
+    return [key for key in keys if len({_key(run.get(key)) for run in runs}) > 1]
 
 
 def _place(key: str, keys: list[str]) -> tuple[int, int]:
@@ -235,7 +235,7 @@ def _place(key: str, keys: list[str]) -> tuple[int, int]:
 def _determines(leader: str, key: str, runs: Sequence[Settings]) -> bool:
     """Whether runs that agree on the leader agree on the key."""
     pairs = {(_key(run.get(leader)), _key(run.get(key))) for run in runs}
-    return len(pairs) == len({one for one, _ in pairs})
+    return len(pairs) == len({level for level, _ in pairs})
 
 
 def _sections(keys: Iterable[str]) -> list[str]:

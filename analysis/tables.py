@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import style
-from analysis.evidence import SWEEP, StudyRecords, rows_of
+from analysis import wording
 from analysis.families import described, is_part, redundant
-from analysis.flags import said, with_flags
+from analysis.flags import left_out_note, with_flags
 from analysis.stale import stale_lines
+from analysis.study_records import SWEEP, StudyRecords, rows_of
 from analysis.ways import OWN, split, way_name
 
 SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -54,10 +54,10 @@ class Footnotes:
 
 def comparison_table(cells: pd.DataFrame) -> Table:
     """Rows are measurements that can carry a comparison (`flags`), columns are members; sub-tasks have a table of their own."""
-    members = style.members_first(set(cells["member"]))
+    members = wording.members_first(set(cells["member"]))
     flagged = with_flags(cells[~is_part(cells)])
     table = members_table("comparison", "The members side by side", flagged[flagged["left_out"] == ""], members)
-    left_out = said(flagged)
+    left_out = left_out_note(flagged)
     return replace(table, notes=[*table.notes, left_out]) if left_out else table
 
 
@@ -67,13 +67,13 @@ def left_out_table(cells: pd.DataFrame) -> Table | None:
     without = flagged[flagged["left_out"] != ""]
     if without.empty:
         return None
-    members = style.members_first(set(cells["member"]))
+    members = wording.members_first(set(cells["member"]))
     return members_table("left_out", "Left out of the main table", without, members)
 
 
 def subtasks_table(cells: pd.DataFrame) -> Table:
     """The parts of tasks: phenomena of minimal pairs, relations of facts."""
-    members = style.members_first(set(cells[is_part(cells)]["member"]))
+    members = wording.members_first(set(cells[is_part(cells)]["member"]))
     return members_table("subtasks", "Parts of the tasks", cells[is_part(cells)], members)
 
 
@@ -83,7 +83,7 @@ def members_table(name: str, title: str, cells: pd.DataFrame, members: list[str]
     cells = cells.assign(question=[split(protocol)[0] for protocol in cells["protocol"]])
     cells = cells.assign(way=[split(protocol)[1] for protocol in cells["protocol"]])
     ways, tied = bool((cells["way"] != "").any()), bool((cells["ties"] > 0).any())
-    told = "left_out" in cells and bool((cells["left_out"] != "").any())
+    explained = "left_out" in cells and bool((cells["left_out"] != "").any())
 
     def row(group: pd.DataFrame) -> list[str]:
         by_member = group.set_index("member")
@@ -94,7 +94,7 @@ def members_table(name: str, title: str, cells: pd.DataFrame, members: list[str]
         first = group.iloc[0]
         asked = [way_name(first["way"])] if ways else []
         rates = [_rates(group["ties"])] if tied else []
-        beside = [*rates, *([first["left_out"]] if told else [])]
+        beside = [*rates, *([first["left_out"]] if explained else [])]
         return [measure(first), *asked, *shown, _or_blank(first["reference"], number), _counts(group["n"]), *beside]
 
     rows = []
@@ -110,7 +110,7 @@ def members_table(name: str, title: str, cells: pd.DataFrame, members: list[str]
     legend += " Ties: share of choices that were ties, each counted as a guess." if tied else ""
     notes = [*footnotes.notes(), f"{basis}{caveat}. {legend}"]
     header = ["Measurement", *(["Way"] if ways else []), *members, "Reference", "n"]
-    header += [*(["Ties"] if tied else []), *(["Why"] if told else [])]
+    header += [*(["Ties"] if tied else []), *(["Why"] if explained else [])]
     return Table(name, title, header, grouped(rows), notes)
 
 
@@ -121,7 +121,7 @@ def differences_table(differences: pd.DataFrame, stated: dict[str, list[str]] | 
     for row in rows_of(_ways_together(whole)):
         single = differences["block"].nunique() == 1
         section = f"{row.left} − {row.right}" + ("" if single else f" ({row.block})")
-        name = f"{style.question_name(str(row.question))}: {measure(row._asdict())}"
+        name = f"{wording.question_name(str(row.question))}: {measure(row._asdict())}"
         shown = [name, way_name(str(row.way)), *tested(row), f"{row.n:,}", str(row.over), str(row.words)]
         rows.append((section, shown))
     method = (
@@ -137,7 +137,7 @@ def differences_table(differences: pd.DataFrame, stated: dict[str, list[str]] | 
 def _ways_together(differences: pd.DataFrame) -> pd.DataFrame:
     """Rows with their question and way, the ways of a question's task side by side, the own way first."""
     asked = [split(protocol) for protocol in differences["protocol"]]
-    frame = differences.assign(question=[one for one, _ in asked], way=[way for _, way in asked])
+    frame = differences.assign(question=[question for question, _ in asked], way=[way for _, way in asked])
     order = ["block", "left", "right", "question", "task", "metric"]
     places = {key: place for place, key in enumerate(dict.fromkeys(zip(*(frame[name] for name in order), strict=True)))}
     keys = zip(*(frame[name] for name in order), strict=True)
@@ -145,11 +145,9 @@ def _ways_together(differences: pd.DataFrame) -> pd.DataFrame:
     return frame.sort_values(["place", "common"], kind="stable")
 
 
-def rulers_table(evidence: StudyRecords) -> Table:
+def rulers_table(study: StudyRecords) -> Table:
     """What each run cost by every ruler, with the verdicts of the certificates below."""
-    runs = evidence.runs.assign(
-        place=evidence.runs["member"].map(style.members_first(set(evidence.runs["member"])).index)
-    )
+    runs = study.runs.assign(place=study.runs["member"].map(wording.members_first(set(study.runs["member"])).index))
     rows = []
     for run in rows_of(runs.sort_values(["block", "place", "seed"])):
         cells = [str(run.Index), str(run.member), str(run.seed), f"{run.tokens:,}", f"{run.loss_tokens:,}"]
@@ -167,9 +165,9 @@ def rulers_table(evidence: StudyRecords) -> Table:
         "Other parameters",
         "Parent",
     ]
-    missing = [f"Missing run: {name}" for name in evidence.missing]
-    notes = [*map(verdict, evidence.certificates), "A conversion's numbers exclude its parent's.", *missing]
-    notes += stale_lines(evidence.cells)
+    missing = [f"Missing run: {name}" for name in study.missing]
+    notes = [*map(verdict, study.certificates), "A conversion's numbers exclude its parent's.", *missing]
+    notes += stale_lines(study.cells)
     return Table("rulers", "What each run cost", header, grouped(rows), notes)
 
 
@@ -209,11 +207,11 @@ def verdicts(certificates: list[dict[str, Any]]) -> list[str]:
     return [line + (f" ({count} comparisons)" if count > 1 else "") for line, count in counts.items()]
 
 
-def control(evidence: StudyRecords) -> list[str]:
+def control(study: StudyRecords) -> list[str]:
     """What says how far the runs are comparable: certificates, or what the runs of a sweep differ in."""
-    if not evidence.certificates and evidence.analysis["kind"] == SWEEP and evidence.claim:
-        return [evidence.claim]
-    return verdicts(evidence.certificates)
+    if not study.certificates and study.analysis["kind"] == SWEEP and study.claim:
+        return [study.claim]
+    return verdicts(study.certificates)
 
 
 def number(value: float) -> str:
@@ -257,11 +255,11 @@ def estimated(cell: pd.Series, footnotes: Footnotes) -> str:
 
 def measure(row: Any) -> str:
     """A measurement as a row's name: task, metric and which way is better."""
-    return f"{row['task']}, {style.metric_name(row['metric'])}{style.arrow(row['metric'], row['higher_is_better'])}"
+    return f"{row['task']}, {wording.metric_name(row['metric'])}{wording.arrow(row['metric'], row['higher_is_better'])}"
 
 
 def _section(row: pd.Series, cells: pd.DataFrame) -> str:
-    name = style.question_name(row["question"])
+    name = wording.question_name(row["question"])
     return name if cells["block"].nunique() == 1 else f"{row['block']}: {name}"
 
 

@@ -6,7 +6,7 @@ own: `own_scoring` scores each as suits its objective, `best_by_dev` takes of ea
 
 import pandas as pd
 
-from analysis.evidence import BEST_BY_DEV, LEFT_TO_RIGHT, OWN_SCORING, PSEUDO_LIKELIHOOD, own_scoring
+from analysis.study_records import BEST_BY_DEV, LEFT_TO_RIGHT, ONE_ORDER, OWN_SCORING, PSEUDO_LIKELIHOOD
 from ettin_core.records.readout import fills_masks
 
 FINETUNE, LM_EVAL, MTEB = "finetune", "lm_eval", "mteb"
@@ -34,17 +34,33 @@ def with_own_ways(measurements: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFram
     return pd.concat([measurements, *added], ignore_index=True) if added else measurements
 
 
+def own_scoring(measurements: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The measurements that suit each member, under one protocol name per family; `scored_as` keeps the real one.
+
+    A member that predicts tokens from those before is scored left to right, one that fills masks by pseudo-likelihood. Only
+    this lets an encoder and a decoder meet on the same items, each at its best.
+    """
+    split = [protocol.partition(".") for protocol in measurements["protocol"]]
+    readouts = runs["readout"].reindex(measurements["run"])
+    suits = [
+        scoring == (PSEUDO_LIKELIHOOD if fills_masks(readout) else LEFT_TO_RIGHT) and family not in ONE_ORDER
+        for (family, _, scoring), readout in zip(split, readouts, strict=True)
+    ]
+    names = [f"{family}.{OWN_SCORING}" for family, _, _ in split]
+    return measurements.assign(protocol=names)[suits]
+
+
 def harness_own(measurements: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """The harness's scores, each member by the protocol that suits it."""
     rows = measurements[measurements["protocol"].str.startswith(f"{LM_EVAL}.")]
     masked = rows["run"].map(runs["readout"]).map(fills_masks)
-    found = set(zip(rows["run"], rows["task"], rows["protocol"], strict=True))
-    own = []
+    measured = set(zip(rows["run"], rows["task"], rows["protocol"], strict=True))
+    suits = []
     for run, task, protocol, fills in zip(rows["run"], rows["task"], rows["protocol"], masked, strict=True):
         wanted = HARNESS_MASKED if fills else ("lm_eval.conditional",)
-        first = next((name for name in wanted if (run, task, name) in found), None)
-        own.append(protocol == first)
-    return rows[own].assign(protocol=f"{LM_EVAL}.{OWN_SCORING}")
+        first = next((name for name in wanted if (run, task, name) in measured), None)
+        suits.append(protocol == first)
+    return rows[suits].assign(protocol=f"{LM_EVAL}.{OWN_SCORING}")
 
 
 def best_by_dev(measurements: pd.DataFrame) -> pd.DataFrame:
@@ -65,11 +81,12 @@ def best_by_dev(measurements: pd.DataFrame) -> pd.DataFrame:
     dev = dev[pd.Series(several, index=dev.index, dtype=bool)]
     best = dev.sort_values("value", ascending=False, kind="stable").drop_duplicates(["run", "asked", "question"])
     chosen = set(zip(best["run"], best["protocol"], strict=True))
-    own = rows[[pair in chosen for pair in zip(rows["run"], rows["protocol"], strict=True)]]
+    of_run = rows[[pair in chosen for pair in zip(rows["run"], rows["protocol"], strict=True)]]
     names = [
-        _with_way(question, task, BEST_BY_DEV) for question, task in zip(own["question"], own["asked"], strict=True)
+        _with_way(question, task, BEST_BY_DEV)
+        for question, task in zip(of_run["question"], of_run["asked"], strict=True)
     ]
-    return own.assign(protocol=names).drop(columns=["question", "asked"])
+    return of_run.assign(protocol=names).drop(columns=["question", "asked"])
 
 
 def _with_way(question: str, task: str, way: str) -> str:

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
-from analysis import style
+from analysis import figure_style
 from analysis.data_report.record import DOCUMENT, LINE, DataRecord, percent
-from analysis.evidence import rows_of
 from analysis.figures import WIDTH, ReportFigure, add_legend, new_figure
 from analysis.labels import fitting, label, labels
+from analysis.study_records import rows_of
 
 ROW_HEIGHT, FRAME_HEIGHT = 0.24, 1.0  # inches of a source's row, and of a figure without rows
 COLUMNS, PANEL_WIDTH, PANEL_HEIGHT = 4, 2.0, 1.55
@@ -29,7 +29,7 @@ def mixture(record: DataRecord) -> ReportFigure:
     draws = record.draws
     tokens = record.sources[record.sources["split"] == "train"].set_index("source")["tokens"]
     phases = list(draws["phase"].unique())
-    with style.applied():
+    with figure_style.applied():
         figure = new_figure(WIDTH, FRAME_HEIGHT + ROW_HEIGHT * len(names))
         axes = figure.subplots(1, 1 + len(phases), sharey=True, squeeze=False)[0]
         axes[0].plot(tokens[names], range(len(names)), "o", color=BLUE, markersize=5)
@@ -69,7 +69,7 @@ def lengths(record: DataRecord) -> ReportFigure:
     columns = min(COLUMNS, len(names))
     rows = math.ceil(len(names) / columns)
     low, high = _length_range(record, contexts)
-    with style.applied():
+    with figure_style.applied():
         width = WIDTH if columns == COLUMNS else max(3.6, PANEL_WIDTH * 1.5 * columns)
         figure = new_figure(width, 0.9 + (PANEL_HEIGHT if rows > 1 else 2.2) * rows)
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
@@ -77,10 +77,10 @@ def lengths(record: DataRecord) -> ReportFigure:
         titles = labels(names, fitting((width - 0.6) / columns - 0.2, 9))
         for axis, name, title in zip(axes, names, titles, strict=False):
             axis.set_title(title, fontsize=9)
-            for other in curves.values():
-                axis.plot(other["at_most"], other["share"], color="0.82", linewidth=0.8, zorder=1)
-            own = curves[name]
-            axis.plot(own["at_most"], own["share"], color=BLUE, linewidth=1.8, marker="o", markersize=2.5)
+            for curve in curves.values():
+                axis.plot(curve["at_most"], curve["share"], color="0.82", linewidth=0.8, zorder=1)
+            shown = curves[name]
+            axis.plot(shown["at_most"], shown["share"], color=BLUE, linewidth=1.8, marker="o", markersize=2.5)
             for (context, _), line in zip(contexts.items(), _LINES, strict=False):
                 axis.axvline(context, color=VERMILION, linestyle=line, linewidth=1.1)
             axis.set(xscale="log", xlim=(low, high), ylim=(-0.03, 1.03))
@@ -112,7 +112,7 @@ def passes(record: DataRecord) -> ReportFigure:
     lines = [Line2D([], [], color=INK, linestyle=line, linewidth=1.2, label=text) for _, text, line in marks]
     figure = _rows_figure(record, draws, "passes", lines)
     axis = figure.axes[0]
-    with style.applied():
+    with figure_style.applied():
         for place, _, line in marks:
             axis.axvline(place, color=INK, linestyle=line, linewidth=1.2, zorder=1)
         axis.set_xscale("log")
@@ -146,7 +146,7 @@ def left_out(record: DataRecord) -> ReportFigure:
     data = read.groupby(["what", "reason"], as_index=False)["number"].sum()
     groups = [data[data["what"] == kind].sort_values(["number", "reason"], ascending=[False, True]) for kind in kinds]
     sizes = [len(group) + 1 for group in groups]
-    with style.applied():
+    with figure_style.applied():
         figure = new_figure(WIDTH, 0.5 * len(kinds) + ROW_HEIGHT * sum(sizes) + 0.2)
         axes = figure.subplots(len(kinds), 1, squeeze=False, gridspec_kw={"height_ratios": sizes})[:, 0]
         for axis, kind, group in zip(axes, kinds, groups, strict=True):
@@ -172,7 +172,7 @@ def _rows_figure(record: DataRecord, draws: pd.DataFrame, column: str, lines: li
     names = [name for name in _by_size(record) if name in set(draws["source"])]
     apart = len(phases) > 1 and draws["source"].duplicated().any()  # else each source has one mark
     spacing = 0.5 / (len(phases) - 1) if apart else 0.0
-    with style.applied():
+    with figure_style.applied():
         figure = new_figure(
             WIDTH, FRAME_HEIGHT + 0.2 + max(ROW_HEIGHT, 0.11 * len(phases) if apart else 0.0) * len(names)
         )
@@ -202,10 +202,10 @@ def _by_size(record: DataRecord) -> list[str]:
 
 def _contexts(record: DataRecord) -> dict[int, list[str]]:
     """The phases by context, the shortest context first."""
-    found: dict[int, list[str]] = {}
+    by_context: dict[int, list[str]] = {}
     for phase in sorted(record.phases, key=lambda phase: phase["context"]):
-        found.setdefault(phase["context"], []).append(phase["name"])
-    return found
+        by_context.setdefault(phase["context"], []).append(phase["name"])
+    return by_context
 
 
 def _curve(record: DataRecord, name: str) -> pd.DataFrame:

@@ -25,7 +25,7 @@ in all phases together (recipe.max_epochs).</p></div>
 {% endif %}
 {% for table in tables %}
 {{ parts.table(table) }}
-{% for picture in figures[table.name] %}{{ parts.figure(picture) }}{% endfor %}
+{% for figure in figures[table.name] %}{{ parts.figure(figure) }}{% endfor %}
 {% if table.name == "draws" %}{% for sentence in sentences %}<p>{{ sentence }}</p>{% endfor %}{% endif %}
 {% endfor %}
 
@@ -51,14 +51,14 @@ ABOUT = {"mixture": "draws", "passes": "draws", "utilisation": "draws", "lengths
 def page(
     record: DataRecord,
     tables: list[Table],
-    pictures: list[ReportFigure],
+    report_figures: list[ReportFigure],
     images: dict[str, bytes],
     sentences: list[str],
 ) -> str:
     """The whole report as HTML: problems first, then tables with their figures, samples and origins."""
     figures: dict[str, list[dict[str, str]]] = {table.name: [] for table in tables}
-    for picture in embedded(pictures, images):
-        figures[ABOUT[picture["name"]]].append(picture)
+    for figure in embedded(report_figures, images):
+        figures[ABOUT[figure["name"]]].append(figure)
     return rendered(
         _TEMPLATE,
         name=f"Data report: {record.content['corpus']['name']}",

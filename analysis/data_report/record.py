@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.evidence import rows_of
+from analysis.study_records import rows_of
 from ettin_core.records.schema import SCHEMA_VERSION
 
 SPLITS = ("train", "validation", "test")

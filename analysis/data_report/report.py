@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from analysis import render
-from analysis.artifacts import shelf
+from analysis.artifacts import artifact_folder
 from analysis.command import command
 from analysis.data_report import figures, page, tables
 from analysis.data_report.record import FILE, DataRecord, load_record, percent
@@ -19,29 +19,29 @@ def build(file: Path, out: Path) -> list[Path]:
     record = load_record(file)
     phases, draws = tables.phases_table(record), tables.draws_table(record)
     sources, left_out = tables.sources_table(record), tables.left_out_table(record)
-    pictures = _pictures(record)
-    images = {picture.name: picture.encoded("png") for picture in pictures}
+    report_figures = _figures(record)
+    images = {figure.name: figure.encoded("png") for figure in report_figures}
 
-    with shelf(out, record.fingerprint, (file.name,)) as made:
+    with artifact_folder(out, record.fingerprint, (file.name,)) as folder:
         for frame in ("draws", "sources", "left_out"):
-            made.put(f"{frame}.csv", render.csv(getattr(record, frame)), load_record)
+            folder.put(f"{frame}.csv", render.csv(getattr(record, frame)), load_record)
         for table, maker in (
             (phases, tables.phases_table),
             (draws, tables.draws_table),
             (sources, tables.sources_table),
             (left_out, tables.left_out_table),
         ):
-            made.put(f"{table.name}.md", render.markdown(table), maker)
-            made.put(f"{table.name}.tex", render.latex(table), maker)
-        for picture in pictures:
-            made.put(f"{picture.name}.data.csv", render.csv(picture.data), picture.maker)
-            made.put(f"{picture.name}.png", images[picture.name], picture.maker)
-            made.put(f"{picture.name}.pdf", picture.encoded("pdf"), picture.maker)
-        html = page.page(record, [phases, draws, sources, left_out], pictures, images, filled(record))
-        made.put("index.html", html, page.page)
+            folder.put(f"{table.name}.md", render.markdown(table), maker)
+            folder.put(f"{table.name}.tex", render.latex(table), maker)
+        for figure in report_figures:
+            folder.put(f"{figure.name}.data.csv", render.csv(figure.data), figure.maker)
+            folder.put(f"{figure.name}.png", images[figure.name], figure.maker)
+            folder.put(f"{figure.name}.pdf", figure.encoded("pdf"), figure.maker)
+        html = page.page(record, [phases, draws, sources, left_out], report_figures, images, filled(record))
+        folder.put("index.html", html, page.page)
     print("\n\n".join(render.text(table) for table in (sources, phases, draws, left_out)))
-    _announce(record, file, out, pictures)
-    return made.files_in(out)
+    _announce(record, file, out, report_figures)
+    return folder.files_in(out)
 
 
 def filled(record: DataRecord) -> list[str]:
@@ -52,28 +52,28 @@ def filled(record: DataRecord) -> list[str]:
     return []
 
 
-def _pictures(record: DataRecord) -> list[ReportFigure]:
+def _figures(record: DataRecord) -> list[ReportFigure]:
     """Every figure; one without anything to show is left out."""
-    pictures = [figures.lengths(record)]
+    report_figures = [figures.lengths(record)]
     if len(record.draws):
-        pictures = [figures.mixture(record), figures.passes(record), *pictures]
+        report_figures = [figures.mixture(record), figures.passes(record), *report_figures]
         if not filled(record):
-            pictures.append(figures.utilisation(record))
+            report_figures.append(figures.utilisation(record))
     if (record.left_out["what"] != FILE).any():
-        pictures.append(figures.left_out(record))
-    return pictures
+        report_figures.append(figures.left_out(record))
+    return report_figures
 
 
-def _announce(record: DataRecord, file: Path, out: Path, pictures: list[ReportFigure]) -> None:
+def _announce(record: DataRecord, file: Path, out: Path, report_figures: list[ReportFigure]) -> None:
     print()
     for sentence in filled(record):
         print(sentence)
     for problem in record.problems:
         print(f"refused: {problem}")
     print(f"record   {file}\npage     {out / 'index.html'}")
-    for picture in pictures:
-        print(f"figure   {out / f'{picture.name}.png'}")
-    for note in sorted({picture.note for picture in pictures} - {""}):
+    for figure in report_figures:
+        print(f"figure   {out / f'{figure.name}.png'}")
+    for note in sorted({figure.note for figure in report_figures} - {""}):
         print(note)
 
 

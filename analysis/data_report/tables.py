@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.data_report.record import SPLITS, DataRecord, passes, percent
-from analysis.evidence import rows_of
+from analysis.study_records import rows_of
 from analysis.tables import HOLE, Footnotes, Table
 
 
@@ -16,14 +16,14 @@ def sources_table(record: DataRecord) -> Table:
         rows = record.sources[record.sources["split"] == split]
         if not rows["documents"].sum():
             continue
-        told = [_source_row(row, rows["tokens"].sum()) for row in rows_of(rows)]
+        shown = [_source_row(row, rows["tokens"].sum()) for row in rows_of(rows)]
         if len(rows) > 1:
             total = rows[["documents", "tokens", "bytes"]].sum()
             total["bytes_per_token"] = total["bytes"] / total["tokens"]
-            told.append(
+            shown.append(
                 _source_row(total.to_frame().T.assign(source="all", kind="", licence="").iloc[0], total["tokens"])
             )
-        sections.append((split, told))
+        sections.append((split, shown))
     header = ["Source", "Documents", "Tokens", "Share", "Bytes", "Bytes/token", "Tokens/document", "Licence"]
     notes = ["Tokens include the marks at both ends of every document. Bytes are of text, in UTF-8."]
     return Table("sources", "What the corpus holds", header, sections, notes)

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from analysis.evidence import StudyRecords
 from analysis.kinds import cells, curve, effects, frontier, pair, rulers, sweep
-from analysis.kinds.design import Findings, refusal
+from analysis.kinds.design import Findings, unknown_name
+from analysis.study_records import StudyRecords
 from ettin_core.records.analyses import ANALYSES
 
 KINDS: dict[str, Callable[[StudyRecords], Findings]] = {
@@ -19,13 +19,13 @@ KINDS: dict[str, Callable[[StudyRecords], Findings]] = {
 assert tuple(KINDS) == ANALYSES
 
 
-def analyse(evidence: StudyRecords) -> Findings:
+def analyse(study: StudyRecords) -> Findings:
     """The analysis that the study asks for. Raises ValueError for a kind, an option or an axis that does not exist."""
-    kind = evidence.analysis["kind"]
+    kind = study.analysis["kind"]
     if kind not in KINDS:
-        raise refusal("analysis.kind", kind, "is no kind of analysis", list(KINDS))
-    if kind != "pair" and not evidence.cells:
+        raise unknown_name("analysis.kind", kind, "is no kind of analysis", list(KINDS))
+    if kind != "pair" and not study.cells:
         raise ValueError(
             f"analysis.kind={kind!r} needs the study's cells; give record=<study.json> of a study with axes."
         )
-    return KINDS[kind](evidence)
+    return KINDS[kind](study)

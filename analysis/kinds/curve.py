@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import families, style
+from analysis import families, figure_style, wording
+from analysis.cell_names import level_name
 from analysis.estimates import NO_SPREAD, NO_VERDICT, distinguishable, estimate, paired
-from analysis.evidence import MEASURE, StudyRecords, level_name, rows_of
 from analysis.figures import ReportFigure
 from analysis.kinds import design, panels
 from analysis.kinds.cells import every_cell
 from analysis.kinds.design import Findings, ReportTable
 from analysis.labels import fitting, label
+from analysis.study_records import MEASURE, StudyRecords, rows_of
 from analysis.tables import Table, grouped, measure, number, signed, tested
 from analysis.uncertainty import Interval
 
@@ -30,42 +31,42 @@ class Options:
     group: str | None = None
 
 
-def analyse(evidence: StudyRecords) -> Findings:
+def analyse(study: StudyRecords) -> Findings:
     """The best level of each curve, all means, and the curves. Raises ValueError for an axis that is none or no numbers."""
-    options = design.options(Options, evidence)
-    cells = design.grid(evidence, options.block, x=options.x, group=options.group)
-    design.refuse_words(cells, "x", options.x)
+    options = design.options(Options, study)
+    cells = design.grid(study, options.block, x=options.x, group=options.group)
+    design.check_numeric(cells, "x", options.x)
     named = [options.x, options.block, *([options.group] if options.group else [])]
-    design.refuse_mixtures(cells.dropna(subset=[options.x]), named)
-    scored = design.scores(evidence, cells)
-    means = design.summary(evidence, cells, scored)
+    design.check_no_mixtures(cells.dropna(subset=[options.x]), named)
+    scored = design.scores(study, cells)
+    means = design.summary(study, cells, scored)
     on_axis = scored.dropna(subset=[options.x])
     on_axis = on_axis.assign(curve=_curves(on_axis, options))
-    points = points_of(evidence, on_axis, options.x)
-    found = best_levels(evidence, on_axis, options)
+    points = points_of(study, on_axis, options.x)
+    best = best_levels(study, on_axis, options)
     others = list(cells[cells[options.x].isna()]["cell"])
     notes = [f"Left out, without a level of {options.x}: {', '.join(others)}."] if others else []
-    exhibits = [
-        ReportTable(best_table(found, options, notes, evidence.analysis.get("families")), best_table, found),
+    tables = [
+        ReportTable(best_table(best, options, notes, study.analysis.get("families")), best_table, best),
         every_cell(means, scored, options.block),
     ]
-    pictures = [curves(points, on_axis, options.x)] if len(points) else []
-    return Findings(means, exhibits, pictures, _numbers(found))
+    figures = [curves(points, on_axis, options.x)] if len(points) else []
+    return Findings(means, tables, figures, _numbers(best))
 
 
-def best_levels(evidence: StudyRecords, on_axis: pd.DataFrame, options: Options) -> pd.DataFrame:
+def best_levels(study: StudyRecords, on_axis: pd.DataFrame, options: Options) -> pd.DataFrame:
     """The best level of each curve and measurement, and its paired lead over the second best."""
     rows: list[dict[str, Any]] = []
     for key, group in design.measured(on_axis):
         higher = bool(group["higher_is_better"].iloc[0])
-        for curve, own in group.groupby("curve", sort=False):
-            values = own.pivot(index=options.block, columns=options.x, values="value")
+        for curve, of_curve in group.groupby("curve", sort=False):
+            values = of_curve.pivot(index=options.block, columns=options.x, values="value")
             means = values.mean().sort_values(ascending=not higher, kind="stable")
             if len(means) < 2:
                 continue
             best, second = means.index[:2]
-            leader, next_best = (own[own[options.x] == level] for level in (best, second))
-            lead = paired(evidence.items, leader, next_best, options.block)
+            leader, next_best = (of_curve[of_curve[options.x] == level] for level in (best, second))
+            lead = paired(study.items, leader, next_best, options.block)
             several = lead if lead and lead["repetitions"] > 1 else None
             rows.append(
                 {
@@ -83,7 +84,7 @@ def best_levels(evidence: StudyRecords, on_axis: pd.DataFrame, options: Options)
             )
     columns = ["curve", *MEASURE, "higher_is_better", "best", "best_value", "second", "value", "low", "high", "p"]
     frame = pd.DataFrame(rows, columns=[*columns, "repetitions", "at_the_edge"])
-    frame = families.corrected(frame, ["curve"], evidence.analysis.get("families"))
+    frame = families.corrected(frame, ["curve"], study.analysis.get("families"))
     frame["words"] = [_words(row) for row in rows_of(frame)]
     return frame
 
@@ -98,12 +99,12 @@ def _words(row: Any) -> str:
 
 
 def best_table(
-    found: pd.DataFrame, options: Options, notes: list[str], stated: dict[str, list[str]] | None = None
+    best: pd.DataFrame, options: Options, notes: list[str], stated: dict[str, list[str]] | None = None
 ) -> Table:
     """Rows are measurements, sections are curves."""
     rows = []
-    for row in rows_of(found.sort_values("curve", kind="stable", key=lambda names: pd.factorize(names)[0])):
-        name = f"{style.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
+    for row in rows_of(best.sort_values("curve", kind="stable", key=lambda names: pd.factorize(names)[0])):
+        name = f"{wording.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
         cells = [name, f"{row.best:g}", number(row.best_value), f"{row.second:g}", *tested(row), row.words]
         rows.append((str(row.curve), cells))
     method = (
@@ -122,13 +123,15 @@ def curves(points: pd.DataFrame, on_axis: pd.DataFrame, x: str) -> ReportFigure:
         for axis, group in drawn:
             runs = on_axis[(design.keys(on_axis) == design.keys(group).iloc[0])]
             for name in names:
-                own, drawn_as = group[group["curve"] == name], look(name, names)
-                places = own["x"].to_numpy(dtype=float)
-                axis.fill_between(places, own["low"], own["high"], color=drawn_as.colour, alpha=0.15, linewidth=0)
-                intervals = [_bars(row) for row in rows_of(own)]
-                panels.draw_line(axis, places, list(zip(own["value"], intervals, strict=True)), drawn_as)
-                of_curve = runs[runs["curve"] == name]
-                panels.draw_runs(axis, of_curve[x].astype(float), of_curve["value"], drawn_as)
+                of_curve, drawn_as = group[group["curve"] == name], look(name, names)
+                places = of_curve["x"].to_numpy(dtype=float)
+                axis.fill_between(
+                    places, of_curve["low"], of_curve["high"], color=drawn_as.colour, alpha=0.15, linewidth=0
+                )
+                intervals = [_bars(row) for row in rows_of(of_curve)]
+                panels.draw_line(axis, places, list(zip(of_curve["value"], intervals, strict=True)), drawn_as)
+                repetitions = runs[runs["curve"] == name]
+                panels.draw_runs(axis, repetitions[x].astype(float), repetitions["value"], drawn_as)
             axis.set_xlabel(label(_axis(x), fitting(panels.PLOT, 9)))
             if spread >= LOGARITHMIC:
                 panels.use_logarithms(axis)
@@ -142,12 +145,14 @@ def curves(points: pd.DataFrame, on_axis: pd.DataFrame, x: str) -> ReportFigure:
 def names_of(points: pd.DataFrame) -> list[str]:
     """The curves in the order of a legend: the members in theirs, others as they come."""
     names = list(points["curve"].drop_duplicates())
-    return [name for name in style.MEMBERS if name in names] if set(names) <= set(style.MEMBERS) else names
+    return [name for name in wording.MEMBERS if name in names] if set(names) <= set(wording.MEMBERS) else names
 
 
-def look(name: str, names: list[str]) -> style.Look:
+def look(name: str, names: list[str]) -> figure_style.Look:
     """How a curve is drawn: members as everywhere, others by their place."""
-    return style.look(name, names) if set(names) <= set(style.MEMBERS) else style.series(names.index(name))
+    return (
+        figure_style.look(name, names) if set(names) <= set(wording.MEMBERS) else figure_style.series(names.index(name))
+    )
 
 
 def _bars(row: Any) -> Interval | None:
@@ -155,13 +160,16 @@ def _bars(row: Any) -> Interval | None:
     return Interval(row.low, row.high) if row.over == "items" else None
 
 
-def points_of(evidence: StudyRecords, on_axis: pd.DataFrame, x: str) -> pd.DataFrame:
+def points_of(study: StudyRecords, on_axis: pd.DataFrame, x: str) -> pd.DataFrame:
     """A row per measurement, curve (a column of `on_axis`) and level of an axis, with the mean over the runs there."""
     rows = []
     for key, group in design.measured(on_axis):
-        for (curve, place), own in group.groupby(["curve", x], sort=False):
-            cell = estimate(evidence.items, own)
-            named = {**dict(zip(MEASURE, key, strict=True)), "higher_is_better": bool(own["higher_is_better"].iloc[0])}
+        for (curve, place), at_place in group.groupby(["curve", x], sort=False):
+            cell = estimate(study.items, at_place)
+            named = {
+                **dict(zip(MEASURE, key, strict=True)),
+                "higher_is_better": bool(at_place["higher_is_better"].iloc[0]),
+            }
             rows.append({**named, "curve": curve, "x": place, "low": np.nan, "high": np.nan, **(cell or {})})
     columns = [*MEASURE, "higher_is_better", "curve", "x", "value", "low", "high", "n", "over"]
     frame = pd.DataFrame(rows, columns=columns)
@@ -178,9 +186,9 @@ def _axis(name: str) -> str:
     return name if "." in name else name.replace("_", " ")  # a key of the configuration is shown as it is typed
 
 
-def _numbers(found: pd.DataFrame) -> dict[str, str]:
+def _numbers(best: pd.DataFrame) -> dict[str, str]:
     numbers: dict[str, str] = {}
-    for row in rows_of(found):
+    for row in rows_of(best):
         key = "/".join(filter(None, ["curve", row.curve, row.protocol, row.task, row.metric]))
         numbers |= {f"{key}/best": f"{row.best:g}", f"{key}/lead": signed(row.value), f"{key}/words": row.words}
     return numbers

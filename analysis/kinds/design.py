@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from analysis import estimates
-from analysis.evidence import ALL, MEASURE, PSEUDO_LIKELIHOOD, StudyRecords
 from analysis.families import is_part
 from analysis.figures import ReportFigure
+from analysis.study_records import ALL, MEASURE, PSEUDO_LIKELIHOOD, StudyRecords
 from analysis.tables import Table
 from analysis.ways import LM_EVAL, OWN, split, with_own_ways
 from ettin_core.foundation.errors import invalid, unknown
@@ -33,27 +33,25 @@ class Findings:
     """What a kind of analysis hands to the report; `cells` has every member's measurements and holes."""
 
     cells: pd.DataFrame
-    exhibits: list[ReportTable]
-    pictures: list[ReportFigure]
+    tables: list[ReportTable]
+    figures: list[ReportFigure]
     numbers: dict[str, str] = field(default_factory=dict)
 
 
-def options(kind: Any, evidence: StudyRecords) -> Any:
+def options(kind: Any, study: StudyRecords) -> Any:
     """The options of an analysis. Raises ValueError for a name that the kind does not have, or lacks."""
-    given = {name: value for name, value in evidence.analysis.items() if name not in ("kind", "families")}
+    given = {name: value for name, value in study.analysis.items() if name not in ("kind", "families")}
     known = [item.name for item in fields(kind)]
     for name, value in given.items():
         if name not in known:
-            raise refusal(f"analysis.{name}", value, f"means nothing to {evidence.analysis['kind']}", known)
+            raise unknown_name(f"analysis.{name}", value, f"means nothing to {study.analysis['kind']}", known)
     for item in fields(kind):
         if item.default is MISSING and item.name not in given:
-            raise ValueError(
-                f"analysis.{item.name}=null is needed by {evidence.analysis['kind']}; state it in the study."
-            )
+            raise ValueError(f"analysis.{item.name}=null is needed by {study.analysis['kind']}; state it in the study.")
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
 
-def grid(evidence: StudyRecords, block: str, **named: str | tuple[str, ...] | None) -> pd.DataFrame:
+def grid(study: StudyRecords, block: str, **named: str | tuple[str, ...] | None) -> pd.DataFrame:
     """A row per cell: its run, parent, label, whether the run is complete, and a column per axis.
 
     `named` are the axes that an analysis names, by option. Raises ValueError for an axis that no cell has, or for two
@@ -64,34 +62,34 @@ def grid(evidence: StudyRecords, block: str, **named: str | tuple[str, ...] | No
             "cell": name,
             "run": cell["run"],
             "parent": cell.get("parent"),
-            "label": evidence.labels[name],
-            "complete": cell["run"] in evidence.runs.index,
+            "label": study.labels[name],
+            "complete": cell["run"] in study.runs.index,
             **cell["axes"],
         }
-        for name, cell in evidence.cells.items()
+        for name, cell in study.cells.items()
     ]
     frame = pd.DataFrame(rows, columns=None if rows else ["cell", "run", "parent", "label", "complete"])
     axes = [name for name in frame.columns if name not in ("cell", "run", "parent", "label", "complete")]
     if block not in axes:
-        frame[block] = [evidence.runs["seed"].get(run) for run in frame["run"]] if block == "seed" else None
+        frame[block] = [study.runs["seed"].get(run) for run in frame["run"]] if block == "seed" else None
     for option, names in named.items():
         for name in [names] if isinstance(names, str) else names or ():
             if name not in axes:
-                raise refusal(f"analysis.{option}", name, "is no axis of the study's cells", axes)
+                raise unknown_name(f"analysis.{option}", name, "is no axis of the study's cells", axes)
     if block != "seed" and block not in axes:
-        raise refusal("analysis.block", block, "is no axis of the study's cells", axes)
+        raise unknown_name("analysis.block", block, "is no axis of the study's cells", axes)
     alike = frame[frame.duplicated(["label", block], keep=False)]
     if len(alike):
         raise ValueError(f"cells={list(alike['cell'])!r} agree on every axis; give each its own levels in the study.")
     return frame
 
 
-def refusal(name: str, value: Any, problem: str, known: list[str]) -> ValueError:
+def unknown_name(name: str, value: Any, problem: str, known: list[str]) -> ValueError:
     """The error for a name that is not known."""
     return unknown(name, value, problem, known) if known else invalid(name, value, problem, "use none")
 
 
-def refuse_mixtures(cells: pd.DataFrame, named: list[str]) -> None:
+def check_no_mixtures(cells: pd.DataFrame, named: list[str]) -> None:
     """Refuse cells that differ only in axes that the analysis does not name: their differences would be lumped together."""
     alike = cells[cells.duplicated(named, keep=False)]
     if len(alike):
@@ -101,7 +99,7 @@ def refuse_mixtures(cells: pd.DataFrame, named: list[str]) -> None:
         )
 
 
-def refuse_words(cells: pd.DataFrame, option: str, axis: str) -> None:
+def check_numeric(cells: pd.DataFrame, option: str, axis: str) -> None:
     """Refuse an axis whose levels are no numbers."""
     words = [level for level in cells[axis].dropna() if isinstance(level, bool | str)]
     if words:
@@ -110,14 +108,14 @@ def refuse_words(cells: pd.DataFrame, option: str, axis: str) -> None:
         )
 
 
-def scores(evidence: StudyRecords, cells: pd.DataFrame) -> pd.DataFrame:
+def scores(study: StudyRecords, cells: pd.DataFrame) -> pd.DataFrame:
     """A row per complete cell and measurement worth a chart, in reading order, with the cell's axes.
 
     Where some cells predict the next token and others fill masks, own scoring replaces pseudo-likelihood; left to right
     remains, which is the same ruler for all.
     """
-    measured = evidence.measurements
-    runs = evidence.runs.loc[list(dict.fromkeys(cells[cells["complete"]]["run"]))]
+    measured = study.measurements
+    runs = study.runs.loc[list(dict.fromkeys(cells[cells["complete"]]["run"]))]
     measured = measured[measured["run"].isin(runs.index)]
     mixed = runs["readout"].map(fills_masks).nunique() > 1
     measured = with_own_ways(measured, runs)
@@ -168,19 +166,15 @@ def _rank(metric: str) -> int:
     return MAIN_METRICS.index(metric) if metric in MAIN_METRICS else len(MAIN_METRICS)
 
 
-def summary(evidence: StudyRecords, cells: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
+def summary(study: StudyRecords, cells: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
     """A row per label and measurement, with the columns of `estimates.cells`: repetitions averaged, holes with reasons."""
-    block = evidence.blocks[0]
+    block = study.blocks[0]
     rows = []
     for key, records in measured(scored):
         for label in labels(cells):
             of_label = records[records["label"] == label]
-            runs = evidence.runs.reindex(cells[(cells["label"] == label) & cells["complete"]]["run"]).assign(
-                member=label
-            )
-            cell = estimates.estimate(evidence.items, of_label) or {
-                "hole": estimates.hole(key[0], label, runs, of_label)
-            }
+            runs = study.runs.reindex(cells[(cells["label"] == label) & cells["complete"]]["run"]).assign(member=label)
+            cell = estimates.estimate(study.items, of_label) or {"hole": estimates.hole(key[0], label, runs, of_label)}
             named = {"block": block, "member": label, **dict(zip(MEASURE, key, strict=True))}
             rows.append({**named, **estimates.shared(records), **cell})
     return pd.DataFrame(rows, columns=estimates.COLUMNS).astype({"reference": float})
@@ -193,6 +187,6 @@ def labels(cells: pd.DataFrame) -> list[str]:
 
 def levels(cells: pd.DataFrame, axis: str) -> list[Any]:
     """The levels of an axis: numbers by size, words as the study lists them."""
-    found = list(cells[axis].dropna().drop_duplicates())
-    numeric = all(isinstance(level, int | float) and not isinstance(level, bool) for level in found)
-    return sorted(found) if numeric else found
+    values = list(cells[axis].dropna().drop_duplicates())
+    numeric = all(isinstance(level, int | float) and not isinstance(level, bool) for level in values)
+    return sorted(values) if numeric else values

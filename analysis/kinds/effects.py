@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, combinations
+from itertools import chain, combinations, product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis import families, style
+from analysis import families, figure_style, wording
+from analysis.cell_names import level_name
 from analysis.estimates import distinguishable, estimate, words
-from analysis.evidence import MEASURE, StudyRecords, level_name, rows_of
 from analysis.figures import ReportFigure
 from analysis.inference import Bounds, contrasts
 from analysis.items import aligned, item_values
@@ -18,6 +18,7 @@ from analysis.kinds import design, panels
 from analysis.kinds.cells import NO_ERROR_TERM, every_cell
 from analysis.kinds.design import Findings, ReportTable
 from analysis.labels import name_columns
+from analysis.study_records import MEASURE, StudyRecords, rows_of
 from analysis.tables import Table, grouped, measure, number, signed, tested
 from analysis.uncertainty import Interval
 
@@ -32,29 +33,31 @@ class Options:
     block: str = "seed"
 
 
-def analyse(evidence: StudyRecords) -> Findings:
+def analyse(study: StudyRecords) -> Findings:
     """Effects, cell means and the interaction plot. Raises ValueError for factors that are no two axes of the cells."""
-    options = design.options(Options, evidence)
+    options = design.options(Options, study)
     if len(set(options.factors)) != 2:
         raise ValueError(f"analysis.factors={list(options.factors)!r} are not two axes; name two axes of the cells.")
-    cells = design.grid(evidence, options.block, factors=options.factors)
+    cells = design.grid(study, options.block, factors=options.factors)
     named = [*options.factors, options.block]
-    design.refuse_mixtures(cells.dropna(subset=list(options.factors)), named)
-    scored = design.scores(evidence, cells)
-    means = design.summary(evidence, cells, scored)
+    design.check_no_mixtures(cells.dropna(subset=list(options.factors)), named)
+    scored = design.scores(study, cells)
+    means = design.summary(study, cells, scored)
     crossed = scored.dropna(subset=list(options.factors))
-    found, used = effects(evidence, crossed, options, tuple(design.levels(cells, factor) for factor in options.factors))
-    stated = evidence.analysis.get("families")
-    exhibits = [
-        ReportTable(effects_table(found, left_out(cells, used, options), stated), effects_table, found),
+    estimated, used = effects(
+        study, crossed, options, tuple(design.levels(cells, factor) for factor in options.factors)
+    )
+    stated = study.analysis.get("families")
+    tables = [
+        ReportTable(effects_table(estimated, left_out(cells, used, options), stated), effects_table, estimated),
         every_cell(means, scored, options.block),
     ]
-    pictures = [interaction(evidence, crossed, cells, options)] if len(crossed) else []
-    return Findings(means, exhibits, pictures, _numbers(found))
+    figures = [interaction(study, crossed, cells, options)] if len(crossed) else []
+    return Findings(means, tables, figures, _numbers(estimated))
 
 
 def effects(
-    evidence: StudyRecords, scored: pd.DataFrame, options: Options, levels: tuple[list[Any], ...]
+    study: StudyRecords, scored: pd.DataFrame, options: Options, levels: tuple[list[Any], ...]
 ) -> tuple[pd.DataFrame, set[str]]:
     """A row per measurement and contrast, p Holm-corrected within the families of a contrast; and the cells used."""
     rows: list[dict[str, Any]] = []
@@ -63,7 +66,7 @@ def effects(
     for key, group in design.measured(scored):
         values = group.pivot(index=[first, second], columns=options.block, values="value")
         for part in balanced(present(values, levels)):
-            inside = values.loc[[(one, other) for one in part[0] for other in part[1]]].dropna(axis="columns")
+            inside = values.loc[list(product(*part))].dropna(axis="columns")
             if inside.shape[1] == 0:
                 continue
             chosen = group[group[options.block].isin(inside.columns)]
@@ -73,8 +76,8 @@ def effects(
                 continue
             named = list(_contrasts(part, options.factors))
             weights = np.array([weight for _, _, _, weight in named])
-            found = _contrasted(evidence, chosen, inside, weights, options)
-            for (term, left, right, _), effect in zip(named, found, strict=True):
+            contrasted = _contrasted(study, chosen, inside, weights, options)
+            for (term, left, right, _), effect in zip(named, contrasted, strict=True):
                 rows.append(
                     {
                         "term": term,
@@ -94,21 +97,21 @@ def effects(
     columns = ["term", "left", "right", *MEASURE, "higher_is_better", "value", "low", "high", "p"]
     frame = pd.DataFrame(rows, columns=[*columns, "cells", "repetitions", "freedom", "p_corrected"])
     frame = frame.sort_values("cells", ascending=False, kind="stable", ignore_index=True)
-    frame = families.corrected(frame, ["term"], evidence.analysis.get("families"))
+    frame = families.corrected(frame, ["term"], study.analysis.get("families"))
     frame["words"] = [_words(row) for row in rows_of(frame)]
     return frame, used
 
 
 def _contrasted(
-    evidence: StudyRecords, chosen: pd.DataFrame, inside: pd.DataFrame, weights: np.ndarray, options: Options
+    study: StudyRecords, chosen: pd.DataFrame, inside: pd.DataFrame, weights: np.ndarray, options: Options
 ) -> list[Bounds]:
     """Contrasts of the cells (rows) and blocks (columns) of a part, with the noise of the items that all have."""
     place = chosen.set_index([*options.factors, options.block])
     records = [place.loc[(*cell, block)].to_dict() for cell in inside.index for block in inside.columns]
     task = {name: chosen[name].iloc[0] for name in ("task", "metric")}
-    found = aligned([item_values(evidence.items, task | record) for record in records])
-    if found is not None:
-        return contrasts(found[0].reshape(*inside.shape, -1), weights, found[1])
+    paired = aligned([item_values(study.items, task | record) for record in records])
+    if paired is not None:
+        return contrasts(paired[0].reshape(*inside.shape, -1), weights, paired[1])
     errors = np.array([record["standard_error"] for record in records], dtype=float).reshape(inside.shape)
     known = None if np.isnan(errors).any() else errors
     return contrasts(inside.to_numpy(dtype=float)[..., None], weights, errors=known)
@@ -153,11 +156,11 @@ def _contrasts(part: Part, factors: tuple[str, ...]) -> Iterator[tuple[str, str,
     for place in range(1, len(part[1])):
         term = f"{titles[1]}: {names[1][place]} − {names[1][0]} ({_over(names[0])})"
         yield term, names[1][place], names[1][0], np.outer(means[0], steps[1][place]).ravel()
-    for one in range(1, len(part[0])):
-        for other in range(1, len(part[1])):
-            difference = f"{names[0][one]} − {names[0][0]}"
-            term = f"Interaction: {difference} with {names[1][other]}, less the same with {names[1][0]}"
-            yield term, "", "", np.outer(steps[0][one], steps[1][other]).ravel()
+    for first in range(1, len(part[0])):
+        for second in range(1, len(part[1])):
+            difference = f"{names[0][first]} − {names[0][0]}"
+            term = f"Interaction: {difference} with {names[1][second]}, less the same with {names[1][0]}"
+            yield term, "", "", np.outer(steps[0][first], steps[1][second]).ravel()
 
 
 def _over(names: list[str]) -> str:
@@ -187,11 +190,11 @@ def left_out(cells: pd.DataFrame, used: set[str], options: Options) -> list[str]
     return [f"Left out ({reason}): {'; '.join(names)}." for reason, names in lines.items()]
 
 
-def effects_table(found: pd.DataFrame, notes: list[str], stated: dict[str, list[str]] | None = None) -> Table:
+def effects_table(estimated: pd.DataFrame, notes: list[str], stated: dict[str, list[str]] | None = None) -> Table:
     """Rows are measurements within each contrast."""
     rows = []
-    for row in rows_of(found.sort_values("term", kind="stable", key=lambda terms: pd.factorize(terms)[0])):
-        name = f"{style.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
+    for row in rows_of(estimated.sort_values("term", kind="stable", key=lambda terms: pd.factorize(terms)[0])):
+        name = f"{wording.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
         rows.append((row.term, [name, *tested(row), f"{row.repetitions} ({row.freedom})", row.words]))
     method = (
         "Least squares with the repetitions (seeds) as blocks; brackets: 95% interval over runs and items together, where "
@@ -202,23 +205,25 @@ def effects_table(found: pd.DataFrame, notes: list[str], stated: dict[str, list[
     return Table("effects", "Main effects and interactions", header, grouped(rows), [*notes, method])
 
 
-def interaction(evidence: StudyRecords, scored: pd.DataFrame, cells: pd.DataFrame, options: Options) -> ReportFigure:
+def interaction(study: StudyRecords, scored: pd.DataFrame, cells: pd.DataFrame, options: Options) -> ReportFigure:
     """The first factor along x, a line per level of the second: parallel lines are no interaction."""
     first, second = options.factors
     columns, lines = design.levels(cells, first), design.levels(cells, second)
     with panels.panels(scored) as (figure, drawn):
         for axis, group in drawn:
             for place, line in enumerate(lines):
-                look, shift = style.series(place), 0.08 * (place - (len(lines) - 1) / 2)
+                look, shift = figure_style.series(place), 0.08 * (place - (len(lines) - 1) / 2)
                 runs = [group[(group[first] == column) & (group[second] == line)] for column in columns]
-                x = np.array([number + shift for number, own in enumerate(runs) if len(own)])
-                kept = [own for own in runs if len(own)]
-                panels.draw_line(axis, x, [_point(evidence, own) for own in kept], look)
-                for spot, own in zip(x, kept, strict=True):
-                    panels.draw_runs(axis, np.full(len(own), spot), own["value"].to_numpy(dtype=float), look)
+                x = np.array([number + shift for number, of_cell in enumerate(runs) if len(of_cell)])
+                kept = [of_cell for of_cell in runs if len(of_cell)]
+                panels.draw_line(axis, x, [_point(study, of_cell) for of_cell in kept], look)
+                for spot, of_cell in zip(x, kept, strict=True):
+                    panels.draw_runs(axis, np.full(len(of_cell), spot), of_cell["value"].to_numpy(dtype=float), look)
             name_columns(axis, [level_name(first, level) for level in columns], panels.PLOT)
             axis.set_xlim(-0.4, len(columns) - 0.6)
-        panels.name_curves(figure, [(level_name(second, level), style.series(n)) for n, level in enumerate(lines)])
+        panels.name_curves(
+            figure, [(level_name(second, level), figure_style.series(n)) for n, level in enumerate(lines)]
+        )
     caption = (
         f"Means by {first} (along the axis) and {second} (lines), with 95% intervals over {options.block}s and items; "
         "faint points are runs. Parallel lines are two effects that add up; lines that are not are an interaction. A "
@@ -228,16 +233,16 @@ def interaction(evidence: StudyRecords, scored: pd.DataFrame, cells: pd.DataFram
     return ReportFigure(interaction, "interaction", f"{first} and {second}".capitalize(), caption, figure, data)
 
 
-def _point(evidence: StudyRecords, own: pd.DataFrame) -> tuple[float, Interval | None]:
+def _point(study: StudyRecords, of_cell: pd.DataFrame) -> tuple[float, Interval | None]:
     """The mean of a cell's runs; an interval where there are several."""
-    cell = estimate(evidence.items, own)
+    cell = estimate(study.items, of_cell)
     assert cell is not None, "only rows with values are drawn"
-    return cell["value"], Interval(cell["low"], cell["high"]) if len(own) > 1 else None
+    return cell["value"], Interval(cell["low"], cell["high"]) if len(of_cell) > 1 else None
 
 
-def _numbers(found: pd.DataFrame) -> dict[str, str]:
+def _numbers(estimated: pd.DataFrame) -> dict[str, str]:
     numbers: dict[str, str] = {}
-    for row in rows_of(found):
+    for row in rows_of(estimated):
         key = f"effects/{row.protocol}/{row.task}/{row.metric}/{row.term}"
         numbers |= {key: signed(row.value), f"{key}/words": row.words}
         if not np.isnan(row.p):

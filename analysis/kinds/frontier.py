@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import style
+from analysis import figure_style, wording
 from analysis.costs import RULERS
-from analysis.evidence import MEASURE, StudyRecords, rows_of
 from analysis.figures import ReportFigure
 from analysis.kinds import design, panels
 from analysis.kinds.cells import every_cell
 from analysis.kinds.design import Findings, ReportTable
 from analysis.kinds.gaps import MEMBER, crossings_of, gaps_of, on_ruler, pairs_of
 from analysis.labels import fitting, label
+from analysis.study_records import MEASURE, StudyRecords, rows_of
 from analysis.tables import HOLE, Table, grouped, measure, number, signed
 from analysis.uncertainty import Interval
 
@@ -30,37 +30,37 @@ class Options:
     block: str = "seed"
 
 
-def analyse(evidence: StudyRecords) -> Findings:
+def analyse(study: StudyRecords) -> Findings:
     """Crossings, gaps and the figure. Raises ValueError for axes or members that the cells do not have."""
-    options = design.options(Options, evidence)
-    cells = design.grid(evidence, options.block, x=options.x, group=options.group, member=MEMBER)
-    design.refuse_words(cells, "x", options.x)
+    options = design.options(Options, study)
+    cells = design.grid(study, options.block, x=options.x, group=options.group, member=MEMBER)
+    design.check_numeric(cells, "x", options.x)
     members = list(cells[MEMBER].dropna().drop_duplicates())
     for name in [*options.native, *options.native.values()]:
         if name not in members:
-            raise design.refusal("analysis.native", name, "is no member of the study's cells", members)
-    design.refuse_mixtures(
+            raise design.unknown_name("analysis.native", name, "is no member of the study's cells", members)
+    design.check_no_mixtures(
         cells[cells[MEMBER].isin(options.native)], [*options.group, MEMBER, options.x, options.block]
     )
-    scored = design.scores(evidence, cells)
-    means = design.summary(evidence, cells, scored)
+    scored = design.scores(study, cells)
+    means = design.summary(study, cells, scored)
     pairs, lacking = pairs_of(cells, design.own_way(scored), options.native, options.x, options.group, options.block)
-    pairs = on_ruler(pairs, evidence)
-    gaps, crossings = gaps_of(evidence, pairs), crossings_of(evidence, pairs)
-    exhibits = [
+    pairs = on_ruler(pairs, study)
+    gaps, crossings = gaps_of(study, pairs), crossings_of(study, pairs)
+    tables = [
         ReportTable(crossings_table(crossings, gaps, options, lacking), crossings_table, crossings),
-        ReportTable(gaps_table(gaps, evidence, options), gaps_table, gaps),
+        ReportTable(gaps_table(gaps, study, options), gaps_table, gaps),
         every_cell(means, scored, options.block),
     ]
-    pictures = [frontier(gaps, crossings, evidence, options)] if (gaps["x"] > 0).any() else []
-    return Findings(means, exhibits, pictures, _numbers(gaps, crossings))
+    figures = [frontier(gaps, crossings, study, options)] if (gaps["x"] > 0).any() else []
+    return Findings(means, tables, figures, _numbers(gaps, crossings))
 
 
 def crossings_table(crossings: pd.DataFrame, gaps: pd.DataFrame, options: Options, lacking: list[str]) -> Table:
     """Rows are measurements within each curve."""
     rows = []
     for row in rows_of(_by_curve(crossings)):
-        name = f"{style.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
+        name = f"{wording.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
         slope = HOLE if np.isnan(row.slope) else signed(row.slope * float(np.log(2)))
         rows.append((str(row.curve), [name, slope, str(row.over), str(row.words)]))
     method = (
@@ -74,14 +74,14 @@ def crossings_table(crossings: pd.DataFrame, gaps: pd.DataFrame, options: Option
     return Table("crossings", "Where conversion catches up", header, grouped(rows), [*lacking, method])
 
 
-def gaps_table(gaps: pd.DataFrame, evidence: StudyRecords, options: Options) -> Table:
+def gaps_table(gaps: pd.DataFrame, study: StudyRecords, options: Options) -> Table:
     """Rows are measurements within each curve, columns are budgets."""
     levels = sorted(set(gaps["level"]))
     rows = []
-    for (curve, *key), own in _by_curve(gaps).groupby(["curve", *MEASURE], sort=False):
-        by_level = own.set_index("level")
+    for (curve, *key), of_measure in _by_curve(gaps).groupby(["curve", *MEASURE], sort=False):
+        by_level = of_measure.set_index("level")
         shown = [_shown(by_level.loc[level]) if level in by_level.index else HOLE for level in levels]
-        rows.append((str(curve), [f"{style.protocol_name(str(key[0]))}: {measure(own.iloc[0])}", *shown]))
+        rows.append((str(curve), [f"{wording.protocol_name(str(key[0]))}: {measure(of_measure.iloc[0])}", *shown]))
     bases = " or ".join(sorted(set(gaps["over"]) - {"none"})) or "nothing"
     notes = [
         f"Gap: native minus converted, turned so that above zero the converted member is behind. Brackets: 95% interval over "
@@ -92,24 +92,24 @@ def gaps_table(gaps: pd.DataFrame, evidence: StudyRecords, options: Options) -> 
     return Table("gaps", "Gap to the native member", header, grouped(rows), notes)
 
 
-def frontier(gaps: pd.DataFrame, crossings: pd.DataFrame, evidence: StudyRecords, options: Options) -> ReportFigure:
+def frontier(gaps: pd.DataFrame, crossings: pd.DataFrame, study: StudyRecords, options: Options) -> ReportFigure:
     """Gap against the logarithm of the budget, a panel per measurement, with the line of no gap."""
     shown = gaps[gaps["x"] > 0]
     curves = list(shown["curve"].drop_duplicates())
-    looks = {name: style.series(place) for place, name in enumerate(curves)}
+    looks = {name: figure_style.series(place) for place, name in enumerate(curves)}
     with panels.panels(shown) as (figure, drawn):
         for axis, group in drawn:
             axis.axhline(0.0, color="0.25", linewidth=1.2)
             panels.use_logarithms(axis)
-            axis.set_xlabel(label(_axis(evidence, options), fitting(panels.PLOT, 9)))
+            axis.set_xlabel(label(_axis(study, options), fitting(panels.PLOT, 9)))
             axis.set_ylabel("native − converted")
             fits = crossings[design.keys(crossings) == design.keys(group).iloc[0]].set_index("curve")
             for name in curves:
-                own, look = group[group["curve"] == name], looks[name]
-                if len(own):
-                    points = [(float(row.value), Interval(row.low, row.high)) for row in rows_of(own)]
-                    panels.draw_line(axis, own["x"].to_numpy(dtype=float), points, look)
-                    _draw_fit(axis, own["x"].to_numpy(dtype=float), fits.loc[name], look)
+                of_curve, look = group[group["curve"] == name], looks[name]
+                if len(of_curve):
+                    points = [(float(row.value), Interval(row.low, row.high)) for row in rows_of(of_curve)]
+                    panels.draw_line(axis, of_curve["x"].to_numpy(dtype=float), points, look)
+                    _draw_fit(axis, of_curve["x"].to_numpy(dtype=float), fits.loc[name], look)
             axis.text(
                 0.98,
                 0.97,
@@ -132,7 +132,7 @@ def frontier(gaps: pd.DataFrame, crossings: pd.DataFrame, evidence: StudyRecords
     return ReportFigure(frontier, "frontier", "The conversion frontier", caption, figure, shown)
 
 
-def _draw_fit(axis: Any, x: np.ndarray, fit: pd.Series, look: style.Look) -> None:
+def _draw_fit(axis: Any, x: np.ndarray, fit: pd.Series, look: figure_style.Look) -> None:
     if np.isnan(fit["slope"]):
         return
     ends = np.array([x.min(), x.max()])
@@ -143,9 +143,9 @@ def _draw_fit(axis: Any, x: np.ndarray, fit: pd.Series, look: style.Look) -> Non
         axis.plot(fit["value"], 0.0, marker="*", markersize=11, color=look.colour, markeredgecolor="white", zorder=4)
 
 
-def _axis(evidence: StudyRecords, options: Options) -> str:
-    if evidence.ruler != "tokens":
-        return f"share of the parent's {RULERS[evidence.ruler]}"
+def _axis(study: StudyRecords, options: Options) -> str:
+    if study.ruler != "tokens":
+        return f"share of the parent's {RULERS[study.ruler]}"
     return "budget, share of the parent's tokens" if options.x == "budget" else options.x.replace("_", " ")
 
 

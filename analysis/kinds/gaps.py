@@ -5,10 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from analysis.cell_names import level_name
 from analysis.estimates import paired
-from analysis.evidence import MEASURE, StudyRecords, level_name
 from analysis.items import item_values
 from analysis.kinds import design
+from analysis.study_records import MEASURE, StudyRecords
 from analysis.uncertainty import Crossing, Interval, crossing
 
 MEMBER = "member"  # the axis whose levels are converted and native members
@@ -27,7 +28,7 @@ def pairs_of(
         natives.groupby(MEMBER)[shared].nunique().max()
     )  # an axis that each native has one level of is the member's own
     shared = [axis for axis in shared if axis == block or within[axis] > 1]
-    design.refuse_mixtures(natives, [MEMBER, *shared])
+    design.check_no_mixtures(natives, [MEMBER, *shared])
     converted = cells[cells[MEMBER].isin(native)]
     partner = natives.set_index([MEMBER, *shared])["cell"]
     wanted = converted.assign(**{MEMBER: converted[MEMBER].map(native)})[[MEMBER, *shared]]
@@ -52,30 +53,30 @@ def pairs_of(
     return pairs.assign(gap=gap, sign=sign, curve=curve, level=pairs[x], unit=pairs[block]), lacking
 
 
-def on_ruler(pairs: pd.DataFrame, evidence: StudyRecords) -> pd.DataFrame:
+def on_ruler(pairs: pd.DataFrame, study: StudyRecords) -> pd.DataFrame:
     """Where the levels lie along the axis: as stated, or as a share of the parent's cost by another ruler."""
     x = pairs["level"].astype(float)
-    if evidence.ruler != "tokens":
-        costs = evidence.runs[evidence.ruler]
+    if study.ruler != "tokens":
+        costs = study.runs[study.ruler]
         share = pairs["run"].map(costs).astype(float) / pairs["parent"].map(costs).astype(float)
         x = share.groupby([pairs["curve"], pairs["level"]]).transform("mean")
     return pairs.assign(x=x)
 
 
-def gaps_of(evidence: StudyRecords, pairs: pd.DataFrame) -> pd.DataFrame:
+def gaps_of(study: StudyRecords, pairs: pd.DataFrame) -> pd.DataFrame:
     """The mean gap of each curve, level and measurement, with an interval over seeds, or over items where there is one."""
     rows = []
     for key, group in design.measured(pairs):
-        for (curve, level), own in group.groupby(["curve", "level"], sort=False):
-            value, interval, over = _gap(evidence, own)
+        for (curve, level), pairs_at_level in group.groupby(["curve", "level"], sort=False):
+            value, interval, over = _gap(study, pairs_at_level)
             rows.append(
                 {
                     "curve": curve,
-                    "member": own[MEMBER].iloc[0],
+                    "member": pairs_at_level[MEMBER].iloc[0],
                     **dict(zip(MEASURE, key, strict=True)),
-                    "higher_is_better": bool(own["higher_is_better"].iloc[0]),
+                    "higher_is_better": bool(pairs_at_level["higher_is_better"].iloc[0]),
                     "level": float(level),
-                    "x": float(own["x"].iloc[0]),
+                    "x": float(pairs_at_level["x"].iloc[0]),
                     "value": value,
                     "low": interval.low if interval else np.nan,
                     "high": interval.high if interval else np.nan,
@@ -86,22 +87,22 @@ def gaps_of(evidence: StudyRecords, pairs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).sort_values("level", kind="stable")
 
 
-def _gap(evidence: StudyRecords, own: pd.DataFrame) -> tuple[float, Interval | None, str]:
+def _gap(study: StudyRecords, pairs: pd.DataFrame) -> tuple[float, Interval | None, str]:
     """The gap over the repetitions and items of both, and what its interval is over."""
-    native = {name: own[f"{name}_native"] for name in ("run", "scored_as", "value", "standard_error")}
-    found = paired(evidence.items, own.assign(**native), own, "unit")
-    assert found is not None, "a gap is of two runs with a unit in common"
-    sign = float(own["sign"].iloc[0])
-    low, high = sorted((sign * found["low"], sign * found["high"]))
-    return sign * found["value"], None if np.isnan(low) else Interval(low, high), found["over"]
+    native = {name: pairs[f"{name}_native"] for name in ("run", "scored_as", "value", "standard_error")}
+    difference = paired(study.items, pairs.assign(**native), pairs, "unit")
+    assert difference is not None, "a gap is of two runs with a unit in common"
+    sign = float(pairs["sign"].iloc[0])
+    low, high = sorted((sign * difference["low"], sign * difference["high"]))
+    return sign * difference["value"], None if np.isnan(low) else Interval(low, high), difference["over"]
 
 
-def _item_gaps(evidence: StudyRecords, own: pd.DataFrame) -> pd.DataFrame | None:
+def _item_gaps(study: StudyRecords, pairs: pd.DataFrame) -> pd.DataFrame | None:
     """The gap of every item in common, a column per row of `own`; None where the items do not make up the measurement."""
     columns = []
-    for row in own.to_dict("records"):
+    for row in pairs.to_dict("records"):
         native = row | {"run": row["run_native"], "scored_as": row["scored_as_native"], "value": row["value_native"]}
-        ours, theirs = item_values(evidence.items, row), item_values(evidence.items, native)
+        ours, theirs = item_values(study.items, row), item_values(study.items, native)
         if ours is None or theirs is None:
             return None
         columns.append(row["sign"] * (theirs["value"] - ours["value"]))
@@ -109,25 +110,25 @@ def _item_gaps(evidence: StudyRecords, own: pd.DataFrame) -> pd.DataFrame | None
     return common if len(common) > 1 else None
 
 
-def crossings_of(evidence: StudyRecords, pairs: pd.DataFrame) -> pd.DataFrame:
+def crossings_of(study: StudyRecords, pairs: pd.DataFrame) -> pd.DataFrame:
     """The fitted zero of every curve and measurement with three budgets or more."""
     rows = []
     for key, group in design.measured(pairs[pairs["x"] > 0]):
-        for curve, own in group.groupby("curve", sort=False):
-            found, x, over = _fit(evidence, own)
+        for curve, of_curve in group.groupby("curve", sort=False):
+            fit, x, over = _fit(study, of_curve)
             rows.append(
                 {
                     "curve": curve,
                     **dict(zip(MEASURE, key, strict=True)),
-                    "higher_is_better": bool(own["higher_is_better"].iloc[0]),
-                    "value": found.x if found else np.nan,
-                    "low": found.interval.low if found and found.interval else np.nan,
-                    "high": found.interval.high if found and found.interval else np.nan,
-                    "intercept": found.level if found else np.nan,
-                    "slope": found.slope if found else np.nan,
-                    "bends": bool(found and found.bends),
+                    "higher_is_better": bool(of_curve["higher_is_better"].iloc[0]),
+                    "value": fit.x if fit else np.nan,
+                    "low": fit.interval.low if fit and fit.interval else np.nan,
+                    "high": fit.interval.high if fit and fit.interval else np.nan,
+                    "intercept": fit.level if fit else np.nan,
+                    "slope": fit.slope if fit else np.nan,
+                    "bends": bool(fit and fit.bends),
                     "over": over,
-                    "words": statement(found, x),
+                    "words": statement(fit, x),
                 }
             )
     columns = [
@@ -146,37 +147,37 @@ def crossings_of(evidence: StudyRecords, pairs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _fit(evidence: StudyRecords, own: pd.DataFrame) -> tuple[Crossing | None, np.ndarray, str]:
+def _fit(study: StudyRecords, pairs: pd.DataFrame) -> tuple[Crossing | None, np.ndarray, str]:
     """The line through one curve: its units are the seeds that have every level, or the items of a single seed."""
-    table = own.pivot(index="unit", columns="x", values="gap").sort_index(axis="columns")
+    table = pairs.pivot(index="unit", columns="x", values="gap").sort_index(axis="columns")
     table = table.dropna(axis="columns")
     x = table.columns.to_numpy(dtype=float)
     if len(x) < FEWEST:
         return None, x, "none"
     if len(table) > 1:
         return crossing(x, table.to_numpy(dtype=float)), x, f"{len(table)} seeds"
-    items = _item_gaps(evidence, own.sort_values("x"))
+    items = _item_gaps(study, pairs.sort_values("x"))
     if items is None:
         return crossing(x, table.to_numpy(dtype=float)), x, "none"
     return crossing(x, items.to_numpy(dtype=float)), x, "items"
 
 
-def statement(found: Crossing | None, x: np.ndarray) -> str:
+def statement(fit: Crossing | None, x: np.ndarray) -> str:
     """Where the gap closes, or why there is no such place."""
-    if found is None:
+    if fit is None:
         return f"no fit: fewer than {FEWEST} budgets"
-    if found.bends and found.changes > 1:
-        return f"no single crossing: the gap changes side {found.changes} times"
-    if min(x) <= found.x <= max(x):
-        if found.interval is None:
-            why = "it has no bounded interval" if found.n > 1 else "one repetition, no interval"
-            return f"no crossing established: fitted at {found.x:.3g}, but {why}"
-        verb = "catches up" if found.slope < 0 else "falls behind"
-        return f"{verb} at {found.x:.3g} [{found.interval.low:.3g}, {found.interval.high:.3g}]"
-    side = "behind" if found.level + found.slope * float(np.log(x).mean()) > 0 else "ahead"
-    told = f"no crossing within {min(x):.3g} to {max(x):.3g}: {side} throughout"
-    if found.bends:
-        return f"{told}; the gap bends, so its line is not extended"
-    if found.interval is None or found.x > 10 * max(x) or found.x < min(x) / 10:
-        return told
-    return f"{told}; extrapolated {found.x:.3g} [{found.interval.low:.3g}, {found.interval.high:.3g}]"
+    if fit.bends and fit.changes > 1:
+        return f"no single crossing: the gap changes side {fit.changes} times"
+    if min(x) <= fit.x <= max(x):
+        if fit.interval is None:
+            why = "it has no bounded interval" if fit.n > 1 else "one repetition, no interval"
+            return f"no crossing established: fitted at {fit.x:.3g}, but {why}"
+        verb = "catches up" if fit.slope < 0 else "falls behind"
+        return f"{verb} at {fit.x:.3g} [{fit.interval.low:.3g}, {fit.interval.high:.3g}]"
+    side = "behind" if fit.level + fit.slope * float(np.log(x).mean()) > 0 else "ahead"
+    text = f"no crossing within {min(x):.3g} to {max(x):.3g}: {side} throughout"
+    if fit.bends:
+        return f"{text}; the gap bends, so its line is not extended"
+    if fit.interval is None or fit.x > 10 * max(x) or fit.x < min(x) / 10:
+        return text
+    return f"{text}; extrapolated {fit.x:.3g} [{fit.interval.low:.3g}, {fit.interval.high:.3g}]"

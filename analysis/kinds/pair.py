@@ -14,7 +14,6 @@ from analysis import (
     published_figures,
     tables,
 )
-from analysis.evidence import StudyRecords
 from analysis.families import is_part
 from analysis.figures import ReportFigure
 from analysis.groups import group_means, groups_table
@@ -23,6 +22,7 @@ from analysis.kinds.design import Findings, ReportTable
 from analysis.kinds.rulers import of_members, winners, winners_table
 from analysis.kinds.size import against_size
 from analysis.render import comparison_data
+from analysis.study_records import StudyRecords
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,16 @@ class Options:
     """None."""
 
 
-def analyse(evidence: StudyRecords) -> Findings:
+def analyse(study: StudyRecords) -> Findings:
     """The comparison, paired differences, winners by ruler and parts of tasks."""
-    design.options(Options, evidence)
-    cells = estimates.cells(evidence)
-    differences = estimates.differences(evidence)
-    won = winners(evidence, of_members(evidence))
-    exhibits = [
+    design.options(Options, study)
+    cells = estimates.cells(study)
+    differences = estimates.differences(study)
+    won = winners(study, of_members(study))
+    report_tables = [
         ReportTable(tables.comparison_table(cells), tables.comparison_table, comparison_data(cells)),
         ReportTable(
-            tables.differences_table(differences, evidence.analysis.get("families")),
+            tables.differences_table(differences, study.analysis.get("families")),
             tables.differences_table,
             differences,
         ),
@@ -48,46 +48,46 @@ def analyse(evidence: StudyRecords) -> Findings:
     ]
     left_out = tables.left_out_table(cells)
     if left_out is not None:
-        exhibits.insert(2, ReportTable(left_out, tables.left_out_table))
-    groups = group_means(evidence)
+        report_tables.insert(2, ReportTable(left_out, tables.left_out_table))
+    groups = group_means(study)
     if len(groups):
-        exhibits.append(ReportTable(groups_table(groups), groups_table, groups))
-    found = published.coverage(evidence, cells)
-    exhibits += published_tables(found)
-    pictures = [*_pictures(evidence, cells), *published_pictures(found, evidence)]
-    return Findings(cells, exhibits, pictures, numbers.of_pair(evidence, cells, differences))
+        report_tables.append(ReportTable(groups_table(groups), groups_table, groups))
+    filled = published.coverage(study, cells)
+    report_tables += published_tables(filled)
+    report_figures = [*_figures(study, cells), *figures_as_published(filled, study)]
+    return Findings(cells, report_tables, report_figures, numbers.of_pair(study, cells, differences))
 
 
-def published_tables(found: pd.DataFrame) -> list[ReportTable]:
+def published_tables(filled: pd.DataFrame) -> list[ReportTable]:
     """What is filled of the published tables, and each of which something is."""
-    own = {item.name: found[found["exhibit"] == item.name] for item in published.published() if not item.drawn}
+    rows = {item.name: filled[filled["exhibit"] == item.name] for item in published.published() if not item.drawn}
     return [
-        ReportTable(published.coverage_table(found), published.coverage_table, found),
+        ReportTable(published.coverage_table(filled), published.coverage_table, filled),
         *(
-            ReportTable(published.published_table(item, found), published.published_table, own[item.name])
+            ReportTable(published.published_table(item, filled), published.published_table, rows[item.name])
             for item in published.published()
-            if not item.drawn and own[item.name]["value"].notna().any()
+            if not item.drawn and rows[item.name]["value"].notna().any()
         ),
     ]
 
 
-def published_pictures(found: pd.DataFrame, evidence: StudyRecords) -> list[ReportFigure]:
+def figures_as_published(filled: pd.DataFrame, study: StudyRecords) -> list[ReportFigure]:
     """The published figures of which something is measured."""
-    figures = [published_figures.drawn(item, found, evidence) for item in published.published() if item.drawn]
-    return [picture for picture in figures if picture is not None]
+    figures = [published_figures.drawn(item, filled, study) for item in published.published() if item.drawn]
+    return [figure for figure in figures if figure is not None]
 
 
-def _pictures(evidence: StudyRecords, cells: pd.DataFrame) -> list[ReportFigure]:
-    """Every figure of every block; one without evidence is left out."""
-    pictures = []
-    for block in evidence.blocks:
+def _figures(study: StudyRecords, cells: pd.DataFrame) -> list[ReportFigure]:
+    """Every figure of every block; one without records is left out."""
+    report_figures = []
+    for block in study.blocks:
         drawn = [
             figures.comparison(cells[~is_part(cells)], block),
             pronoun_figures.pronouns(cells, block),
-            pronoun_figures.occupations(evidence, block),
-            checkpoint_figures.along_checkpoints(evidence, block),
+            pronoun_figures.occupations(study, block),
+            checkpoint_figures.along_checkpoints(study, block),
         ]
-        suffix = "" if len(evidence.blocks) == 1 else f" ({block})"
-        pictures += [picture.of_block(suffix) for picture in drawn if picture is not None]
-    by_size = against_size(evidence, cells)
-    return [*pictures, by_size] if by_size else pictures
+        suffix = "" if len(study.blocks) == 1 else f" ({block})"
+        report_figures += [figure.of_block(suffix) for figure in drawn if figure is not None]
+    by_size = against_size(study, cells)
+    return [*report_figures, by_size] if by_size else report_figures

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from analysis import style
+from analysis import figure_style, wording
 from analysis.figures import add_legend, described, new_figure
 from analysis.kinds.design import main_measures, measured
 from analysis.labels import fitting, label
@@ -27,27 +27,31 @@ def panels(frame: pd.DataFrame) -> Iterator[tuple[Figure, list[tuple[Axes, pd.Da
     groups = [group for _, group in measured(main_measures(frame))]
     columns = max(1, min(COLUMNS, len(groups)))
     rows = max(1, -(-len(groups) // columns))
-    with style.applied():
+    with figure_style.applied():
         figure = new_figure(WIDTH * max(columns, 2), HEIGHT * rows + 0.4)
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis in axes[len(groups) :]:
             axis.remove()
         for axis, group in zip(axes, groups, strict=False):
             first = group.iloc[0]
-            lines = [style.protocol_name(first["protocol"]), described(first)]
+            lines = [wording.protocol_name(first["protocol"]), described(first)]
             axis.set_title("\n".join(label(line, fitting(PLOT, TITLE)) for line in lines), fontsize=TITLE)
             axis.margins(x=0.08)
         yield figure, list(zip(axes, groups, strict=False))
 
 
-def draw_line(axis: Axes, x: np.ndarray, points: Sequence[tuple[float, Interval | None]], look: style.Look) -> None:
+def draw_line(
+    axis: Axes, x: np.ndarray, points: Sequence[tuple[float, Interval | None]], look: figure_style.Look
+) -> None:
     """Means joined by a line, each with its interval if it has one."""
     means = np.array([value for value, _ in points])
     axis.plot(x, means, color=look.colour, linestyle=look.line, linewidth=1.3, zorder=2)
     draw_points(axis, x, points, look)
 
 
-def draw_points(axis: Axes, x: np.ndarray, points: Sequence[tuple[float, Interval | None]], look: style.Look) -> None:
+def draw_points(
+    axis: Axes, x: np.ndarray, points: Sequence[tuple[float, Interval | None]], look: figure_style.Look
+) -> None:
     """Means, each with its interval if it has one."""
     for place, (value, interval) in zip(x, points, strict=True):
         known = interval is not None and not np.isnan(interval.low)
@@ -58,7 +62,7 @@ def draw_points(axis: Axes, x: np.ndarray, points: Sequence[tuple[float, Interva
         )
 
 
-def draw_runs(axis: Axes, x: Any, values: Any, look: style.Look) -> None:
+def draw_runs(axis: Axes, x: Any, values: Any, look: figure_style.Look) -> None:
     """A small faint point for every run."""
     axis.scatter(x, values, s=9, color=look.colour, alpha=0.45, linewidths=0, zorder=1)
 
@@ -72,7 +76,7 @@ def use_logarithms(axis: Axes) -> None:
     axis.tick_params(axis="x", labelsize=7.5)
 
 
-def name_curves(figure: Figure, entries: list[tuple[str, style.Look]]) -> None:
+def name_curves(figure: Figure, entries: list[tuple[str, figure_style.Look]]) -> None:
     """One legend above all panels."""
     handles = [
         Line2D(

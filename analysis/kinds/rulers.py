@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import estimates, families, style
+from analysis import estimates, families, wording
 from analysis.costs import RULERS
-from analysis.evidence import MEASURE, OWN_SCORING, StudyRecords, own_scoring
 from analysis.families import is_part
 from analysis.figures import smoothed
 from analysis.inference import difference_of_runs
 from analysis.kinds import design
 from analysis.kinds.cells import every_cell
 from analysis.kinds.design import Findings, ReportTable
+from analysis.study_records import MEASURE, OWN_SCORING, StudyRecords
 from analysis.tables import Table, grouped, measure, signed
+from analysis.ways import own_scoring
 from ettin_core.records.readout import fills_masks
 
 TRAINING = "training"  # stands where a protocol would: the loss that training recorded
@@ -33,12 +34,12 @@ class Options:
     block: str = "seed"
 
 
-def analyse(evidence: StudyRecords) -> Findings:
+def analyse(study: StudyRecords) -> Findings:
     """The winner by each ruler, and all means."""
-    options = design.options(Options, evidence)
-    cells = design.grid(evidence, options.block, compare=options.compare)
-    scored = design.scores(evidence, cells)
-    means = design.summary(evidence, cells, scored)
+    options = design.options(Options, study)
+    cells = design.grid(study, options.block, compare=options.compare)
+    scored = design.scores(study, cells)
+    means = design.summary(study, cells, scored)
     described = ("cell", "run", "parent", "label", "complete", options.compare, options.block)
     others = [name for name in cells.columns if name not in described]
     pairs = []
@@ -49,17 +50,18 @@ def analyse(evidence: StudyRecords) -> Findings:
             f"{_plain(axis)} {_plain(level)}" for axis, level in zip(others, place, strict=True) if level != ""
         )
         levels = {
-            level: own.set_index(options.block)["run"] for level, own in group.groupby(options.compare, sort=False)
+            level: of_level.set_index(options.block)["run"]
+            for level, of_level in group.groupby(options.compare, sort=False)
         }
         for left, right in combinations(levels, 2):
             runs = pd.concat([levels[left], levels[right]], axis=1, join="inner", keys=["left", "right"])
             pairs.append((title, str(left), str(right), list(runs.itertuples(index=False, name=None))))
-    found = winners(evidence, pairs)
-    exhibits = [
-        ReportTable(winners_table(found), winners_table, found),
+    compared = winners(study, pairs)
+    tables = [
+        ReportTable(winners_table(compared), winners_table, compared),
         every_cell(means, scored, options.block),
     ]
-    return Findings(means, exhibits, [], _numbers(found))
+    return Findings(means, tables, [], _numbers(compared))
 
 
 Pair = tuple[
@@ -67,38 +69,38 @@ Pair = tuple[
 ]  # what they have in common, the two names, and their runs seed by seed
 
 
-def of_members(evidence: StudyRecords) -> list[Pair]:
+def of_members(study: StudyRecords) -> list[Pair]:
     """The pairs that a report without cells compares: the native members, and each conversion with its native."""
     pairs: list[Pair] = []
-    for block in evidence.blocks:
-        runs = evidence.runs[evidence.runs["block"] == block]
+    for block in study.blocks:
+        runs = study.runs[study.runs["block"] == block]
         for left, right in estimates.comparisons(runs):
             sides = [
-                pd.Series(own.index, index=own["seed"])
-                for own in (runs[runs["member"] == name] for name in (left, right))
+                pd.Series(of_member.index, index=of_member["seed"])
+                for of_member in (runs[runs["member"] == name] for name in (left, right))
             ]
             both = pd.concat(sides, axis=1, join="inner")
             pairs.append(
-                ("" if len(evidence.blocks) == 1 else block, left, right, list(both.itertuples(index=False, name=None)))
+                ("" if len(study.blocks) == 1 else block, left, right, list(both.itertuples(index=False, name=None)))
             )
     return pairs
 
 
-def winners(evidence: StudyRecords, pairs: list[Pair]) -> pd.DataFrame:
+def winners(study: StudyRecords, pairs: list[Pair]) -> pd.DataFrame:
     """A row per pair and measurement: by each ruler the difference where both had cost as much as the cheaper one in all."""
     rows: list[dict[str, Any]] = []
     known: dict[str, dict[tuple[str, str, str], _Track]] = {}
     for title, left, right, runs in pairs:
-        present = [pair for pair in runs if set(pair) <= set(evidence.runs.index)]
+        present = [pair for pair in runs if set(pair) <= set(study.runs.index)]
         for run in {run for pair in present for run in pair} - set(known):
-            known[run] = _track(evidence, run)
-        tracks = [(known[one], known[other]) for one, other in present]
-        alike = evidence.runs.loc[[run for pair in present for run in pair], "readout"].map(fills_masks).nunique() < 2
-        keys = {key for one, other in tracks for key in one if key in other}
-        for key in sorted(keys, key=lambda key: (key[0] == TRAINING, style.order(*key))):
+            known[run] = _track(study, run)
+        tracks = [(known[first], known[second]) for first, second in present]
+        alike = study.runs.loc[[run for pair in present for run in pair], "readout"].map(fills_masks).nunique() < 2
+        keys = {key for first, second in tracks for key in first if key in second}
+        for key in sorted(keys, key=lambda key: (key[0] == TRAINING, wording.order(*key))):
             if alike and key[0].endswith(OWN_SCORING):
                 continue  # the same as the one scoring that suits both
-            both = [(one[key], other[key]) for one, other in tracks if key in one and key in other]
+            both = [(first[key], second[key]) for first, second in tracks if key in first and key in second]
             higher = both[0][0].higher_is_better
             row = {"title": title, "left": left, "right": right, **dict(zip(MEASURE, key, strict=True))}
             rows.append({**row, "higher_is_better": higher, "seeds": len(both), **_leads(both)})
@@ -113,7 +115,7 @@ def winners(evidence: StudyRecords, pairs: list[Pair]) -> pd.DataFrame:
         *(f"{r}_p" for r in RULERS),
         *(f"{r}_words" for r in RULERS),
     ]
-    return _judged(pd.DataFrame(rows, columns=columns), evidence.analysis.get("families"))
+    return _judged(pd.DataFrame(rows, columns=columns), study.analysis.get("families"))
 
 
 @dataclass(frozen=True)
@@ -134,15 +136,15 @@ class _Track:
         return float(np.interp(cost, costs, self.values))
 
 
-def _track(evidence: StudyRecords, run: str) -> dict[tuple[str, str, str], _Track]:
+def _track(study: StudyRecords, run: str) -> dict[tuple[str, str, str], _Track]:
     tracks = {}
-    rows = evidence.training[evidence.training["run"] == run].sort_values("tokens").dropna(subset=["loss"])
+    rows = study.training[study.training["run"] == run].sort_values("tokens").dropna(subset=["loss"])
     if len(rows):
         loss = smoothed(rows["loss"].to_numpy(dtype=float))
         tracks[(TRAINING, "smoothed", "loss")] = _Track(rows[list(RULERS)], loss, rows["trained_on"].iloc[0], False)
-    measured = evidence.trajectory[evidence.trajectory["run"] == run]
+    measured = study.trajectory[study.trajectory["run"] == run]
     measured = measured[~is_part(measured)].assign(scored_as=lambda frame: frame["protocol"])
-    measured = pd.concat([measured, own_scoring(measured, evidence.runs)]).sort_values("tokens", kind="stable")
+    measured = pd.concat([measured, own_scoring(measured, study.runs)]).sort_values("tokens", kind="stable")
     for key, group in design.measured(estimates.headline(measured)):
         higher = bool(group["higher_is_better"].iloc[0])
         error = float(group["standard_error"].astype(float).iloc[-1])
@@ -152,14 +154,14 @@ def _track(evidence: StudyRecords, run: str) -> dict[tuple[str, str, str], _Trac
 
 def _leads(both: list[tuple[_Track, _Track]]) -> dict[str, Any]:
     """By each ruler the difference at equal cost, the p-value over seeds, and the word where there is no such difference."""
-    found: dict[str, Any] = {}
+    leads: dict[str, Any] = {}
     for ruler in RULERS:
-        found |= dict(zip((ruler, f"{ruler}_p", f"{ruler}_words"), _lead(both, ruler), strict=True))
-    return found
+        leads |= dict(zip((ruler, f"{ruler}_p", f"{ruler}_words"), _lead(both, ruler), strict=True))
+    return leads
 
 
 def _lead(both: list[tuple[_Track, _Track]], ruler: str) -> tuple[float, float, str]:
-    if any(one.kind != other.kind for one, other in both):
+    if any(first.kind != second.kind for first, second in both):
         return float("nan"), float("nan"), NOT_COMPARABLE
     costs = [min(side.costs[ruler].max() for side in pair) for pair in both]
     sides = np.array(
@@ -196,12 +198,12 @@ def _winner(row: dict[str, Any], value: float, p: float) -> str:
 def _depends(row: dict[str, Any]) -> str:
     sides = {row["left"], row["right"]}
     said = [row[f"{ruler}_words"] for ruler in RULERS]
-    winners, told = set(said) & sides, sum(word in sides for word in said)
+    winners, decided = set(said) & sides, sum(word in sides for word in said)
     known = sum(not np.isnan(row[ruler]) for ruler in RULERS)
     if known < 2:
         return "cannot be told"
-    if told < known:
-        return "yes" if len(winners) > 1 else "in part" if told else "no winner"
+    if decided < known:
+        return "yes" if len(winners) > 1 else "in part" if decided else "no winner"
     return "yes" if len(winners) > 1 else "no"
 
 
@@ -209,11 +211,11 @@ def _plain(name: object) -> str:
     return str(name).replace("_", " ")
 
 
-def winners_table(found: pd.DataFrame) -> Table:
+def winners_table(compared: pd.DataFrame) -> Table:
     """Rows are measurements within each pair, columns are rulers."""
     rows = []
-    told = found[list(RULERS)].notna().any(axis=1) | (found["tokens_words"] == NOT_COMPARABLE)
-    for row in found[told].to_dict("records"):
+    comparable = compared[list(RULERS)].notna().any(axis=1) | (compared["tokens_words"] == NOT_COMPARABLE)
+    for row in compared[comparable].to_dict("records"):
         title = f"{row['left']} − {row['right']}" + (f" ({row['title']})" if row["title"] else "")
         shown = [
             row[f"{ruler}_words"]
@@ -221,7 +223,7 @@ def winners_table(found: pd.DataFrame) -> Table:
             + ("" if np.isnan(row[ruler]) else f" ({signed(row[ruler])})")
             for ruler in RULERS
         ]
-        protocol = "Training" if row["protocol"] == TRAINING else style.protocol_name(row["protocol"])
+        protocol = "Training" if row["protocol"] == TRAINING else wording.protocol_name(row["protocol"])
         rows.append((title, [f"{protocol}: {measure(row)}", *shown, row["depends"]]))
     method = (
         "The better member, and the difference, where both had cost as much as the cheaper of the two in all by that ruler; "
@@ -230,18 +232,17 @@ def winners_table(found: pd.DataFrame) -> Table:
         "a question mark stands where one seed gives only the sign. Training losses of different objectives or mask rates are "
         "not comparable. A conversion's cost excludes its parent's."
     )
-    unmeasured = (
-        [f"Without a checkpoint measured at equal cost: {int((~told).sum())} rows, left out."] if (~told).any() else []
-    )
+    missing = int((~comparable).sum())
+    unmeasured = [f"Left out: {missing} rows without a checkpoint measured at equal cost."] if missing else []
     header = ["Measurement", *(f"At equal {name}" for name in RULERS.values()), "Does the winner depend on the ruler?"]
     return Table("winners", "Does the winner depend on the ruler?", header, grouped(rows), [*unmeasured, method])
 
 
-def _numbers(found: pd.DataFrame) -> dict[str, str]:
+def _numbers(compared: pd.DataFrame) -> dict[str, str]:
     return {
         f"winner/{row['left']}-{row['right']}/{row['protocol']}/{row['task']}/{row['metric']}/{ruler}": row[
             f"{ruler}_words"
         ]
-        for row in found.to_dict("records")
+        for row in compared.to_dict("records")
         for ruler in RULERS
     }

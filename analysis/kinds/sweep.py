@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import style
+from analysis import wording
+from analysis.cell_names import level_name, short_names
 from analysis.estimates import NOT_DEFINED, NOT_MEASURED
-from analysis.evidence import DISTINCT, MEASURE, StudyRecords, level_name, rows_of, short_names
 from analysis.figures import ROLLING_SHARE, ReportFigure, described
 from analysis.kinds import curve, design, panels
 from analysis.kinds.cells import every_cell
 from analysis.kinds.design import Findings, ReportTable
 from analysis.kinds.rulers import TRAINING
 from analysis.labels import labels
+from analysis.study_records import DISTINCT, MEASURE, StudyRecords, rows_of
 from analysis.tables import HOLE, Footnotes, Table, estimated, grouped, number
 from analysis.uncertainty import Interval
 
@@ -31,19 +32,19 @@ class Options:
     block: str = "seed"
 
 
-def analyse(evidence: StudyRecords) -> Findings:
+def analyse(study: StudyRecords) -> Findings:
     """The table of the keys and main measurements, that of every cell, and the figures."""
-    options = design.options(Options, evidence)
-    measured = pd.concat([evidence.measurements, last_losses(evidence)], ignore_index=True)
-    evidence = replace(evidence, measurements=measured if len(evidence.measurements) else last_losses(evidence))
-    cells = design.grid(evidence, options.block)
+    options = design.options(Options, study)
+    measured = pd.concat([study.measurements, last_losses(study)], ignore_index=True)
+    study = replace(study, measurements=measured if len(study.measurements) else last_losses(study))
+    cells = design.grid(study, options.block)
     axes = _axes(cells, options.block)
-    scored = design.scores(evidence, cells)
-    means = design.summary(evidence, cells, scored)
+    scored = design.scores(study, cells)
+    means = design.summary(study, cells, scored)
     other_loss = (means["protocol"] == TRAINING) & (means["hole"] == NOT_MEASURED)
     means = means.assign(hole=means["hole"].mask(other_loss, NOT_DEFINED))
     data = cells.drop_duplicates("label")[["label", *axes]].merge(means.rename(columns={"member": "label"}), on="label")
-    exhibits = [
+    tables = [
         ReportTable(sweep_table(means, cells, axes, options.block), sweep_table, data),
         every_cell(means, scored, options.block),
     ]
@@ -51,15 +52,15 @@ def analyse(evidence: StudyRecords) -> Findings:
         f"sweep/{row.member}/{row.protocol}/{row.task}/{row.metric}": number(row.value)
         for row in rows_of(means[means["value"].notna()])
     }
-    return Findings(means, exhibits, list(_pictures(evidence, scored, axes)), numbers)
+    return Findings(means, tables, list(_figures(study, scored, axes)), numbers)
 
 
-def last_losses(evidence: StudyRecords) -> pd.DataFrame:
+def last_losses(study: StudyRecords) -> pd.DataFrame:
     """The training loss at the end of every run, as measurements whose task is what the run was trained on."""
-    kinds = {kind: place for place, kind in enumerate(evidence.training["trained_on"].drop_duplicates())}
+    kinds = {kind: place for place, kind in enumerate(study.training["trained_on"].drop_duplicates())}
     names = _names(list(kinds))
     rows = []
-    for run, logged in evidence.training.groupby("run", sort=False):
+    for run, logged in study.training.groupby("run", sort=False):
         losses = logged.sort_values("tokens")["loss"].to_numpy(dtype=float)
         end = losses[-max(1, len(losses) // ROLLING_SHARE) :]
         known = end[~np.isnan(end)]
@@ -83,20 +84,20 @@ def last_losses(evidence: StudyRecords) -> pd.DataFrame:
 def sweep_table(means: pd.DataFrame, cells: pd.DataFrame, axes: list[str], block: str) -> Table:
     """Rows are combinations of levels, columns the swept keys and the main measurements."""
     main = design.main_measures(means[means["value"].notna()])
-    found = design.measured(main)
-    shown = sorted(found, key=lambda item: -len(item[1]))[:WIDEST]
-    shown = [item for item in found if item[0] in [key for key, _ in shown]]
+    main_groups = design.measured(main)
+    shown = sorted(main_groups, key=lambda item: -len(item[1]))[:WIDEST]
+    shown = [item for item in main_groups if item[0] in [key for key, _ in shown]]
     footnotes = Footnotes()
     rows = []
     for label in _in_order(cells, axes):
-        own = cells[cells["label"] == label]
-        levels = [_spelled(own.iloc[0][axis]) for axis in axes]
+        of_label = cells[cells["label"] == label]
+        levels = [_spelled(of_label.iloc[0][axis]) for axis in axes]
         scores = [_score(means, label, key, footnotes) for key, _ in shown]
-        rows.append(("", [*levels, str(int(own["complete"].sum())), *scores]))
+        rows.append(("", [*levels, str(int(of_label["complete"].sum())), *scores]))
     bases = " or ".join(sorted(set(main["over"].dropna()) - {"none"})) or "nothing (one run has no spread)"
     notes = [*footnotes.notes(), f"Means over {block}s. Brackets: 95% interval over {bases}."]
-    if len(found) > len(shown):
-        notes.append(f"{len(found) - len(shown)} further main measurements are in the table of every cell.")
+    if len(main_groups) > len(shown):
+        notes.append(f"{len(main_groups) - len(shown)} further main measurements are in the table of every cell.")
     header = [*axes, "Runs", *(_titled(group.iloc[0]) for _, group in shown)]
     return Table("sweep", "By the swept keys", header, grouped(rows), notes)
 
@@ -109,7 +110,7 @@ def _score(means: pd.DataFrame, label: str, key: tuple[str, str, str], footnotes
 
 
 def _titled(row: pd.Series) -> str:
-    return f"{style.protocol_name(row['protocol'])}: {described(row)}"
+    return f"{wording.protocol_name(row['protocol'])}: {described(row)}"
 
 
 def _names(kinds: list[str]) -> list[str]:
@@ -151,7 +152,7 @@ def _numeric(frame: pd.DataFrame, axis: str) -> bool:
     return len(levels) > 1 and all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels)
 
 
-def _pictures(evidence: StudyRecords, scored: pd.DataFrame, axes: list[str]) -> Iterator[ReportFigure]:
+def _figures(study: StudyRecords, scored: pd.DataFrame, axes: list[str]) -> Iterator[ReportFigure]:
     """A figure for each numeric key; where there is none, one for the key with most levels."""
     numeric = [axis for axis in axes if _numeric(scored, axis)]
     words = sorted(axes, key=lambda axis: -scored[axis].nunique())[:1]
@@ -160,7 +161,7 @@ def _pictures(evidence: StudyRecords, scored: pd.DataFrame, axes: list[str]) -> 
         others = [name for name in axes if name != axis]
         for title, part in _parts(on_axis, others):
             part = _several_levels(part, axis)
-            points = curve.points_of(evidence, part, axis)
+            points = curve.points_of(study, part, axis)
             if len(points):
                 drawn = curve.curves(points, part, axis) if axis in numeric else categories(points, axis)
                 drawn = replace(drawn, maker=analyse, name="sweep", title=drawn.title)
@@ -182,8 +183,8 @@ def _parts(frame: pd.DataFrame, others: list[str]) -> Iterator[tuple[str, pd.Dat
         yield "", frame.assign(curve=curves)
         return
     for level, part in frame.groupby(others[0], sort=False, dropna=False):
-        for title, own in _parts(part, others[1:]):
-            yield f" ({level_name(short[others[0]], level)}){title}", own
+        for title, piece in _parts(part, others[1:]):
+            yield f" ({level_name(short[others[0]], level)}){title}", piece
 
 
 def _several_levels(frame: pd.DataFrame, axis: str) -> pd.DataFrame:
@@ -200,9 +201,9 @@ def categories(points: pd.DataFrame, axis: str) -> ReportFigure:
     with panels.panels(points) as (figure, drawn):
         for panel, group in drawn:
             for name, shift in zip(names, shifts, strict=True):
-                own = group[group["curve"] == name]
-                x = np.array([levels.index(level) for level in own["x"]]) + shift
-                ends = [(float(row.value), Interval(row.low, row.high)) for row in rows_of(own)]
+                of_curve = group[group["curve"] == name]
+                x = np.array([levels.index(level) for level in of_curve["x"]]) + shift
+                ends = [(float(row.value), Interval(row.low, row.high)) for row in rows_of(of_curve)]
                 panels.draw_points(panel, x, ends, curve.look(name, names))
             panel.set_xticks(range(len(levels)), labels(levels), fontsize=7.5, rotation=20, ha="right")
             panel.set_xlim(-0.6, len(levels) - 0.4)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from analysis.checkpoint_figures import along_checkpoints
-from analysis.evidence import load
+from analysis.load import load
 
 
 def test_every_measured_checkpoint_is_a_point(synthetic: Any) -> None:
@@ -12,18 +12,18 @@ def test_every_measured_checkpoint_is_a_point(synthetic: Any) -> None:
     earlier = {"step50": {bias: 0.1, skill: 0.6, part: 0.2}, "step25": {bias: 0.0, skill: 0.5, part: 0.2}}
     synthetic.cell({"member": "encoder"}, {bias: 0.3, skill: 0.9, part: 0.2}, earlier=earlier)
     synthetic.cell({"member": "decoder"}, {bias: 0.2, skill: 0.8, part: 0.2}, "clm", earlier=earlier)
-    evidence = load(synthetic.root, synthetic.study(kind="cells"))
-    picture = along_checkpoints(evidence, evidence.blocks[0])
-    assert picture is not None
-    encoder = picture.data[(picture.data["member"] == "encoder") & (picture.data["metric"] == "gap")]
+    recorded = load(synthetic.root, synthetic.study(kind="cells"))
+    figure = along_checkpoints(recorded, recorded.blocks[0])
+    assert figure is not None
+    encoder = figure.data[(figure.data["member"] == "encoder") & (figure.data["metric"] == "gap")]
     assert encoder["value"].tolist() == [0.0, 0.1, 0.3]
     assert encoder["tokens"].is_monotonic_increasing and encoder["tokens"].nunique() == 3
-    assert set(picture.data["task"]) == {"winobias", "blimp"}  # no parts of tasks
-    visible = [panel for panel in picture.figure.axes if panel.get_visible()]
+    assert set(figure.data["task"]) == {"winobias", "blimp"}  # no parts of tasks
+    visible = [panel for panel in figure.figure.axes if panel.get_visible()]
     assert len(visible) == 2 and all(len(panel.lines) == 2 for panel in visible)
 
 
 def test_the_last_checkpoint_alone_is_no_curve(synthetic: Any) -> None:
     synthetic.cell({"member": "encoder"}, {("winobias", "winobias", "gap"): 0.3})
-    evidence = load(synthetic.root, synthetic.study(kind="cells"))
-    assert along_checkpoints(evidence, evidence.blocks[0]) is None
+    recorded = load(synthetic.root, synthetic.study(kind="cells"))
+    assert along_checkpoints(recorded, recorded.blocks[0]) is None

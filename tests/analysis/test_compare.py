@@ -104,10 +104,10 @@ def test_rows_of_one_passage_are_clustered(tmp_path: Path) -> None:
 def test_equal_models_are_the_same_within_a_margin(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     values = generator.integers(0, 2, 4000).astype(float)
-    other = values.copy()
-    other[:10], other[10:20] = 1 - values[:10], 1 - values[10:20]
+    right = values.copy()
+    right[:10], right[10:20] = 1 - values[:10], 1 - values[10:20]
     folders = [
-        write_lm_eval(tmp_path / name, "piqa", list(side)) for name, side in (("left", values), ("right", other))
+        write_lm_eval(tmp_path / name, "piqa", list(side)) for name, side in (("left", values), ("right", right))
     ]
     assert only(compare([folders[0]], [folders[1]], 0.01, None))["words"] == "same within 0.01"
     assert "could see" in only(compare([folders[0]], [folders[1]], 0.0001, None))["words"]
@@ -178,13 +178,13 @@ def test_results_without_samples_say_so(tmp_path: Path) -> None:
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     left = write_lm_eval(tmp_path / "left", "piqa", LEFT)
-    other = write_lm_eval(tmp_path / "other", "arc", LEFT)
+    elsewhere = write_lm_eval(tmp_path / "other", "arc", LEFT)
     edited = write_lm_eval(tmp_path / "edited", "piqa", LEFT, edited=7)
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "samples_piqa_2026.jsonl").write_text('{"doc_id": 0, "acc"\n')
     for right, message in (
-        (other, "share no question: piqa and arc"),
+        (elsewhere, "share no question: piqa and arc"),
         (edited, "document 7 differs between the sides"),
         (tmp_path / "empty", "holds no scores"),
         (tmp_path / "gone", "does not exist"),

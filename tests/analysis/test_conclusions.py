@@ -11,12 +11,12 @@ import pytest
 
 from analysis import estimates
 from analysis.checkpoint_figures import spans
-from analysis.evidence import load
 from analysis.families import family, is_part
 from analysis.groups import GLUE, group_means
 from analysis.items import item_values
 from analysis.kinds import analyse
 from analysis.kinds.size import against_size
+from analysis.load import load
 from analysis.pronoun_figures import occupations
 from analysis.report import build
 from analysis.tables import comparison_table, rulers_table
@@ -31,7 +31,7 @@ def write(
     """Measurements of a run under a protocol, by task and metric, with their items."""
     fields = {"n": len(items) or 100, "standard_error": 0.02, "version": 1, "higher_is_better": True, **more}
     member, seed = folder.summary()["member"], folder.summary()["seed"]
-    found = [
+    records = [
         Measurement(
             run=folder.name,
             member=member,
@@ -47,7 +47,7 @@ def write(
         for (task, metric), value in rows.items()
     ]
     target = folder.evaluation_folder(protocol, fields["version"])
-    append(target / "measurements.jsonl", found)
+    append(target / "measurements.jsonl", records)
     append(target / "items.jsonl", list(items))
 
 
@@ -81,12 +81,12 @@ def test_two_seeds_with_equal_differences_show_a_real_gap_and_no_artefact(synthe
                 write(folder, protocol, {("t", "accuracy"): float(hits.mean())}, scored(folder, protocol, "t", hits))
             write(folder, "tasks", {("unknown", "accuracy"): 0.5 + 0.1 * (gap > 0)}, standard_error=None)
     build(synthetic.root, tmp_path / "out")
-    found = pd.read_csv(tmp_path / "out" / "differences.csv").set_index("protocol")
-    real = found.loc["heldout_clm"]
+    rows = pd.read_csv(tmp_path / "out" / "differences.csv").set_index("protocol")
+    real = rows.loc["heldout_clm"]
     assert real["value"] == pytest.approx(0.84) and real["words"] == "decoder better"
     assert 0.5 < real["low"] < 0.65 and 1.03 < real["high"] < 1.2 and real["over"] == "2 seeds and items"
-    assert set(found.loc[["facts.left_to_right", "agreement"], "words"]) == {"not distinguishable"}
-    assert found.loc["tasks", "words"] == "cannot be told" and np.isnan(found.loc["tasks", "p"])
+    assert set(rows.loc[["facts.left_to_right", "agreement"], "words"]) == {"not distinguishable"}
+    assert rows.loc["tasks", "words"] == "cannot be told" and np.isnan(rows.loc["tasks", "p"])
 
 
 def test_clusters_of_items_are_in_every_interval(synthetic: Any) -> None:
@@ -102,8 +102,8 @@ def test_clusters_of_items_are_in_every_interval(synthetic: Any) -> None:
             folder = bare(synthetic, kind, size="nano" if clusters is None else "micro")
             items = scored(folder, "minimal_pairs.left_to_right", "blimp", hits[kind], clusters)
             write(folder, "minimal_pairs.left_to_right", {("blimp", "accuracy"): float(hits[kind].mean())}, items)
-    evidence = load(synthetic.root)
-    for frame in (estimates.cells(evidence), estimates.differences(evidence)):
+    recorded = load(synthetic.root)
+    for frame in (estimates.cells(recorded), estimates.differences(recorded)):
         for block, group in frame[frame["protocol"] == "minimal_pairs.left_to_right"].groupby("block"):
             row = group.dropna(subset=["low"]).iloc[0]
             widths[block] = row["high"] - row["low"]
@@ -141,8 +141,8 @@ def test_every_bias_set_has_a_paired_difference_and_gotcha_is_a_task(synthetic: 
         ]
         forms = [("female", "male", "neutral")[place] for place in shares.argmax(1)]
         rate = float(np.mean([form == item["gotcha"] for form, item in zip(forms, details, strict=True)]))
-        one = shares[:, 0] / shares[:, :2].sum(1)
-        r = float(np.corrcoef(one.reshape(15, 2).mean(1), np.arange(15))[0, 1])
+        female = shares[:, 0] / shares[:, :2].sum(1)
+        r = float(np.corrcoef(female.reshape(15, 2).mean(1), np.arange(15))[0, 1])
         rows = {("winogender/gotcha", "gotcha_rate"): rate, ("winogender", "correlation_with_truth"): r}
         write(folder, "pronouns", rows, items)
         target = generator.integers(0, 8, 24)
@@ -169,14 +169,15 @@ def test_every_bias_set_has_a_paired_difference_and_gotcha_is_a_task(synthetic: 
         items = [Item(*crows, str(i), float(value), {"group": "age"}) for i, value in enumerate(values)]
         rows = {(task, "stereotype"): float(values.mean()) for task in ("crows_pairs", "crows_pairs/age")}
         write(folder, "crows_pairs.sentence", rows, items)
-    evidence = load(synthetic.root)
-    found = estimates.differences(evidence)
-    assert {"winobias", "pronouns", "stereoset", "crows_pairs.sentence"} == set(found["protocol"])
-    assert set(found["over"]) == {"items"} and found["p"].notna().all()
-    assert len(found) == 8 and "winogender/gotcha" in set(found["task"]) and "crows_pairs/age" not in set(found["task"])
-    correlation = estimates.cells(evidence).set_index("metric").loc["correlation_with_truth"].iloc[0]
+    recorded = load(synthetic.root)
+    differences = estimates.differences(recorded)
+    assert {"winobias", "pronouns", "stereoset", "crows_pairs.sentence"} == set(differences["protocol"])
+    assert set(differences["over"]) == {"items"} and differences["p"].notna().all()
+    tasks = set(differences["task"])
+    assert len(differences) == 8 and "winogender/gotcha" in tasks and "crows_pairs/age" not in tasks
+    correlation = estimates.cells(recorded).set_index("metric").loc["correlation_with_truth"].iloc[0]
     assert -1 < correlation["low"] < correlation["value"] < correlation["high"] < 1
-    shown = [row[0] for _, rows in comparison_table(estimates.cells(evidence)).sections for row in rows]
+    shown = [row[0] for _, rows in comparison_table(estimates.cells(recorded)).sections for row in rows]
     assert any("correlation with labour statistics" in name for name in shown)
     assert not any("↑" in name for name in shown if "correlation" in name)
 
@@ -185,13 +186,13 @@ def test_a_seed_without_a_value_is_named(synthetic: Any) -> None:
     for seed, value in ((0, 0.5), (1, None), (2, 0.9)):
         for kind in ("encoder", "decoder"):
             write(bare(synthetic, kind, seed), "tasks", {("t", "accuracy"): value if kind == "encoder" else 0.3})
-    evidence = load(synthetic.root)
-    cells = estimates.cells(evidence)
+    recorded = load(synthetic.root)
+    cells = estimates.cells(recorded)
     assert cells[cells["member"] == "encoder"]["lacking"].item() == "without seed 1 (could not be measured)"
     table = comparison_table(cells)
     assert table.sections[0][1][0][1].startswith("0.700 [") and table.sections[0][1][0][1].endswith("¹")
     assert table.notes[0] == "¹ without seed 1 (could not be measured)"
-    assert estimates.differences(evidence)["over"].item() == "2 seeds and unpaired items (without seed 1)"
+    assert estimates.differences(recorded)["over"].item() == "2 seeds and unpaired items (without seed 1)"
 
 
 def test_fine_tuned_members_and_harness_scores_share_rows(synthetic: Any) -> None:
@@ -202,14 +203,14 @@ def test_fine_tuned_members_and_harness_scores_share_rows(synthetic: Any) -> Non
             write(folder, f"finetune.cola.{way}", {("cola", "mcc"): test, ("cola", "mcc_dev"): dev})
         scoring = "conditional" if kind == "decoder" else "masked_left_to_right"
         write(folder, f"lm_eval.{scoring}", {("piqa", "acc"): 0.6, ("piqa_sub", "acc"): 0.6})
-    evidence = load(synthetic.root)
-    cells = estimates.cells(evidence).set_index(["protocol", "metric", "member"])
+    recorded = load(synthetic.root)
+    cells = estimates.cells(recorded).set_index(["protocol", "metric", "member"])
     assert cells.loc[("finetune.cola.best_by_dev", "mcc", "decoder"), "value"] == 0.3  # what dev prefers, not test
     assert cells.loc[("finetune.cola.causal_last", "mcc", "encoder"), "hole"] == "not measured"
-    found = estimates.differences(evidence).set_index("protocol")
-    assert found.loc["finetune.cola.best_by_dev", "value"].iloc[0] == pytest.approx(0.1)
-    assert "lm_eval.own_scoring" in found.index and "piqa_sub" not in set(found["task"])
-    table = comparison_table(estimates.cells(evidence))
+    differences = estimates.differences(recorded).set_index("protocol")
+    assert differences.loc["finetune.cola.best_by_dev", "value"].iloc[0] == pytest.approx(0.1)
+    assert "lm_eval.own_scoring" in differences.index and "piqa_sub" not in set(differences["task"])
+    table = comparison_table(estimates.cells(recorded))
     assert table.header[1] == "Way" and [title for title, _ in table.sections][:2] == ["Fine-tuned", "lm-eval"]
     assert table.sections[0][1][0][1] == "best of each by dev"
     assert split("finetune.rte.causal_mean.from_mnli") == ("finetune.from_mnli", "causal_mean")
@@ -239,19 +240,19 @@ def test_families_are_questions_or_what_the_study_states(synthetic: Any) -> None
     study = synthetic.study()
     plan = json.loads(study.read_text())
     study.write_text(json.dumps(plan | {"analysis": {"kind": "pair", "families": {"recall": ["facts"]}}}))
-    evidence = load(synthetic.root, study)
-    stated = estimates.differences(evidence)
+    recorded = load(synthetic.root, study)
+    stated = estimates.differences(recorded)
     assert set(stated["family"]) == {"recall", ""}
     assert set(stated[stated["family"] == ""]["words"]) == {"no verdict"}
-    notes = {item.table.name: item.table.notes for item in analyse(evidence).exhibits}["differences"]
+    notes = {item.table.name: item.table.notes for item in analyse(recorded).tables}["differences"]
     assert "recall: facts" in notes[0]
 
 
 def test_a_repeated_score_is_not_tested_twice(synthetic: Any) -> None:
     for kind in ("encoder", "decoder", "enc-from-dec"):
         synthetic.add(kind)
-    found = estimates.differences(load(synthetic.root))
-    alike = found[(found["left"] == "enc-from-dec")]
+    differences = estimates.differences(load(synthetic.root))
+    alike = differences[(differences["left"] == "enc-from-dec")]
     assert "minimal_pairs.pseudo_likelihood" in set(alike["protocol"])
     assert not alike["protocol"].str.endswith("own_scoring").any()
 
@@ -264,12 +265,12 @@ def test_parts_have_the_items_of_their_group_and_no_verdict(synthetic: Any) -> N
     ]
     rows = {(task, "accuracy"): 0.5 for task in ("blimp", "blimp/syntax", "blimp/paradigm/island")}
     write(folder, "minimal_pairs.left_to_right", rows, items)
-    evidence = load(synthetic.root)
-    for record in evidence.measurements.to_dict("records"):
-        own = item_values(evidence.items, record)
-        assert own is not None and len(own) == 10
-    assert is_part(evidence.measurements).tolist() == [False, True, True]
-    assert family(evidence.measurements, None).tolist() == ["minimal_pairs", "", ""]
+    recorded = load(synthetic.root)
+    for record in recorded.measurements.to_dict("records"):
+        values = item_values(recorded.items, record)
+        assert values is not None and len(values) == 10
+    assert is_part(recorded.measurements).tolist() == [False, True, True]
+    assert family(recorded.measurements, None).tolist() == ["minimal_pairs", "", ""]
 
 
 def test_ties_are_told_beside_the_score(synthetic: Any) -> None:
@@ -302,8 +303,8 @@ def test_harness_records_are_read_as_they_are_and_the_newest_counts(synthetic: A
         append(place / f"measurements_{date}.jsonl", [row])
     assert load(synthetic.root).measurements["value"].tolist() == [0.4]
     build(synthetic.root, tmp_path / "out", records=tmp_path / "x")
-    found = pd.read_csv(tmp_path / "out" / "comparison.csv")
-    assert found["decoder"].tolist() == [0.6] and found["task"].tolist() == ["offline_piqa"]
+    comparison = pd.read_csv(tmp_path / "out" / "comparison.csv")
+    assert comparison["decoder"].tolist() == [0.6] and comparison["task"].tolist() == ["offline_piqa"]
     groups = (tmp_path / "out" / "groups.md").read_text()
     assert "0.600 [" in groups and "(1 of 10 tasks)" in groups and "lacks arc_challenge" in groups
 
@@ -320,10 +321,10 @@ def test_groups_are_means_as_published(synthetic: Any) -> None:
     )
     row = {("stsb", "cosine_spearman"): 0.4}
     write(folder, "mteb.untrained.mean", row, provenance={"task_type": "STS"})
-    found = group_means(load(synthetic.root)).set_index(["group", "way"])["value"]
-    assert found[("GLUE", "best of each by dev")] == pytest.approx(0.35)
-    assert found[("MTEB, Retrieval", "mean, untrained")] == pytest.approx(0.3)
-    assert found[("MTEB, mean over types", "mean, untrained")] == pytest.approx(0.35)
+    means = group_means(load(synthetic.root)).set_index(["group", "way"])["value"]
+    assert means[("GLUE", "best of each by dev")] == pytest.approx(0.35)
+    assert means[("MTEB, Retrieval", "mean, untrained")] == pytest.approx(0.3)
+    assert means[("MTEB, mean over types", "mean, untrained")] == pytest.approx(0.35)
 
 
 def test_size_is_a_numeric_axis_of_four_kinds(synthetic: Any) -> None:
@@ -331,11 +332,11 @@ def test_size_is_a_numeric_axis_of_four_kinds(synthetic: Any) -> None:
         for kind in ("encoder", "decoder", "enc-from-dec", "dec-from-enc"):
             folder = synthetic.add(kind, size=size)
             folder.config_file.write_text(f"model: {{vocab_size: 1000, hidden_size: {hidden}}}\n")
-    evidence = load(synthetic.root)
-    picture = against_size(evidence, estimates.cells(evidence))
-    assert picture is not None and set(picture.data["embedding"]) == {128_000, 256_000}
-    assert picture.data.groupby("member")["other"].nunique().tolist() == [2] * 4
-    assert "Embedding parameters" in rulers_table(evidence).header
+    recorded = load(synthetic.root)
+    figure = against_size(recorded, estimates.cells(recorded))
+    assert figure is not None and set(figure.data["embedding"]) == {128_000, 256_000}
+    assert figure.data.groupby("member")["other"].nunique().tolist() == [2] * 4
+    assert "Embedding parameters" in rulers_table(recorded).header
 
 
 def test_an_error_that_is_not_known_draws_no_band(synthetic: Any) -> None:
@@ -363,10 +364,10 @@ def test_titles_and_ticks_of_occupations_stand_apart(synthetic: Any) -> None:
         write(
             folder, "pronouns", {("world", "probability_female"): 0.4, ("winogender", "probability_female"): 0.4}, items
         )
-    picture = occupations(load(synthetic.root), "nano on world")
-    assert picture is not None and set(picture.data["model"]) == {0.5}
-    picture.figure.canvas.draw()
-    axes = picture.figure.axes
+    figure = occupations(load(synthetic.root), "nano on world")
+    assert figure is not None and set(figure.data["model"]) == {0.5}
+    figure.figure.canvas.draw()
+    axes = figure.figure.axes
     assert [axis.get_xlabel() for axis in axes] == ["share of women (statistics)"] * 2 + [
         "share of she in the text"
     ] * 2
@@ -376,7 +377,7 @@ def test_titles_and_ticks_of_occupations_stand_apart(synthetic: Any) -> None:
         for text in (axis.title, axis.xaxis.label, *axis.get_xticklabels(), *axis.get_yticklabels())
     ]
     boxes = [text.get_window_extent() for text in texts if text.get_text() and text.get_visible()]
-    assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
+    assert not any(left.overlaps(right) for place, left in enumerate(boxes) for right in boxes[:place])
 
 
 def test_tasks_that_cannot_carry_a_comparison_are_beside_the_main_table(
@@ -392,9 +393,9 @@ def test_tasks_that_cannot_carry_a_comparison_are_beside_the_main_table(
     build(synthetic.root, tmp_path / "out")
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Left out of the main table")]
     assert len(said) == 1 and "2 of 3 rows" in said[0] and "1 at floor" in said[0] and "1 below the noise" in said[0]
-    found = pd.read_csv(tmp_path / "out" / "comparison.csv").set_index("protocol")["left_out"].fillna("")
+    left_out = pd.read_csv(tmp_path / "out" / "comparison.csv").set_index("protocol")["left_out"].fillna("")
     reasons = {"agreement.clear": "", "agreement.guessed": "at floor", "agreement.alike": "below the noise"}
-    assert found.to_dict() == reasons
+    assert left_out.to_dict() == reasons
     main, beside = ((tmp_path / "out" / f"{name}.md").read_text() for name in ("comparison", "left_out"))
     assert said[0] in main and "clear" in main and "guessed" not in main
     assert "at floor" in beside and "below the noise" in beside and "clear" not in beside
@@ -410,18 +411,18 @@ def test_the_mean_of_a_group_has_the_noise_of_runs_and_items(synthetic: Any) -> 
                 protocol, values = f"finetune.{name}.mean", hits[seed, place, task]
                 items = scored(folder, protocol, name, values, np.arange(60) // 3)
                 write(folder, protocol, {(name, "accuracy"): float(values.mean())}, items)
-    found = group_means(load(synthetic.root)).set_index("member")
-    assert set(found["over"]) == {"2 seeds and items"}
-    difference = found.loc["encoder − decoder"]
+    means = group_means(load(synthetic.root)).set_index("member")
+    assert set(means["over"]) == {"2 seeds and items"}
+    difference = means.loc["encoder − decoder"]
     assert difference["value"] == pytest.approx(hits[:, 0].mean() - hits[:, 1].mean())
-    assert difference["value"] == pytest.approx(found.loc["encoder", "value"] - found.loc["decoder", "value"])
+    assert difference["value"] == pytest.approx(means.loc["encoder", "value"] - means.loc["decoder", "value"])
     steps = (hits[:, 0] - hits[:, 1]).mean((1, 2))  # by seed
     alone = abs(steps[0] - steps[1]) / 2 * 12.706
     each = (hits[:, 0] - hits[:, 1]).mean(0)  # tasks, items
     sums = each.reshape(2, 20, 3).mean(2)
     least = 1.96 * ((sums.var(1, ddof=1) / 20).sum() / 4) ** 0.5
     assert difference["high"] - difference["value"] >= max(alone, least) * 0.999
-    assert 0 < difference["p"] < 1 and found["low"].notna().all()
+    assert 0 < difference["p"] < 1 and means["low"].notna().all()
 
 
 def test_embeddings_have_the_pooling_that_dev_prefers(synthetic: Any) -> None:
@@ -433,10 +434,10 @@ def test_embeddings_have_the_pooling_that_dev_prefers(synthetic: Any) -> None:
             rows = {("stsb", "cosine_spearman"): test, ("docs.dev", "ndcg_at_10_dev"): dev + shift}
             write(folder, f"mteb.contrastive.{pooling}", rows, provenance={"task_type": "STS"})
     cells = estimates.cells(load(synthetic.root))
-    own = cells[(cells["protocol"] == "mteb.contrastive.best_by_dev") & (cells["task"] == "stsb")].dropna(
+    chosen = cells[(cells["protocol"] == "mteb.contrastive.best_by_dev") & (cells["task"] == "stsb")].dropna(
         subset=["value"]
     )
-    assert own.set_index("member")["value"].to_dict() == {"encoder": 0.3, "decoder": 0.4}
+    assert chosen.set_index("member")["value"].to_dict() == {"encoder": 0.3, "decoder": 0.4}
     groups = group_means(load(synthetic.root))
     assert "best of each by dev, contrastive" in set(groups["way"]) and "MTEB, STS" in set(groups["group"])
 
@@ -458,10 +459,12 @@ def test_samples_beside_harness_records_are_paired_and_clustered(synthetic: Any)
         ]
         file = folder.path / "samples_boolq_2026-01-01.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    evidence = load(synthetic.root)
-    found = estimates.differences(evidence).set_index("protocol").loc["lm_eval.conditional"]
+    recorded = load(synthetic.root)
+    difference = estimates.differences(recorded).set_index("protocol").loc["lm_eval.conditional"]
     steps = (hits[1] - hits[0]).reshape(10, 4).mean(1)
-    assert found["over"] == "items" and found["high"] - found["value"] > 2.2 * steps.std(ddof=1) / 10**0.5
+    assert (
+        difference["over"] == "items" and difference["high"] - difference["value"] > 2.2 * steps.std(ddof=1) / 10**0.5
+    )
 
 
 def test_bits_per_byte_have_a_verdict_where_they_are_the_score() -> None:

@@ -89,7 +89,10 @@ def a_record(folder: Path, count: int = 2, dirty: bool = True, full: float | Non
         "max_epochs": 4.0,
         "corpus": corpus | {"vocab_size": 2048, "policy": "BOS document EOS", "policy_hash": "b" * 64},
         "sources": {name: a_source(number, dirty) for number, name in enumerate(names)},
-        "phases": [a_phase(name, context, packing, full or own, names) for name, context, packing, own in PHASES],
+        "phases": [
+            a_phase(name, context, packing, full or utilisation, names)
+            for name, context, packing, utilisation in PHASES
+        ],
     } | changes
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "data_report.json"
@@ -176,14 +179,14 @@ def test_a_recipe_that_would_be_refused_says_so_first(tmp_path: Path) -> None:
 
 
 def test_phases_that_cannot_be_drawn_leave_the_rest_of_the_report(tmp_path: Path, capsys: Any) -> None:
-    told = json.loads(a_record(tmp_path).read_text())
+    content = json.loads(a_record(tmp_path).read_text())
     refused = {"refused": "context of phase x is too long.", "utilisation": None, "sources": {}}
-    phases = [phase | refused for phase in told["phases"]]
+    phases = [phase | refused for phase in content["phases"]]
     build(a_record(tmp_path / "none", phases=phases), tmp_path / "none")
     assert "refused: pretrain: context of phase x is too long." in capsys.readouterr().out
     assert not (tmp_path / "none" / "passes.png").exists() and (tmp_path / "none" / "lengths.png").exists()
     assert "too long" in (tmp_path / "none" / "phases.md").read_text()
-    build(a_record(tmp_path / "one", phases=[told["phases"][0], phases[1]]), tmp_path / "one")
+    build(a_record(tmp_path / "one", phases=[content["phases"][0], phases[1]]), tmp_path / "one")
     assert (tmp_path / "one" / "passes.png").exists()
 
 
@@ -191,15 +194,15 @@ def test_phases_that_cannot_be_drawn_leave_the_rest_of_the_report(tmp_path: Path
 def test_figures_keep_their_labels_apart(count: int, tmp_path: Path) -> None:
     record = load_record(a_record(tmp_path, count))
     for draw in (figures.mixture, figures.lengths, figures.passes, figures.utilisation):
-        picture = draw(record)
-        picture.encoded("png")
-        for axis in filter(Axes.get_visible, picture.figure.axes):
+        figure = draw(record)
+        figure.encoded("png")
+        for axis in filter(Axes.get_visible, figure.figure.axes):
             frame = axis.get_window_extent().padded(1)
             for ticks, along in ((axis.get_xticklabels(), "x0"), (axis.get_yticklabels(), "y0")):
                 boxes = sorted((tick.get_window_extent() for tick in ticks if tick.get_text()), key=attrgetter(along))
                 drawn = [box for box in boxes if fits(box, frame, along)]
-                assert len(drawn) >= 2 or count == 1 or not drawn, picture.name
-                assert not any(one.overlaps(other) for one, other in pairwise(drawn)), picture.name
+                assert len(drawn) >= 2 or count == 1 or not drawn, figure.name
+                assert not any(left.overlaps(right) for left, right in pairwise(drawn)), figure.name
 
 
 def test_every_context_is_drawn_among_the_lengths(tmp_path: Path) -> None:

@@ -31,17 +31,19 @@ def test_intervals_of_effects_cover_the_planted_ones_nineteen_times_in_twenty() 
     generator = np.random.default_rng(0)
     covered = np.zeros(3)
     for _ in range(400):
-        found = blocked(simulated(generator, 0.04), WEIGHTS)
-        covered += [effect.low <= truth <= effect.high for effect, truth in zip(found, (0.3, -0.1, 0.04), strict=True)]
+        effects = blocked(simulated(generator, 0.04), WEIGHTS)
+        covered += [
+            effect.low <= truth <= effect.high for effect, truth in zip(effects, (0.3, -0.1, 0.04), strict=True)
+        ]
     assert ((covered / 400 > 0.92) & (covered / 400 < 0.98)).all(), covered / 400
 
 
 def test_a_planted_interaction_is_found_and_one_that_is_not_there_is_not() -> None:
     generator = np.random.default_rng(1)
-    found, imagined = (
+    real, imagined = (
         np.mean([blocked(simulated(generator, size), WEIGHTS)[2].p < 0.05 for _ in range(200)]) for size in (0.15, 0.0)
     )
-    assert found > 0.9 and imagined < 0.1
+    assert real > 0.9 and imagined < 0.1
 
 
 def test_effects_are_those_of_least_squares_with_effect_coding() -> None:
@@ -57,15 +59,15 @@ def test_effects_are_those_of_least_squares_with_effect_coding() -> None:
     coefficients, residual, *_ = np.linalg.lstsq(design, values.ravel(), rcond=None)
     errors = np.sqrt(np.diag(np.linalg.inv(design.T @ design)) * residual[0] / 6)
     reach = stats.t.ppf(0.975, 6) * errors
-    found = blocked(values, WEIGHTS)
-    assert [effect.value for effect in found] == pytest.approx(coefficients[1:4])
-    assert [effect.high - effect.value for effect in found] == pytest.approx(reach[1:4])
-    assert [effect.p for effect in found] == pytest.approx(2 * stats.t.sf(np.abs(coefficients / errors), 6)[1:4])
+    effects = blocked(values, WEIGHTS)
+    assert [effect.value for effect in effects] == pytest.approx(coefficients[1:4])
+    assert [effect.high - effect.value for effect in effects] == pytest.approx(reach[1:4])
+    assert [effect.p for effect in effects] == pytest.approx(2 * stats.t.sf(np.abs(coefficients / errors), 6)[1:4])
 
 
 def test_one_block_has_estimates_and_no_interval() -> None:
-    found = blocked(np.array([[0.1], [0.2], [0.4], [0.5]]), WEIGHTS)
-    assert found[0].value == pytest.approx(0.3) and np.isnan(found[0].p) and np.isnan(found[0].low)
+    effects = blocked(np.array([[0.1], [0.2], [0.4], [0.5]]), WEIGHTS)
+    assert effects[0].value == pytest.approx(0.3) and np.isnan(effects[0].p) and np.isnan(effects[0].low)
 
 
 def test_balanced_parts_are_the_largest_and_leave_no_crossed_cell_out() -> None:
@@ -83,9 +85,9 @@ def test_a_planted_crossing_is_recovered_and_its_interval_covers_it() -> None:
     covered = []
     for _ in range(300):
         seeds = generator.normal(0, 0.01, (3, 1)) - 0.05 * np.log(BUDGETS / 0.12) * generator.normal(1, 0.05, (3, 1))
-        found = crossing(BUDGETS, seeds + generator.normal(0, 0.005, (3, len(BUDGETS))))
-        assert found.interval is not None
-        covered.append(found.interval.low <= 0.12 <= found.interval.high)
+        fit = crossing(BUDGETS, seeds + generator.normal(0, 0.005, (3, len(BUDGETS))))
+        assert fit.interval is not None
+        covered.append(fit.interval.low <= 0.12 <= fit.interval.high)
     assert 0.91 < np.mean(covered) < 0.99
     alike = crossing(BUDGETS, np.tile(-0.05 * np.log(BUDGETS / 0.12), (3, 1)))
     assert alike.x == pytest.approx(0.12) and alike.interval is None  # runs that do not differ tell no error

@@ -13,9 +13,9 @@ from matplotlib.text import Text
 from analysis import figures, kinds, labels, search_figure
 from analysis.data_report import report as data_report
 from analysis.data_report.record import load_record
-from analysis.evidence import load
 from analysis.figures import ReportFigure
 from analysis.labels import label, name_columns, width
+from analysis.load import load
 from tests.analysis.test_data_report import a_record
 
 NAMES = {
@@ -26,7 +26,7 @@ NAMES = {
 }
 
 
-def problems(picture: ReportFigure, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def problems(figure: ReportFigure, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Texts of a figure that lie over each other or outside of it, and what matplotlib warns of."""
     boxes: dict[Text, Any] = {}
     draw = Text.draw
@@ -39,15 +39,17 @@ def problems(picture: ReportFigure, monkeypatch: pytest.MonkeyPatch) -> list[str
     with warnings.catch_warnings(record=True) as warned, monkeypatch.context() as patch:
         warnings.simplefilter("always")
         patch.setattr(Text, "draw", recorded)
-        picture.encoded("png")
-    found = [str(item.message) for item in warned]
-    wide, high = (inches * 160 for inches in picture.figure.get_size_inches())
-    found += [text.get_text() for text, box in boxes.items() if box.x0 < -2 or box.x1 > wide + 2 or box.y1 > high + 2]
-    for (one, left), (other, right) in combinations(boxes.items(), 2):
+        figure.encoded("png")
+    messages = [str(item.message) for item in warned]
+    wide, high = (inches * 160 for inches in figure.figure.get_size_inches())
+    messages += [
+        name.get_text() for name, box in boxes.items() if box.x0 < -2 or box.x1 > wide + 2 or box.y1 > high + 2
+    ]
+    for (first, left), (second, right) in combinations(boxes.items(), 2):
         beside = min(left.x1, right.x1) - max(left.x0, right.x0)
         if beside > 1 and min(left.y1, right.y1) - max(left.y0, right.y0) > 2:
-            found.append(f"{one.get_text()!r} over {other.get_text()!r}")
-    return found
+            messages.append(f"{first.get_text()!r} over {second.get_text()!r}")
+    return messages
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
@@ -56,11 +58,11 @@ def test_data_figures_with_names_of_others(name: str, tmp_path: Path, monkeypatc
     content = json.loads(text.replace('"source_', f'"{json.dumps(name)[1:-1]}').replace('"decay"', json.dumps(name)))
     (tmp_path / "data_report.json").write_text(json.dumps(content))
     record = load_record(tmp_path / "data_report.json")
-    for picture in data_report._pictures(record):
-        assert problems(picture, monkeypatch) == [], picture.name
-        if "source" in picture.data:
-            assert f"{name}4" in set(picture.data["source"])  # in full
-            assert bool(picture.note) == ("中" in name and "中" not in labels._has_glyph())
+    for figure in data_report._figures(record):
+        assert problems(figure, monkeypatch) == [], figure.name
+        if "source" in figure.data:
+            assert f"{name}4" in set(figure.data["source"])  # in full
+            assert bool(figure.note) == ("中" in name and "中" not in labels._has_glyph())
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
@@ -69,13 +71,13 @@ def test_figures_of_a_study_with_names_of_others(
 ) -> None:
     for seed in (1, 2):
         for level in ("1", "2", "3"):
-            for other in ("a", "b"):
+            for level_of_second in ("a", "b"):
                 scores = {(f"finetune.{name}", f"{name}{task}", "accuracy"): 0.6 + 0.1 * seed for task in range(3)}
-                synthetic.cell({"first": name + level, "second": name + other, "seed": seed}, scores)
-    evidence = load(synthetic.root, synthetic.study(kind="effects", factors=["first", "second"]))
-    found = kinds.analyse(evidence)
-    for picture in (figures.loss(evidence, found.cells, evidence.blocks[0]), *found.pictures):
-        assert problems(picture, monkeypatch) == [], picture.name
+                synthetic.cell({"first": name + level, "second": name + level_of_second, "seed": seed}, scores)
+    recorded = load(synthetic.root, synthetic.study(kind="effects", factors=["first", "second"]))
+    findings = kinds.analyse(recorded)
+    for figure in (figures.loss(recorded, findings.cells, recorded.blocks[0]), *findings.figures):
+        assert problems(figure, monkeypatch) == [], figure.name
     row = {"protocol": name, "log": False, "standard_error": 0.01, "run": "r", "key": name}
     trials = [{**row, "member": name, "trial": n, "value": f"{name}{n}", "loss": 3.0 - n} for n in range(3)]
     pd.DataFrame(trials)[list(search_figure.COLUMNS)].to_csv(tmp_path / "trials.csv", index=False)
@@ -90,6 +92,6 @@ def test_different_names_keep_different_labels_of_bounded_width() -> None:
 
 
 def test_blocks_whose_names_have_no_letters_in_common_with_a_file_name_have_files_of_their_own() -> None:
-    picture = ReportFigure(name_columns, "loss", "Loss", "", figures.new_figure(1, 1), pd.DataFrame())
-    named = {picture.of_block(f" (nano on {corpus})").name for corpus in ("中文", "日本", "a$b", "a&b", "A", "a")}
-    assert len(named) == 6 and picture.of_block(" (nano on world)").name == "loss-nano-on-world"
+    figure = ReportFigure(name_columns, "loss", "Loss", "", figures.new_figure(1, 1), pd.DataFrame())
+    named = {figure.of_block(f" (nano on {corpus})").name for corpus in ("中文", "日本", "a$b", "a&b", "A", "a")}
+    assert len(named) == 6 and figure.of_block(" (nano on world)").name == "loss-nano-on-world"

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis import inference
-from analysis.evidence import load
+from analysis.load import load
 from analysis.plan_study import Deviations, deviations, plan, power_of, seeds_for
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -37,10 +37,10 @@ def test_power_is_that_of_studies_drawn_item_by_item(seeds: int, items: int, eff
 
 def test_deviations_are_recovered() -> None:
     left, right = drawn(np.random.default_rng(1), 1, 60, 2000, 0.0)
-    found = deviations(left[0], right[0], None)
-    assert math.sqrt(found.run) == pytest.approx(RUN, rel=0.2)
-    assert math.sqrt(found.item) == pytest.approx(ITEM, rel=0.2)
-    assert math.sqrt(found.rest) == pytest.approx(REST, rel=0.2)
+    recovered = deviations(left[0], right[0], None)
+    assert math.sqrt(recovered.run) == pytest.approx(RUN, rel=0.2)
+    assert math.sqrt(recovered.item) == pytest.approx(ITEM, rel=0.2)
+    assert math.sqrt(recovered.rest) == pytest.approx(REST, rel=0.2)
 
 
 def test_fewest_seeds_are_right_within_a_fifth() -> None:
@@ -57,11 +57,11 @@ def test_a_plan_from_records(synthetic: Any, tmp_path: Path) -> None:
     for seed in (1, 2, 3):
         synthetic.add("encoder", seed)
         synthetic.add("decoder", seed)
-    evidence = load(synthetic.root)
+    recorded = load(synthetic.root)
     with pytest.raises(ValueError, match="right='nobody' is no member of these runs"):
-        plan(evidence, "encoder", "nobody", 0.05, 0.8)
+        plan(recorded, "encoder", "nobody", 0.05, 0.8)
     with pytest.raises(ValueError, match="give an effect above 0"):
-        plan(evidence, "encoder", "decoder", 0.0, 0.8)
+        plan(recorded, "encoder", "decoder", 0.0, 0.8)
     line = [sys.executable, "-m", "experiments.plan_study", f"runs={synthetic.root}", "effect=0.05", f"out={tmp_path}"]
     done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "Not for the main table:" in done.stdout, done.stderr

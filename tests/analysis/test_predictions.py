@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from analysis.evidence import load
+from analysis.load import load
 from analysis.predictions import judge
 from analysis.report import build
 from ettin_core.foundation.manual import CONFIGURATIONS
@@ -116,10 +116,10 @@ def test_they_are_stated_before_the_first_cell_is_trained(corpora_dir: Path, tmp
         again = of()
         again.state()
         assert again.path == study.path and again.record([])["predictions"] == first
-        other = of("predictions=[{statement: s, measure: m, left: encoder, right: decoder, sign: better, reason: r}]")
-        other.state()
-        assert other.path != study.path
-        assert len(read_json(other.path / "study.json")["predictions"]["trained_before"]) == 1
+        later = of("predictions=[{statement: s, measure: m, left: encoder, right: decoder, sign: better, reason: r}]")
+        later.state()
+        assert later.path != study.path
+        assert len(read_json(later.path / "study.json")["predictions"]["trained_before"]) == 1
         few = of("~conversions", "+conversions={}", "axes={member:[encoder]}")
         assert (
             len(few.request.unanswerable()) == 6

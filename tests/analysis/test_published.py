@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from analysis import estimates
-from analysis.evidence import load
-from analysis.kinds.pair import published_pictures, published_tables
+from analysis.kinds.pair import figures_as_published, published_tables
+from analysis.load import load
 from analysis.published import Measure, coverage, coverage_table, plain_task, published
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.schema import Measurement
@@ -22,7 +22,7 @@ FILLABLE = [item for item in published() if not item.cannot]
 
 def parts(measure: Measure) -> list[Measure]:
     """The scores that a measure is made of."""
-    return [part for one in measure.parts for part in parts(one)] or [measure]
+    return [score for part in measure.parts for score in parts(part)] or [measure]
 
 
 def protocol(measure: Measure, kind: str) -> str:
@@ -55,9 +55,9 @@ def measure_all(folder: RunFolder, kind: str, without: str = "") -> None:
         append(path / "items.jsonl", [])
 
 
-def listed(found: pd.DataFrame) -> dict[str, list[str]]:
+def listed(filled: pd.DataFrame) -> dict[str, list[str]]:
     """The rows of the list by the published name."""
-    return {row[0]: row for _, rows in coverage_table(found).sections for row in rows}
+    return {row[0]: row for _, rows in coverage_table(filled).sections for row in rows}
 
 
 @pytest.fixture
@@ -69,20 +69,20 @@ def complete(synthetic: Any) -> Any:
 
 
 def test_every_table_and_figure_that_can_be_filled_is(complete: Any) -> None:
-    evidence = load(complete.root)
-    found = coverage(evidence, estimates.cells(evidence))
-    rows = listed(found)
-    tables = {exhibit.table.name for exhibit in published_tables(found)}
-    pictures = {picture.name: picture for picture in published_pictures(found, evidence)}
+    recorded = load(complete.root)
+    filled = coverage(recorded, estimates.cells(recorded))
+    rows = listed(filled)
+    tables = {item.table.name for item in published_tables(filled)}
+    figures = {figure.name: figure for figure in figures_as_published(filled, recorded)}
     for item in published():
         assert rows[item.name][2] == ("cannot be filled" if item.cannot else "filled"), rows[item.name]
-        assert item.slug in (pictures if item.drawn else tables) or item.cannot
-    assert [panel.get_title("left") for panel in pictures["published-figure-1"].figure.axes] == [
+        assert item.slug in (figures if item.drawn else tables) or item.cannot
+    assert [panel.get_title("left") for panel in figures["published-figure-1"].figure.axes] == [
         "MNLI ↑",
         "MS MARCO dev ↑",
         "Generative average ↑",
     ]
-    values = found.set_index(["exhibit", "block", "kind", "measure"])["value"]
+    values = filled.set_index(["exhibit", "block", "kind", "measure"])["value"]
     assert values["Table 6", "nano on world", "encoder", "Mean over types"] == pytest.approx(0.25)
     assert values["Figure 1", "nano on world", "dec-from-enc", "Generative average"] == pytest.approx(0.25)
 
@@ -90,17 +90,17 @@ def test_every_table_and_figure_that_can_be_filled_is(complete: Any) -> None:
 def test_a_hole_says_what_is_lacking_and_which_command_measures_it(synthetic: Any) -> None:
     for kind in ("encoder", "decoder"):
         measure_all(synthetic.add(kind), kind, without="cola")
-    evidence = load(synthetic.root)
-    rows = listed(coverage(evidence, estimates.cells(evidence)))
+    recorded = load(synthetic.root)
+    rows = listed(coverage(recorded, estimates.cells(recorded)))
     assert rows["Table 7"][2] == "7 of 9"
     assert rows["Table 7"][4] == "not measured (experiments.finetune): encoder CoLA; lacks 1 of 8: encoder GLUE average"
     assert rows["Figure 2"][2] == "filled" and rows["Figure 3"][4] == "missing run: enc-from-dec, dec-from-enc"
 
 
 def test_a_study_of_none_of_it_has_the_list_alone(four_kinds: Any) -> None:
-    evidence = load(four_kinds.root)
-    found = coverage(evidence, estimates.cells(evidence))
-    assert [exhibit.table.name for exhibit in published_tables(found)] == [
+    recorded = load(four_kinds.root)
+    filled = coverage(recorded, estimates.cells(recorded))
+    assert [item.table.name for item in published_tables(filled)] == [
         "published",
         "published-table-11",
     ]  # what every run tells of itself
@@ -109,13 +109,13 @@ def test_a_study_of_none_of_it_has_the_list_alone(four_kinds: Any) -> None:
 def test_the_published_way_is_taken_of_several(synthetic: Any) -> None:
     folder = synthetic.add("decoder")
     measure_all(folder, "decoder")
-    other = Measurement(
+    record = Measurement(
         folder.name, "decoder", "nano", 0, "mteb.contrastive.mean", 1, "MSMARCO", "ndcg_at_10", 0.9, 9, None, "x", True
     )
-    append(folder.evaluation_folder("mteb.contrastive.mean", 1) / "measurements.jsonl", [other])
+    append(folder.evaluation_folder("mteb.contrastive.mean", 1) / "measurements.jsonl", [record])
     append(folder.evaluation_folder("mteb.contrastive.mean", 1) / "items.jsonl", [])
-    evidence = load(synthetic.root)
-    data = coverage(evidence, estimates.cells(evidence))
+    recorded = load(synthetic.root)
+    data = coverage(recorded, estimates.cells(recorded))
     row = data[(data["exhibit"] == "Figure 1") & (data["kind"] == "decoder") & (data["measure"] == "MS MARCO dev")]
     assert list(row["way"]) == ["mteb.contrastive.lasttoken"] and list(row["value"]) == [0.25]
 

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from analysis import artifacts, estimates
-from analysis.evidence import load
+from analysis.load import load
 from analysis.report import build
-from analysis.style import MEMBERS
 from analysis.tables import comparison_table, rulers_table
+from analysis.wording import MEMBERS
 from ettin_core.foundation.folders import MARK
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.schema import Measurement
@@ -68,12 +68,12 @@ def test_a_hole_stays_a_hole(four_kinds: Any, report: Path) -> None:
 
 def test_a_missing_run_is_named(synthetic: Any, tmp_path: Path) -> None:
     synthetic.add("encoder")
-    evidence = load(synthetic.root, synthetic.study(extra_runs=("nano-decoder-lost",)))
-    cells = estimates.cells(evidence)
+    recorded = load(synthetic.root, synthetic.study(extra_runs=("nano-decoder-lost",)))
+    cells = estimates.cells(recorded)
     assert set(cells[cells["member"] == "decoder"]["hole"]) == {"missing run"}
     assert cells[cells["member"] == "decoder"]["value"].isna().all()
     assert any("missing run" in note for note in comparison_table(cells).notes)
-    assert "Missing run: nano-decoder-lost" in rulers_table(evidence).notes
+    assert "Missing run: nano-decoder-lost" in rulers_table(recorded).notes
     build(synthetic.root, tmp_path / "out", synthetic.root.parent / "study.json")
 
 
@@ -135,13 +135,13 @@ def test_several_seeds_average_runs_first(synthetic: Any) -> None:
     for seed in (0, 1, 2):
         synthetic.add("encoder", seed)
         synthetic.add("decoder", seed)
-    evidence = load(synthetic.root)
-    cells = estimates.cells(evidence).set_index(["protocol", "task", "metric", "member"])
+    recorded = load(synthetic.root)
+    cells = estimates.cells(recorded).set_index(["protocol", "task", "metric", "member"])
     cell = cells.loc[("minimal_pairs.left_to_right", "syntax", "accuracy", "encoder")]
-    runs = evidence.measurements.query("protocol == 'minimal_pairs.left_to_right' and task == 'syntax'")
+    runs = recorded.measurements.query("protocol == 'minimal_pairs.left_to_right' and task == 'syntax'")
     assert cell["value"] == pytest.approx(runs[runs["member"] == "encoder"]["value"].mean())
     assert cell["over"] == "3 seeds and items"
-    over = estimates.differences(evidence).groupby("protocol")["over"].agg(set)
+    over = estimates.differences(recorded).groupby("protocol")["over"].agg(set)
     assert over["facts.left_to_right"] == {"3 seeds and items"}
 
 
@@ -191,9 +191,9 @@ def test_a_kill_at_any_change_of_the_disk_leaves_the_old_report_or_the_new(tmp_p
     out = tmp_path / "report"
 
     def write(text: str) -> None:
-        with artifacts.shelf(out, text) as made:
-            made.put("index.html", text, artifacts.shelf)
-            made.put(f"{text}.csv", text, artifacts.shelf)
+        with artifacts.artifact_folder(out, text) as folder:
+            folder.put("index.html", text, artifacts.artifact_folder)
+            folder.put(f"{text}.csv", text, artifacts.artifact_folder)
 
     seen = set()
 
@@ -213,7 +213,7 @@ def test_a_report_is_not_written_into_a_folder_of_others(precious: str, tmp_path
     (tmp_path / precious).write_text("{}")
     with (
         pytest.raises(ValueError, match=rf"holds {precious}, and report did not write it"),
-        artifacts.shelf(tmp_path, "x"),
+        artifacts.artifact_folder(tmp_path, "x"),
     ):
         pytest.fail("nothing is written before the check")
     assert [path.name for path in tmp_path.iterdir()] == [precious]

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.evidence import load
 from analysis.kinds import KINDS, analyse
+from analysis.load import load
 from analysis.report import build
 from ettin_core.records.folders import RunFolder
 
@@ -42,8 +42,8 @@ def crossed(study: Any, missing: tuple[str, str, int] | None = None) -> None:
                 skill = 0.6 + 0.13 * (direction == "prefix") - 0.1 * (direction == "prefix") * (objective == "clm")
                 skill += 0.2 * (direction == "bidirectional") + 0.02 * (seed - 22) + generator.normal(0, 0.002)
                 axes = {"direction": direction, "objective": objective, "seed": seed}
-                found = None if (direction, objective, seed) == missing else scores(objective, skill)
-                study.cell(axes, found, objective)
+                values = None if (direction, objective, seed) == missing else scores(objective, skill)
+                study.cell(axes, values, objective)
 
 
 def frontier(study: Any, seeds: tuple[int, ...] = (1, 2, 3), items: bool = False, native: bool = True) -> None:
@@ -75,38 +75,38 @@ def frontier(study: Any, seeds: tuple[int, ...] = (1, 2, 3), items: bool = False
 
 def data_of(study: Any, path: Path, name: str) -> pd.DataFrame:
     """The numbers behind a table of the analysis."""
-    exhibits = {item.table.name: item.data for item in analyse(load(study.root, path)).exhibits}
-    return exhibits[name]
+    tables = {item.table.name: item.data for item in analyse(load(study.root, path)).tables}
+    return tables[name]
 
 
 def test_effects_are_recovered_in_every_balanced_part(synthetic: Any) -> None:
     crossed(synthetic)
     path = synthetic.study(kind="effects", factors=["direction", "objective"])
-    found = data_of(synthetic, path, "effects").set_index(["protocol", "term"])
-    own = found.loc["minimal_pairs.own_scoring"]
-    direction = own.loc["Direction: prefix − causal (mean over mlm, clm)"]
+    effects = data_of(synthetic, path, "effects").set_index(["protocol", "term"])
+    of_way = effects.loc["minimal_pairs.own_scoring"]
+    direction = of_way.loc["Direction: prefix − causal (mean over mlm, clm)"]
     assert direction["low"] <= 0.08 <= direction["high"] and direction["words"] == "prefix better"
     assert direction["freedom"] == 6 and direction["repetitions"] == 3
-    interaction = own.loc["Interaction: prefix − causal with clm, less the same with mlm"]
+    interaction = of_way.loc["Interaction: prefix − causal with clm, less the same with mlm"]
     assert interaction["low"] <= -0.1 <= interaction["high"] and interaction["words"] == "interaction"
-    alone = own.loc["Direction: causal − bidirectional (all with mlm)"]
+    alone = of_way.loc["Direction: causal − bidirectional (all with mlm)"]
     assert alone["low"] <= -0.2 <= alone["high"] and alone["words"] == "bidirectional better"
-    ruler = found.loc[LEFT_TO_RIGHT].loc["Objective: clm − mlm (mean over causal, prefix)"]
+    ruler = effects.loc[LEFT_TO_RIGHT].loc["Objective: clm − mlm (mean over causal, prefix)"]
     assert ruler["low"] <= 0.05 <= ruler["high"]
 
 
 def test_what_is_not_balanced_is_left_out_and_named(synthetic: Any) -> None:
     crossed(synthetic, missing=("prefix", "clm", 23))
     path = synthetic.study(kind="effects", factors=["direction", "objective"])
-    table = analyse(load(synthetic.root, path)).exhibits[0].table
+    table = analyse(load(synthetic.root, path)).tables[0].table
     lost = [note for note in table.notes if note.startswith("Left out")]
     assert lost == [
         "Left out (seed 23 lacks another cell): direction=causal objective=clm seed=23.",
         "Left out (missing run): direction=prefix objective=clm seed=23.",
     ]
-    found = data_of(synthetic, path, "effects").set_index(["protocol", "term"])
-    assert set(found.loc["heldout_mlm"]["repetitions"]) == {3}  # needs no clm, so it loses nothing
-    crossed_in_full = found.loc["minimal_pairs.own_scoring"].filter(like="mean over", axis=0)
+    effects = data_of(synthetic, path, "effects").set_index(["protocol", "term"])
+    assert set(effects.loc["heldout_mlm"]["repetitions"]) == {3}  # needs no clm, so it loses nothing
+    crossed_in_full = effects.loc["minimal_pairs.own_scoring"].filter(like="mean over", axis=0)
     assert set(crossed_in_full["repetitions"]) == {2}
 
 
@@ -114,8 +114,8 @@ def test_one_seed_has_effects_without_intervals(synthetic: Any) -> None:
     for direction in ("bidirectional", "causal"):
         for objective in ("mlm", "mntp"):
             synthetic.cell({"direction": direction, "objective": objective}, scores(objective, 0.5), objective)
-    found = data_of(synthetic, synthetic.study(kind="effects", factors=["direction", "objective"]), "effects")
-    assert found["low"].isna().all() and set(found["words"]) == {"one repetition: no error term"}
+    effects = data_of(synthetic, synthetic.study(kind="effects", factors=["direction", "objective"]), "effects")
+    assert effects["low"].isna().all() and set(effects["words"]) == {"one repetition: no error term"}
 
 
 def test_the_best_level_of_a_curve_and_whether_it_is_told_apart(synthetic: Any) -> None:
@@ -127,24 +127,26 @@ def test_the_best_level_of_a_curve_and_whether_it_is_told_apart(synthetic: Any) 
             synthetic.cell({"mask_rate": rate, "seed": seed}, held)
     synthetic.cell({"baseline": "none", "seed": 1}, {("a", "t", "accuracy"): 0.1})
     path = synthetic.study(kind="curve", x="mask_rate")
-    table = analyse(load(synthetic.root, path)).exhibits[0].table
-    found = data_of(synthetic, path, "best_levels").set_index("protocol")
-    assert found.loc["a", "best"] == 0.3 and found.loc["a", "words"] == "distinguishable"
-    assert found.loc["b", "words"].startswith("not distinguishable")
+    table = analyse(load(synthetic.root, path)).tables[0].table
+    best = data_of(synthetic, path, "best_levels").set_index("protocol")
+    assert best.loc["a", "best"] == 0.3 and best.loc["a", "words"] == "distinguishable"
+    assert best.loc["b", "words"].startswith("not distinguishable")
     assert table.notes[0] == "Left out, without a level of mask_rate: baseline=none seed=1."
 
 
 def test_the_frontier_finds_the_planted_crossing_and_says_where_there_is_none(synthetic: Any) -> None:
     frontier(synthetic)
     path = synthetic.study(**FRONTIER)
-    found = data_of(synthetic, path, "crossings").set_index(["curve", "protocol"])
-    closed = found.loc[("dec-from-enc", "heldout_clm")]
+    crossings = data_of(synthetic, path, "crossings").set_index(["curve", "protocol"])
+    closed = crossings.loc[("dec-from-enc", "heldout_clm")]
     assert closed["low"] <= 0.1 <= closed["high"] and closed["words"].startswith("catches up at 0.1")
-    assert found.loc[("enc-from-dec", "heldout_mlm"), "words"] == "no crossing within 0.01 to 0.5: behind throughout"
+    assert (
+        crossings.loc[("enc-from-dec", "heldout_mlm"), "words"] == "no crossing within 0.01 to 0.5: behind throughout"
+    )
     gaps = data_of(synthetic, path, "gaps").set_index(["curve", "protocol", "level"])
     gap = gaps.loc[("dec-from-enc", "heldout_clm", 0.01)]
     assert gap["low"] <= 0.05 * np.log(10) <= gap["high"] and gap["over"] == "3 seeds"
-    on_flops = analyse(load(synthetic.root, path, "flops")).exhibits[1].data
+    on_flops = analyse(load(synthetic.root, path, "flops")).tables[1].data
     assert on_flops is not None and on_flops["x"].to_numpy() == pytest.approx(on_flops["level"].to_numpy() / 2)
 
 
@@ -161,18 +163,18 @@ def test_a_conversion_without_its_native_is_left_out_and_named(synthetic: Any) -
     frontier(synthetic, seeds=(1, 2), native=False)
     synthetic.cell({"member": "decoder", "seed": 1}, None)
     findings = analyse(load(synthetic.root, synthetic.study(**FRONTIER)))
-    notes = [note for note in findings.exhibits[0].table.notes if note.startswith("Left out")]
+    notes = [note for note in findings.tables[0].table.notes if note.startswith("Left out")]
     assert len(notes) == 1 and "its native member is missing" in notes[0] and notes[0].count("dec-from-enc") == 10
-    assert set(findings.exhibits[1].data["member"]) == {"enc-from-dec"}  # type: ignore[index]
+    assert set(findings.tables[1].data["member"]) == {"enc-from-dec"}  # type: ignore[index]
 
 
 def test_the_labels_of_a_logarithmic_axis_stand_apart(synthetic: Any) -> None:
     for rate in (0.1, 0.2, 0.3, 0.45, 0.6, 0.8):
         for seed in (1, 2):
             synthetic.cell({"mask_rate": rate, "seed": seed}, {("a", "t", "accuracy"): rate * seed})
-    (picture,) = analyse(load(synthetic.root, synthetic.study(kind="curve", x="mask_rate"))).pictures
-    picture.figure.canvas.draw()
-    (axis,) = picture.figure.axes
+    (figure,) = analyse(load(synthetic.root, synthetic.study(kind="curve", x="mask_rate"))).figures
+    figure.figure.canvas.draw()
+    (axis,) = figure.figure.axes
     ticks = axis.get_xticklabels(which="both")
     shown = [tick for tick in ticks if tick.get_text() and 0.1 <= tick.get_position()[0] <= 0.8]
     assert [tick.get_text() for tick in shown] == ["0.1", "0.2", "0.5"]
@@ -184,11 +186,11 @@ def test_cells_tell_the_spread_of_runs(synthetic: Any) -> None:
     for seed, value in enumerate((0.70, 0.74, 0.72)):
         synthetic.cell({"member": "encoder", "seed": seed}, {("a", "t", "accuracy"): value})
     synthetic.cell({"member": "decoder", "seed": 0}, None)
-    found = data_of(synthetic, synthetic.study(kind="cells"), "cells").set_index("member")
-    encoder = found.loc["encoder"]
+    cells = data_of(synthetic, synthetic.study(kind="cells"), "cells").set_index("member")
+    encoder = cells.loc["encoder"]
     assert encoder["value"] == pytest.approx(0.72) and encoder["deviation"] == pytest.approx(0.02)
     assert encoder["runs"] == 3 and 0.05 < encoder["detectable"] < 0.07
-    assert found.loc["decoder", "hole"] == "missing run" and np.isnan(found.loc["decoder", "value"])
+    assert cells.loc["decoder", "hole"] == "missing run" and np.isnan(cells.loc["decoder", "value"])
 
 
 def test_cells_are_compared_with_a_base_paired_by_seed(synthetic: Any) -> None:
@@ -199,17 +201,17 @@ def test_cells_are_compared_with_a_base_paired_by_seed(synthetic: Any) -> None:
             measured = {("a", "t", "accuracy"): value, ("a", "t", "loss"): losses[member][seed]}
             synthetic.cell({"member": member, "seed": seed}, measured)
     path = synthetic.study(kind="cells", base="encoder")
-    found = data_of(synthetic, path, "differences").set_index(["left", "metric"])
-    better, same = found.loc[("mixture", "accuracy")], found.loc[("mixture", "loss")]
+    differences = data_of(synthetic, path, "differences").set_index(["left", "metric"])
+    better, same = differences.loc[("mixture", "accuracy")], differences.loc[("mixture", "loss")]
     test = stats.ttest_rel(scores["mixture"], scores["encoder"])
     assert better["value"] == pytest.approx(0.16 / 3) and better["p"] == pytest.approx(test.pvalue)
     low, high = test.confidence_interval()
     assert (better["low"], better["high"]) == pytest.approx((low, high))
     assert better["p_corrected"] == pytest.approx(2 * test.pvalue) and better["words"] == "mixture better"
     assert same["value"] == pytest.approx(0.0) and same["words"] == "not distinguishable"
-    alone = found.loc[("decoder", "accuracy")]
+    alone = differences.loc[("decoder", "accuracy")]
     assert alone["value"] == pytest.approx(0.01) and alone["repetitions"] == 1 and "no error term" in alone["words"]
-    assert "encoder" not in found.index.get_level_values("left")
+    assert "encoder" not in differences.index.get_level_values("left")
 
 
 def test_the_winner_may_depend_on_the_ruler(synthetic: Any) -> None:
@@ -221,18 +223,18 @@ def test_the_winner_may_depend_on_the_ruler(synthetic: Any) -> None:
         )
         synthetic.cell({"member": "dear", "seed": seed}, {key: 0.8}, earlier={"step50": {key: 0.5}})
         synthetic.cell({"member": "other", "seed": seed}, {key: 0.9}, "clm")
-    table = analyse(load(synthetic.root, synthetic.study(kind="rulers"))).exhibits[0]
+    table = analyse(load(synthetic.root, synthetic.study(kind="rulers"))).tables[0]
     assert table.data is not None
-    found = table.data.set_index(["left", "right", "protocol"])
-    pair = found.loc[("cheap", "dear", "a")]
+    compared = table.data.set_index(["left", "right", "protocol"])
+    pair = compared.loc[("cheap", "dear", "a")]
     assert pair["tokens_words"] == "dear" and pair["flops_words"] == "cheap" and pair["depends"] == "yes"
     assert pair["flops"] == pytest.approx(0.702 - 0.5)
     assert (
-        found.loc[("cheap", "dear", "training"), "flops_words"] == "cannot be told"
+        compared.loc[("cheap", "dear", "training"), "flops_words"] == "cannot be told"
     )  # three logs without a difference
-    assert found.loc[("cheap", "dear", "training"), "flops"] < 0
-    assert found.loc[("cheap", "other", "training"), "tokens_words"] == "not comparable"
-    assert found.loc[("cheap", "other", "a"), "tokens_words"] == "other"
+    assert compared.loc[("cheap", "dear", "training"), "flops"] < 0
+    assert compared.loc[("cheap", "other", "training"), "tokens_words"] == "not comparable"
+    assert compared.loc[("cheap", "other", "a"), "tokens_words"] == "other"
 
 
 def test_the_report_prints_the_verdict_under_every_comparison_on_any_ruler(synthetic: Any, tmp_path: Path) -> None:
@@ -269,7 +271,7 @@ def test_every_kind_reports_a_study_of_which_only_one_run_is_complete(synthetic:
 
 
 @pytest.mark.parametrize(
-    ("analysis", "told"),
+    ("analysis", "message"),
     [
         ({"kind": "effect"}, "analysis.kind='effect' is no kind of analysis; did you mean 'effects'"),
         ({"kind": "cells", "colour": 1}, "analysis.colour=1 means nothing to cells; use one of block, base."),
@@ -288,10 +290,12 @@ def test_every_kind_reports_a_study_of_which_only_one_run_is_complete(synthetic:
         ({"kind": "curve", "x": "seed", "block": "objective"}, "do not tell .* apart"),
     ],
 )
-def test_what_a_study_cannot_ask_for_is_told_in_one_line(synthetic: Any, analysis: dict[str, Any], told: str) -> None:
+def test_what_a_study_cannot_ask_for_is_told_in_one_line(
+    synthetic: Any, analysis: dict[str, Any], message: str
+) -> None:
     for direction in ("bidirectional", "causal"):
         synthetic.cell({"direction": direction, "objective": "mlm", "seed": 1}, scores("mlm", 0.5))
-    with pytest.raises(ValueError, match=told) as error:
+    with pytest.raises(ValueError, match=message) as error:
         analyse(load(synthetic.root, synthetic.study(**analysis)))
     assert "\n" not in str(error.value)
 
@@ -310,8 +314,8 @@ def test_unknown_members_rulers_and_twin_cells_are_refused(synthetic: Any) -> No
 def test_a_run_may_be_several_cells_and_a_pair_study_may_have_cells(synthetic: Any, tmp_path: Path) -> None:
     run = synthetic.cell({"varied": "order", "seed": 1}, scores("mlm", 0.5))
     synthetic.cells.append({"name": "again", "run": run, "axes": {"varied": "masks", "seed": 1}, "parent": None})
-    found = data_of(synthetic, synthetic.study(kind="cells"), "cells")
-    assert set(found["member"]) == {"order", "masks"} and found["value"].notna().all()
+    cells = data_of(synthetic, synthetic.study(kind="cells"), "cells")
+    assert set(cells["member"]) == {"order", "masks"} and cells["value"].notna().all()
     path = synthetic.study(kind="pair")
     build(synthetic.root, tmp_path / "out", path)
     assert load(synthetic.root, path).runs.loc[run, "seed"] == 1

@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from analysis import swept
-from analysis.evidence import StudyRecords, load
 from analysis.kinds import analyse, sweep
+from analysis.load import load
 from analysis.report import build
+from analysis.study_records import StudyRecords
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.storage import write_json
 from ettin_core.objectives.config import ObjectiveConfig
@@ -91,40 +92,40 @@ def rates(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def axes(evidence: StudyRecords) -> list[str]:
+def axes(recorded: StudyRecords) -> list[str]:
     """The keys of a sweep's cells."""
-    return list(next(iter(evidence.cells.values()))["axes"])
+    return list(next(iter(recorded.cells.values()))["axes"])
 
 
 def test_a_sweep_is_grouped_by_what_differs_and_averaged_over_seeds(rates: Path, tmp_path: Path) -> None:
-    evidence = load(rates)
-    assert evidence.analysis == {"kind": "sweep"} and axes(evidence) == ["member", RATE, "seed"]
-    assert evidence.claim == f"Runs that differ in {RATE}, over 2 seeds. All else in their configurations is equal."
-    found = analyse(evidence)
-    table = found.exhibits[0].table
+    recorded = load(rates)
+    assert recorded.analysis == {"kind": "sweep"} and axes(recorded) == ["member", RATE, "seed"]
+    assert recorded.claim == f"Runs that differ in {RATE}, over 2 seeds. All else in their configurations is equal."
+    findings = analyse(recorded)
+    table = findings.tables[0].table
     rows = [row for _, rows in table.sections for row in rows]
     end = 0.05  # the mean of the last two of forty rows, a twentieth
     assert table.header[:2] == [RATE, "Runs"] and [row[:2] for row in rows] == [["0.001", "2"], ["0.003", "2"]]
     for row, values in zip(rows, ((2.0, 2.2), (3.0, 3.4)), strict=True):
         assert row[2].startswith(f"{np.mean(values) + end:.3f} [")
-    picture = found.pictures[0]
-    assert picture.name == "sweep-optimizer-learning-rate" and list(picture.data["x"]) == [1e-3, 3e-3]
-    assert list(picture.data["value"]) == pytest.approx([2.1 + end, 3.2 + end])
-    assert picture.data["over"].unique() == ["2 seeds"]
+    figure = findings.figures[0]
+    assert figure.name == "sweep-optimizer-learning-rate" and list(figure.data["x"]) == [1e-3, 3e-3]
+    assert list(figure.data["value"]) == pytest.approx([2.1 + end, 3.2 + end])
+    assert figure.data["over"].unique() == ["2 seeds"]
     files = build(rates, tmp_path / "out")
-    assert {"sweep.csv", "sweep.md", f"{picture.name}.png"} <= {file.name for file in files}
+    assert {"sweep.csv", "sweep.md", f"{figure.name}.png"} <= {file.name for file in files}
     assert f"differ in {RATE}" in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_measurements_stand_beside_the_training_loss(tmp_path: Path) -> None:
     for rate in (1e-4, 1e-3, 1e-2):
         finish(tmp_path, run_of(rate=rate), 2.0, {HELD_OUT: 0.5 + rate})
-    found = analyse(load(tmp_path))
-    assert [title.partition(":")[0] for title in found.exhibits[0].table.header[2:]] == [
+    findings = analyse(load(tmp_path))
+    assert [title.partition(":")[0] for title in findings.tables[0].table.header[2:]] == [
         "Training",
         "Held-out text, masked token",
     ]
-    assert found.pictures[0].figure.axes[1].get_xscale() == "log"  # two decades
+    assert findings.figures[0].figure.axes[1].get_xscale() == "log"  # two decades
     assert load(tmp_path, where={RATE: 1e-3}).analysis == {"kind": "pair"}  # one run, evaluated: the plain report
 
 
@@ -132,25 +133,25 @@ def test_a_categorical_key_has_a_place_for_each_level(tmp_path: Path) -> None:
     for name in ("adamw", "stable_adamw"):
         run = run_of()
         finish(tmp_path, replace(run, optimizer=replace(run.optimizer, name=name, epsilon=len(name) * 1e-8)), 2.0)
-    evidence = load(tmp_path)
-    assert axes(evidence) == ["member", "optimizer.name", "seed"]
-    assert "What differs together with these: optimizer with optimizer.name." in evidence.claim
-    picture = analyse(evidence).pictures[0]
-    assert [label.get_text() for label in picture.figure.axes[0].get_xticklabels()] == ["adamw", "stable_adamw"]
+    recorded = load(tmp_path)
+    assert axes(recorded) == ["member", "optimizer.name", "seed"]
+    assert "What differs together with these: optimizer with optimizer.name." in recorded.claim
+    figure = analyse(recorded).figures[0]
+    assert [label.get_text() for label in figure.figure.axes[0].get_xticklabels()] == ["adamw", "stable_adamw"]
 
 
 def test_seeds_alone_are_repetitions_of_one_row(tmp_path: Path) -> None:
     for seed in (1, 2, 3):
         finish(tmp_path, run_of(seed=seed), 2.0 + seed)
-    rows = [row for _, rows in analyse(load(tmp_path)).exhibits[0].table.sections for row in rows]
+    rows = [row for _, rows in analyse(load(tmp_path)).tables[0].table.sections for row in rows]
     assert [row[:2] for row in rows] == [["encoder", "3"]] and rows[0][2].startswith("4.050 [")
 
 
 def test_members_of_other_objectives_never_share_a_loss(tmp_path: Path) -> None:
     for member, rate in (("encoder", 1e-3), ("encoder", 3e-3), ("decoder", 1e-3), ("decoder", 3e-3)):
         finish(tmp_path, run_of(member, rate), 2.0)
-    found = analyse(load(tmp_path))
-    rows = [row for _, rows in found.exhibits[0].table.sections for row in rows]
+    findings = analyse(load(tmp_path))
+    rows = [row for _, rows in findings.tables[0].table.sections for row in rows]
     assert [row[:2] for row in rows] == [
         ["encoder", "0.001"],
         ["encoder", "0.003"],
@@ -158,7 +159,7 @@ def test_members_of_other_objectives_never_share_a_loss(tmp_path: Path) -> None:
         ["decoder", "0.003"],
     ]
     assert all((row[3] == "—") != (row[4] == "—") for row in rows)
-    curves = found.pictures[0].data.groupby("task")["curve"].unique()
+    curves = findings.figures[0].data.groupby("task")["curve"].unique()
     assert {tuple(names) for names in curves} == {("encoder",), ("decoder",)}
 
 
@@ -169,13 +170,13 @@ def test_a_conversion_has_its_lineage_and_budget(tmp_path: Path) -> None:
             finish(tmp_path, parent, 2.0)
             for tokens in (767, 3839):  # whole tokens of a tenth and of a half
                 finish(tmp_path, converted(parent, tokens), 3.0)
-    evidence = load(tmp_path)
-    cells = pd.DataFrame([cell["axes"] for cell in evidence.cells.values()])
+    recorded = load(tmp_path)
+    cells = pd.DataFrame([cell["axes"] for cell in recorded.cells.values()])
     assert list(cells.columns) == ["member", "budget", RATE, "seed"] and set(cells["seed"]) == {1, 2}
     assert set(cells[cells["member"] == "dec-from-enc"]["budget"]) == {0.1, 0.5}
-    assert len(set(evidence.labels.values())) == 6
-    pictures = analyse(evidence).pictures
-    assert [picture.name for picture in pictures] == ["sweep-budget", "sweep-optimizer-learning-rate"]
+    assert len(set(recorded.labels.values())) == 6
+    figures = analyse(recorded).figures
+    assert [figure.name for figure in figures] == ["sweep-budget", "sweep-optimizer-learning-rate"]
     again = converted(run_of(rate=1e-3), 767, seed=211)  # another seed of a conversion is another repetition
     finish(tmp_path, again, 3.0)
     seeds = load(tmp_path).runs.loc[[again.name, converted(run_of(rate=1e-3), 767).name], "seed"]
@@ -200,9 +201,9 @@ def test_a_search_over_many_levels_has_a_row_for_each_run_and_one_curve(tmp_path
         finish(
             tmp_path, replace(run, optimizer=replace(run.optimizer, weight_decay=place % 5 * 0.1 + place / 1e3)), 2.0
         )
-    found = analyse(load(tmp_path))
-    assert sum(len(rows) for _, rows in found.exhibits[0].table.sections) == 12
-    assert [list(picture.data["curve"].unique()) for picture in found.pictures] == [[""], [""]]
+    findings = analyse(load(tmp_path))
+    assert sum(len(rows) for _, rows in findings.tables[0].table.sections) == 12
+    assert [list(figure.data["curve"].unique()) for figure in findings.figures] == [[""], [""]]
 
 
 def test_combinations_are_divided_until_a_figure_can_be_read() -> None:

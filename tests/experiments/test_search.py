@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from analysis.evidence import load
+from analysis.load import load
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.preparation.prepare import prepare

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.evidence import load
+from analysis.load import load
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.suite import evaluate, settings_of
 from ettin_core.evaluation.suite_config import SuiteConfig

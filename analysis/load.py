@@ -1,10 +1,9 @@
-"""Everything the report knows: the records of a study, as frames, and the fingerprint of the files they came from."""
+"""Reading the records of a study from its run folders, with the checks that keep unlike records apart."""
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,60 +11,16 @@ import numpy as np
 import pandas as pd
 
 from analysis import swept
+from analysis.cell_names import cell_labels
 from analysis.costs import RULERS, checkpoints, seconds_at, trained_on
 from analysis.harness import harness_files, harness_items, harness_measurements
 from analysis.items import Items, Key
+from analysis.study_records import ALL, DISTINCT, MEASURE, PAIR, StudyRecords
 from ettin_core.foundation.errors import unknown
 from ettin_core.foundation.storage import read_mapping
 from ettin_core.records.folders import RunFolder, run_folders
-from ettin_core.records.readout import fills_masks
 from ettin_core.records.schema import CHOICE, Item, Measurement, TrainingRecord
 from ettin_core.records.studies import CERTIFICATE, read_study
-
-LEFT_TO_RIGHT, PSEUDO_LIKELIHOOD = "left_to_right", "pseudo_likelihood"
-ONE_ORDER = ("lm_eval", "heldout_likelihood")  # whose ways are never put into one column
-OWN_SCORING, BEST_BY_DEV = "own_scoring", "best_by_dev"  # ways that differ between members
-MEASURE = ["protocol", "task", "metric"]
-ALL = "all"  # the task that is every item of its protocol
-DISTINCT = 8  # colours that a reader can tell apart
-PAIR, SWEEP = "pair", "sweep"  # the first is the analysis of a study that names no other
-
-
-@dataclass(frozen=True)
-class StudyRecords:
-    """The records of one study.
-
-    `runs` has a row per complete run, indexed by its name; `measurements` and `training` are the records with the run's
-    member, seed and block (size and corpus: only members of one block are compared); `items` has the item scores by run,
-    protocol and task. `missing` names the runs that the study lists and the folder lacks. `fingerprint` is the sha256
-    over every file that was read. `training` and `trajectory` (the measurements of every checkpoint) have a column for
-    each ruler.
-
-    A study may state its `claim`, its `cells` (by name: the run, the parent's run and the axes) and the `analysis` that
-    answers it. For any kind but "pair" a run's member is its cell's label (in `labels`), and all runs are one block. A
-    curve of a run is `drawn_as` that label, or where there are many as the member it was trained as.
-    """
-
-    name: str
-    runs: pd.DataFrame
-    measurements: pd.DataFrame
-    items: Items
-    training: pd.DataFrame
-    certificates: list[dict[str, Any]]
-    missing: list[str]
-    fingerprint: str
-    trajectory: pd.DataFrame
-    claim: str = ""
-    cells: dict[str, dict[str, Any]] = field(default_factory=dict)
-    labels: dict[str, str] = field(default_factory=dict)
-    analysis: dict[str, Any] = field(default_factory=lambda: {"kind": PAIR})
-    ruler: str = "tokens"
-    predictions: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def blocks(self) -> list[str]:
-        """Names of the groups of runs that are compared with each other."""
-        return sorted(self.runs["block"].unique())
 
 
 def load(
@@ -87,37 +42,28 @@ def load(
         raise unknown("ruler", ruler, "is not a ruler", RULERS)
     plan = read_study(study) if study else {}
     folders = _folders(runs, plan)
-    listed = [cell["run"] for cell in plan.get("cells", [])]
-    wanted = list(dict.fromkeys([*plan.get("runs", folders), *listed]))
-    complete = [folders[name] for name in wanted if name in folders and folders[name].complete]
-    if not complete:
-        raise ValueError(f"runs={str(runs)!r} holds no complete run to report; train and evaluate something first.")
-    if where:
-        kept = swept.chosen(complete, where)
-        left_out = {folder.name for folder in complete} - {folder.name for folder in kept}
-        wanted, complete = [name for name in wanted if name not in left_out], kept
-    elsewhere = harness_measurements(complete, records)
+    wanted, complete = _chosen(runs, folders, plan, where)
+    from_harness = harness_measurements(complete, records)
     if not study:
-        plan = swept.plan(complete, bool(elsewhere))
+        plan = swept.plan(complete, bool(from_harness))
     cells = {cell["name"]: cell for cell in plan.get("cells", []) if cell["run"] in wanted}
     analysis = {"kind": PAIR, **(plan.get("analysis") or {})}
     labels = {} if analysis["kind"] == PAIR else cell_labels(cells, analysis.get("block", "seed"))
     summaries = _by_cells(_summaries(complete), cells, labels)
     if not labels:
-        _refuse_twins(summaries)
-    measured = [row for folder in complete for row in folder.measurements()] + elsewhere
+        _check_one_run_per_cell(summaries)
+    measured = [row for folder in complete for row in folder.measurements()] + from_harness
     measurements = _with_run(_frame(Measurement, _reported(measured)), summaries)
     training = _training(complete, summaries)
     trajectory = _trajectory(complete, training, summaries, measurements)
-    _refuse_mixed_versions(trajectory)
-    certificates = plan["certificates"] if study else _certificates(complete)
+    _check_versions(trajectory)
     return StudyRecords(
         name=plan.get("name", runs.resolve().name),
         runs=summaries,
         measurements=_unique(measurements, ["run", *MEASURE]).assign(scored_as=lambda frame: frame["protocol"]),
         items=Items(_items(complete, sorted(measurements["protocol"].unique())), harness_items(complete, records)),
         training=training,
-        certificates=certificates,
+        certificates=plan["certificates"] if study else _certificates(complete),
         missing=_missing(wanted, folders, bool(study)),
         fingerprint=_fingerprint(complete, study, records),
         trajectory=trajectory,
@@ -130,20 +76,36 @@ def load(
     )
 
 
+def _chosen(
+    runs: Path, folders: dict[str, RunFolder], plan: dict[str, Any], where: Mapping[str, Any] | None
+) -> tuple[list[str], list[RunFolder]]:
+    """The names of the runs to report and the folders of those that are complete, both only with the settings `where`."""
+    listed = [cell["run"] for cell in plan.get("cells", [])]
+    wanted = list(dict.fromkeys([*plan.get("runs", folders), *listed]))
+    complete = [folders[name] for name in wanted if name in folders and folders[name].complete]
+    if not complete:
+        raise ValueError(f"runs={str(runs)!r} holds no complete run to report; train and evaluate something first.")
+    if not where:
+        return wanted, complete
+    kept = swept.chosen(complete, where)
+    dropped = {folder.name for folder in complete} - {folder.name for folder in kept}
+    return [name for name in wanted if name not in dropped], kept
+
+
 def _folders(runs: Path, plan: dict[str, Any]) -> dict[str, RunFolder]:
     """The run folders by the runs that they hold, which read what the study's own suite measured.
 
     Raises ValueError for a run that several folders hold, and for the damaged last record of one.
     """
-    found: dict[str, RunFolder] = {}
+    folders: dict[str, RunFolder] = {}
     for folder in run_folders(runs):
         name = folder.name
-        if name in found and name in plan.get("runs", [name]):
-            raise ValueError(f"runs={name!r} is in {found[name].path} and {folder.path}; move one of them elsewhere.")
+        if name in folders and name in plan.get("runs", [name]):
+            raise ValueError(f"runs={name!r} is in {folders[name].path} and {folder.path}; move one of them elsewhere.")
         if folder.damage is not None and name in plan.get("runs", [name]):
             raise ValueError(folder.damage)
-        found[name] = replace(folder, suite=plan.get("suite", {}).get(name))
-    return found
+        folders[name] = replace(folder, suite=plan.get("suite", {}).get(name))
+    return folders
 
 
 def _missing(wanted: list[str], folders: dict[str, RunFolder], listed: bool) -> list[str]:
@@ -160,52 +122,6 @@ def _missing(wanted: list[str], folders: dict[str, RunFolder], listed: bool) -> 
     return [name for name in wanted if listed and name not in complete] + sorted(
         lacking or (unmeasured if evaluated else [])
     )
-
-
-def cell_labels(cells: dict[str, dict[str, Any]], block: str) -> dict[str, str]:
-    """A label for each cell: its values on the axes that vary, but for the block's; repetitions share a label."""
-    axes = list(dict.fromkeys(axis for cell in cells.values() for axis in cell["axes"] if axis != block))
-    varying = [axis for axis in axes if len({str(cell["axes"].get(axis)) for cell in cells.values()}) > 1] or axes[:1]
-    short = short_names(varying)
-    return {
-        name: ", ".join(
-            level_name(short[axis], cell["axes"][axis]) for axis in varying if cell["axes"].get(axis) is not None
-        )
-        or name
-        for name, cell in cells.items()
-    }
-
-
-def short_names(axes: list[str]) -> dict[str, str]:
-    """Axes by the last part of their key, or in full where two end alike."""
-    ends = Counter(axis.rpartition(".")[2] for axis in axes)
-    return {axis: axis.rpartition(".")[2] if ends[axis.rpartition(".")[2]] == 1 else axis for axis in axes}
-
-
-def level_name(axis: str, level: Any) -> str:
-    """How a level of an axis is called: a word speaks for itself, a number needs its axis."""
-    return level.replace("_", " ") if isinstance(level, str) else f"{axis.replace('_', ' ')} {level}"
-
-
-def rows_of(frame: pd.DataFrame) -> Iterator[Any]:
-    """The rows as named tuples, whose fields only pandas knows."""
-    return frame.itertuples()
-
-
-def own_scoring(measurements: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """The measurements that suit each member, under one protocol name per family; `scored_as` keeps the real one.
-
-    A member that predicts tokens from those before is scored left to right, one that fills masks by pseudo-likelihood. Only
-    this lets an encoder and a decoder meet on the same items, each at its best.
-    """
-    split = [protocol.partition(".") for protocol in measurements["protocol"]]
-    readouts = runs["readout"].reindex(measurements["run"])
-    suits = [
-        scoring == (PSEUDO_LIKELIHOOD if fills_masks(readout) else LEFT_TO_RIGHT) and family not in ONE_ORDER
-        for (family, _, scoring), readout in zip(split, readouts, strict=True)
-    ]
-    names = [f"{family}.{OWN_SCORING}" for family, _, _ in split]
-    return measurements.assign(protocol=names)[suits]
 
 
 def _reported(records: list[Measurement]) -> list[Measurement]:
@@ -242,7 +158,7 @@ def _by_cells(summaries: pd.DataFrame, cells: dict[str, dict[str, Any]], labels:
     return frame
 
 
-def _refuse_twins(summaries: pd.DataFrame) -> None:
+def _check_one_run_per_cell(summaries: pd.DataFrame) -> None:
     for (block, member, seed), group in summaries.groupby(["block", "member", "seed"]):
         if len(group) > 1:
             raise ValueError(
@@ -296,7 +212,7 @@ def _trajectory(
     return pd.concat([last, *earlier], ignore_index=True) if earlier else last
 
 
-def _refuse_mixed_versions(measurements: pd.DataFrame) -> None:
+def _check_versions(measurements: pd.DataFrame) -> None:
     """Refuse (ValueError) versions or settings of one task that differ within a block; blocks are never compared."""
     for (_, protocol, task), group in measurements.groupby(["block", "protocol", "task"]):
         versions: dict[str, list[str]] = {}
@@ -343,8 +259,8 @@ def _fingerprint(folders: list[RunFolder], study: Path | None, records: Path | N
     digest = hashlib.sha256()
     for folder in folders:
         evaluations = sorted(folder.path.glob("evaluations/[!.]*/**/*.jsonl"))
-        own = [folder.path / "COMPLETE", folder.config_file, folder.metrics_file, folder.timing_file]
-        for file in [*own, folder.certificate_file, *evaluations]:
+        files = [folder.path / "COMPLETE", folder.config_file, folder.metrics_file, folder.timing_file]
+        for file in [*files, folder.certificate_file, *evaluations]:
             if file.exists():
                 digest.update(
                     f"{folder.name}/{file.relative_to(folder.path).as_posix()}\0".encode() + file.read_bytes()
