@@ -54,8 +54,8 @@ def along_checkpoints(study: StudyRecords, block: str) -> ReportFigure | None:
         shown = [member for member in members if member in set(points["member"])]
         add_legend(figure, [member_handle(member, members) for member in shown], shown)
     caption = (
-        "Every measured checkpoint with its 95% interval over items where its error is known; a dotted line is the "
-        "reference (chance, truth or no preference). Bias means little where competence has not left chance."
+        "Every measured checkpoint, with its 95% interval over items where its error is known. Dotted: the reference (chance, "
+        "truth or no preference). Where accuracy is still at chance, bias means little."
     )
     columns = ["member", "seed", "checkpoint", study.ruler, "protocol", "task", "metric", "value", "standard_error"]
     return ReportFigure(along_checkpoints, "checkpoints", "Along training", caption, figure, points[columns])

@@ -188,13 +188,14 @@ def table(frame: pd.DataFrame, left: Sequence[Path], right: Sequence[Path], marg
     rows = [_cells(row) for row in frame.to_dict("records")]
     tasks = _over_questions(frame)
     notes = [
-        f"Left: {', '.join(map(str, left))}. Right: {', '.join(map(str, right))}. Difference: left less right, 95% interval.",
-        "McNemar a:b: items that the left alone, and the right alone, has right; exact test. p, unpaired: what a z-test of "
-        "independent errors would say. Could see: the difference found with power 0.8. Ties: share of items whose best answers "
-        "score alike, left and right.",
+        f"Left: {', '.join(map(str, left))}. Right: {', '.join(map(str, right))}.",
+        "Difference: left minus right, with a 95% interval. Could see x: a true difference of x is found with power 0.8.",
+        "McNemar a:b: exact test; a items are right on the left alone, b on the right alone. p, unpaired: a z-test of "
+        "independent errors.",
+        "Ties: share of items whose best answers have equal scores, left and right.",
     ]
     if margin is not None:
-        notes.append(f"Same within {margin:g}: the whole interval lies there (two one-sided tests at 2.5%).")
+        notes.append(f"Same within {margin:g}: the whole interval is within it (two one-sided tests at 2.5%).")
     return Table("compare", "Comparison", HEADER, [("", rows)], [*tasks, *notes])
 
 
@@ -216,7 +217,7 @@ def _over_questions(frame: pd.DataFrame) -> list[str]:
         bounds = inference.difference(group[["left"]].to_numpy().T, group[["right"]].to_numpy().T)
         if not math.isnan(float(bounds.low)):
             lines.append(
-                f"{metric} over {len(group)} questions, each with one voice: {signed(float(bounds.value))} "
+                f"{metric} over {len(group)} questions, weighted equally: {signed(float(bounds.value))} "
                 f"[{signed(float(bounds.low))}, {signed(float(bounds.high))}], p {probability(float(bounds.p))}."
             )
     return lines

@@ -9,7 +9,7 @@ from analysis.labels import label, labels
 
 
 def differences(frame: pd.DataFrame, margin: float | None) -> ReportFigure:
-    """A panel for each metric; questions from top to bottom as they stand in the table."""
+    """A panel for each metric; questions from top to bottom as in the table."""
     metrics = list(frame["metric"].drop_duplicates())
     counts = [int((frame["metric"] == metric).sum()) for metric in metrics]
     with figure_style.applied():
@@ -25,7 +25,7 @@ def differences(frame: pd.DataFrame, margin: float | None) -> ReportFigure:
             panel.errorbar(rows["value"], places, xerr=np.nan_to_num(reach), fmt="o", color="#0072B2", markersize=4)
             panel.set_yticks(places, labels(rows["question"], 32))
             panel.set_ylim(-len(rows) + 0.4, 0.6)
-            panel.set_xlabel(f"{label(wording.metric_name(metric), 24)}: left less right")
-    caption = "Left less right on each question that both models were asked, with 95% intervals over paired items."
+            panel.set_xlabel(f"{label(wording.metric_name(metric), 24)}: left minus right")
+    caption = "Left minus right on each question that both models were asked, with 95% intervals over paired items."
     caption += "" if margin is None else f" Grey: differences within {margin:g}."
-    return ReportFigure(differences, "compare", "Left less right", caption, figure, frame)
+    return ReportFigure(differences, "compare", "Left minus right", caption, figure, frame)

@@ -34,7 +34,7 @@ def checkpoints(folder: RunFolder, training: pd.DataFrame) -> list[tuple[dict[st
 
 
 def _cost(folder: RunFolder, training: pd.DataFrame, checkpoint: str) -> dict[str, float]:
-    """The rulers at a checkpoint, <prefix of its phase><step of that phase>; empty where no training row tells."""
+    """The rulers at a checkpoint, <prefix of its phase><step of that phase>; empty where no training row has the step."""
     names = list(dict.fromkeys(training["phase"]))
     for place, name in enumerate(names):
         prefix = str(_phases(folder).get(name, {}).get("prefix"))

@@ -16,8 +16,8 @@ from analysis.ways import LM_EVAL, split
 CHOICES = ("accuracy", "preference_pro", "stereotype", "stereotype_score", "acc")  # metrics whose items are choices
 DESCRIBE = ("tie_rate", "gap", "probability_male", "probability_neutral")  # follow from a main metric
 OTHER_LENGTHS = ("accuracy_per_", "stereotype_per_", "preference_pro_per_", "probability_")  # a main metric by length
-TOLD = ("predicted_", "perplexity_")
-BESIDE = ("_seed_deviation", "_dev", "_grid_median", "_grid_worst")  # what a grid tells beside its score
+SHOWN_ONLY = ("predicted_", "perplexity_")
+BESIDE = ("_seed_deviation", "_dev", "_grid_median", "_grid_worst")  # what a grid has beside its score
 
 
 def is_part(frame: pd.DataFrame) -> pd.Series:
@@ -56,7 +56,10 @@ def redundant(frame: pd.DataFrame) -> pd.Series:
 def family(frame: pd.DataFrame, stated: dict[str, list[str]] | None) -> pd.Series:
     """The family of every test; empty where it has no verdict."""
     tested = (
-        ~is_part(frame) & ~redundant(frame) & ~frame["metric"].isin(DESCRIBE) & ~frame["metric"].str.startswith(TOLD)
+        ~is_part(frame)
+        & ~redundant(frame)
+        & ~frame["metric"].isin(DESCRIBE)
+        & ~frame["metric"].str.startswith(SHOWN_ONLY)
     ) & ~(frame["metric"].str.startswith(OTHER_LENGTHS) & frame["metric"].str.contains("_per_"))
     names = [
         _named(protocol, task, stated) if wanted else ""

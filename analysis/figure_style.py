@@ -74,5 +74,5 @@ def look(member: str, others: list[str]) -> Look:
 
 
 def series(number: int) -> Look:
-    """How the lines of a figure are drawn that stand for levels of a factor, by their number."""
+    """How the lines for the levels of a factor are drawn, by their number."""
     return _SERIES[number % len(_SERIES)]

@@ -104,8 +104,8 @@ def loss(study: StudyRecords, cells: pd.DataFrame, block: str) -> ReportFigure:
         present = [member for member in wording.members_first(set(others)) if member in others]
         add_legend(figure, [member_handle(member, others, marked=False) for member in present], present)
     caption = (
-        f"Training loss against {cost}. Thin: logged steps; thick: rolling mean. Each objective has its own panel and axis: "
-        "their losses are different quantities. A conversion starts from its parent's weights at zero."
+        f"Training loss against {cost}. Thin: logged steps; thick: rolling mean. Each objective has its own panel and axis, "
+        "because their losses are different quantities. A conversion starts from its parent's weights at zero."
     )
     columns = ["run", "member", "seed", "objective", "phase", "step", *RULERS, "loss"]
     return ReportFigure(loss, "loss", f"Loss against {cost}", caption, figure, rows[columns])
@@ -137,9 +137,8 @@ def comparison(cells: pd.DataFrame, block: str) -> ReportFigure:
     bases = sorted(set(shown["over"].dropna()) - {"none"})
     caption = (
         f"Every measurement with its 95% interval over {' or '.join(bases) or 'items'}. A tick marks the reference: the "
-        "known truth, chance or baseline. What is missing or not defined for a member is left out, never drawn at zero. Shares "
-        "of pronouns have a figure of their own; nats are left out where bits say the same; tie rates and second readings per "
-        "character or token are in the table."
+        "known truth, chance or baseline. Measurements that are missing, or not defined for a member, are left out. Shares of "
+        "pronouns have another figure. The table also has tie rates, scores per character or token, and nats beside bits."
     )
     return ReportFigure(comparison, "comparison", "The members side by side", caption, figure, shown)
 
@@ -178,7 +177,8 @@ def _draw_loss(panel: Axes, run: pd.DataFrame, ruler: str, others: list[str]) ->
     look = figure_style.look(run["member"].iloc[0], others)
     smooth = smoothed(run["loss"].to_numpy(dtype=float))
     panel.plot(run[ruler], run["loss"], color=look.colour, alpha=0.25, linewidth=0.7)
-    panel.plot(run[ruler], smooth, color=look.colour, linestyle=look.line, linewidth=1.8)
+    alone = look.marker if len(run) == 1 else ""  # a line of one point would be invisible
+    panel.plot(run[ruler], smooth, color=look.colour, linestyle=look.line, linewidth=1.8, marker=alone)
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:

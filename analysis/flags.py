@@ -1,6 +1,6 @@
 """Which tasks can carry a comparison: what enters the main table, and why the rest does not.
 
-At floor: no member's interval lies above what a guess scores. Below the noise: the members' means lie closer together than one
+At floor: no member's interval is above what a guess scores. Below the noise: the members' means differ by less than one
 member deviates between seeds (signal to noise below one, Heineman et al. 2025; one seed has no deviation, and leaves nothing
 out). Decided by the tests of a task; its other metrics follow them.
 """
@@ -18,7 +18,7 @@ from analysis.study_records import MEASURE
 AT_FLOOR, NOISE = "at floor", "below the noise"
 LEAST_SIGNAL = 1.0
 EXPLAINED = {
-    AT_FLOOR: "no member's interval lies above chance",
+    AT_FLOOR: "no member's interval is above chance",
     NOISE: "members differ by less than one deviates between seeds",
 }
 
@@ -58,7 +58,7 @@ def signal_to_noise(values: Sequence[float], deviations: Sequence[float]) -> flo
 
 
 def at_floor(metric: str, chance: float, lows: Sequence[float]) -> bool:
-    """Whether no member's interval lies above chance; where chance or an interval is not known, the task is kept."""
+    """Whether no member's interval is above chance; where chance or an interval is not known, the task is kept."""
     if kind_of(metric) == "mean" or metric in wording.UNORDERED or math.isnan(chance):
         return False
     return len(lows) > 0 and all(low <= chance for low in lows)

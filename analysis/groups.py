@@ -173,13 +173,13 @@ def groups_table(means: pd.DataFrame) -> Table:
         for row in means.itertuples()
         if row.lacking and row.member in single
     ]
-    note = (
-        "Plain means of the tasks' scores; with fewer tasks than published they are not comparable to it. Brackets: 95% interval "
-        "over runs and items, items within their clusters; differences are paired, over the tasks that both have, and carry no "
-        "verdict of their own: they repeat what the tasks say. Without brackets: some task keeps no items and no error."
-    )
+    notes = [
+        "Plain means of the tasks' scores. Means of fewer tasks than published are not comparable to the published ones.",
+        "Brackets: 95% interval over runs and clustered items. Without brackets: some task keeps no items and no error.",
+        "Differences are paired, over the tasks that both members have. They have no verdict: they repeat what the tasks say.",
+    ]
     header = ["Group", *columns]
-    return Table("groups", "Means of groups of tasks", header, grouped(rows), [note, *dict.fromkeys(lacking)])
+    return Table("groups", "Means of groups of tasks", header, grouped(rows), [*notes, *dict.fromkeys(lacking)])
 
 
 def _shown(row: pd.Series) -> str:

@@ -1,6 +1,6 @@
 """What lm-eval's command wrote of our runs: measurements, and the items of the tasks whose samples it kept (`--log_samples`).
 
-lm-eval's own standard errors take items for independent. Where samples lie beside the measurements, errors and paired
+lm-eval's own standard errors take items for independent. Where samples are kept beside the measurements, errors and paired
 differences come from them, with the items of one passage, article or premise in one cluster (`outside`).
 """
 

@@ -205,7 +205,7 @@ def _largest(values: np.ndarray) -> float:
 
 
 def mean(values: np.ndarray, clusters: np.ndarray | None = None, share: bool = False) -> Bounds:
-    """The mean of (..., runs, items). A `share` lies within 0 and 1, and so does its interval (Wilson's, clustered)."""
+    """The mean of (..., runs, items). A `share` is within 0 and 1, and so does its interval (Wilson's, clustered)."""
     values = np.asarray(values, dtype=float)
     components = parts(values, clusters)
     bounds = judged(components, _largest(values))
@@ -221,7 +221,7 @@ def mean(values: np.ndarray, clusters: np.ndarray | None = None, share: bool = F
 
 
 def judged(components: Parts, scale: float) -> Bounds:
-    """Interval and p-value of variance components. What lies below rounding at that `scale` of values is no variance."""
+    """Interval and p-value of variance components. Variance below rounding at that `scale` of values is zero."""
     floor = TINY * max(scale, 1e-30) ** 2
     items = np.where(components.items > floor, components.items, 0.0)
     unknown = np.isnan(components.items)

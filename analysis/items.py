@@ -36,7 +36,7 @@ Key = tuple[str, str, str]  # run, protocol and task
 
 
 class Items(dict[Key, pd.DataFrame]):
-    """Item scores by run, protocol and task, indexed by item; it remembers where the parts of a task lie."""
+    """Item scores by run, protocol and task, indexed by item; it remembers where the parts of a task are."""
 
     def __init__(self, *known: dict[Key, pd.DataFrame]) -> None:
         super().__init__({key: frame for each in known for key, frame in each.items()})

@@ -49,7 +49,7 @@ def _has_glyph() -> frozenset[str]:
 
 
 def label(name: object, letters: int = LETTERS) -> str:
-    """A name as a figure writes it: at most so many letters wide, "$" as itself, U+XXXX for what cannot be shown."""
+    """A name as a figure writes it: at most `letters` wide, "$" as itself, U+XXXX for what cannot be shown."""
     shown = _shortened(_printable(str(name)), max(3, letters))
     return shown.replace("$", r"\$")  # matplotlib would read a formula
 
@@ -68,7 +68,7 @@ def labels(names: Iterable[object], letters: int = LETTERS) -> list[str]:
 
 
 def fitting(inches: float, points: float) -> int:
-    """How many letters of a font of so many points fit side by side."""
+    """How many letters of a font of this size fit side by side."""
     return max(3, int(inches * POINTS / (points * LETTER_WIDTH)))
 
 
@@ -80,7 +80,7 @@ def width(text: str) -> int:
 
 
 def name_columns(axis: Axes, names: Iterable[object], inches: float, points: float = 9) -> None:
-    """Names at 0, 1, 2, ... of an x axis of so many inches; where they would touch they are upright."""
+    """Names at 0, 1, 2, ... of an x axis of this width; where they would touch they are upright."""
     names = list(names)
     room = fitting(inches / max(1, len(names)), points) - 1
     fits = all(width(_printable(str(name))) <= room for name in names)

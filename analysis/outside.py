@@ -1,6 +1,6 @@
-"""Scores of one model from wherever they lie: our records, lm-eval's `--log_samples`, an MTEB result folder.
+"""Scores of one model from several tools: our records, lm-eval's `--log_samples`, an MTEB result folder.
 
-What a folder holds is told by its files. Scores have items where the tool kept them; an item has the cluster that our record
+The files of a folder show what it holds. Scores have items where the tool kept them; an item has the cluster that our record
 or the row of the data set names.
 """
 
@@ -161,7 +161,7 @@ def samples(
     tables: dict[str, list[dict[str, Any]]] = {}
     for number, row in enumerate(_lines(file), start=1):
         if not isinstance(row, dict) or "doc_id" not in row:
-            raise ValueError(f"{file}:{number} is no sample of lm-eval: it has no doc_id; give a samples_*.jsonl.")
+            raise ValueError(f"{file}:{number} is not a sample of lm-eval: it has no doc_id; give a samples_*.jsonl.")
         chosen = row.get("filter", "none")
         for metric in row.get("metrics", [name for name in ("acc", "exact_match") if name in row]):
             value = row.get(metric)
@@ -187,7 +187,7 @@ def _item(task: str, row: dict[str, Any], value: float, cluster: str | None, pla
     for name in field.split(".") if field else []:
         group = group.get(name) if isinstance(group, dict) else None
     if cluster is not None and group is None:
-        raise ValueError(f"cluster={cluster!r} is no field of {place}; name one of its doc, or leave it null.")
+        raise ValueError(f"cluster={cluster!r} is not a field of {place}; name one of its doc, or leave it null.")
     independent = field is None or group is None
     item = str(row["doc_id"])
     return {

@@ -26,7 +26,7 @@ def schedules(record: Path) -> ReportFigure:
     """One panel per phase, and the warm-up before them, on one axis of rates. Raises ValueError for another record."""
     points = pd.read_csv(record)
     if tuple(points.columns) != COLUMNS:
-        raise ValueError(f"{record} is no plan's schedules: it has columns {', '.join(points.columns)}")
+        raise ValueError(f"{record} is not a table of a plan's schedules: it has columns {', '.join(points.columns)}")
     sizes, phases = list(points["size"].unique()), list(points["phase"].unique())
     first = points[points["phase"] == phases[0]]
     with figure_style.applied():
@@ -43,7 +43,7 @@ def schedules(record: Path) -> ReportFigure:
         add_legend(figure, handles, sizes)
     caption = (
         "Learning rate against tokens, each phase from its own start; the first panel is the beginning of pre-training. "
-        "Where sizes have the same rates their lines lie on each other, the largest size the narrowest. Both members of a "
+        "Where sizes have the same rates their lines coincide, with the largest size the narrowest. Both members of a "
         "size have the same rates, and so have both conversions."
     )
     return ReportFigure(schedules, "schedules", "Learning rates by phase", caption, figure, points)

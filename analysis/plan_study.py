@@ -3,7 +3,7 @@
 From runs that there are (two seeds or more of two members) it takes, for each question, how far a difference deviates between
 seeds and between items: variance = run / S + (item + rest / S) / N for S seeds and N items. Studies with these deviations are
 drawn and tested as the report tests them (`inference`). Printed are the fewest seeds that find the effect with the wanted power,
-at the items that were asked and at more of them, and the minutes of training that so many seeds took here.
+at the items that were asked and at more of them, and the minutes that training that many seeds took here.
 
 Not every task can show something: the flags are those that decide what enters a report's main table (`flags`).
 """
@@ -91,7 +91,7 @@ def plan(study: StudyRecords, left: str, right: str, effect: float, power: float
     members = sorted(set(study.runs["member"]))
     for field, name in (("left", left), ("right", right)):
         if name not in members:
-            raise unknown(field, name, "is no member of these runs", members)
+            raise unknown(field, name, "is not a member of these runs", members)
     rows = []
     for block in study.blocks:
         runs = study.runs[(study.runs["block"] == block) & study.runs["member"].isin([left, right])]
@@ -159,8 +159,8 @@ def table(planned: pd.DataFrame, left: str, right: str, effect: float, power: fl
     notes = [
         f"Seeds of {left} and {right} each that find a difference of {effect:g} with power {power:g} at 5%, at the items that "
         f"were asked and at {' and '.join(map(str, TIMES_ITEMS[1:]))} times as many ({HOLE}: not even {MOST_SEEDS} do). "
-        "Minutes: training of so many seeds of both, at the speed that was recorded. Deviations between seeds come from as many "
-        "seeds as there are: few seeds tell them roughly.",
+        "Minutes: training of that many seeds of both, at the recorded speed. With few seeds, deviations between seeds are "
+        "rough.",
         f"Not for the main table: {len(outside)} of {len(planned)} (at floor: every member's interval holds chance; or members "
         f"differ by less than the deviation between seeds).",
     ]

@@ -1,7 +1,7 @@
 """What a study's author stated before anything was trained, judged by what was measured.
 
-A sign is supported where the interval of the difference lies on its side and p, Holm-corrected over all predictions of the
-study, is below 5%; contradicted where that holds of the other side. A size is supported where the whole interval lies within
+A sign is supported where the interval of the difference is on its side and p, Holm-corrected over all predictions of the
+study, is below 5%; contradicted where that holds of the other side. A size is supported where the whole interval is within
 it, contradicted where none of it does. All else is undecided, with the difference that could have been seen (power 0.8).
 """
 
@@ -100,8 +100,8 @@ def predictions_table(judged: pd.DataFrame, study: StudyRecords) -> Table:
     when = "before any cell was trained" if not before else f"after {len(before)} cells had begun: {', '.join(before)}"
     notes = [
         f"Stated {when}; hash {study.predictions['hash'][:12]}.",
-        "Difference: the first member less the second, 95% interval; p is Holm-corrected over the predictions of the study. "
-        "Undecided names the difference that could have been seen with power 0.8.",
+        "Difference: the first member minus the second, with a 95% interval. p: Holm-corrected over the study's predictions.",
+        "Undecided (could see x): a true difference of x would have been found with power 0.8.",
         *dict.fromkeys(f"{row.statement}: {row.reason}" + _source(row) for row in rows_of(judged)),
     ]
     header = ["Measurement", "Predicted", "Difference", "p (Holm)", "Verdict"]

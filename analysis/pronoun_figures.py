@@ -35,8 +35,8 @@ def pronouns(cells: pd.DataFrame, block: str) -> ReportFigure | None:
         handles = [Patch(facecolor=colour, label=gender) for gender, colour in figure_style.GENDERS.items()]
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     caption = (
-        "Mean probability of male, neutral and female pronouns by member. Where the text was generated its true shares are "
-        "known and have a bar of their own; a task without that bar has no known truth."
+        "Mean probability of male, neutral and female pronouns by member. The bar “truth” shows the true shares of generated "
+        "text; tasks without that bar have no known truth."
     )
     data = pd.concat(
         [table.assign(task=task).rename_axis("member").reset_index() for task, table in bars.items()], ignore_index=True
@@ -63,9 +63,9 @@ def occupations(study: StudyRecords, block: str) -> ReportFigure | None:
         for panel, title in zip(grid[0], labels(members, fitting(PLOT, 10)), strict=True):
             panel.set_title(title)
     caption = (
-        "Each point is an occupation: the model's probability of she among she and he against the share of she in the "
-        "generated text (world) or of women in the occupation by labour statistics (Winogender). Only in world does the "
-        "diagonal repeat what was trained on; there a slope above one amplifies the association and one below flattens it."
+        "Each point is an occupation: the model's probability of she, among she and he. It is plotted against the share of she "
+        "in the generated text (world), or of women in the occupation by labour statistics (Winogender). In world the diagonal "
+        "is what was trained on: a slope above one amplifies the association, a slope below one flattens it."
     )
     return ReportFigure(occupations, "occupations", "Occupations", caption, figure, points)
 

@@ -160,8 +160,8 @@ def coverage_table(filled: pd.DataFrame) -> Table:
         state = "filled" if count == len(rows_of_item) else f"{count} of {len(rows_of_item)}"
         rows.append(("", [item.name, item.shows, state, item.slug if count else HOLE, _lacking(rows_of_item)]))
     note = (
-        "Filled: every kind and measure of it that the paper shows has a value, at every size of this study. Rows of other "
-        "groups' models are no part of a study: experiments.evaluate measures a hub id, analysis.compare sets it beside a run."
+        "Filled: every kind and measure that the paper shows has a value, at every size of this study. Models of other groups "
+        "are not part of a study: measure them with experiments.evaluate, compare them to a run with analysis.compare."
     )
     return Table(
         "published",

@@ -109,7 +109,7 @@ def main(config: DictConfig) -> None:
     record, records = (Path(path) if path else None for path in (config.record, config.records))
     where = OmegaConf.to_container(config.where) if isinstance(config.where, DictConfig) else config.where or {}
     if not isinstance(where, dict):
-        raise ValueError(f"where={where!r} is no mapping; use e.g. 'where={{optimizer.learning_rate:1e-3}}'.")
+        raise ValueError(f"where={where!r} is not a mapping; use e.g. 'where={{optimizer.learning_rate:1e-3}}'.")
     build(
         Path(config.runs),
         Path(config.out),

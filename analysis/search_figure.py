@@ -20,7 +20,7 @@ def losses(record: Path) -> ReportFigure:
     """One column per member and one row per key, each panel with its own axis. Raises ValueError for another record."""
     trials = pd.read_csv(record)
     if tuple(trials.columns) != COLUMNS:
-        raise ValueError(f"{record} is no search's trials: it has columns {', '.join(trials.columns)}")
+        raise ValueError(f"{record} is not a table of a search's trials: it has columns {', '.join(trials.columns)}")
     members, keys = list(trials["member"].unique()), list(trials["key"].unique())
     with figure_style.applied():
         figure = new_figure(WIDTH * len(members), 3.4 * len(keys))

@@ -1,6 +1,6 @@
 """What the runs of a folder differ in, by the keys of their configuration: the cells of a sweep that no study's file lists.
 
-A conversion has its parent's settings and its own `budget`, `start` and `adapter`; what else its recipe holds stands under
+A conversion has its parent's settings and its own `budget`, `start` and `adapter`; the rest of its recipe is under
 `conversion.`. Its seed is that of its lineage, as in a study.
 """
 
@@ -13,8 +13,8 @@ from analysis import wording
 from ettin_core.records.folders import RunFolder
 
 SEED, CONVERSION_SEED = "seed", "conversion.seed"
-BESIDE = ("checkpoint", "fingerprint", "parent", "seeds")  # no setting of its own, or told by another key
-# What names a whole file of settings: a key that follows from one of these is no axis of its own.
+BESIDE = ("checkpoint", "fingerprint", "parent", "seeds")  # not a setting, or named by another key
+# What names a whole file of settings: a key that follows from one of these is not a further axis.
 LEADERS = ("member", "size", "corpus", "budget", "start", "adapter.rank", "optimizer.name", "recipe.tokens")
 NEAR = 5e-3  # a budget is known to this share of it
 SHOWN = 8  # values that an error lists
@@ -37,7 +37,7 @@ def chosen(folders: Sequence[RunFolder], where: Mapping[str, Any]) -> list[RunFo
     keys = sorted({key for of_run in settings.values() for key in of_run if key.partition(".")[0] not in BESIDE})
     for key, value in wanted.items():
         if key not in keys:
-            raise ValueError(f"where.{key}={value!r} is no setting of these runs; {_suggestion(key, keys)}")
+            raise ValueError(f"where.{key}={value!r} is not a setting of these runs; {_suggestion(key, keys)}")
         levels = sorted({_key(of_run.get(key)) for of_run in settings.values()})
         if not any(_is_one(of_run.get(key), value) for of_run in settings.values()):
             shown = ", ".join(levels[:SHOWN]) + (", ..." if len(levels) > SHOWN else "")
@@ -133,7 +133,7 @@ def level(value: Any) -> Any:
 
 
 def spelled(value: Any) -> str:
-    """A value as it stands on the command line, near enough to be read."""
+    """A value as on the command line, near enough to be read."""
     return _key(value).replace('"', "")
 
 
@@ -161,7 +161,7 @@ def _add(name: str, known: Mapping[str, RunFolder], settings: dict[str, Settings
     rest = {key: value for key, value in of_run.items() if key not in recipe}
     converted = {f"conversion.{key}": value for key, value in recipe.items() if key != "recipe.tokens"}
     source = str(parent.get("run"))
-    if source not in known or source in (name, *below):  # elsewhere: the conversion is told by its name
+    if source not in known or source in (name, *below):  # elsewhere: the conversion is known by its name
         settings[name] = (
             rest | converted | {"parent_run": source, "budget": recipe.get("recipe.tokens"), SEED: summary[SEED]}
         )

@@ -105,7 +105,7 @@ def members_table(name: str, title: str, cells: pd.DataFrame, members: list[str]
             rows += [(_section(group.iloc[0], cells), row(group)) for group in asked]
     bases = sorted(set(cells["over"].dropna()) - {"none"})
     basis = f"Brackets: 95% interval over {' or '.join(bases)}" if bases else "No interval could be computed"
-    caveat = " (over items: one seed, so training noise is not in it)" if "items" in bases else ""
+    caveat = ". With one seed, the interval leaves out the noise of training" if "items" in bases else ""
     legend = "↑ higher is better, ↓ lower is better. Reference: the known truth, chance or baseline."
     legend += " Ties: share of choices that were ties, each counted as a guess." if tied else ""
     notes = [*footnotes.notes(), f"{basis}{caveat}. {legend}"]
@@ -124,14 +124,15 @@ def differences_table(differences: pd.DataFrame, stated: dict[str, list[str]] | 
         name = f"{wording.question_name(str(row.question))}: {measure(row._asdict())}"
         shown = [name, way_name(str(row.way)), *tested(row), f"{row.n:,}", str(row.over), str(row.words)]
         rows.append((section, shown))
-    method = (
-        "Brackets: 95% interval of the paired difference over seeds and items together, items within their clusters (over "
-        "items alone where there is one seed, so training noise is not in it). p: t-test of the same, "
-        f"{described(stated)}. Cannot be told: neither runs nor items differ, or none are known. No verdict: a part of a "
-        "task, or a metric that says again what another says."
-    )
+    notes = [
+        "Brackets: 95% interval of the paired difference over seeds and items together, with items in their clusters. With one "
+        "seed it is over items alone, which leaves out the noise of training.",
+        f"p: t-test of the same difference, {described(stated)}.",
+        "Cannot be told: neither runs nor items differ, or none are known. No verdict: a part of a task, or a metric that "
+        "repeats another one.",
+    ]
     header = ["Measurement", "Way", "Difference", "p (Holm)", "n", "Over", "In words"]
-    return Table("differences", "Paired differences", header, grouped(rows), [method])
+    return Table("differences", "Paired differences", header, grouped(rows), notes)
 
 
 def _ways_together(differences: pd.DataFrame) -> pd.DataFrame:
@@ -195,7 +196,7 @@ def verdict(certificate: dict[str, Any]) -> str:
 
 
 def verdicts(certificates: list[dict[str, Any]]) -> list[str]:
-    """The verdicts in a line each, comparisons of the same verdict together; one that broke its contract stands alone."""
+    """The verdicts in a line each, comparisons of the same verdict together; one that broke its contract has its own line."""
     if not certificates:
         return ["No certificate: nothing proves that these runs differ only where they should."]
     lines = [verdict(certificate) for certificate in certificates]
@@ -215,7 +216,7 @@ def control(study: StudyRecords) -> list[str]:
 
 
 def number(value: float) -> str:
-    """Four significant places at most, three decimals for what lies around one."""
+    """Four significant places at most, three decimals for numbers around one."""
     return f"{value:.{3 if abs(value) < 10 else 2 if abs(value) < 100 else 1}f}"
 
 

@@ -1,4 +1,4 @@
-"""Corrections for many tests, where a line crosses zero, and what so many runs can show (means and tests: `inference`)."""
+"""Corrections for many tests, where a line crosses zero, and what a number of runs can show (means and tests: `inference`)."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache

@@ -63,7 +63,7 @@ def mixture(record: DataRecord) -> ReportFigure:
 
 
 def lengths(record: DataRecord) -> ReportFigure:
-    """A panel per source: the share of its documents with at most so many tokens, and each phase's context."""
+    """A panel per source: the share of its documents with at most x tokens, and each phase's context."""
     names = _by_size(record)
     contexts = _contexts(record)
     columns = min(COLUMNS, len(names))
@@ -92,12 +92,12 @@ def lengths(record: DataRecord) -> ReportFigure:
         for axis in axes[max(0, len(names) - columns) : len(names)]:
             axis.tick_params(labelbottom=True)
         figure.supxlabel("tokens of a document (log)", fontsize=9)
-        figure.supylabel("documents with at most so many", fontsize=9)
+        figure.supylabel("documents with at most x tokens", fontsize=9)
         handles = [Line2D([], [], color=VERMILION, linestyle=line) for _, line in zip(contexts, _LINES, strict=False)]
         add_legend(figure, handles, [f"context {length:,} ({', '.join(names)})" for length, names in contexts.items()])
     caption = (
-        "The share of training documents with at most so many tokens, marks at both ends included; grey: the other sources. "
-        "It is known at powers of two (dots). Documents right of a context do not fit into one of its rows."
+        "The share of training documents with at most x tokens, special tokens included. Grey: the other sources. Shares are "
+        "known at powers of two (dots). Documents longer than a context do not fit into one of its rows."
     )
     return ReportFigure(lengths, "lengths", "Lengths of documents", caption, figure, record.lengths)
 
@@ -126,13 +126,13 @@ def passes(record: DataRecord) -> ReportFigure:
 
 
 def utilisation(record: DataRecord) -> ReportFigure:
-    """The share of each source's row places that hold a token, by phase."""
+    """The share of each source's row positions that hold a token, by phase."""
     figure = _rows_figure(record, record.draws, "utilisation", [])
     axis = figure.axes[0]
     low = math.floor((record.draws["utilisation"].min() - 0.02) * 20) / 20
     axis.set_xlim(low, 1 + (1 - low) / 40)
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axis.set_xlabel("places of the source's rows that hold a token")
+    axis.set_xlabel("positions of the source's rows that hold a token")
     packings = [f"{phase['name']} {phase['packing']} at {phase['context']:,}" for phase in record.phases]
     caption = f"The rest is padding. Packing and context: {'; '.join(packings)}."
     columns = ["phase", "packing", "context", "source", "utilisation"]

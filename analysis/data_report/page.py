@@ -15,12 +15,12 @@ _TEMPLATE = """{% extends "base" %}{% import "parts" as parts %}
   dt { font-weight: 600; } dd { margin: 0 0 .4rem 0; overflow-wrap: anywhere; }
 {% endblock %}
 {% block body %}
-<p>{{ opening }} Everything here is generated from one record (sha256 <code>{{ fingerprint[:16] }}</code>).</p>
+<p>{{ opening }} The page is generated from one record (sha256 <code>{{ fingerprint[:16] }}</code>).</p>
 {% if problems %}
-<div class="verdict broken"><p>Training by this recipe on this corpus would be refused:</p>
+<div class="verdict broken"><p>Training with this recipe on this corpus would stop with an error:</p>
 <ul>{% for line in problems %}<li>{{ line }}</li>{% endfor %}</ul></div>
 {% else %}
-<div class="verdict"><p>Every phase can draw what it asks for: no source is passed over more than {{ max_epochs }} times
+<div class="verdict"><p>Every phase can draw what it asks for: no source is read more than {{ max_epochs }} times
 in all phases together (recipe.max_epochs).</p></div>
 {% endif %}
 {% for table in tables %}
@@ -82,7 +82,7 @@ def opening(record: DataRecord) -> str:
     run = f" (as trained in {record.content['run']})" if record.content["run"] else ""
     return (
         f"{count} source{'s' if count > 1 else ''} with {train['documents'].sum():,} training documents of "
-        f"{train['tokens'].sum():,} tokens. The recipe{run} draws {sum(phase['places'] for phase in phases):,} places in "
+        f"{train['tokens'].sum():,} tokens. The recipe{run} has {sum(phase['places'] for phase in phases):,} token positions in "
         f"{len(phases)} phase{'s' if len(phases) > 1 else ''}."
     )
 

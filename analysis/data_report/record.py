@@ -18,9 +18,9 @@ FILE, FOLDERS = "file or folder", "(not read)"
 
 @dataclass(frozen=True)
 class DataRecord:
-    """A record of experiments.data_report, as it stands and as frames.
+    """A record of experiments.data_report, as written and as frames.
 
-    `sources` has a row per source and split; `lengths` how many training documents have at most so many tokens; `draws` a
+    `sources` has a row per source and split; `lengths` how many training documents have at most a number of tokens; `draws` a
     row per phase and source; `left_out` one per source, reason and kind of thing left out. `fingerprint` is the sha256 of
     the file.
     """
@@ -44,7 +44,7 @@ class DataRecord:
 
     @property
     def problems(self) -> list[str]:
-        """Why this recipe would be refused on this corpus, if it would."""
+        """Why training with this recipe on this corpus would stop with an error, if it would."""
         refused = [f"{phase['name']}: {phase['refused']}" for phase in self.phases if phase["refused"]]
         return refused + [
             f"the phases together pass {passes(row.passes)} times over {row.source}; recipe.max_epochs is "
@@ -68,7 +68,7 @@ def load_record(file: Path) -> DataRecord:
     content = json.loads(data)
     if (content.get("kind"), content.get("schema")) != ("data_report", SCHEMA_VERSION):
         raise ValueError(
-            f"record={str(file)!r} is no data report of schema {SCHEMA_VERSION}; write it again with "
+            f"record={str(file)!r} is not a data report of schema {SCHEMA_VERSION}; write it again with "
             "python -m experiments.data_report."
         )
     return DataRecord(

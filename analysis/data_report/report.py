@@ -15,7 +15,7 @@ FULL = 0.995  # rows that are filled to this share need no figure
 
 
 def build(file: Path, out: Path) -> list[Path]:
-    """Write the report of a record into `out`; returns the files. Raises ValueError for what is no such record."""
+    """Write the report of a record into `out`; returns the files. Raises ValueError for another file."""
     record = load_record(file)
     phases, draws = tables.phases_table(record), tables.draws_table(record)
     sources, left_out = tables.sources_table(record), tables.left_out_table(record)
@@ -48,7 +48,7 @@ def filled(record: DataRecord) -> list[str]:
     """A sentence in place of the figure of utilisation, where rows are full."""
     if len(record.draws) and record.draws["utilisation"].min() >= FULL:
         least = percent(record.draws["utilisation"].min())
-        return [f"Rows are full: {least} or more of the places of every source's rows hold a token."]
+        return [f"Rows are full: {least} or more of the positions of every source's rows hold a token."]
     return []
 
 

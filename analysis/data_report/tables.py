@@ -25,7 +25,7 @@ def sources_table(record: DataRecord) -> Table:
             )
         sections.append((split, shown))
     header = ["Source", "Documents", "Tokens", "Share", "Bytes", "Bytes/token", "Tokens/document", "Licence"]
-    notes = ["Tokens include the marks at both ends of every document. Bytes are of text, in UTF-8."]
+    notes = ["Tokens include the special tokens at both ends of every document. Bytes are of text, in UTF-8."]
     return Table("sources", "What the corpus holds", header, sections, notes)
 
 
@@ -43,8 +43,11 @@ def phases_table(record: DataRecord) -> Table:
         filled = footnotes.hole(phase["refused"]) if phase["refused"] else percent(phase["utilisation"])
         counts = [f"{phase[key]:,}" for key in ("steps", "batch_rows", "context", "places")]
         rows.append([phase["name"], *counts, filled, phase["packing"]])
-    header = ["Phase", "Steps", "Rows a step", "Context", "Places", "Places filled", "Packing"]
-    notes = [*footnotes.notes(), "Places: rows times context, what a recipe's tokens count. The rest is padding."]
+    header = ["Phase", "Steps", "Rows a step", "Context", "Positions", "Positions filled", "Packing"]
+    notes = [
+        *footnotes.notes(),
+        "Positions: rows times context, as a recipe counts tokens. Positions without a token are padding.",
+    ]
     return Table("phases", "The phases of the recipe", header, [("", rows)], notes)
 
 
@@ -56,7 +59,7 @@ def draws_table(record: DataRecord) -> Table:
         "Drawn",
         "Tokens drawn",
         "Passes",
-        "Places filled",
+        "Positions filled",
         "Longer",
         "Pieces/document",
         "Remark",
@@ -67,9 +70,9 @@ def draws_table(record: DataRecord) -> Table:
         sections.append((phase["name"], [_draw_row(row) for row in rows_of(rows)]))
     sections.append(("all phases", [_total_row(row, record.max_epochs) for row in rows_of(record.totals)]))
     notes = [
-        "Asked: the mixture's share of tokens (without a mixture, the source's size). Drawn: what the order gives.",
+        "Asked: the share of tokens that the mixture asks for, or the source's size without one. Drawn: what the order has.",
         "Tokens drawn: rows drawn times the tokens of the source's mean row. Passes: rows drawn over the rows there are.",
-        "Longer: training documents longer than the context. Pieces: what the packing cuts a training document into.",
+        "Longer: training documents longer than the context. Pieces: what the packing divides a training document into.",
     ]
     return Table("draws", "What each phase draws", header, [section for section in sections if section[1]], notes)
 

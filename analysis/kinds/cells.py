@@ -30,7 +30,7 @@ class Options:
 def analyse(study: StudyRecords) -> Findings:
     """One table of everything, that of differences to the base, and the chart where it can be read.
 
-    Raises ValueError for a base that is no cell.
+    Raises ValueError for a base that is not a cell.
     """
     options = design.options(Options, study)
     cells = design.grid(study, options.block)
@@ -45,7 +45,7 @@ def analyse(study: StudyRecords) -> Findings:
     tables = [every_cell(means, scored, options.block)]
     if options.base is not None:
         if options.base not in design.labels(cells):
-            raise design.unknown_name("analysis.base", options.base, "is no cell of the study", design.labels(cells))
+            raise design.unknown_name("analysis.base", options.base, "is not a cell of the study", design.labels(cells))
         compared = to_base(study, scored, options.base, options.block)
         tables.insert(
             0,
@@ -89,22 +89,22 @@ def differences_table(differences: pd.DataFrame, options: Options, stated: dict[
     for row in rows_of(differences):
         section = f"{wording.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
         rows.append((section, [str(row.left), *tested(row), str(row.repetitions), row.words]))
-    method = (
-        f"The cell less {options.base}, paired by {options.block} and item. Brackets: 95% interval over runs and items "
-        f"together, in clusters; p: {families.described(stated)}."
-    )
-    header = ["Cell", f"Less {options.base}", "p (Holm)", "Pairs", "In words"]
-    return Table("differences", f"Against {options.base}", header, grouped(rows), [method])
+    notes = [
+        f"Difference: the cell minus {options.base}, paired by {options.block} and item.",
+        f"Brackets: 95% interval over runs and clustered items together. p: {families.described(stated)}.",
+    ]
+    header = ["Cell", f"Difference to {options.base}", "p (Holm)", "Pairs", "In words"]
+    return Table("differences", f"Against {options.base}", header, grouped(rows), notes)
 
 
 def every_cell(means: pd.DataFrame, scored: pd.DataFrame, block: str) -> ReportTable:
-    """The table of every cell, which stands in the report of every grid."""
+    """The table of every cell, which the report of every grid has."""
     cells = repetitions(means, scored)
     return ReportTable(cells_table(cells, block), cells_table, cells)
 
 
 def repetitions(means: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
-    """The means with their runs' number, standard deviation, and the smallest difference that so many can show."""
+    """The means with their runs' number, standard deviation, and the smallest difference that this number of runs can show."""
     runs = scored.groupby([*MEASURE, "label"], as_index=False)["value"].agg(runs="size")
     frame = means.merge(runs.rename(columns={"label": "member"}), how="left", on=[*MEASURE, "member"])
     detectable_differences = [
@@ -125,10 +125,10 @@ def cells_table(cells: pd.DataFrame, block: str) -> Table:
         spread = [number(row.deviation), number(row.detectable)] if several else ["", ""]
         rows.append((section, [str(row.member), estimated(cells.iloc[place], footnotes), *spread, str(row.runs)]))
     bases = sorted(set(cells["over"].dropna()) - {"none"})
-    method = (
-        f"Brackets: 95% interval over {' or '.join(bases) or 'nothing'}. Deviation: standard deviation between runs. "
-        "Detectable: the difference of two cells' means that a t-test at 5% finds four times in five with that deviation and "
-        f"so many {block}s each; with few runs the deviation itself is uncertain."
-    )
+    notes = [
+        f"Brackets: 95% interval over {' or '.join(bases) or 'nothing'}. Deviation: standard deviation between runs.",
+        "Detectable: the difference of two cells' means that a t-test at 5% would find four times in five, with this deviation "
+        f"and number of {block}s. With few runs the deviation itself is uncertain.",
+    ]
     header = ["Cell", "Mean", "Deviation", "Detectable", "Runs"]
-    return Table("cells", "Every cell", header, grouped(rows), [*footnotes.notes(), method])
+    return Table("cells", "Every cell", header, grouped(rows), [*footnotes.notes(), *notes])

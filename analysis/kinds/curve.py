@@ -1,4 +1,4 @@
-"""Every measurement against a numeric axis, such as the mask rate: where the best level is, and whether it is told apart."""
+"""Every measurement against a numeric axis, such as the mask rate: which level is best, and whether that is certain."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -107,12 +107,12 @@ def best_table(
         name = f"{wording.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
         cells = [name, f"{row.best:g}", number(row.best_value), f"{row.second:g}", *tested(row), row.words]
         rows.append((str(row.curve), cells))
-    method = (
-        "Lead: the best level minus the second best, paired by repetition (seed) and item, with a 95% interval over both; p: "
-        f"{families.described(stated)}. The best is chosen from the same runs that its lead is measured on, which flatters it."
-    )
+    method = [
+        "Lead: the best level minus the second best, paired by repetition (seed) and item, with a 95% interval over both.",
+        f"p: {families.described(stated)}. The best level is chosen from the same runs as its lead, which favours it.",
+    ]
     header = ["Measurement", f"Best {_axis(options.x)}", "Value", "Second", "Lead", "p (Holm)", "In words"]
-    return Table("best_levels", f"The best {_axis(options.x)}", header, grouped(rows), [*notes, method])
+    return Table("best_levels", f"The best {_axis(options.x)}", header, grouped(rows), [*notes, *method])
 
 
 def curves(points: pd.DataFrame, on_axis: pd.DataFrame, x: str) -> ReportFigure:

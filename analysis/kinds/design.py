@@ -75,9 +75,9 @@ def grid(study: StudyRecords, block: str, **named: str | tuple[str, ...] | None)
     for option, names in named.items():
         for name in [names] if isinstance(names, str) else names or ():
             if name not in axes:
-                raise unknown_name(f"analysis.{option}", name, "is no axis of the study's cells", axes)
+                raise unknown_name(f"analysis.{option}", name, "is not an axis of the study's cells", axes)
     if block != "seed" and block not in axes:
-        raise unknown_name("analysis.block", block, "is no axis of the study's cells", axes)
+        raise unknown_name("analysis.block", block, "is not an axis of the study's cells", axes)
     alike = frame[frame.duplicated(["label", block], keep=False)]
     if len(alike):
         raise ValueError(f"cells={list(alike['cell'])!r} agree on every axis; give each its own levels in the study.")
@@ -90,7 +90,7 @@ def unknown_name(name: str, value: Any, problem: str, known: list[str]) -> Value
 
 
 def check_no_mixtures(cells: pd.DataFrame, named: list[str]) -> None:
-    """Refuse cells that differ only in axes that the analysis does not name: their differences would be lumped together."""
+    """Raises ValueError for cells that differ only in axes that the analysis does not name: their difference would be lost."""
     alike = cells[cells.duplicated(named, keep=False)]
     if len(alike):
         raise ValueError(
@@ -100,11 +100,11 @@ def check_no_mixtures(cells: pd.DataFrame, named: list[str]) -> None:
 
 
 def check_numeric(cells: pd.DataFrame, option: str, axis: str) -> None:
-    """Refuse an axis whose levels are no numbers."""
+    """Raises ValueError for an axis with a level that is not a number."""
     words = [level for level in cells[axis].dropna() if isinstance(level, bool | str)]
     if words:
         raise ValueError(
-            f"analysis.{option}={axis!r} has the level {words[0]!r}, which is no number; use a numeric axis."
+            f"analysis.{option}={axis!r} has the level {words[0]!r}, which is not a number; use a numeric axis."
         )
 
 

@@ -34,7 +34,7 @@ class Options:
 
 
 def analyse(study: StudyRecords) -> Findings:
-    """Effects, cell means and the interaction plot. Raises ValueError for factors that are no two axes of the cells."""
+    """Effects, cell means and the interaction plot. Raises ValueError for factors that are not two axes of the cells."""
     options = design.options(Options, study)
     if len(set(options.factors)) != 2:
         raise ValueError(f"analysis.factors={list(options.factors)!r} are not two axes; name two axes of the cells.")
@@ -196,13 +196,13 @@ def effects_table(estimated: pd.DataFrame, notes: list[str], stated: dict[str, l
     for row in rows_of(estimated.sort_values("term", kind="stable", key=lambda terms: pd.factorize(terms)[0])):
         name = f"{wording.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
         rows.append((row.term, [name, *tested(row), f"{row.repetitions} ({row.freedom})", row.words]))
-    method = (
-        "Least squares with the repetitions (seeds) as blocks; brackets: 95% interval over runs and items together, where "
-        f"items are known; p: {families.described(stated)}. A main effect is the difference of two levels' means, an "
-        "interaction the difference of two such differences."
-    )
+    method = [
+        "Least squares with the repetitions (seeds) as blocks. Brackets: 95% interval over runs, and over items where known.",
+        f"p: {families.described(stated)}.",
+        "A main effect is the difference of two levels' means. An interaction is the difference of two such differences.",
+    ]
     header = ["Measurement", "Effect", "p (Holm)", "Repetitions (df)", "In words"]
-    return Table("effects", "Main effects and interactions", header, grouped(rows), [*notes, method])
+    return Table("effects", "Main effects and interactions", header, grouped(rows), [*notes, *method])
 
 
 def interaction(study: StudyRecords, scored: pd.DataFrame, cells: pd.DataFrame, options: Options) -> ReportFigure:
@@ -226,8 +226,8 @@ def interaction(study: StudyRecords, scored: pd.DataFrame, cells: pd.DataFrame, 
         )
     caption = (
         f"Means by {first} (along the axis) and {second} (lines), with 95% intervals over {options.block}s and items; "
-        "faint points are runs. Parallel lines are two effects that add up; lines that are not are an interaction. A "
-        "combination that does not exist is left out."
+        "faint points are runs. Parallel lines: the two effects add up. Other lines: the factors interact. "
+        "Combinations that do not exist are left out."
     )
     data = design.main_measures(scored)[["cell", "run", first, second, options.block, *MEASURE, "value"]]
     return ReportFigure(interaction, "interaction", f"{first} and {second}".capitalize(), caption, figure, data)

@@ -38,7 +38,7 @@ def analyse(study: StudyRecords) -> Findings:
     members = list(cells[MEMBER].dropna().drop_duplicates())
     for name in [*options.native, *options.native.values()]:
         if name not in members:
-            raise design.unknown_name("analysis.native", name, "is no member of the study's cells", members)
+            raise design.unknown_name("analysis.native", name, "is not a member of the study's cells", members)
     design.check_no_mixtures(
         cells[cells[MEMBER].isin(options.native)], [*options.group, MEMBER, options.x, options.block]
     )
@@ -63,15 +63,15 @@ def crossings_table(crossings: pd.DataFrame, gaps: pd.DataFrame, options: Option
         name = f"{wording.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
         slope = HOLE if np.isnan(row.slope) else signed(row.slope * float(np.log(2)))
         rows.append((str(row.curve), [name, slope, str(row.over), str(row.words)]))
-    method = (
-        f"Fit: gap = a + b log({options.x}), a line for every seed (for every item where there is one seed, which leaves out "
-        "training noise), their mean and spread giving the crossing and Fieller's 95% interval. Per doubling: how the gap "
-        f"changes when {options.x} doubles; below zero it closes. Where the gap bends (its quadratic part differs from zero, "
-        "t-test at 5%), the line is that between the two budgets around the crossing, and none is extended beyond the "
-        f"budgets. A {options.x} of 0 is not fitted."
-    )
+    method = [
+        f"Fit: gap = a + b log({options.x}), one line per seed. Their mean and spread give the crossing and Fieller's 95% "
+        "interval. With one seed there is a line per item, which leaves out the noise of training.",
+        f"Gap per doubling: how the gap changes when {options.x} doubles; below zero it closes.",
+        "Where the gap bends (its quadratic part differs from zero, t-test at 5%), the crossing is interpolated between the "
+        f"two budgets around it, and no line is extended beyond the budgets. A {options.x} of 0 is not fitted.",
+    ]
     header = ["Measurement", "Gap per doubling", "Over", "Crossing"]
-    return Table("crossings", "Where conversion catches up", header, grouped(rows), [*lacking, method])
+    return Table("crossings", "Where conversion catches up", header, grouped(rows), [*lacking, *method])
 
 
 def gaps_table(gaps: pd.DataFrame, study: StudyRecords, options: Options) -> Table:
@@ -84,9 +84,10 @@ def gaps_table(gaps: pd.DataFrame, study: StudyRecords, options: Options) -> Tab
         rows.append((str(curve), [f"{wording.protocol_name(str(key[0]))}: {measure(of_measure.iloc[0])}", *shown]))
     bases = " or ".join(sorted(set(gaps["over"]) - {"none"})) or "nothing"
     notes = [
-        f"Gap: native minus converted, turned so that above zero the converted member is behind. Brackets: 95% interval over "
-        f"{bases}, paired by seed (or by item where there is one seed, which leaves out training noise). Columns: "
-        f"{options.x}. {HOLE}: no such pair of complete runs."
+        "Gap: how far the converted member is behind the native one; below zero it is ahead.",
+        f"Brackets: 95% interval over {bases}, paired by seed. With one seed it is paired by item, which leaves out the noise "
+        "of training.",
+        f"Columns: {options.x}. {HOLE}: no such pair of complete runs.",
     ]
     header = ["Measurement", *(f"{level:g}" for level in levels)]
     return Table("gaps", "Gap to the native member", header, grouped(rows), notes)
@@ -123,9 +124,9 @@ def frontier(gaps: pd.DataFrame, crossings: pd.DataFrame, study: StudyRecords, o
         panels.name_curves(figure, list(looks.items()))
     bases = " or ".join(sorted(set(shown["over"]) - {"none"})) or "nothing"
     caption = (
-        "How far the converted member is behind the native one, turned so that above the line it is behind, with 95% "
-        f"intervals over {bases}. Dotted: the fitted line, where the gap does not bend; a star on the line of no gap: a "
-        "crossing within the budgets whose interval is bounded."
+        f"How far the converted member is behind the native one (above the line: behind), with 95% intervals over {bases}. "
+        "Dotted: the fitted line, where the gap does not bend. A star on the line of no gap: a crossing within the budgets "
+        "whose interval is bounded."
     )
     if (gaps["x"] == 0).any():
         caption += " Conversions without training are in the table only."

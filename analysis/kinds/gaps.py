@@ -54,7 +54,7 @@ def pairs_of(
 
 
 def on_ruler(pairs: pd.DataFrame, study: StudyRecords) -> pd.DataFrame:
-    """Where the levels lie along the axis: as stated, or as a share of the parent's cost by another ruler."""
+    """Where the levels are along the axis: as stated, or as a share of the parent's cost by another ruler."""
     x = pairs["level"].astype(float)
     if study.ruler != "tokens":
         costs = study.runs[study.ruler]

@@ -20,7 +20,7 @@ from analysis.tables import Table, grouped, measure, signed
 from analysis.ways import own_scoring
 from ettin_core.records.readout import fills_masks
 
-TRAINING = "training"  # stands where a protocol would: the loss that training recorded
+TRAINING = "training"  # in place of a protocol: the loss that training recorded
 SAME = 1e-2  # costs that differ by less than this share are equal
 NOT_COMPARABLE = "not comparable"  # losses of different objectives or mask rates
 NO_EVALUATION = "not measured there"
@@ -225,17 +225,17 @@ def winners_table(compared: pd.DataFrame) -> Table:
         ]
         protocol = "Training" if row["protocol"] == TRAINING else wording.protocol_name(row["protocol"])
         rows.append((title, [f"{protocol}: {measure(row)}", *shown, row["depends"]]))
-    method = (
-        "The better member, and the difference, where both had cost as much as the cheaper of the two in all by that ruler; "
-        "the dearer one is then still in the middle of its schedule. Between measured checkpoints (or logged losses, "
-        "smoothed) the value is interpolated. With several seeds a winner is one after Holm's correction within its question; "
-        "a question mark stands where one seed gives only the sign. Training losses of different objectives or mask rates are "
-        "not comparable. A conversion's cost excludes its parent's."
-    )
+    method = [
+        "A ruler is a measure of cost. Each column shows the better member, and the difference, at equal cost by that ruler: "
+        "the whole cost of the cheaper member. The other member is then still in the middle of its schedule.",
+        "Between measured checkpoints, or between logged and smoothed losses, values are interpolated.",
+        "With several seeds, a winner has passed Holm's correction within its question. Question mark: one seed, sign only.",
+        "Training losses of different objectives or mask rates are not comparable. A conversion's cost excludes its parent's.",
+    ]
     missing = int((~comparable).sum())
     unmeasured = [f"Left out: {missing} rows without a checkpoint measured at equal cost."] if missing else []
-    header = ["Measurement", *(f"At equal {name}" for name in RULERS.values()), "Does the winner depend on the ruler?"]
-    return Table("winners", "Does the winner depend on the ruler?", header, grouped(rows), [*unmeasured, method])
+    header = ["Measurement", *(f"At equal {name}" for name in RULERS.values()), "Depends on the ruler?"]
+    return Table("winners", "Does the winner depend on the ruler?", header, grouped(rows), [*unmeasured, *method])
 
 
 def _numbers(compared: pd.DataFrame) -> dict[str, str]:

@@ -34,8 +34,8 @@ def against_size(study: StudyRecords, cells: pd.DataFrame) -> ReportFigure | Non
         panels.name_curves(figure, [(member, figure_style.look(member, members)) for member in members])
     corpus = str(points["corpus"].iloc[0])
     caption = (
-        f"Scores against size on {corpus}, with 95% intervals. Embedding parameters are left out of the axis (they are a "
-        "column of the numbers). Members whose ways of being asked differ are each asked their own way."
+        f"Scores against size on {corpus}, with 95% intervals. The axis leaves out embedding parameters, which are a "
+        "column of the numbers. Where scoring differs between members, each is scored its own way."
     )
     columns = ["member", "block", "embedding", "other", *MEASURE, "value", "low", "high"]
     return ReportFigure(against_size, "size", "Against size", caption, figure, points[columns])

@@ -160,7 +160,7 @@ def test_mteb_folders_are_compared_over_tasks(tmp_path: Path) -> None:
     right = write_mteb(tmp_path / "right", {f"Task{n}": 0.4 + n / 50 + (n % 2) / 100 for n in range(6)})
     shown = printed(f"left={left}", f"right={right}")
     assert shown.count("cannot be told") == 6
-    assert "main_score over 6 questions, each with one voice: +0.095 [+0.0" in shown
+    assert "main_score over 6 questions, weighted equally: +0.095 [+0.0" in shown
 
 
 def test_results_without_samples_say_so(tmp_path: Path) -> None:
@@ -195,5 +195,5 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
             compare([left], [right], None, None)
     with pytest.raises(ValueError, match="margin=-1 is not positive"):
         compare([left], [left], -1, None)
-    with pytest.raises(ValueError, match="cluster='nothing' is no field of"):
+    with pytest.raises(ValueError, match="cluster='nothing' is not a field of"):
         compare([left], [left], None, "nothing")

@@ -222,7 +222,7 @@ def fits(box: Bbox, frame: Bbox, along: str) -> bool:
 
 @pytest.mark.parametrize("changes", [{"kind": "something"}, {"schema": 2}])
 def test_another_record_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is no data report of schema 1"):
+    with pytest.raises(ValueError, match="is not a data report of schema 1"):
         load_record(a_record(tmp_path, **changes))
     with pytest.raises(ValueError, match="is not there"):
         load_record(tmp_path / "nowhere.json")

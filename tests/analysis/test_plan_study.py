@@ -58,7 +58,7 @@ def test_a_plan_from_records(synthetic: Any, tmp_path: Path) -> None:
         synthetic.add("encoder", seed)
         synthetic.add("decoder", seed)
     recorded = load(synthetic.root)
-    with pytest.raises(ValueError, match="right='nobody' is no member of these runs"):
+    with pytest.raises(ValueError, match="right='nobody' is not a member of these runs"):
         plan(recorded, "encoder", "nobody", 0.05, 0.8)
     with pytest.raises(ValueError, match="give an effect above 0"):
         plan(recorded, "encoder", "decoder", 0.0, 0.8)

@@ -281,7 +281,7 @@ def test_every_kind_reports_a_study_of_which_only_one_run_is_complete(synthetic:
             "analysis.factors='size' is no axis .* direction, objec",
         ),
         ({"kind": "effects", "factors": ["direction"]}, "analysis.factors=.* are not two axes"),
-        ({"kind": "cells", "base": "prefix"}, "analysis.base='prefix' is no cell of the study; use one of "),
+        ({"kind": "cells", "base": "prefix"}, "analysis.base='prefix' is not a cell of the study; use one of "),
         ({"kind": "cells", "block": "order"}, "analysis.block='order' is no axis"),
         (
             {"kind": "curve", "x": "direction"},
@@ -302,7 +302,9 @@ def test_what_a_study_cannot_ask_for_is_told_in_one_line(
 
 def test_unknown_members_rulers_and_twin_cells_are_refused(synthetic: Any) -> None:
     frontier(synthetic, seeds=(1,))
-    with pytest.raises(ValueError, match="analysis.native='gru' is no member of the study's cells; use one of encoder"):
+    with pytest.raises(
+        ValueError, match="analysis.native='gru' is not a member of the study's cells; use one of encoder"
+    ):
         analyse(load(synthetic.root, synthetic.study(**(FRONTIER | {"native": {"gru": "encoder"}}))))
     with pytest.raises(ValueError, match="ruler='joules' is not a ruler; use one of tokens, loss_tokens"):
         load(synthetic.root, synthetic.study(**FRONTIER), "joules")

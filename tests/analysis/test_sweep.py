@@ -188,7 +188,7 @@ def test_where_keeps_what_has_the_settings(rates: Path) -> None:
     assert len(load(rates, where={RATE: [1e-3, 3e-3], "seed": [2]}).runs) == 2
     assert swept.flat({"optimizer": {"learning_rate": 1e-3}}) == {RATE: 1e-3}
     with pytest.raises(
-        ValueError, match=rf"where.learning_rat=0.001 is no setting of these runs; did you mean {RATE}\?"
+        ValueError, match=rf"where.learning_rat=0.001 is not a setting of these runs; did you mean {RATE}\?"
     ):
         load(rates, where={"learning_rat": 1e-3})
     with pytest.raises(ValueError, match=r"where.optimizer.learning_rate=0.5 is of no run; they have 0.001, 0.003"):

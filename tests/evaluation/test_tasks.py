@@ -163,7 +163,7 @@ def test_choices_in_the_forms_in_which_sets_have_them(
         ("kind: [", "is not YAML"),
         ("- a", "is no mapping"),
         ("kind: pair\nfeilds: {}", "feilds={} is an unknown key; did you mean 'fields'"),
-        ("kind: pair\nfields: {text: a}", "fields.text='a' is no field of pair; it has text1, text2, label"),
+        ("kind: pair\nfields: {text: a}", "fields.text='a' is not a field of pair; it has text1, text2, label"),
         ("kind: sts\nmetric: accuracy", "metric='accuracy' is no metric of sts; use one of spearman, pearson"),
         ("kind: classification\nmetric: f1\nlabels: [a, b, c]", "metric='f1' is of two labels"),
         ("kind: classification\nsplits: {held: x}", "splits.held='x' is no split"),
