@@ -1,9 +1,11 @@
-"""The curves along training: every measured checkpoint, members apart, nothing where only the last was measured."""
+"""The curves along training: every measured checkpoint, members apart; and the documented example of a figure."""
 
+from pathlib import Path
 from typing import Any
 
 from analysis.checkpoint_figures import along_checkpoints
 from analysis.load import load
+from tests.integration.test_docs import example
 
 
 def test_every_measured_checkpoint_is_a_point(synthetic: Any) -> None:
@@ -27,3 +29,14 @@ def test_the_last_checkpoint_alone_is_no_curve(synthetic: Any) -> None:
     synthetic.cell({"member": "encoder"}, {("winobias", "winobias", "gap"): 0.3})
     recorded = load(synthetic.root, synthetic.study(kind="cells"))
     assert along_checkpoints(recorded, recorded.blocks[0]) is None
+
+
+def test_the_documented_example_is_a_figure(synthetic: Any, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        synthetic.cell({"member": "encoder", "seed": seed}, {("agreement", "blimp", "accuracy"): 0.9})
+    module: dict[str, Any] = {"__name__": "example"}
+    exec(example("extend/figure.md", "python"), module)
+    figure = module["speed"](load(synthetic.root, synthetic.study(kind="cells")))
+    figure.save(tmp_path)
+    assert (tmp_path / "speed.png").stat().st_size > 1000
+    assert len(figure.figure.axes[0].patches) == len(figure.data) == 2 and (figure.data["tokens_per_second"] > 0).all()
