@@ -29,7 +29,8 @@ _BASE = """<!doctype html>
   th:first-child, td:first-child, th.prose, td.prose, tr.section th { text-align: left; }
   td.prose { white-space: normal; min-width: 14rem; }
   th:first-child, td:first-child { position: sticky; left: 0; background: #fff; }
-  thead th { border-bottom: 2px solid #222; white-space: normal; vertical-align: bottom; } tr.section th { padding-top: .8rem; font-style: italic; font-weight: 500; }
+  thead th { border-bottom: 2px solid #222; white-space: normal; vertical-align: bottom; }
+  tr.section th { padding-top: .8rem; font-style: italic; font-weight: 500; }
   tbody tr:hover, tbody tr:hover td:first-child { background: #f4f4f4; }
   nav a { margin-right: 1rem; white-space: nowrap; }
   .note, figcaption { color: #555; font-size: .85rem; margin: .3rem 0; }

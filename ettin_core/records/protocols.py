@@ -40,8 +40,8 @@ PROTOCOLS = {
     ),
     "heldout_likelihood.left_to_right": ProtocolWords(
         "Likelihood, read from left to right",
-        "Bits per byte of the same beginnings of documents for every member, each token after those before it; of a masked "
-        "member with masks behind.",
+        "Bits per byte of the same beginnings of documents for every member. Each token is predicted from those before it; "
+        "masked members see masks in place of the later ones.",
     ),
     "heldout_likelihood.most_confident_first": ProtocolWords(
         "Likelihood, most confident token first",
@@ -63,8 +63,8 @@ PROTOCOLS = {
     ),
     "heldout_ahead": ProtocolWords(
         "Held-out text, token further on",
-        "Every token of held-out text is predicted from the tokens up to so many before it as the objective predicts ahead; "
-        "not comparable with the loss of the next token.",
+        "Every token of held-out text is predicted as far ahead as the objective does. The loss is not comparable with that of "
+        "the next token.",
     ),
     "minimal_pairs.left_to_right": ProtocolWords(
         "Minimal pairs, left to right",
@@ -101,7 +101,7 @@ PROTOCOLS = {
     ),
     "agreement": ProtocolWords(
         "Agreement, at the pronoun",
-        "The estimator of the pronoun probes on pairs whose right answer is grammar: what bias is to be read beside.",
+        "The pronoun probes' estimator on pairs whose right answer is a matter of grammar. Read bias scores beside it.",
     ),
     "winobias": ProtocolWords(
         "WinoBias",
