@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import families, inference, wording
-from analysis.inference import Bounds, Parts
+from analysis.inference import Bounds, VarianceComponents
 from analysis.items import Items, aligned, item_values, items_of, kind_of, ties
 from analysis.study_records import MEASURE, OWN_SCORING, PSEUDO_LIKELIHOOD, StudyRecords, rows_of
 from analysis.uncertainty import Interval
@@ -253,23 +253,23 @@ def _paired_bounds(items: Items, left: pd.DataFrame, right: pd.DataFrame) -> tup
     return inference.difference_of_runs(ours, theirs, errors), n, "unpaired items"
 
 
-def components(items: Items, left: pd.DataFrame, right: pd.DataFrame | None = None) -> Parts:
+def components(items: Items, left: pd.DataFrame, right: pd.DataFrame | None = None) -> VarianceComponents:
     """The variance components of a mean over runs, or of the difference to another whose runs are its pairs, in order."""
     sides = [side.to_dict("records") for side in (left, right) if side is not None]
     paired = aligned([item_values(items, record) for side in sides for record in side])
     if paired is not None:
         values, clusters = paired
         if right is None:
-            return inference.parts(values, clusters)
+            return inference.variance_components(values, clusters)
         choices = kind_of(sides[0][0]["metric"]) == "share" and bool(np.isin(values, (0.0, 0.5, 1.0)).all())
-        return inference.difference_parts(values[: len(left)], values[len(left) :], clusters, choices)
+        return inference.components_of_difference(values[: len(left)], values[len(left) :], clusters, choices)
     means, errors = (
         np.array([[record[name] for record in side] for side in sides], dtype=float)
         for name in ("value", "standard_error")
     )
     variances = (errors**2).sum(0)
     steps = means[0] if right is None else means[0] - means[1]
-    return inference.parts_of_runs(steps, None if np.isnan(variances).any() else variances)
+    return inference.components_of_runs(steps, None if np.isnan(variances).any() else variances)
 
 
 def words(row: Any) -> str:

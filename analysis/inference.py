@@ -36,7 +36,7 @@ class Bounds(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Parts:
+class VarianceComponents:
     """Where the variance of a mean comes from, (...): between runs (`residual` of it is items), and items in clusters."""
 
     value: np.ndarray
@@ -60,7 +60,7 @@ def in_clusters(values: np.ndarray, clusters: np.ndarray | None) -> tuple[np.nda
     return np.add.reduceat(values[..., order], starts, axis=-1), sizes.astype(float)
 
 
-def parts(values: np.ndarray, clusters: np.ndarray | None = None) -> Parts:
+def variance_components(values: np.ndarray, clusters: np.ndarray | None = None) -> VarianceComponents:
     """The variance components of the mean of (..., runs, items). One run has no variance between runs (not a number)."""
     sums, sizes = in_clusters(values, clusters)
     runs, n = sums.shape[-2], sizes.sum()
@@ -72,10 +72,10 @@ def parts(values: np.ndarray, clusters: np.ndarray | None = None) -> Parts:
     freedom = max(1.0, 1 / float((share**2).sum()) - 1)  # effective clusters less one (Carter et al. 2017)
     if runs == 1:
         unknown = np.full(value.shape, np.nan)
-        return Parts(value, unknown, unknown, items, 0, freedom)
+        return VarianceComponents(value, unknown, unknown, items, 0, freedom)
     left = sums - sums.mean(-2, keepdims=True) - (means - value[..., None])[..., None] * sizes
     residual = cluster_variance(left, share).sum(-1) / (runs - 1) / runs / n**2
-    return Parts(value, means.var(-1, ddof=1) / runs, residual, items, runs - 1, freedom)
+    return VarianceComponents(value, means.var(-1, ddof=1) / runs, residual, items, runs - 1, freedom)
 
 
 def cluster_variance(sums: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -94,15 +94,15 @@ def difference(left: np.ndarray, right: np.ndarray, clusters: np.ndarray | None 
     For shares of 0/1 items the items' noise is that with one more item of either sign (Bonett and Price 2012), so that a
     handful of items that agree claims nothing.
     """
-    return judged(difference_parts(left, right, clusters, share), _largest(left) + _largest(right))
+    return judged(components_of_difference(left, right, clusters, share), _largest(left) + _largest(right))
 
 
-def difference_parts(
+def components_of_difference(
     left: np.ndarray, right: np.ndarray, clusters: np.ndarray | None = None, share: bool = False
-) -> Parts:
+) -> VarianceComponents:
     """The variance components of `difference`."""
     left, right = np.asarray(left, dtype=float), np.asarray(right, dtype=float)
-    components = parts(left - right, clusters)
+    components = variance_components(left - right, clusters)
     if share:
         components = replace(components, items=components.items + 2 / left.shape[-2] / left.shape[-1] ** 2)
     return components
@@ -117,14 +117,14 @@ def difference_of_runs(
     is the most that it can be where both sides answered the same ones.
     """
     left, right = np.asarray(left, dtype=float), np.asarray(right, dtype=float)
-    components = parts_of_runs(left - right, None if errors is None else errors[0] ** 2 + errors[1] ** 2)
+    components = components_of_runs(left - right, None if errors is None else errors[0] ** 2 + errors[1] ** 2)
     return judged(components, scale=_largest(left) + _largest(right))
 
 
 def mean_of_runs(values: np.ndarray, errors: np.ndarray | None = None) -> Bounds:
     """The mean of (..., runs) where no items are known; `errors` are their standard errors over items."""
     values = np.asarray(values, dtype=float)
-    return judged(parts_of_runs(values, None if errors is None else errors**2), _largest(values))
+    return judged(components_of_runs(values, None if errors is None else errors**2), _largest(values))
 
 
 def correlation(values: np.ndarray, n: int, errors: np.ndarray | None = None) -> Bounds:
@@ -166,23 +166,23 @@ def contrasts(
         between, residual = (runs**2).sum((-2, -1)) * per, within * per
         item_freedom = max(1.0, 1 / float((share**2).sum()) - 1) if errors is None else 1e7
         if freedom:
-            components = Parts(value, between, residual, items, freedom, item_freedom)
+            components = VarianceComponents(value, between, residual, items, freedom, item_freedom)
             bounds.append(judged(components, _largest(values) * cells))
         else:
             bounds.append(Bounds(value, *([np.full(value.shape, np.nan)] * 3)))
     return bounds
 
 
-def parts_of_runs(values: np.ndarray, variances: np.ndarray | None) -> Parts:
+def components_of_runs(values: np.ndarray, variances: np.ndarray | None) -> VarianceComponents:
     """Components where only runs are known: their common items' noise is the mean of the runs', and none of their spread."""
     runs = values.shape[-1]
     unknown = np.full(values.shape[:-1], np.nan)
     spread = values.var(-1, ddof=1) / runs if runs > 1 else unknown
     items = unknown if variances is None else np.broadcast_to(variances, values.shape).mean(-1)
-    return Parts(values.mean(-1), spread, np.zeros(values.shape[:-1]), items, runs - 1, 1e7)
+    return VarianceComponents(values.mean(-1), spread, np.zeros(values.shape[:-1]), items, runs - 1, 1e7)
 
 
-def weighted(components: Sequence[Parts], weights: Sequence[float], values: np.ndarray) -> Bounds:
+def weighted(components: Sequence[VarianceComponents], weights: Sequence[float], values: np.ndarray) -> Bounds:
     """The weighted sum of means over tasks, which share runs and no items; `values` are the means, (..., tasks, runs).
 
     A run moves all its tasks, so the spread between runs is that of the sums; the items' noise of tasks adds up, with the
@@ -196,7 +196,7 @@ def weighted(components: Sequence[Parts], weights: Sequence[float], values: np.n
     with np.errstate(divide="ignore", invalid="ignore"):
         freedom = np.nan_to_num(items**2 / (each**2 / freedoms).sum(-1), nan=1.0, posinf=1e7)
     residual = sum(square * np.nan_to_num(part.residual) for square, part in zip(squares, components, strict=True))
-    whole = replace(parts_of_runs(sums, None), items=items, residual=np.asarray(residual), item_freedom=freedom)
+    whole = replace(components_of_runs(sums, None), items=items, residual=np.asarray(residual), item_freedom=freedom)
     return judged(whole, _largest(values) * float(np.abs(weights).sum()))
 
 
@@ -207,7 +207,7 @@ def _largest(values: np.ndarray) -> float:
 def mean(values: np.ndarray, clusters: np.ndarray | None = None, share: bool = False) -> Bounds:
     """The mean of (..., runs, items). A `share` is within 0 and 1, and so does its interval (Wilson's, clustered)."""
     values = np.asarray(values, dtype=float)
-    components = parts(values, clusters)
+    components = variance_components(values, clusters)
     bounds = judged(components, _largest(values))
     if not share:
         return bounds
@@ -220,7 +220,7 @@ def mean(values: np.ndarray, clusters: np.ndarray | None = None, share: bool = F
     return wilson(bounds, n, groups, choices=bool(np.isin(values, (0.0, 0.5, 1.0)).all()))
 
 
-def judged(components: Parts, scale: float) -> Bounds:
+def judged(components: VarianceComponents, scale: float) -> Bounds:
     """Interval and p-value of variance components. Variance below rounding at that `scale` of values is zero."""
     floor = TINY * max(scale, 1e-30) ** 2
     items = np.where(components.items > floor, components.items, 0.0)

@@ -32,11 +32,9 @@ def load(
 ) -> StudyRecords:
     """Read the runs of a study, or every complete run of the folder; of either only those that have the settings `where`.
 
-    Without a study, runs of one member that differ in more than their seed are the cells of a sweep.
-
-    `records` is a folder with more measurements of these runs, as lm-eval's `--output_path` has them. `ruler` is what the
-    axes of cost show. Raises ValueError for an unknown one, when there is no complete run, when two
-    runs claim one cell, or when protocol versions are mixed.
+    Without a study, runs of one member that differ in more than their seed are the cells of a sweep. `records` is a folder
+    with more measurements of these runs, as lm-eval's `--output_path` writes them. `ruler` is the measure of cost on axes.
+    Raises ValueError for an unknown ruler, no complete run, two runs that claim one cell, or mixed versions of a protocol.
     """
     if ruler not in RULERS:
         raise unknown("ruler", ruler, "is not a ruler", RULERS)

@@ -25,7 +25,7 @@ _BASE = """<!doctype html>
   h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
   .scroll { overflow-x: auto; }
   table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-  th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; }
+  th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; vertical-align: top; }
   th:first-child, td:first-child, th.prose, td.prose, tr.section th { text-align: left; }
   td.prose { white-space: normal; min-width: 14rem; }
   th:first-child, td:first-child { position: sticky; left: 0; background: #fff; }

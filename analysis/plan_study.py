@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from analysis import estimates, families, flags, inference
 from analysis.command import command
-from analysis.inference import Parts, judged
+from analysis.inference import VarianceComponents, judged
 from analysis.items import aligned, item_values
 from analysis.load import load
 from analysis.render import csv, text
@@ -49,7 +49,7 @@ class Deviations:
 
 def deviations(left: np.ndarray, right: np.ndarray, clusters: np.ndarray | None) -> Deviations:
     """The deviations of left - right, both (runs, items)."""
-    components = inference.parts(left - right, clusters)
+    components = inference.variance_components(left - right, clusters)
     runs, n = left.shape
     rest = float(components.residual) * runs * n
     run = max(0.0, float(components.runs - components.residual)) * runs
@@ -64,7 +64,8 @@ def power_of(known: Deviations, effect: float, seeds: int, items: int, draws: in
     steps = generator.normal(effect, math.sqrt(known.run + known.rest / items), (draws, seeds))
     value = steps.mean(-1) + generator.normal(0.0, math.sqrt(common), draws)
     residual = np.full(draws, known.rest / items / seeds)
-    drawn = Parts(value, steps.var(-1, ddof=1) / seeds, residual, common + residual, seeds - 1, max(1.0, items - 1.0))
+    freedom = max(1.0, items - 1.0)
+    drawn = VarianceComponents(value, steps.var(-1, ddof=1) / seeds, residual, common + residual, seeds - 1, freedom)
     bounds = judged(drawn, 1.0)
     detected = (bounds.p < 1 - inference.LEVEL) & ((bounds.low > 0) | (bounds.high < 0)) & (bounds.value * effect > 0)
     return float(detected.mean())

@@ -192,15 +192,15 @@ def group_difference(noise: Noise, runs: int) -> Simulation:
     between = noise.runs * (runs > 1)
 
     def draw(generator: np.random.Generator, studies: int, truth: float) -> tuple[Bounds, float]:
-        common, parts, means = generator.normal(0, 1, (studies, runs, 1)), [], []
+        common, components, means = generator.normal(0, 1, (studies, runs, 1)), [], []
         for place, size in enumerate(sizes):
             labels = np.arange(size) // (1 + 3 * (place % 2))
             step = truth + between * (common + generator.normal(0, 1, (studies, runs, 1))) / 2**0.5
             step = step + noise.clusters * generator.normal(0, 1, (studies, 1, size))[..., labels]
             values = step + noise.items * generator.standard_t(5, (studies, runs, size)) * 0.6**0.5
-            parts.append(inference.parts(values, labels))
+            components.append(inference.variance_components(values, labels))
             means.append(values.mean(-1))
-        return inference.weighted(parts, weights, np.stack(means, axis=-2)), truth
+        return inference.weighted(components, weights, np.stack(means, axis=-2)), truth
 
     return draw
 
