@@ -36,7 +36,7 @@ _BASE = """<!doctype html>
   .note, figcaption { color: #555; font-size: .85rem; margin: .3rem 0; }
   .verdict { border-left: 4px solid #0072B2; padding: .3rem .8rem; background: #f5f8fa; margin: .5rem 0; }
   .verdict.broken { border-color: #b00; background: #fdf3f3; }
-  figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; }
+  figure { margin: 1.5rem 0; } img { max-width: min(100%, 60rem); height: auto; }
   code { font-size: .85em; overflow-wrap: anywhere; }
   @media (max-width: 40rem) { td:first-child { white-space: normal; min-width: 8rem; } }
   {% block style %}{% endblock %}

@@ -158,12 +158,13 @@ def table(planned: pd.DataFrame, left: str, right: str, effect: float, power: fl
     rows = [_cells(row) for row in planned.to_dict("records")]
     outside = planned[~planned["main_table"]]
     notes = [
-        f"Seeds of {left} and {right} each that find a difference of {effect:g} with power {power:g} at 5%, at the items that "
-        f"were asked and at {' and '.join(map(str, TIMES_ITEMS[1:]))} times as many ({HOLE}: not even {MOST_SEEDS} do). "
+        f"Seeds: as many of {left} and of {right} as find a difference of {effect:g} with power {power:g} at 5%. "
+        f"At {' and '.join(f'{times}n' for times in TIMES_ITEMS[1:])}: with that many times the items. "
+        f"{HOLE}: not even {MOST_SEEDS} seeds do.",
         "Minutes: training of that many seeds of both, at the recorded speed. With few seeds, deviations between seeds are "
         "rough.",
-        f"Not for the main table: {len(outside)} of {len(planned)} (at floor: every member's interval holds chance; or members "
-        f"differ by less than the deviation between seeds).",
+        f"Not for the main table: {len(outside)} of {len(planned)}. At floor: every member's interval holds chance. Noise: "
+        "members differ by less than the deviation between seeds.",
     ]
     header = ["Question", "Values", "Between seeds", "Between items", "n", "Signal/noise", "Seeds"]
     header += [*(f"at {times}n" for times in TIMES_ITEMS[1:]), "Minutes", "Main table"]

@@ -54,8 +54,8 @@ def mixture(record: DataRecord) -> ReportFigure:
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=2)
     caption = (
-        "Left: training tokens of each source, the largest first. Right: the share of each phase's tokens that a source "
-        "gives (bars) and the share its mixture asks for (ticks); without a mixture, its share by size."
+        "Left: training tokens of each source, the largest first. Right: the share of each phase's tokens from a source. "
+        "Bars: drawn. Ticks: asked for by the mixture, or the share by size without one."
     )
     columns = ["phase", "source", "share_asked", "share_drawn"]
     data = draws[columns].merge(tokens.rename("training_tokens").reset_index(), on="source")

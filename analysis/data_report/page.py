@@ -40,7 +40,7 @@ in all phases together (recipe.max_epochs).</p></div>
 {% endfor %}{% endfor %}
 {% endif %}
 
-<h2>What this is about</h2>
+<h2>About this report</h2>
 <dl>{% for name, value in facts.items() %}<dt>{{ name }}</dt><dd>{{ value }}</dd>{% endfor %}</dl>
 <h3>How each source was read</h3>
 <dl>{% for name, value in reading.items() %}<dt>{{ name }}</dt><dd>{{ value }}</dd>{% endfor %}</dl>

@@ -67,7 +67,7 @@ def crossings_table(crossings: pd.DataFrame, gaps: pd.DataFrame, options: Option
         f"Fit: gap = a + b log({options.x}), one line per seed. Their mean and spread give the crossing and Fieller's 95% "
         "interval. With one seed there is a line per item, which leaves out the noise of training.",
         f"Gap per doubling: how the gap changes when {options.x} doubles; below zero it closes.",
-        "Where the gap bends (its quadratic part differs from zero, t-test at 5%), the crossing is interpolated between the "
+        "The gap bends where its quadratic part differs from zero (t-test at 5%). The crossing is then interpolated between the "
         f"two budgets around it, and no line is extended beyond the budgets. A {options.x} of 0 is not fitted.",
     ]
     header = ["Measurement", "Gap per doubling", "Over", "Crossing"]
