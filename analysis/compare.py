@@ -157,7 +157,7 @@ def _of_errors(sides: Sides, errors: list[np.ndarray]) -> Bounds:
 
 
 def _check_same(key: Key, sides: Sides) -> None:
-    """Refuse (ValueError) items of one name that were asked different things."""
+    """Raises ValueError for items of one name that were asked different things."""
     kept = [score.items for score in (*sides.left, *sides.right)]
     hashes = [items["hash"].dropna() for items in kept if items is not None and "hash" in items]
     for hash_column in hashes[1:]:

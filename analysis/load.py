@@ -149,7 +149,7 @@ def _by_cells(summaries: pd.DataFrame, cells: dict[str, dict[str, Any]], labels:
             frame.loc[cell["run"], "seed"] = cell["axes"].get("seed", frame.loc[cell["run"], "seed"])
             if labels:
                 frame.loc[cell["run"], "member"] = labels[name]
-    if len(set(labels.values())) <= DISTINCT:  # more curves than this cannot be told apart: then by the members' names
+    if len(set(labels.values())) <= DISTINCT:  # more curves than this look alike: then by the members' names
         frame["drawn_as"] = frame["member"]
     if labels:
         frame["block"] = ", ".join(sorted(set(frame["block"])))
@@ -211,7 +211,7 @@ def _trajectory(
 
 
 def _check_versions(measurements: pd.DataFrame) -> None:
-    """Refuse (ValueError) versions or settings of one task that differ within a block; blocks are never compared."""
+    """Raises ValueError for versions or settings of one task that differ within a block; blocks are never compared."""
     for (_, protocol, task), group in measurements.groupby(["block", "protocol", "task"]):
         versions: dict[str, list[str]] = {}
         for run, version, origin in zip(group["run"], group["version"], group["provenance"], strict=True):

@@ -69,7 +69,7 @@ def _announce(record: DataRecord, file: Path, out: Path, report_figures: list[Re
     for sentence in filled(record):
         print(sentence)
     for problem in record.problems:
-        print(f"refused: {problem}")
+        print(f"problem: {problem}")
     print(f"record   {file}\npage     {out / 'index.html'}")
     for figure in report_figures:
         print(f"figure   {out / f'{figure.name}.png'}")

@@ -171,7 +171,7 @@ def _figures(study: StudyRecords, scored: pd.DataFrame, axes: list[str]) -> Iter
 def _parts(frame: pd.DataFrame, others: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows with their `curve`, divided by the levels of the other keys until each part has few enough curves.
 
-    A key with more levels than can be told apart, as a random search has, divides neither: its runs are averaged.
+    A key with more levels than there are colours, as in a random search, divides neither: its runs are averaged.
     """
     others = [axis for axis in others if 1 < frame[axis].nunique(dropna=False) <= DISTINCT]
     short = short_names(others)

@@ -1,4 +1,4 @@
-"""Comparing any two models: files that lm-eval's own writer wrote, our records, MTEB's results; and what is refused."""
+"""Comparing any two models: files that lm-eval's own writer wrote, our records, MTEB's results; and what raises an error."""
 
 import json
 import subprocess
@@ -176,7 +176,7 @@ def test_results_without_samples_say_so(tmp_path: Path) -> None:
     assert row["test"] == "independent errors" and row["words"] == "right better" and row["n"] == 500
 
 
-def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_compared_is_an_error(tmp_path: Path) -> None:
     left = write_lm_eval(tmp_path / "left", "piqa", LEFT)
     elsewhere = write_lm_eval(tmp_path / "other", "arc", LEFT)
     edited = write_lm_eval(tmp_path / "edited", "piqa", LEFT, edited=7)

@@ -216,7 +216,7 @@ def test_fine_tuned_members_and_harness_scores_share_rows(synthetic: Any) -> Non
     assert split("finetune.rte.causal_mean.from_mnli") == ("finetune.from_mnli", "causal_mean")
 
 
-def test_only_versions_of_one_task_in_one_block_refuse_each_other(synthetic: Any) -> None:
+def test_only_versions_of_one_task_in_one_block_may_not_differ(synthetic: Any) -> None:
     for kind in ("encoder", "decoder"):
         folder = bare(synthetic, kind)
         for task in ("scifact", "stsb"):  # as `experiments.retrieve` writes: the settings hold the task
@@ -346,7 +346,7 @@ def test_an_error_that_is_not_known_draws_no_band(synthetic: Any) -> None:
     assert np.isnan(low).all() and np.isnan(high).all()
 
 
-def test_titles_and_ticks_of_occupations_stand_apart(synthetic: Any) -> None:
+def test_titles_and_ticks_of_occupations_do_not_touch(synthetic: Any) -> None:
     for kind in ("encoder", "decoder"):
         folder = bare(synthetic, kind)
         items = [

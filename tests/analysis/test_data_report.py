@@ -132,7 +132,7 @@ def test_the_same_record_gives_the_same_bytes(report: Path, tmp_path: Path) -> N
             assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
 
 
-def test_the_page_stands_alone_and_shows_samples_as_text(report: Path) -> None:
+def test_the_page_needs_no_other_file_and_shows_samples_as_text(report: Path) -> None:
     page = (report / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 5 and "<script" not in page and 'src="data:' in page
     assert "&lt;script&gt;if (a) { b }" in page and "CC_0 &amp; more" in page
@@ -169,7 +169,7 @@ def test_full_rows_and_nothing_left_out_need_no_figure(tmp_path: Path) -> None:
     assert "Rows are full: 99.91% or more" in page and "Nothing was left out" in page and "Samples" not in page
 
 
-def test_a_recipe_that_would_be_refused_says_so_first(tmp_path: Path) -> None:
+def test_a_recipe_with_an_error_says_so_first(tmp_path: Path) -> None:
     file = a_record(tmp_path / "much", max_epochs=0.9)
     build(file, tmp_path / "much")
     page = (tmp_path / "much" / "index.html").read_text()
@@ -183,7 +183,7 @@ def test_phases_that_cannot_be_drawn_leave_the_rest_of_the_report(tmp_path: Path
     refused = {"refused": "context of phase x is too long.", "utilisation": None, "sources": {}}
     phases = [phase | refused for phase in content["phases"]]
     build(a_record(tmp_path / "none", phases=phases), tmp_path / "none")
-    assert "refused: pretrain: context of phase x is too long." in capsys.readouterr().out
+    assert "problem: pretrain: context of phase x is too long." in capsys.readouterr().out
     assert not (tmp_path / "none" / "passes.png").exists() and (tmp_path / "none" / "lengths.png").exists()
     assert "too long" in (tmp_path / "none" / "phases.md").read_text()
     build(a_record(tmp_path / "one", phases=[content["phases"][0], phases[1]]), tmp_path / "one")
@@ -221,7 +221,7 @@ def fits(box: Bbox, frame: Bbox, along: str) -> bool:
 
 
 @pytest.mark.parametrize("changes", [{"kind": "something"}, {"schema": 2}])
-def test_another_record_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_another_record_is_an_error(changes: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not a data report of schema 1"):
         load_record(a_record(tmp_path, **changes))
     with pytest.raises(ValueError, match="is not there"):

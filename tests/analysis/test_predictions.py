@@ -60,7 +60,7 @@ def test_signs_and_sizes_are_judged(four_kinds: Any, tmp_path: Path) -> None:
     assert "undecided (could see" in shown or verdicts[6] != "undecided"
 
 
-def test_what_was_edited_afterwards_is_refused(four_kinds: Any) -> None:
+def test_what_was_edited_afterwards_is_an_error(four_kinds: Any) -> None:
     path = with_predictions(four_kinds, predicted(LEFT_TO_RIGHT, "worse"), before=("encoder",))
     text = path.read_text()
     assert text.count('"worse"') == 1
@@ -83,7 +83,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_predictions_are_refused(case: str) -> None:
+def test_bad_predictions_are_errors(case: str) -> None:
     changes, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         predicted("facts", **changes)  # type: ignore[arg-type]

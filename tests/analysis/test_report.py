@@ -1,4 +1,4 @@
-"""The whole report: what it writes, what it refuses, and that the same records give the same bytes."""
+"""The whole report: what it writes, what raises an error, and that the same records give the same bytes."""
 
 import hashlib
 import json
@@ -91,14 +91,14 @@ def test_runs_without_evaluations_still_make_a_report(synthetic: Any, tmp_path: 
     assert all(file.exists() for file in files)
 
 
-def test_mixed_protocol_versions_are_refused(synthetic: Any) -> None:
+def test_mixed_protocol_versions_are_errors(synthetic: Any) -> None:
     synthetic.add("encoder", version=1)
     synthetic.add("decoder", version=2)
     with pytest.raises(ValueError, match=r"task=.* has versions 1, 2 in one comparison"):
         load(synthetic.root)
 
 
-def test_two_runs_of_one_cell_are_refused(synthetic: Any) -> None:
+def test_two_runs_of_one_cell_are_errors(synthetic: Any) -> None:
     folder = synthetic.add("encoder")
     twin = folder.path.with_name("nano-encoder-other")
     twin.mkdir()
@@ -111,7 +111,7 @@ def test_two_runs_of_one_cell_are_refused(synthetic: Any) -> None:
         load(synthetic.root)
 
 
-def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no complete run"):
         load(tmp_path)
 
@@ -170,7 +170,7 @@ def test_items_of_another_mean_are_not_paired(synthetic: Any) -> None:
     assert set(facts["over"]) == {"unpaired items"}
 
 
-def test_command_line_imports_no_torch_and_refuses_unknown_keys(synthetic: Any, tmp_path: Path) -> None:
+def test_command_line_imports_no_torch_and_reports_unknown_keys(synthetic: Any, tmp_path: Path) -> None:
     code = "import sys, analysis.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=REPOSITORY).returncode == 0
     _forget_evaluations(synthetic.add("encoder"))

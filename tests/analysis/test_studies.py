@@ -1,4 +1,4 @@
-"""Each kind of analysis on a study of known numbers: what it finds, what it leaves out, what it refuses."""
+"""Each kind of analysis on a study of known numbers: what it finds, what it leaves out, what raises an error."""
 
 import json
 from itertools import pairwise
@@ -168,7 +168,7 @@ def test_a_conversion_without_its_native_is_left_out_and_named(synthetic: Any) -
     assert set(findings.tables[1].data["member"]) == {"enc-from-dec"}  # type: ignore[index]
 
 
-def test_the_labels_of_a_logarithmic_axis_stand_apart(synthetic: Any) -> None:
+def test_the_labels_of_a_logarithmic_axis_do_not_touch(synthetic: Any) -> None:
     for rate in (0.1, 0.2, 0.3, 0.45, 0.6, 0.8):
         for seed in (1, 2):
             synthetic.cell({"mask_rate": rate, "seed": seed}, {("a", "t", "accuracy"): rate * seed})
@@ -182,7 +182,7 @@ def test_the_labels_of_a_logarithmic_axis_stand_apart(synthetic: Any) -> None:
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
-def test_cells_tell_the_spread_of_runs(synthetic: Any) -> None:
+def test_cells_have_the_spread_of_runs(synthetic: Any) -> None:
     for seed, value in enumerate((0.70, 0.74, 0.72)):
         synthetic.cell({"member": "encoder", "seed": seed}, {("a", "t", "accuracy"): value})
     synthetic.cell({"member": "decoder", "seed": 0}, None)
@@ -300,7 +300,7 @@ def test_what_a_study_cannot_ask_for_is_told_in_one_line(
     assert "\n" not in str(error.value)
 
 
-def test_unknown_members_rulers_and_twin_cells_are_refused(synthetic: Any) -> None:
+def test_unknown_members_rulers_and_twin_cells_are_errors(synthetic: Any) -> None:
     frontier(synthetic, seeds=(1,))
     with pytest.raises(
         ValueError, match="analysis.native='gru' is not a member of the study's cells; use one of encoder"

@@ -117,7 +117,7 @@ def test_a_sweep_is_grouped_by_what_differs_and_averaged_over_seeds(rates: Path,
     assert f"differ in {RATE}" in (tmp_path / "out" / "index.html").read_text()
 
 
-def test_measurements_stand_beside_the_training_loss(tmp_path: Path) -> None:
+def test_measurements_are_beside_the_training_loss(tmp_path: Path) -> None:
     for rate in (1e-4, 1e-3, 1e-2):
         finish(tmp_path, run_of(rate=rate), 2.0, {HELD_OUT: 0.5 + rate})
     findings = analyse(load(tmp_path))
