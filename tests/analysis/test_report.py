@@ -53,7 +53,7 @@ def test_same_records_same_bytes(report: Path, four_kinds: Any, tmp_path: Path) 
 
 def test_page_starts_with_the_verdict_and_needs_no_other_file(report: Path) -> None:
     page = (report / "index.html").read_text()
-    assert page.index("matched except") < page.index("Paired differences")
+    assert page.index("matched except") < page.index('id="comparison"')
     assert page.count("data:image/png;base64,") == 4 and "<script" not in page and "demo_100%" in page
     assert "3.100 bits per token" in page and "1.265 times" in page
 

@@ -278,14 +278,14 @@ def test_every_kind_reports_a_study_of_which_only_one_run_is_complete(synthetic:
         ({"kind": "effects"}, "analysis.factors=null is needed by effects"),
         (
             {"kind": "effects", "factors": ["direction", "size"]},
-            "analysis.factors='size' is no axis .* direction, objec",
+            "analysis.factors='size' is not an axis .* direction, objec",
         ),
         ({"kind": "effects", "factors": ["direction"]}, "analysis.factors=.* are not two axes"),
         ({"kind": "cells", "base": "prefix"}, "analysis.base='prefix' is not a cell of the study; use one of "),
-        ({"kind": "cells", "block": "order"}, "analysis.block='order' is no axis"),
+        ({"kind": "cells", "block": "order"}, "analysis.block='order' is not an axis"),
         (
             {"kind": "curve", "x": "direction"},
-            "analysis.x='direction' has the level 'bidirectional', which is no number",
+            "analysis.x='direction' has the level 'bidirectional', which is not a number",
         ),
         ({"kind": "curve", "x": "seed", "block": "objective"}, "do not tell .* apart"),
     ],
