@@ -1,14 +1,14 @@
 """The one interface to every checkpoint: log-probabilities of tokens at positions of rows, and vectors, batched.
 
-A protocol asks for readings and does not know which member answers, beyond how it is read: it predicts tokens from those before
-(causal) or fills masks (masked), as its objective declares. Who answers is a `ScoringBackend`: our own transformer, or a
-Hugging Face model in the same clothes (pretrained.py).
+A protocol makes requests and does not know which member answers, beyond how it is read: it predicts tokens from those before
+(causal) or fills masks (masked), as its objective declares. What answers is a `ScoringBackend`: our own transformer, or a
+Hugging Face model behind the same methods (pretrained.py).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ettin_core.checkpoints import native
 from ettin_core.data.loader import pack
-from ettin_core.evaluation.requests import ScoringRequest
+from ettin_core.evaluation.requests import ScoringBatch, ScoringRequest, TokenizerLike, row_batches, scoring_batches
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.model.config import AttentionSpec
@@ -36,7 +36,16 @@ POOLINGS = ("mean", "last", "first", "weighted")
 
 
 class ScoringBackend(Protocol):
-    """What answers: rows to hidden states, and hidden states of the scored positions to predictions."""
+    """What answers: a module from rows to hidden states, and from hidden states of the scored positions to predictions."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+
+    def eval(self) -> Self:
+        """The same without dropout."""
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Its weights."""
 
     def __call__(
         self,
@@ -60,10 +69,10 @@ class EvaluatedModel:
 
     def __init__(
         self,
-        model: Any,
-        view: Any,
+        model: ScoringBackend,
+        view: AttentionSpec | None,
         readout: Readout | None,
-        tokenizer: Any,
+        tokenizer: TokenizerLike,
         context: int,
         device: str | torch.device = "auto",
         batch_tokens: int | None = None,
@@ -71,10 +80,10 @@ class EvaluatedModel:
         name: str = "",
         weights: str = "",
     ) -> None:
-        """`model` is a `ScoringBackend` and `view` how ours looks at its rows (a Hugging Face model knows it itself: None).
+        """`view` is the attention of our own transformer (a Hugging Face model knows its own: None).
 
-        `readout` is how its predictions are read (None: they are not), `tokenizer` a `TokenizerLike`, `context` the longest
-        row it takes, `name` and `weights` what it is called and the hash of its weights. A batch holds at most
+        `readout` is how predictions are read (None: they are not), `context` the longest row in tokens, `name` and `weights`
+        what the model is called and the hash of its weights. A batch holds at most
         `batch_tokens` tokens, padding included (None: as suits the device), and `batch_rows` rows (None: any number).
         """
         self.device = choose_device(device, ProcessGroup()) if isinstance(device, str) else device
@@ -92,7 +101,16 @@ class EvaluatedModel:
     @property
     def is_causal(self) -> bool:
         """Whether the model predicts tokens from those before (otherwise masked ones)."""
-        return self.view.direction == "causal" if self.readout is None else not self.readout.masked
+        if self.readout is not None:
+            return not self.readout.masked
+        assert self.view is not None, "only our own transformer has no readout"
+        return self.view.direction == "causal"
+
+    @property
+    def transformer(self) -> tuple[Transformer, AttentionSpec]:
+        """Our own transformer and its attention, of a run's model: for exports and fine-tuning, which need more than scores."""
+        assert isinstance(self.model, Transformer) and self.view is not None, "not the model of a run"
+        return self.model, self.view
 
     @property
     def reading(self) -> Readout:
@@ -134,53 +152,37 @@ class EvaluatedModel:
         room = self.context - 1 - len(after)
         rows = [(special.bos, *ids[:room], *after) for ids in self.tokenizer.encode(list(texts))]
         vectors: dict[tuple[int, ...], np.ndarray] = {}
-        chunks = self._chunked(list(dict.fromkeys(rows)))
-        for chunk, states in zip(chunks, self._computed(self._states, chunks), strict=True):
-            for row, state in zip(chunk, states.float(), strict=True):
+        batches = self._batches(list(dict.fromkeys(rows)))
+        for batch, states in zip(batches, self._computed(self._states, batches), strict=True):
+            for row, state in zip(batch, states.float(), strict=True):
                 vectors[row] = _pool(state[: len(row)], pooling).cpu().numpy()
         return np.stack([vectors[row] for row in rows]) if rows else np.empty((0, 0), dtype=np.float32)
 
-    def sums(self, readings: Sequence[ScoringRequest]) -> list[float]:
-        """For each reading the sum of its log-probabilities (nats). Independent of batching up to fp32 rounding."""
-        return [float(values.sum()) for values in self.log_probabilities(readings)]
+    def sums(self, requests: Sequence[ScoringRequest]) -> list[float]:
+        """For each request the sum of its log-probabilities (nats). Independent of batching up to fp32 rounding."""
+        return [float(values.sum()) for values in self.log_probabilities(requests)]
 
-    def log_probabilities(self, readings: Sequence[ScoringRequest]) -> list[np.ndarray]:
-        """For each reading the log-probability (nats, float64) of each of its targets."""
-        return [values for values, _ in self.answers(readings)]
+    def log_probabilities(self, requests: Sequence[ScoringRequest]) -> list[np.ndarray]:
+        """For each request the log-probability (nats, float64) of each of its targets."""
+        return [values for values, _ in self.score_requests(requests)]
 
-    def answers(self, readings: Sequence[ScoringRequest]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each reading the log-probability (nats, float64) of each target, and whether it is the likeliest token.
+    def score_requests(self, requests: Sequence[ScoringRequest]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each request the log-probability (nats, float64) of each target, and whether it is the likeliest token.
 
-        Equal rows are asked once, and a position of a row that several readings want is predicted once. Raises ValueError
+        Equal rows are computed once, and a position of a row that several requests want is predicted once. Raises ValueError
         for a model that answers with anything but finite numbers: no comparison would mean anything.
         """
-        results: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0, dtype=bool))] * len(readings)
-        askers: dict[tuple[int, ...], list[int]] = {}
-        for number, reading in enumerate(readings):
-            askers.setdefault(reading.ids, []).append(number)
-        chunks = self._chunked(list(askers))
-        wanted = [[number for row in chunk for number in askers[row]] for chunk in chunks]
-
-        def scored(which: int) -> tuple[np.ndarray, np.ndarray]:
-            places = [place for place, row in enumerate(chunks[which]) for _ in askers[row]]
-            numbers = wanted[which]
-            at = [
-                (place, scored_positions)
-                for place, number in zip(places, numbers, strict=True)
-                for scored_positions in readings[number].reads
-            ]
-            targets = np.array([target for number in numbers for target in readings[number].targets], dtype=np.int64)
-            return self._score(chunks[which], np.array(at, dtype=np.int64).reshape(-1, 2), targets)
-
+        results: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0, dtype=bool))] * len(requests)
+        batches = scoring_batches(requests, self.batch_tokens, self.batch_rows)
+        rows = sum(len(batch.rows) for batch in batches)
         with tqdm(
-            total=len(askers), desc="rows", unit="row", leave=False, delay=BAR_DELAY, disable=not self.shows_rows
+            total=rows, desc="rows", unit="row", leave=False, delay=BAR_DELAY, disable=not self.shows_rows
         ) as bar:
-            found = self._computed(scored, range(len(chunks)))
-            for chunk, numbers, (values, right) in zip(chunks, wanted, found, strict=True):
-                edges = np.cumsum([len(readings[number].reads) for number in numbers])[:-1]
-                for number, *answer in zip(numbers, np.split(values, edges), np.split(right, edges), strict=True):
-                    results[number] = answer[0], answer[1]
-                bar.update(len(chunk))
+            for batch, (values, hits) in zip(batches, self._computed(self._score, batches), strict=True):
+                scores = zip(batch.by_request(values), batch.by_request(hits), strict=True)
+                for number, score in zip(batch.requests, scores, strict=True):
+                    results[number] = score
+                bar.update(len(batch.rows))
         if not all(np.isfinite(values).all() for values, _ in results):
             raise invalid("model", self.name, "gives log-probabilities that are not finite", "measure another")
         return results
@@ -188,25 +190,19 @@ class EvaluatedModel:
     @torch.inference_mode()
     def likeliest(self, rows: Sequence[tuple[int, ...]], reads: Sequence[int]) -> list[int]:
         """The likeliest token at output position `reads` of each row."""
-        places: dict[tuple[int, ...], set[int]] = {}
-        for row, scored_positions in zip(rows, reads, strict=True):
-            places.setdefault(row, set()).add(scored_positions)
-        found: dict[tuple[tuple[int, ...], int], int] = {}
-        for chunk in self._chunked(list(places)):
-            asked = [
-                (line, row, scored_positions)
-                for line, row in enumerate(chunk)
-                for scored_positions in sorted(places[row])
-            ]
-            states = self._states(chunk)
-            logits = self.model.logits(
-                states[[line for line, _, _ in asked], [scored_positions for _, _, scored_positions in asked]]
-            )
-            best = logits.argmax(-1).tolist()
-            found |= {
-                (row, scored_positions): token for (_, row, scored_positions), token in zip(asked, best, strict=True)
-            }
-        return [found[row, scored_positions] for row, scored_positions in zip(rows, reads, strict=True)]
+        positions: dict[tuple[int, ...], set[int]] = {}
+        for row, position in zip(rows, reads, strict=True):
+            positions.setdefault(row, set()).add(position)
+        tokens: dict[tuple[tuple[int, ...], int], int] = {}
+        for batch in self._batches(list(positions)):
+            scored_at = [(line, position) for line, row in enumerate(batch) for position in sorted(positions[row])]
+            lines, columns = zip(*scored_at, strict=True)
+            best = self.model.logits(self._states(batch)[list(lines), list(columns)]).argmax(-1).tolist()
+            tokens |= {(batch[line], position): token for (line, position), token in zip(scored_at, best, strict=True)}
+        return [tokens[row, position] for row, position in zip(rows, reads, strict=True)]
+
+    def _batches(self, rows: Sequence[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
+        return row_batches(rows, self.batch_tokens, self.batch_rows)
 
     def _computed(self, function: Callable[[Given], Result], items: Sequence[Given]) -> Iterator[Result]:
         """The function of each item, in order. On a CPU torch's threads share out the items: in small batches they would only
@@ -224,45 +220,36 @@ class EvaluatedModel:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
 
-    def _chunked(self, rows: list[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
-        """Rows in batches, the shortest first."""
-        lengths = [len(row) for row in rows]
-        order = sorted(range(len(rows)), key=lambda number: lengths[number])
-        chunks = _chunks(order, lengths, self.batch_tokens, self.batch_rows)
-        return [[rows[number] for number in chunk] for chunk in chunks]
-
     @torch.inference_mode()
     def _states(self, rows: Sequence[tuple[int, ...]], scored_positions: np.ndarray | None = None) -> torch.Tensor:
         special = self.tokenizer.special
         arrays = [np.array(row, dtype=np.int64) for row in rows]
         batch = pack(arrays, np.arange(len(rows)), special.bos, special.pad)
-        inputs = (
+        tokens, document_ids, position_ids = (
             torch.from_numpy(array).to(self.device) for array in (batch.tokens, batch.document_ids, batch.position_ids)
         )
         places = None if scored_positions is None else torch.from_numpy(scored_positions).to(self.device)
-        return self.model(*inputs, self.view, scored_positions=places)
+        return self.model(tokens, document_ids, position_ids, self.view, scored_positions=places)
 
     @torch.inference_mode()
-    def _score(
-        self, rows: Sequence[tuple[int, ...]], at: np.ndarray, targets: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """log p of each target at its (row, position), and whether it is the likeliest there."""
-        asked, which = np.unique(at, axis=0, return_inverse=True)
+    def _score(self, batch: ScoringBatch) -> tuple[np.ndarray, np.ndarray]:
+        """log p of each target of a batch, and whether it is the likeliest where it is scored."""
+        asked, which = np.unique(batch.scored_at, axis=0, return_inverse=True)
         column = np.arange(len(asked)) - np.searchsorted(asked[:, 0], asked[:, 0])  # its place among its row's reads
-        scored_positions = np.zeros((len(rows), int(column.max(initial=0)) + 1), dtype=np.int64)
+        scored_positions = np.zeros((len(batch.rows), int(column.max(initial=0)) + 1), dtype=np.int64)
         scored_positions[asked[:, 0], column] = asked[:, 1]
-        states = self._states(rows, scored_positions)
+        states = self._states(batch.rows, scored_positions)
         picked = torch.from_numpy(np.stack((asked[:, 0], column), axis=1)).to(self.device)
-        values, right = np.empty(len(at)), np.empty(len(at), dtype=bool)
+        values, hits = np.empty(len(batch.targets)), np.empty(len(batch.targets), dtype=bool)
         for begin in range(0, len(asked), LOGIT_ROWS):
             row, place = picked[begin : begin + LOGIT_ROWS].unbind(-1)
             scores = self.model.logits(states[row, place]).float().log_softmax(-1)
-            own = np.flatnonzero((which >= begin) & (which < begin + LOGIT_ROWS))
-            line = torch.from_numpy(which[own] - begin).to(self.device)
-            target = torch.from_numpy(targets[own]).to(self.device)
-            values[own] = scores[line, target].double().cpu().numpy()
-            right[own] = (scores.argmax(-1)[line] == target).cpu().numpy()
-        return values, right
+            within = np.flatnonzero((which >= begin) & (which < begin + LOGIT_ROWS))
+            line = torch.from_numpy(which[within] - begin).to(self.device)
+            target = torch.from_numpy(batch.targets[within]).to(self.device)
+            values[within] = scores[line, target].double().cpu().numpy()
+            hits[within] = (scores.argmax(-1)[line] == target).cpu().numpy()
+        return values, hits
 
 
 def _pool(states: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -282,15 +269,3 @@ def load_weights(model: Transformer, checkpoint: Path, identity: str) -> str:
     weights = native.load(checkpoint, identity).model
     model.load_state_dict(weights)
     return native.hash_tensors(weights)
-
-
-def _chunks(order: list[int], lengths: list[int], budget: int, most: int | None = None) -> list[list[int]]:
-    """Consecutive groups of `order` (sorted by length), padded within `budget` tokens and of at most `most` rows."""
-    chunks: list[list[int]] = []
-    for number in order:
-        size = len(chunks[-1]) + 1 if chunks else 0
-        if chunks and size * lengths[number] <= budget and size <= (most or size):
-            chunks[-1].append(number)
-        else:
-            chunks.append([number])
-    return chunks

@@ -100,26 +100,26 @@ def facts_of(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str,
 def data_of(corpus: Corpus) -> list[dict[str, Any]]:
     """The sources of a corpus with their training tokens and the licence that the manifest states (None: none)."""
     reading = corpus.manifest.get("reading", {})
-    found = []
+    entries = []
     for source in corpus.sources:
-        own = reading.get(source, {})
-        licence = own.get("licence") or (LICENCE_OF_WORLD if own.get("kind") == "world" else None)
-        found.append({"source": source, "tokens": corpus.tokens(source, "train"), "licence": licence})
-    return found
+        settings = reading.get(source, {})
+        licence = settings.get("licence") or (LICENCE_OF_WORLD if settings.get("kind") == "world" else None)
+        entries.append({"source": source, "tokens": corpus.tokens(source, "train"), "licence": licence})
+    return entries
 
 
 def _name(run: str) -> str:
-    """A run's name, also where it is told by its folder."""
+    """A run's name, also of its folder."""
     return Path(run).name if Path(run).is_absolute() else run
 
 
 def _phase(run: RunConfig, checkpoint: str) -> str | None:
-    """The phase that a checkpoint ends or lies in; a step before the first is in the first."""
+    """The phase that a checkpoint ends or is within; a step before the first is in the first."""
     return next((phase.name for phase in run.phases if checkpoint.removeprefix(phase.prefix).isdigit()), None)
 
 
 def _hub_ids(corpus: Corpus) -> list[str]:
-    """Data sets of the hub that a corpus was made of: ids alone, for a path is nobody else's business."""
+    """Data sets of the hub that a corpus was made of: ids alone, since a path may be private."""
     config = corpus.manifest.get("config", {})
     sources = [config, *(config.get("sources") or {}).values()]
     paths = {item.get("path") for item in sources if item.get("kind", config.get("kind")) == "huggingface"}

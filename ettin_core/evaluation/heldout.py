@@ -1,6 +1,6 @@
 """Held-out loss: next tokens for causal models, masked tokens for masked ones, on the same documents.
 
-Documents of the test split (`heldout_*`, what reports tell) or of the validation split (`validation_*`, what choices such as
+Documents of the test split (`heldout_*`, what reports show) or of the validation split (`validation_*`, what choices such as
 the learning rate's are made on) are cut at the model's context into pieces, one piece per row. A piece begins with the
 last token of the one before, so every token but BOS is predicted by exactly one piece, and which tokens are masked is decided
 in the whole document: models of any context and objective are scored on the same tokens. (Of a model that predicts n tokens
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ettin_core.evaluation.evaluated_model import EvaluatedModel
 
 MASK_RATE = 0.15
-CHOSEN, REPORTED = "validation", "test"  # the split that choices are made on, and the one that reports tell of
+CHOSEN, REPORTED = "validation", "test"  # the split that choices are made on, and the one that reports show
 
 
 def measure_clm(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes, split: str = REPORTED) -> Measured:
@@ -49,7 +49,7 @@ def measure_clm(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSize
 
 
 def measure_ahead(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes, split: str = REPORTED) -> Measured:
-    """Loss per token of a model that predicts tokens further on, each from those up to so many before it."""
+    """Loss per token of a model that predicts tokens further on, each from those up to as many before it."""
     assert corpus is not None, "held-out text is a corpus's"
     documents = _readable(model, corpus, held_out(corpus, suite, split))
     counts, losses, _ = _losses(model, documents, masked=False)
@@ -118,16 +118,16 @@ def _losses(
     model: "EvaluatedModel", documents: list[np.ndarray], masked: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scored tokens, summed loss in nats and right guesses of each document."""
-    readings, owners = [], []
+    requests, owners = [], []
     for number, ids in enumerate(documents):
-        for reading in _pieces(model, ids, number, masked):
-            readings.append(reading)
+        for request in _pieces(model, ids, number, masked):
+            requests.append(request)
             owners.append(number)
     counts, losses, hits = (np.zeros(len(documents)) for _ in range(3))
-    for number, (values, right) in zip(owners, model.answers(readings), strict=True):
+    for number, (values, hit) in zip(owners, model.score_requests(requests), strict=True):
         counts[number] += len(values)
         losses[number] -= values.sum()
-        hits[number] += right.sum()
+        hits[number] += hit.sum()
     return counts, losses, hits
 
 
@@ -139,16 +139,16 @@ def _pieces(model: "EvaluatedModel", ids: np.ndarray, number: int, masked: bool)
     part = Component("mntp", "bidirectional") if masked else Component("clm", "causal")
     targets = component_targets(part, whole, model.vocabulary, Masking(MASK_RATE, 1.0, 0.0), key)
     lead = max(1, model.reading.ahead)  # tokens at the beginning of a piece that it does not predict
-    readings = []
+    requests = []
     for begin in range(0, len(ids) - lead, model.context - lead):
         predicted = targets.scored_positions + 1 - begin
-        own = (predicted >= lead) & (predicted < model.context)
-        predicted = predicted[own]
+        within = (predicted >= lead) & (predicted < model.context)
+        predicted = predicted[within]
         if len(predicted):
             row = tuple(targets.inputs[0, begin : begin + model.context].tolist())
             reads = tuple(model.read_position(position) for position in predicted.tolist())
-            readings.append(ScoringRequest(row, reads, tuple(targets.labels[own].tolist())))
-    return readings
+            requests.append(ScoringRequest(row, reads, tuple(targets.labels[within].tolist())))
+    return requests
 
 
 def ratio(

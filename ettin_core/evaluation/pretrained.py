@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ettin_core.data.tokenizer import SpecialTokens, token_ids
-from ettin_core.evaluation.evaluated_model import EvaluatedModel
+from ettin_core.evaluation.evaluated_model import EvaluatedModel, ScoringBackend
 from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text
 from ettin_core.interop.huggingface import adopt, fetch
@@ -56,7 +56,7 @@ def asked_readout(name: str | None) -> Readout | None:
     return None if name is None else readout_named(name)
 
 
-def body_of(model: Any, readout: Readout) -> tuple[nn.Module, AttentionSpec | None]:
+def body_of(model: Any, readout: Readout) -> tuple[ScoringBackend, AttentionSpec | None]:
     """The `ScoringBackend` of a loaded transformers model, and its view.
 
     A ModernBERT of our shape runs on our own transformer, whose last layer computes what is read and nothing else; any other
@@ -74,13 +74,13 @@ def body_of(model: Any, readout: Readout) -> tuple[nn.Module, AttentionSpec | No
 
 
 class PretrainedBody(nn.Module):
-    """A `ScoringBackend` made of a transformers model: its base model gives the states, what stands around it the predictions."""
+    """A `ScoringBackend` made of a transformers model: its base model gives the states, the head the predictions."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.base = model.base_model
         self.around = copy(model)  # which shares its parts, but for the base model: the head alone is asked
-        self.around._modules = model._modules | {model.base_model_prefix: _Given()}
+        self.around._modules = model._modules | {model.base_model_prefix: _StatesAsGiven()}
 
     def forward(
         self,
@@ -102,7 +102,7 @@ class PretrainedBody(nn.Module):
         return self.around(inputs_embeds=states[None]).logits[0]
 
 
-class _Given(nn.Module):
+class _StatesAsGiven(nn.Module):
     """In the place of a base model: hands over as its last hidden states what it is given as embeddings."""
 
     def forward(self, *_: Any, inputs_embeds: torch.Tensor, **__: Any) -> Any:
@@ -123,10 +123,10 @@ class PretrainedTokenizer:
             raise invalid("tokenizer", str(folder), "holds no tokenizer.json, so no fast tokenizer", remedy)
         try:
             self.pretrained = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
-        except Exception as error:  # a stranger's file, and the library has no error of its own for it
+        except Exception as error:  # the library has no error class for a damaged file
             raise invalid("tokenizer", str(folder), f"cannot be read ({first_line(error)})", remedy) from error
         if not self.pretrained.is_fast:
-            raise invalid("tokenizer", type(self.pretrained).__name__, "is slow and tells no offsets", remedy)
+            raise invalid("tokenizer", type(self.pretrained).__name__, "is slow and gives no offsets", remedy)
         self.backend = type(self.pretrained.backend_tokenizer).from_str(self.pretrained.backend_tokenizer.to_str())
         self.backend.no_truncation()
         self.backend.no_padding()
@@ -174,7 +174,7 @@ def load_model(folder: Path, causal: bool) -> Any:
             local_files_only=True,
             output_loading_info=True,
         )
-    except Exception as error:  # a stranger's file, and the library has no error of its own for it
+    except Exception as error:  # the library has no error class for a damaged file
         remedy = "give a folder that AutoModelForMaskedLM or AutoModelForCausalLM of transformers loads"
         raise invalid("model", str(folder), f"cannot be loaded ({first_line(error)})", remedy) from error
     if missing := sorted(report["missing_keys"]):
@@ -197,11 +197,11 @@ def first_line(error: Exception) -> str:
 
 
 def _special_tokens(pretrained: Any, folder: Path, masked: bool) -> SpecialTokens:
-    """Roles by transformers' names. What no protocol needs may be missing: EOS stands for BOS and padding, as in GPT-2."""
+    """Roles by transformers' names. Those that no protocol needs may be missing: EOS serves as BOS and padding, as in GPT-2."""
 
     def first(*names: str) -> int | None:
-        found = (getattr(pretrained, f"{name}_token_id", None) for name in names)
-        return next((number for number in found if number is not None), None)
+        numbers = (getattr(pretrained, f"{name}_token_id", None) for name in names)
+        return next((number for number in numbers if number is not None), None)
 
     bos, eos = first("bos", "cls", "eos", "sep"), first("eos", "sep", "bos", "cls")
     if masked:

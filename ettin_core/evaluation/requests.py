@@ -1,10 +1,11 @@
-"""What a protocol asks of a model, and what it needs of a tokenizer. Imports without torch."""
+"""What a protocol asks of a model, in what batches, and what it needs of a tokenizer. Imports without torch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from tokenizers import Tokenizer as BackendTokenizer
 
 from ettin_core.data.tokenizer import SpecialTokens
 
@@ -16,6 +17,7 @@ class TokenizerLike(Protocol):
     vocab_size: int
     ids: np.ndarray
     hash: str
+    backend: BackendTokenizer
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens."""
@@ -23,8 +25,8 @@ class TokenizerLike(Protocol):
     def encode_with_ends(self, text: str) -> tuple[list[int], list[int]]:
         """Token ids of a text and, for each token, the number of characters up to and including it."""
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids."""
+    def decode(self, ids: Iterable[int], show_special: bool = False) -> str:
+        """The text of token ids, with that of special tokens where they are to be shown."""
 
 
 @dataclass(frozen=True)
@@ -34,3 +36,62 @@ class ScoringRequest:
     ids: tuple[int, ...]
     reads: tuple[int, ...]
     targets: tuple[int, ...]
+
+
+Row = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ScoringBatch:
+    """Rows that are computed together, and the targets that are scored in them.
+
+    `requests` (Q,) are the numbers of the requests that the rows answer. `scored_at` (N, 2) int64 is the row and the output
+    position of each target, request by request, and `targets` (N,) int64 its id.
+    """
+
+    rows: tuple[Row, ...]
+    requests: tuple[int, ...]
+    lengths: tuple[int, ...]
+    scored_at: np.ndarray
+    targets: np.ndarray
+
+    def by_request(self, values: np.ndarray) -> list[np.ndarray]:
+        """A value of each target (N,) as one array for each request."""
+        return np.split(values, np.cumsum(self.lengths)[:-1])
+
+
+def scoring_batches(requests: Sequence[ScoringRequest], tokens: int, most: int | None = None) -> list[ScoringBatch]:
+    """The requests in batches, as `row_batches` makes them; requests of equal rows share one row."""
+    askers: dict[Row, list[int]] = {}
+    for number, request in enumerate(requests):
+        askers.setdefault(request.ids, []).append(number)
+    batches = row_batches(list(askers), tokens, most)
+    return [_scoring_batch(rows, [askers[row] for row in rows], requests) for rows in batches]
+
+
+def _scoring_batch(rows: list[Row], askers: list[list[int]], requests: Sequence[ScoringRequest]) -> ScoringBatch:
+    numbers = tuple(number for group in askers for number in group)
+    scored_at = [(row, read) for row, group in enumerate(askers) for number in group for read in requests[number].reads]
+    targets = [target for number in numbers for target in requests[number].targets]
+    return ScoringBatch(
+        tuple(rows),
+        numbers,
+        tuple(len(requests[number].reads) for number in numbers),
+        np.array(scored_at, dtype=np.int64).reshape(-1, 2),
+        np.array(targets, dtype=np.int64),
+    )
+
+
+def row_batches(rows: Sequence[Row], tokens: int, most: int | None = None) -> list[list[Row]]:
+    """Rows in batches, the shortest first: each within `tokens`, padding included, and of at most `most` rows (None: any).
+
+    A row that is longer than `tokens` is a batch of one.
+    """
+    batches: list[list[Row]] = []
+    for row in sorted(rows, key=len):
+        size = len(batches[-1]) + 1 if batches else 0
+        if batches and size * len(row) <= tokens and size <= (most or size):
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches

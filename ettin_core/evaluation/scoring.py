@@ -38,7 +38,7 @@ VERSIONS = {"conditional": 1, "masked_left_to_right": 1, "pseudo_likelihood": 1,
 
 @dataclass(frozen=True)
 class Score:
-    """log p in nats of a number of tokens, and whether each of them is the likeliest where it stands.
+    """log p in nats of a number of tokens, and whether each of them is the likeliest at its position.
 
     Of a continuation also whether it is `fused` with its context (`Pair`).
     """
@@ -84,12 +84,12 @@ def segment(tokenizer: TokenizerLike, text: str) -> Segmented:
 class Pair(NamedTuple):
     """A context and its continuation as one text, and the positions of the continuation's tokens.
 
-    `fused`: a token spans the place where they meet ("cabin" + "et are dry."), so that letters of the continuation are not
+    `fused`: a token spans both ("cabin" + "et are dry."), so that letters of the continuation are not
     scored, or letters of the context are.
     """
 
     text: Segmented
-    places: tuple[int, ...]
+    positions: tuple[int, ...]
     fused: bool
 
 
@@ -102,11 +102,11 @@ def split_pair(tokenizer: TokenizerLike, context: str, continuation: str) -> Pai
     """
     text = segment(tokenizer, context + continuation)
     alone, _ = tokenizer.encode_with_ends(context.rstrip())
-    places = tuple(range(len(alone), len(text.ids)))
-    if not places:
+    positions = tuple(range(len(alone), len(text.ids)))
+    if not positions:
         raise invalid("continuation", continuation, f"has no token of its own after {context[-40:]!r}", "give a text")
     fused = text.ids[: len(alone)] != tuple(alone)
-    return Pair(Segmented((*alone, *text.ids[len(alone) :]), text.ends, text.words), places, fused)
+    return Pair(Segmented((*alone, *text.ids[len(alone) :]), text.ends, text.words), positions, fused)
 
 
 def protocols_of(readout: Readout) -> tuple[str, ...]:
@@ -118,7 +118,7 @@ def protocols_of(readout: Readout) -> tuple[str, ...]:
 def score(
     model: "EvaluatedModel",
     texts: Sequence[Segmented],
-    places: Sequence[tuple[int, ...]],
+    positions: Sequence[tuple[int, ...]],
     protocol: str | None = None,
     progress: str | None = None,
 ) -> list[Score]:
@@ -126,16 +126,16 @@ def score(
 
     Raises ValueError for a protocol that is not defined for the model.
     """
-    ask = _asker(model, protocol or protocols_of(model.reading)[0])
+    make_requests = _request_maker(model, protocol or protocols_of(model.reading)[0])
     scores: list[Score] = []
     with tqdm(total=len(texts), desc=progress, unit="text", disable=progress is None) as bar:
         pool: list[list[ScoringRequest]] = []
         size = 0
-        for number, (text, own) in enumerate(zip(texts, places, strict=True), start=1):
-            pool.append(ask(model, text, own))
-            size += sum(len(reading.ids) for reading in pool[-1])
+        for number, (text, scored) in enumerate(zip(texts, positions, strict=True), start=1):
+            pool.append(make_requests(model, text, scored))
+            size += sum(len(request.ids) for request in pool[-1])
             if size >= POOLED_TOKENS or number == len(texts):
-                scores += _answer(model, pool)
+                scores += _scores(model, pool)
                 bar.update(len(pool))
                 pool, size = [], 0
     return scores
@@ -145,29 +145,29 @@ def score_pairs(
     model: "EvaluatedModel", pairs: Sequence[Pair], protocol: str | None = None, progress: str | None = None
 ) -> list[Score]:
     """The scores of continuations. Raises ValueError as `score` does, and where no output predicts a continuation's tokens."""
-    scores = score(model, [pair.text for pair in pairs], [pair.places for pair in pairs], protocol, progress)
-    for pair, one in zip(pairs, scores, strict=True):
-        if not one.tokens:
-            text = model.tokenizer.decode([pair.text.ids[place] for place in pair.places])
+    scores = score(model, [pair.text for pair in pairs], [pair.positions for pair in pairs], protocol, progress)
+    for pair, scored in zip(pairs, scores, strict=True):
+        if not scored.tokens:
+            text = model.tokenizer.decode([pair.text.ids[position] for position in pair.positions])
             problem = f"is nothing that a model read {model.reading.ahead} tokens ahead predicts"
             raise invalid("continuation", text, problem, "give it more context")
-    return [replace(one, fused=pair.fused) for one, pair in zip(scores, pairs, strict=True)]
+    return [replace(scored, fused=pair.fused) for scored, pair in zip(scores, pairs, strict=True)]
 
 
 def left_to_right(
     model: "EvaluatedModel", texts: Sequence[Segmented], scored: Sequence[tuple[int, ...]] | None = None
 ) -> list[float]:
     """Sum of log p(token | tokens before it) over the scored positions of each text (None: all)."""
-    places = [tuple(range(len(text.ids))) for text in texts] if scored is None else scored
-    return [one.log_probability for one in score(model, texts, places)]
+    positions = [tuple(range(len(text.ids))) for text in texts] if scored is None else scored
+    return [item.log_probability for item in score(model, texts, positions)]
 
 
 def pseudo_likelihood(
     model: "EvaluatedModel", texts: Sequence[Segmented], protocol: str = "pseudo_likelihood"
 ) -> list[float]:
     """Pseudo-log-likelihood of each text, word by word (or, as `token_pseudo_likelihood`, token by token)."""
-    places = [tuple(range(len(text.ids))) for text in texts]
-    return [one.log_probability for one in score(model, texts, places, protocol)]
+    positions = [tuple(range(len(text.ids))) for text in texts]
+    return [item.log_probability for item in score(model, texts, positions, protocol)]
 
 
 def fill(model: "EvaluatedModel", texts: Sequence[Segmented], gaps: Sequence[Sequence[tuple[int, ...]]]) -> list[float]:
@@ -178,74 +178,76 @@ def fill(model: "EvaluatedModel", texts: Sequence[Segmented], gaps: Sequence[Seq
     """
     assert not model.is_causal, "a causal model does not fill gaps"
     pool = [_filled(model, text, groups) for text, groups in zip(texts, gaps, strict=True)]
-    return [one.log_probability for one in _answer(model, pool)]
+    return [item.log_probability for item in _scores(model, pool)]
 
 
-def _answer(model: "EvaluatedModel", pool: list[list[ScoringRequest]]) -> list[Score]:
-    """The score of each text from its readings, all asked at once."""
-    answers = iter(model.answers([reading for readings in pool for reading in readings]))
+def _scores(model: "EvaluatedModel", pool: list[list[ScoringRequest]]) -> list[Score]:
+    """The score of each text from its requests, all asked at once."""
+    answers = iter(model.score_requests([request for requests in pool for request in requests]))
     scores = []
-    for readings in pool:
-        own = [next(answers) for _ in readings]
-        values = np.concatenate([values for values, _ in own]) if own else np.empty(0)
-        scores.append(Score(float(values.sum()), len(values), all(right.all() for _, right in own)))
+    for requests in pool:
+        scored = [next(answers) for _ in requests]
+        values = np.concatenate([values for values, _ in scored]) if scored else np.empty(0)
+        scores.append(Score(float(values.sum()), len(values), all(hits.all() for _, hits in scored)))
     return scores
 
 
-def _asker(
+def _request_maker(
     model: "EvaluatedModel", protocol: str
 ) -> Callable[["EvaluatedModel", Segmented, tuple[int, ...]], list[ScoringRequest]]:
-    askers = {
+    makers = {
         "conditional": _conditional,
         "masked_left_to_right": _masked_left_to_right,
         "pseudo_likelihood": _pseudo_likelihood,
         "token_pseudo_likelihood": _token_pseudo_likelihood,
     }
-    if protocol not in askers:
-        raise unknown("protocol", protocol, "is not a protocol", askers)
-    own = protocols_of(model.reading)
-    if protocol not in own:
+    if protocol not in makers:
+        raise unknown("protocol", protocol, "is not a protocol", makers)
+    defined = protocols_of(model.reading)
+    if protocol not in defined:
         kind = "masked" if model.reading.masked else "causal"
-        raise invalid("protocol", protocol, f"is not defined for a {kind} model", f"use {' or '.join(own)}")
-    return askers[protocol]
+        raise invalid("protocol", protocol, f"is not defined for a {kind} model", f"use {' or '.join(defined)}")
+    return makers[protocol]
 
 
-def _conditional(model: "EvaluatedModel", text: Segmented, places: tuple[int, ...]) -> list[ScoringRequest]:
+def _conditional(model: "EvaluatedModel", text: Segmented, positions: tuple[int, ...]) -> list[ScoringRequest]:
     """One pass, in which each output predicts the token `ahead` of it; of what is longer than the window, one for each."""
     whole = (model.tokenizer.special.bos, *text.ids)
-    predicted = [(place,) for place in places if model.read_position(place + 1) >= 0]
-    readings = []
+    predicted = [(position,) for position in positions if model.read_position(position + 1) >= 0]
+    requests = []
     for group in _windows(predicted, model.context):
-        own = [place for (place,) in group]
-        reads = [model.read_position(place + 1) for place in own]
+        scored = [position for (position,) in group]
+        reads = [model.read_position(position + 1) for position in scored]
         end = max(reads) + 1
         cut = max(0, end - model.context)
-        targets = tuple(text.ids[place] for place in own)
-        readings.append(ScoringRequest(whole[cut:end], tuple(read - cut for read in reads), targets))
-    return readings
+        targets = tuple(text.ids[position] for position in scored)
+        requests.append(ScoringRequest(whole[cut:end], tuple(read - cut for read in reads), targets))
+    return requests
 
 
-def _masked_left_to_right(model: "EvaluatedModel", text: Segmented, places: tuple[int, ...]) -> list[ScoringRequest]:
+def _masked_left_to_right(model: "EvaluatedModel", text: Segmented, positions: tuple[int, ...]) -> list[ScoringRequest]:
     """One row for each token, which sees the tokens before it that fit, masks in its place and the two after, and EOS."""
     special = model.tokenizer.special
     tail = (*[special.mask] * TRAILING_MASKS, special.eos)
     room = model.context - len(tail)
     whole = (special.bos, *text.ids)
-    readings = []
-    for place in places:
-        before = whole[max(0, place + 1 - room) : place + 1]
-        readings.append(ScoringRequest((*before, *tail), (model.read_position(len(before)),), (text.ids[place],)))
-    return readings
+    requests = []
+    for position in positions:
+        before = whole[max(0, position + 1 - room) : position + 1]
+        requests.append(ScoringRequest((*before, *tail), (model.read_position(len(before)),), (text.ids[position],)))
+    return requests
 
 
-def _pseudo_likelihood(model: "EvaluatedModel", text: Segmented, places: tuple[int, ...]) -> list[ScoringRequest]:
+def _pseudo_likelihood(model: "EvaluatedModel", text: Segmented, positions: tuple[int, ...]) -> list[ScoringRequest]:
     """One gap for each word, of its scored tokens."""
-    return _filled(model, text, text.by_word(sorted(places)))
+    return _filled(model, text, text.by_word(sorted(positions)))
 
 
-def _token_pseudo_likelihood(model: "EvaluatedModel", text: Segmented, places: tuple[int, ...]) -> list[ScoringRequest]:
+def _token_pseudo_likelihood(
+    model: "EvaluatedModel", text: Segmented, positions: tuple[int, ...]
+) -> list[ScoringRequest]:
     """One gap for each scored token."""
-    return _filled(model, text, [(place,) for place in places])
+    return _filled(model, text, [(position,) for position in positions])
 
 
 def _filled(model: "EvaluatedModel", text: Segmented, gaps: Sequence[tuple[int, ...]]) -> list[ScoringRequest]:
@@ -256,21 +258,21 @@ def _filled(model: "EvaluatedModel", text: Segmented, gaps: Sequence[tuple[int, 
     """
     special = model.tokenizer.special
     whole, room = (special.bos, *text.ids), model.context - 1
-    readings = []
+    requests = []
     for group in _windows(gaps, room - 1):
-        cut = max(0, min(len(whole) - room, min(place for gap in group for place in gap)))
+        cut = max(0, min(len(whole) - room, min(position for gap in group for position in gap)))
         for gap in group:
-            for revealed, place in enumerate(gap):
+            for revealed, position in enumerate(gap):
                 row = [*whole[cut : cut + room], special.eos]
                 for hidden in gap[revealed:]:
                     row[hidden + 1 - cut] = special.mask
-                read = model.read_position(place + 1 - cut)
-                readings.append(ScoringRequest(tuple(row), (read,), (text.ids[place],)))
-    return readings
+                read = model.read_position(position + 1 - cut)
+                requests.append(ScoringRequest(tuple(row), (read,), (text.ids[position],)))
+    return requests
 
 
 def _windows(gaps: Sequence[tuple[int, ...]], room: int) -> list[list[tuple[int, ...]]]:
-    """Gaps in groups that each lie within `room` tokens. Raises ValueError for a gap that does not."""
+    """Gaps in groups that are each within `room` tokens. Raises ValueError for a wider gap."""
     groups: list[list[tuple[int, ...]]] = []
     first = 0
     for gap in filter(None, gaps):

@@ -10,11 +10,11 @@ import torch
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.world import fact_items
-from ettin_core.evaluation import evaluated_model as room
+from ettin_core.evaluation import evaluated_model as evaluated_model_module
 from ettin_core.evaluation import scoring
-from ettin_core.evaluation.evaluated_model import EvaluatedModel, _chunks
+from ettin_core.evaluation.evaluated_model import EvaluatedModel
 from ettin_core.evaluation.multiple_choice import corpus_world
-from ettin_core.evaluation.requests import ScoringRequest
+from ettin_core.evaluation.requests import ScoringRequest, row_batches
 from ettin_core.evaluation.scoring import Segmented, fill, left_to_right, pseudo_likelihood, segment
 from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
@@ -172,41 +172,41 @@ def test_scores_do_not_depend_on_batching(objective: str, name: str, corpus: Cor
 
 @pytest.mark.parametrize("budget", [1, 16, 200])
 def test_batches_stay_within_their_budget(budget: int) -> None:
-    lengths = [3, 9, 4, 4, 30, 7, 3, 3]
-    order = sorted(range(len(lengths)), key=lambda number: lengths[number])
-    chunks = _chunks(order, lengths, budget)
-    assert [number for chunk in chunks for number in chunk] == order
-    for chunk in chunks:
-        assert len(chunk) == 1 or len(chunk) * max(lengths[number] for number in chunk) <= budget
-    assert len(chunks) == {1: 8, 16: 4, 200: 2}[budget]
+    rows = [(number,) * length for number, length in enumerate([3, 9, 4, 4, 30, 7, 3, 3])]
+    batches = row_batches(rows, budget)
+    assert [row for batch in batches for row in batch] == sorted(rows, key=len)
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(map(len, batch)) <= budget
+    assert len(batches) == {1: 8, 16: 4, 200: 2}[budget]
+    assert max(map(len, row_batches(rows, budget, most=2))) <= 2
 
 
 def test_answers_come_back_in_the_order_of_the_questions(corpus: Corpus) -> None:
     model = tiny(corpus, batch_tokens=16)
     rows = [(1, 300, 301, 302), (1, 400), (1, 500, 501)]
-    readings = [ScoringRequest(row, (0, len(row) - 2), (row[1], row[-1])) for row in rows]
+    requests = [ScoringRequest(row, (0, len(row) - 2), (row[1], row[-1])) for row in rows]
     expected = [[answer(model, row, 0, row[1]), answer(model, row, len(row) - 2, row[-1])] for row in rows]
-    for values, terms in zip(model.log_probabilities(readings), expected, strict=True):
+    for values, terms in zip(model.log_probabilities(requests), expected, strict=True):
         assert values == pytest.approx(terms, abs=1e-5)
 
 
 def test_answers_say_whether_the_target_is_the_likeliest(corpus: Corpus) -> None:
     bias = torch.zeros(1024)
     bias[300] = 3.0
-    ((_, right),) = rigged(corpus, bias).answers([ScoringRequest((1, 300, 301), (0, 1), (300, 301))])
+    ((_, right),) = rigged(corpus, bias).score_requests([ScoringRequest((1, 300, 301), (0, 1), (300, 301))])
     assert right.tolist() == [True, False]
 
 
 def test_many_rows_are_counted_on_a_bar_where_one_is_wanted(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(room, "BAR_DELAY", 0.0)
+    monkeypatch.setattr(evaluated_model_module, "BAR_DELAY", 0.0)
     model = tiny(corpus)
-    readings = [ScoringRequest((1, 300, token), (0,), (300,)) for token in (5, 6, 7, 7)]
-    model.answers(readings)
+    requests = [ScoringRequest((1, 300, token), (0,), (300,)) for token in (5, 6, 7, 7)]
+    model.score_requests(requests)
     assert capsys.readouterr().err == ""
     model.shows_rows = True
-    model.answers(readings)
+    model.score_requests(requests)
     assert re.search(r"rows: .*/3 \[", capsys.readouterr().err)
 
 

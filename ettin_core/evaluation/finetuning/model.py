@@ -50,11 +50,12 @@ class BaseModel(MeasuredModel):
 def of_run(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str | None, device: str) -> BaseModel:
     """A checkpoint of a run (None: the last). Raises ValueError for an unknown or damaged one."""
     evaluated, name, weights = open_model(run, folder, corpus, checkpoint, device)
+    model, view = evaluated.transformer
     last = folder.complete and name == folder.summary()["final_checkpoint"]
     return BaseModel(
-        model=evaluated.model,
-        view=evaluated.view,
-        tokenizer=evaluated.tokenizer,
+        model=model,
+        view=view,
+        tokenizer=corpus.tokenizer,
         context=evaluated.context,
         folder=folder,
         run=folder.name,
@@ -64,7 +65,7 @@ def of_run(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str | 
         checkpoint=name,
         weights=weights,
         earlier=None if last else name,
-        tensors=_copied(evaluated.model),
+        tensors=_copied(model),
     )
 
 

@@ -23,6 +23,7 @@ from ettin_core.evaluation.exports import own_export
 from ettin_core.evaluation.harness import NAME
 from ettin_core.evaluation.harness.texts import LettersLM
 from ettin_core.evaluation.pretrained import PretrainedTokenizer, asked_readout, body_of, weights_hash, window_of
+from ettin_core.evaluation.requests import TokenizerLike
 from ettin_core.evaluation.scoring import (
     TRAILING_MASKS,
     VERSIONS,
@@ -129,7 +130,7 @@ class EttinLM(LettersLM):
     ) -> list[tuple[float, bool]]:
         pairs = [split_pair(model.tokenizer, *request.args) for request in requests]
         for request, pair in zip(requests, pairs, strict=True):
-            self._check(len(pair.places))
+            self._check(len(pair.positions))
             if pair.fused:
                 self.fused.add(request.args)
         scores = score_pairs(model, pairs, self.protocol, None if disable_tqdm else "log-likelihoods")
@@ -230,7 +231,7 @@ class EttinLM(LettersLM):
 class _Writer:
     """A text that grows after its context until it holds a stop string, EOS, or enough tokens."""
 
-    def __init__(self, tokenizer: PretrainedTokenizer, context: tuple[int, ...], stops: list[str], most: int) -> None:
+    def __init__(self, tokenizer: TokenizerLike, context: tuple[int, ...], stops: list[str], most: int) -> None:
         self.tokenizer, self.context, self.stops, self.most = tokenizer, context, stops, most
         self.written: list[int] = []
         self.done = most == 0
