@@ -17,9 +17,9 @@ from ettin_core.foundation.strict_config import build
 
 @dataclass(frozen=True, eq=False)
 class EvaluationSet:
-    """A file of the folder of evaluation sets: what its rows hold, which fields a row may lack, and what tells rows apart.
+    """A file of the folder of evaluation sets: what its rows hold, which fields a row may lack, and what distinguishes rows.
 
-    `file` may lie there compressed or plain. The fields `texts` hold what is scored. Their white space is evened out (one blank
+    `file` may be compressed or plain. The fields `texts` hold what is scored. Their white space is evened out (one blank
     between words, none at the ends), for every member: a causal model scores the blanks that one version of an item has more
     than the other, and a masked model does not.
     """
@@ -122,12 +122,12 @@ STEREOSET = EvaluationSet(
 
 
 def pair_number(row: dict[str, Any]) -> int:
-    """The number of a minimal pair within its paradigm. Raises ValueError for what is no number."""
+    """The number of a minimal pair within its paradigm. Raises ValueError for what is not a number."""
     try:
         return int(row["pairID"])
     except ValueError as error:
-        told = f"{row['pairID']} of {row['UID']}"
-        raise invalid("pairID", told, f"in {BLIMP.file} is no number", "number the pairs of a paradigm") from error
+        pair = f"{row['pairID']} of {row['UID']}"
+        raise invalid("pairID", pair, f"in {BLIMP.file} is not a number", "number the pairs of a paradigm") from error
 
 
 def corpus_world(corpus: Corpus | None) -> World | None:
@@ -138,7 +138,7 @@ def corpus_world(corpus: Corpus | None) -> World | None:
 
 
 def check_folder(folder: str, sets: Sequence[EvaluationSet]) -> None:
-    """Refuse (ValueError) a folder that lacks one of the sets."""
+    """Raises ValueError for a folder that lacks one of the sets."""
     if not Path(folder).is_dir():
         raise invalid("suite.eval_data", folder, "is not a folder", FOLDER)
     for item in sets:
@@ -148,7 +148,7 @@ def check_folder(folder: str, sets: Sequence[EvaluationSet]) -> None:
 
 
 def check_rows(folder: Path, sets: Sequence[EvaluationSet]) -> None:
-    """Refuse (ValueError) a set with a row that could not be measured, before anything is."""
+    """Raises ValueError for a set with a row that could not be measured, before anything is."""
     for item in sets:
         for _ in item.rows(folder):
             pass

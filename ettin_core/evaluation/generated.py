@@ -23,7 +23,7 @@ ABOUT = ("person", "town", "treasure")  # kinds of documents that are about some
 
 @dataclass(frozen=True)
 class GeneratedSet:
-    """A file of rows, where it lies in the folder of evaluation sets, and the published set whose form it has (None: its own)."""
+    """A file of rows, its path in the folder of evaluation sets, and the published set whose form it has (None: its own)."""
 
     file: str
     rows: Callable[[World, int], Iterator[Row]]
@@ -55,10 +55,10 @@ def overlap(world: World, count: int) -> Iterator[Row]:
     for number, text in enumerate(sentences):
         words = text.rstrip(".").split()
         kept = derive(0, "overlap", number) % (len(words) + 1)
-        other = " ".join([*words[:kept], *sentences[number - 1].rstrip(".").split()[kept:]]) + "."
-        left, right = set(words), set(other.rstrip(".").split())
+        second = " ".join([*words[:kept], *sentences[number - 1].rstrip(".").split()[kept:]]) + "."
+        left, right = set(words), set(second.rstrip(".").split())
         score = 5 * len(left & right) / len(left | right)
-        yield {"id": f"world.{number}", "split": _split(number), "text1": text, "text2": other, "score": score}
+        yield {"id": f"world.{number}", "split": _split(number), "text1": text, "text2": second, "score": score}
 
 
 def names(world: World, count: int) -> Iterator[Row]:
@@ -105,18 +105,18 @@ def judgements(world: World, count: int) -> dict[str, list[tuple[str, str]]]:
     about: dict[str, list[str]] = {}
     for number, document in enumerate(documents):
         about.setdefault(_name(document), []).append(f"d{number}")
-    found: dict[str, list[tuple[str, str]]] = {"dev": [], "test": []}
+    relevant: dict[str, list[tuple[str, str]]] = {"dev": [], "test": []}
     for number, document in enumerate(documents):
-        found["dev" if number % 2 else "test"] += [(f"q{number}", answer) for answer in about[_name(document)]]
-    return found
+        relevant["dev" if number % 2 else "test"] += [(f"q{number}", answer) for answer in about[_name(document)]]
+    return relevant
 
 
 def triplets(world: World, count: int) -> Iterator[Row]:
     """Of other documents: what one is about, the document, and the document after it, which is about something else."""
     documents = _documents(world, ABOUT, count + 1, "validation")
-    for document, other in pairwise(documents):
-        if _name(document) != _name(other):
-            texts = {"query": _question(document), "positive": document.text, "negative": other.text}
+    for document, following in pairwise(documents):
+        if _name(document) != _name(following):
+            texts = {"query": _question(document), "positive": document.text, "negative": following.text}
             yield {"source": "world", **texts}
 
 
@@ -124,14 +124,14 @@ def blimp(world: World, count: int) -> Iterator[Row]:
     """BLiMP's form: a paradigm for each phenomenon, and the anaphors that the agreement protocol reads by name."""
     seen: Counter[str] = Counter()
     for pair in agreement_pairs(world, count):
-        own = {"UID": f"world_{pair.phenomenon}", "pairID": str(seen[pair.phenomenon]), "field": "world"}
+        keys = {"UID": f"world_{pair.phenomenon}", "pairID": str(seen[pair.phenomenon]), "field": "world"}
         seen[pair.phenomenon] += 1
-        yield own | {"term": pair.phenomenon, "good": pair.good, "bad": pair.bad, "simple_LM_method": True}
+        yield keys | {"term": pair.phenomenon, "good": pair.good, "bad": pair.bad, "simple_LM_method": True}
     for number, occupation in enumerate(world.occupations):
         sentence = f"The {occupation.name} saw {{}} in the window."
         for paradigm, good, bad in (("gender", "himself", "themselves"), ("number", "herself", "themselves")):
-            own = {"UID": f"anaphor_{paradigm}_agreement", "pairID": str(number), "field": "world"}
-            yield own | {"term": "anaphor_agreement", "good": sentence.format(good), "bad": sentence.format(bad)}
+            keys = {"UID": f"anaphor_{paradigm}_agreement", "pairID": str(number), "field": "world"}
+            yield keys | {"term": "anaphor_agreement", "good": sentence.format(good), "bad": sentence.format(bad)}
 
 
 def winogender(world: World, count: int) -> Iterator[Row]:
@@ -164,8 +164,8 @@ def winobias(world: World, count: int) -> Iterator[Row]:
         for kind, text in texts.items():
             for condition, pronoun in zip(("pro", "anti"), pronouns, strict=True):
                 pair = f"world.{number}.type{kind}"
-                own = {"id": f"{pair}.{condition}", "pair_id": pair, "type": kind, "condition": condition}
-                yield own | {"sentence": text.format(occupation.name, pronoun), "pronoun": pronoun}
+                keys = {"id": f"{pair}.{condition}", "pair_id": pair, "type": kind, "condition": condition}
+                yield keys | {"sentence": text.format(occupation.name, pronoun), "pronoun": pronoun}
 
 
 def crows_pairs(world: World, count: int) -> Iterator[Row]:
@@ -173,8 +173,8 @@ def crows_pairs(world: World, count: int) -> Iterator[Row]:
     for number, item in enumerate(pronoun_items(world, count)):
         she, he, _ = item.variants
         more, less = (she, he) if item.female >= item.male else (he, she)
-        own = {"id": f"world.{number}", "direction": "stereo", "bias_type": "gender"}
-        yield own | {"sent_more": more, "sent_less": less}
+        keys = {"id": f"world.{number}", "direction": "stereo", "bias_type": "gender"}
+        yield keys | {"sent_more": more, "sent_less": less}
 
 
 def stereoset(world: World, count: int) -> Iterator[Row]:
@@ -215,14 +215,14 @@ def task_files(world: World) -> dict[str, str]:
 
 
 def _documents(world: World, kinds: tuple[str, ...], count: int, split: str = "test") -> list[WorldDocument]:
-    found: list[WorldDocument] = []
+    documents: list[WorldDocument] = []
     number = 0
-    while len(found) < count:
+    while len(documents) < count:
         document = world.document(split, number)
         number += 1
         if document.kind in kinds:
-            found.append(document)
-    return found
+            documents.append(document)
+    return documents
 
 
 def _name(document: WorldDocument) -> str:
@@ -230,9 +230,9 @@ def _name(document: WorldDocument) -> str:
 
 
 def _question(document: WorldDocument) -> str:
-    """What a document tells, as a query: the name, and each relation with its value."""
-    told = dict(document.labels["facts"])  # type: ignore[call-overload]
-    return f"{_name(document)}: " + ", ".join(f"{relation} {value}" for relation, value in told.items())
+    """The content of a document as a query: the name, and each relation with its value."""
+    values = dict(document.labels["facts"])  # type: ignore[call-overload]
+    return f"{_name(document)}: " + ", ".join(f"{relation} {value}" for relation, value in values.items())
 
 
 def _more_and_less(occupation: Any) -> tuple[str, str]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ettin_core.evaluation.evaluated_model import EvaluatedModel
 
 Texts = list[tuple[int, ...]]
-LENGTH, SHARE = 32, 60  # tokens of a text; of suite.heldout_tokens one of so many is read, a row or two for each
+LENGTH, SHARE = 32, 60  # tokens of a text; one in SHARE of suite.heldout_tokens is read, a row or two for each
 SHORT, SHORT_SHARE = 8, 7500  # the same for `any_order`, which reads 2^SHORT rows a text
 LONGEST = 12  # 4,096 patterns
 
@@ -42,35 +42,37 @@ def in_order(order: str) -> Measure:
     }[order]
 
     def measure(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -> Measured:
-        own = beginnings(model, corpus, suite, LENGTH, max(2, suite.heldout_tokens // SHARE // LENGTH))
-        losses = -np.array(read(model, own.texts))
-        result = ratio(own.name, "bits_per_byte", losses / math.log(2), own.sizes, int(own.counts.sum()), False)
-        return [result], ratio_items(own.name, own.counts, losses, own.sizes, own.numbers)
+        openings = beginnings(model, corpus, suite, LENGTH, max(2, suite.heldout_tokens // SHARE // LENGTH))
+        losses = -np.array(read(model, openings.texts))
+        result = ratio(
+            openings.name, "bits_per_byte", losses / math.log(2), openings.sizes, int(openings.counts.sum()), False
+        )
+        return [result], ratio_items(openings.name, openings.counts, losses, openings.sizes, openings.numbers)
 
     return measure
 
 
 def measure_any_order(model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -> Measured:
     """The exact value on short texts, and how far above it two orders are: masks revealed from the left, and by confidence."""
-    own = beginnings(model, corpus, suite, SHORT, max(2, suite.heldout_tokens // SHORT_SHARE), LONGEST)
-    tables = [conditionals(model, ids) for ids in own.texts]
+    short = beginnings(model, corpus, suite, SHORT, max(2, suite.heldout_tokens // SHORT_SHARE), LONGEST)
+    tables = [conditionals(model, ids) for ids in short.texts]
     exact = np.array([any_order(table) for table in tables])
     orders = {
         "left_to_right": np.array([along(table, range(table.shape[1])) for table in tables]),
-        "most_confident_first": np.array(most_confident_first(model, own.texts)),
+        "most_confident_first": np.array(most_confident_first(model, short.texts)),
     }
-    n = int(own.counts.sum())
-    results = [ratio(own.name, "bits_per_byte", -exact / math.log(2), own.sizes, n, False)]
+    n = int(short.counts.sum())
+    results = [ratio(short.name, "bits_per_byte", -exact / math.log(2), short.sizes, n, False)]
     for order, values in orders.items():
         excess = (exact - values) / math.log(2)
-        results.append(ratio(own.name, f"{order}_excess", excess, own.sizes, n, False, reference=0.0))
-    return results, ratio_items(own.name, own.counts, -exact, own.sizes, own.numbers)
+        results.append(ratio(short.name, f"{order}_excess", excess, short.sizes, n, False, reference=0.0))
+    return results, ratio_items(short.name, short.counts, -exact, short.sizes, short.numbers)
 
 
 def left_to_right(model: "EvaluatedModel", texts: Texts) -> list[float]:
     """log p (nats) of each text, every token after those before it."""
     whole = [Segmented(ids, (), ()) for ids in texts]
-    return [one.log_probability for one in score(model, whole, [tuple(range(len(ids))) for ids in texts])]
+    return [item.log_probability for item in score(model, whole, [tuple(range(len(ids))) for ids in texts])]
 
 
 def most_confident_first(model: "EvaluatedModel", texts: Texts) -> list[float]:
@@ -80,14 +82,16 @@ def most_confident_first(model: "EvaluatedModel", texts: Texts) -> list[float]:
     while active := [number for number, places in enumerate(hidden) if places]:
         rows = [_row(model, texts[number], hidden[number]) for number in active]
         places = [sorted(hidden[number]) for number in active]
-        reads = [tuple(model.read_position(place + 1) for place in own) for own in places]
-        asked = [(row, read) for row, own in zip(rows, reads, strict=True) for read in own]
+        reads = [tuple(model.read_position(place + 1) for place in positions) for positions in places]
+        asked = [(row, read) for row, row_reads in zip(rows, reads, strict=True) for read in row_reads]
         likeliest = iter(model.likeliest([row for row, _ in asked], [read for _, read in asked]))
-        readings = [
-            ScoringRequest(row, own + own, (*(next(likeliest) for _ in own), *(texts[number][place] for place in at)))
-            for number, row, own, at in zip(active, rows, reads, places, strict=True)
+        requests = [
+            ScoringRequest(
+                row, 2 * row_reads, (*(next(likeliest) for _ in row_reads), *(texts[number][place] for place in at))
+            )
+            for number, row, row_reads, at in zip(active, rows, reads, places, strict=True)
         ]
-        for number, at, values in zip(active, places, model.log_probabilities(readings), strict=True):
+        for number, at, values in zip(active, places, model.log_probabilities(requests), strict=True):
             chosen = int(np.argmax(values[: len(at)]))
             totals[number] += float(values[len(at) + chosen])
             hidden[number].remove(at[chosen])
@@ -104,7 +108,7 @@ def conditionals(model: "EvaluatedModel", ids: tuple[int, ...]) -> np.ndarray:
         raise invalid("tokens", n, "have more orders than can be summed over", f"give texts of up to {LONGEST} tokens")
     table = np.full((2**n, n), np.nan)
     hidden = [[place for place in range(n) if not pattern >> place & 1] for pattern in range(2**n - 1)]
-    readings = [
+    requests = [
         ScoringRequest(
             _row(model, ids, set(places)),
             tuple(model.read_position(place + 1) for place in places),
@@ -112,7 +116,7 @@ def conditionals(model: "EvaluatedModel", ids: tuple[int, ...]) -> np.ndarray:
         )
         for places in hidden
     ]
-    for pattern, (places, values) in enumerate(zip(hidden, model.log_probabilities(readings), strict=True)):
+    for pattern, (places, values) in enumerate(zip(hidden, model.log_probabilities(requests), strict=True)):
         table[pattern, places] = values
     return table
 

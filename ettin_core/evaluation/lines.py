@@ -1,7 +1,7 @@
 """The one reader of evaluation sets: JSON lines, plain or compressed, as other tools write them; mistakes by file and line.
 
-Read as they are: a byte order mark, CRLF, blank lines, fields that nobody asks for. Refused: what is no JSON object of valid
-text and finite numbers, a field that is missing or of another kind, an id that comes twice, a file without rows.
+Read as they are: a byte order mark, CRLF, blank lines, fields that are not asked for. Errors are a line that is not a JSON object
+of valid text and finite numbers, a field that is missing or of another kind, an id that comes twice, a file without rows.
 """
 
 import json
@@ -26,10 +26,10 @@ def find(folder: Path, name: str) -> Path | None:
     Raises ValueError where it is there twice, plain and compressed.
     """
     stem = stem_of(name)
-    found = [path for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()]
-    if len(found) > 1:
-        raise invalid("eval_data", str(found[0]), f"is there a second time as {found[1].name}", "keep one of them")
-    return found[0] if found else None
+    paths = [path for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()]
+    if len(paths) > 1:
+        raise invalid("eval_data", str(paths[0]), f"is there a second time as {paths[1].name}", "keep one of them")
+    return paths[0] if paths else None
 
 
 def need(folder: Path, name: str, field: str = "eval_data") -> Path:
@@ -52,7 +52,7 @@ def stem_of(name: str) -> str:
 def rows_of(path: Path, key: tuple[str, ...] = ("id",)) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a file, each with its place (file:line); those that have the fields of `key` are unlike in them.
 
-    Raises ValueError naming file and line for what the module refuses.
+    Raises ValueError naming file and line for the errors above.
     """
     seen: dict[tuple[Any, ...], str] = {}
     number, last = 0, None
@@ -79,7 +79,7 @@ def checked_rows(
     optional: frozenset[str] = frozenset(),
     key: tuple[str, ...] = ("id",),
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows that have `fields` of the given kinds, or null or nothing in the `optional` ones; other fields are let be.
+    """Rows that have `fields` of the given kinds, or null or nothing in the `optional` ones; other fields are ignored.
 
     Raises ValueError naming file, line and field.
     """
@@ -90,7 +90,7 @@ def checked_rows(
 
 
 def check_field(row: Mapping[str, Any], name: str, kind: Kind, place: str, optional: bool, remedy: str) -> None:
-    """Refuse (ValueError) a row without a field, or with a value of another kind in it."""
+    """Raises ValueError for a row without a field, or with a value of another kind in it."""
     value = row.get(name)
     if value is None or value == "":
         if not optional:
@@ -109,10 +109,12 @@ def _row(line: str, place: str) -> dict[str, Any]:
     except UserError as error:
         raise invalid("row", place, str(error), "give a finite number") from error
     except UnicodeEncodeError as error:
-        raise invalid("row", place, "holds half a surrogate pair, which is no character", "mend the line") from error
+        raise invalid(
+            "row", place, "holds half a surrogate pair, which is not a character", "correct the line"
+        ) from error
     except (ValueError, RecursionError) as error:
-        other = "nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else other
+        limit = "nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else limit
         raise invalid("row", place, f"is not JSON ({reason})", "give one object per line") from error
     if not isinstance(row, dict):
         problem = f"is not an object but a {type(row).__name__}"
@@ -129,11 +131,11 @@ def _finite(text: str) -> float:
 
 
 def _check_new(row: dict[str, Any], key: tuple[str, ...], place: str, seen: dict[tuple[Any, ...], str]) -> None:
-    """Remember a row's key. Raises ValueError for one that came before: two rows would pass for one, or one count twice."""
+    """Remember a row's key. Raises ValueError for one that came before: a row would be lost, or count twice."""
     if not all(isinstance(row.get(name), (str, int)) for name in key):
         return
-    own = tuple(row[name] for name in key)
-    if own in seen:
-        told = ", ".join(f"{name}={value!r}" for name, value in zip(key, own, strict=True))
-        raise invalid("row", place, f"has the {told} of {seen[own]}", "give every row an id of its own")
-    seen[own] = place
+    values = tuple(row[name] for name in key)
+    if values in seen:
+        shown = ", ".join(f"{name}={value!r}" for name, value in zip(key, values, strict=True))
+        raise invalid("row", place, f"has the {shown} of {seen[values]}", "give every row a different id")
+    seen[values] = place

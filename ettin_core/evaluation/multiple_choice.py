@@ -128,17 +128,17 @@ def answered(model: "EvaluatedModel", choices: list[Choice], score: Score) -> Me
         details[PER_CHARACTER] = _credit(np.array(values) / np.maximum(1, lengths), choice.answer)
         items.append(ItemResult(choice.task, choice.item, _credit(np.array(values), choice.answer), details))
     for task in sorted({choice.task for choice in choices}):
-        own = [(choice, item) for choice, item in zip(choices, items, strict=True) if choice.task == task]
-        whole = _accuracy(task, own)
+        pairs = [(choice, item) for choice, item in zip(choices, items, strict=True) if choice.task == task]
+        whole = _accuracy(task, pairs)
         results.append(whole)
-        scored = [item for _, item in own]
+        scored = [item for _, item in pairs]
         results.append(mean_of(task, PER_CHARACTER, scored, detail(PER_CHARACTER), reference=whole.reference))
         results.append(tie_rate(task, scored))
-        parts: dict[str, list[tuple[Choice, ItemResult]]] = {}
-        for pair in own:
+        groups: dict[str, list[tuple[Choice, ItemResult]]] = {}
+        for pair in pairs:
             for group in (pair[0].group, *pair[0].also):
-                parts.setdefault(group, []).append(pair)
-        results += [_accuracy(f"{task}/{group}", parts[group]) for group in sorted(parts) if len(parts) > 1]
+                groups.setdefault(group, []).append(pair)
+        results += [_accuracy(f"{task}/{group}", groups[group]) for group in sorted(groups) if len(groups) > 1]
     return results, items
 
 

@@ -138,7 +138,11 @@ def _gotcha(items: list[ItemResult]) -> list[Result]:
         mean_result(GOTCHA, "minority_share", minority, clusters, reference=0.5),
         *(
             mean_result(
-                GOTCHA, f"predicted_{form}", [float(own == form) for own in likeliest], clusters, reference=part
+                GOTCHA,
+                f"predicted_{form}",
+                [float(predicted == form) for predicted in likeliest],
+                clusters,
+                reference=part,
             )
             for form, part in portions.items()
         ),

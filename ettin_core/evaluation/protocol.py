@@ -91,7 +91,7 @@ class MeasuredModel:
     weights: str
 
     def measurement(self, protocol: str, version: int, result: Result, provenance: dict[str, Any]) -> Measurement:
-        """The record of a result; what is no finite number is a hole, whose reason the provenance has."""
+        """The record of a result; what is not a finite number is a hole, whose reason the provenance has."""
         known = {name: _finite(getattr(result, name)) for name in ("value", "standard_error", "reference")}
         if result.value is not None and known["value"] is None:
             provenance = provenance | {"hole": f"the value is {float(result.value)}"}
@@ -200,6 +200,6 @@ def jackknife_error(statistic: Callable[[np.ndarray], float], rows: np.ndarray) 
     return float(((len(rows) - 1) * left_out.var()) ** 0.5)
 
 
-def preferred(one: float, other: float) -> float:
+def preferred(first: float, second: float) -> float:
     """1 where the first score is higher, 0 where the second is, half for a tie: a guess."""
-    return 0.5 if one == other else float(one > other)
+    return 0.5 if first == second else float(first > second)

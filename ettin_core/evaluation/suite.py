@@ -110,7 +110,7 @@ def evaluate(
 
 
 def check_items(protocols: Sequence[Protocol], suite: SuiteConfig) -> None:
-    """Refuse (ValueError) evaluation sets with rows that could not be measured, before anything is."""
+    """Raises ValueError for evaluation sets with rows that could not be measured, before anything is."""
     if suite.eval_data is not None:
         check_rows(suite.folder, list(dict.fromkeys(item for protocol in protocols for item in protocol.datasets)))
 
@@ -140,12 +140,12 @@ def measure_all(
 def stale(folder: RunFolder, checkpoint: str | None, protocols: Sequence[Protocol]) -> dict[str, list[str] | None]:
     """Of the records that there are of a checkpoint (None: the last) those of other code or libraries, and which changed.
 
-    None stands for records that do not say what they were made with.
+    It is None for records that do not state what they were made with.
     """
     held = folder.evaluations(checkpoint)
     places = {item: held[key] for item in protocols if (key := f"{item.name}@{item.version}") in held}
-    found = {item.name: changes(place, item) for item, place in places.items() if (place / SETTINGS).exists()}
-    return {name: names for name, names in found.items() if names != []}
+    differences = {item.name: changes(place, item) for item, place in places.items() if (place / SETTINGS).exists()}
+    return {name: names for name, names in differences.items() if names != []}
 
 
 def _settings(protocol: Protocol, weights: str, suite: SuiteConfig, readout: Readout) -> dict[str, Any]:
@@ -219,5 +219,5 @@ def _measure(
 
 
 def _finite(details: dict[str, Any]) -> dict[str, Any]:
-    """An item's details, with holes for what is no finite number."""
+    """An item's details, with holes for what is not a finite number."""
     return {name: value if is_finite(value) else None for name, value in details.items()}

@@ -1,4 +1,4 @@
-"""Questions of one's own for `evaluate`: a task of multiple choice or minimal pairs becomes a protocol of the suite.
+"""Tasks of the user's for `evaluate`: one of multiple choice or minimal pairs becomes protocols of the suite.
 
 Its protocols are <task>.left_to_right, for every member, and <task>.pseudo_likelihood, for masked ones, as `minimal_pairs` and
 `facts` have them. What is asked are the task's test rows; where there are none, those of dev, or else all.

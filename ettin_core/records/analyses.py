@@ -1,3 +1,3 @@
-"""The kinds of analysis that a study may ask for, by name: a study is refused before it trains, the analysis defines them."""
+"""The kinds of analysis that a study may ask for, by name. Known here, so that a study is checked before it trains."""
 
 ANALYSES = ("pair", "effects", "curve", "frontier", "rulers", "cells", "sweep")

@@ -1,7 +1,7 @@
 """The folder of one protocol's records: which settings they were measured with, and whether they are as they were written.
 
 evaluations/<protocol>@<version>/ holds measurements.jsonl, items.jsonl and settings.json; what the same protocol measured with
-other settings stands beside it, in <protocol>@<version>+<hash of its settings>/. records.json seals a folder: the rows and
+other settings is stored beside it, in <protocol>@<version>+<hash of its settings>/. records.json seals a folder: the rows and
 the sha256 of each file, and the trials behind them. Folders that are older have none.
 """
 
@@ -29,8 +29,8 @@ AGAIN = "evaluate the run again, which measures it anew"
 
 def settings_hash(settings: dict[str, Any]) -> str:
     """The hash of how a protocol was measured, the same for every model."""
-    own = {name: value for name, value in settings.items() if name not in OF_THE_MODEL}
-    return hash_text(canonical_json(own))[:NAME_HASH_LENGTH]
+    shared = {name: value for name, value in settings.items() if name not in OF_THE_MODEL}
+    return hash_text(canonical_json(shared))[:NAME_HASH_LENGTH]
 
 
 def place_of(usual: Path, settings: dict[str, Any]) -> Path:
@@ -47,8 +47,8 @@ def beside(usual: Path, settings: dict[str, Any]) -> Path:
 
 def seal(folder: Path, trials: int = 1) -> None:
     """Note the rows and the hash of each file of records, and the number of trials that they sum up."""
-    found = {name: {"rows": _rows(folder / name), "sha256": hash_file(folder / name)} for name in FILES}
-    write_json(folder / SEAL, found | {"trials": trials})
+    files = {name: {"rows": _rows(folder / name), "sha256": hash_file(folder / name)} for name in FILES}
+    write_json(folder / SEAL, files | {"trials": trials})
 
 
 def check(folder: Path) -> None:
@@ -69,7 +69,7 @@ def check(folder: Path) -> None:
 
 
 def measured(folder: Path, settings: dict[str, Any]) -> bool:
-    """Whether a folder holds whole records of these settings; of damaged ones it says that they are made anew."""
+    """Whether a folder holds whole records of these settings; prints that damaged ones are measured again."""
     file = folder / SETTINGS
     try:
         if not file.exists() or read_mapping(file) != settings:
@@ -83,27 +83,27 @@ def measured(folder: Path, settings: dict[str, Any]) -> bool:
 
 def by_settings(place: Path) -> dict[str, dict[str, Path]]:
     """The folders of records in a place, by <protocol>@<version> and by the hash of their settings."""
-    found: dict[str, dict[str, Path]] = {}
+    folders: dict[str, dict[str, Path]] = {}
     marks = {file.parent for name in (*FILES, SETTINGS) for file in place.glob(f"[!.]*@*/{name}")}
     for folder in sorted(marks):
         file = folder / SETTINGS
         if not file.exists() and not (folder / FILES[0]).exists():
             continue
         key = settings_hash(read_mapping(file, AGAIN)) if file.exists() else ""
-        found.setdefault(folder.name.partition("+")[0], {})[key] = folder
-    return found
+        folders.setdefault(folder.name.partition("+")[0], {})[key] = folder
+    return folders
 
 
 def chosen(place: Path, suite: dict[str, str] | None) -> dict[str, Path]:
-    """The folder of each protocol: of a suite's own the one with its settings, else the one that asks most."""
-    found = {}
+    """The folder of each protocol: of a suite's protocols the one with its settings, else the one that asks most."""
+    result = {}
     for name, folders in by_settings(place).items():
         if suite is not None and name in suite:
             if suite[name] in folders:
-                found[name] = folders[suite[name]]
+                result[name] = folders[suite[name]]
         else:
-            found[name] = max(folders.values(), key=_asked)
-    return found
+            result[name] = max(folders.values(), key=_asked)
+    return result
 
 
 def _asked(folder: Path) -> tuple[int, int]:

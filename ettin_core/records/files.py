@@ -63,7 +63,7 @@ def _read_answers(path: Path, kind: type[Asked], run: str | None) -> list[Asked]
         key = tuple(getattr(row, name) for name in KEY[kind])
         first = places.setdefault(key, place)
         if first != place:
-            _refuse(place, f"{' '.join(map(str, key))} stands at {first} already")
+            _refuse(place, f"{' '.join(map(str, key))} is at {first} already")
     return [row for _, row in rows]
 
 

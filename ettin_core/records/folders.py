@@ -34,8 +34,8 @@ class RunName(NamedTuple):
 
 def parse_name(name: str) -> RunName | None:
     """Size, member and seed in the name of a run of ours; None for any other name."""
-    found = re.fullmatch(r"([^-]+)-(.+)-s(\d+)-[0-9a-f]{10}", name)
-    return RunName(found[1], found[2], int(found[3])) if found else None
+    match = re.fullmatch(r"([^-]+)-(.+)-s(\d+)-[0-9a-f]{10}", name)
+    return RunName(match[1], match[2], int(match[3])) if match else None
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class RunFolder:
 
     @property
     def heartbeat_file(self) -> Path:
-        """The last sign of life of whoever trains the run: time, a code of the host, process, step. Not evidence."""
+        """The last sign of life of the process that trains the run: time, a code of the host, process, step. Not evidence."""
         return self.path / "heartbeat.json"
 
     @property
@@ -85,7 +85,7 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def export_folder(self, checkpoint: str | None = None) -> Path:
-        """The run's own transformers folder; of an earlier checkpoint than the last, a folder of its own beside it."""
+        """The run's own transformers folder; of an earlier checkpoint than the last, another folder beside it."""
         return self.path / ("hf" if checkpoint is None else f"hf@{checkpoint}")
 
     @property
@@ -125,24 +125,24 @@ class RunFolder:
     def _read_summary(self) -> tuple[dict[str, Any], str | None]:
         file = self.path / "COMPLETE"
         try:
-            found = read_mapping(file, ANEW)
-            check_shape(file, found, ANEW, False, **SUMMARY)
-            if not is_finite(found):
+            summary = read_mapping(file, ANEW)
+            check_shape(file, summary, ANEW, False, **SUMMARY)
+            if not is_finite(summary):
                 raise invalid("file", str(file), "holds a number that is not finite", ANEW)
         except FileNotFoundError:
             return {}, None
         except UserError as error:
             return {}, str(error)
-        return found, None
+        return summary, None
 
     def summary(self) -> dict[str, Any]:
         """What the run recorded when it completed: the four rulers, parameters, hashes."""
-        found, damage = self._read_summary()
+        summary, damage = self._read_summary()
         if damage is not None:
             raise UserError(damage)
         if not self.complete:
             raise invalid("run", self.name, "is not complete", "start its command again; it continues where it stopped")
-        return found
+        return summary
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Mark the run complete; written last."""
@@ -163,7 +163,7 @@ class RunFolder:
         return read_timing(self.timing_file)
 
     def evaluation_folder(self, protocol: str, version: int, checkpoint: str | None = None) -> Path:
-        """Where one protocol's records of this run live; of an earlier checkpoint than the last, a folder deeper."""
+        """The folder of one protocol's records of this run; of an earlier checkpoint than the last, a folder deeper."""
         return self.path / "evaluations" / (checkpoint or "") / f"{protocol}@{version}"
 
     def evaluations(self, checkpoint: str | None = None) -> dict[str, Path]:
@@ -172,11 +172,11 @@ class RunFolder:
 
     def measurements(self, checkpoint: str | None = None) -> list[Measurement]:
         """Every measurement of every complete protocol. Raises ValueError for records that are not whole."""
-        name, found = self.name, []
+        name, rows = self.name, []
         for _, folder in sorted(self.evaluations(checkpoint).items()):
             check(folder)
-            found += read_measurements(folder / "measurements.jsonl", name)
-        return found
+            rows += read_measurements(folder / "measurements.jsonl", name)
+        return rows
 
     def evaluated_checkpoints(self) -> list[str]:
         """The checkpoints before the last that were measured."""
@@ -223,11 +223,11 @@ def find_run_or_none(text: str, root: Path = Path("runs")) -> RunFolder | None:
     every = run_folders(home) if home.is_dir() and not path.is_dir() else []
     if path.name == LATEST and every:
         return max(every, key=_last_written)
-    found = [run for run in every if run.path.name.startswith(path.name)] if path.name else []
-    if len(found) > 1:
-        names = ", ".join(run.path.name for run in found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
-        raise invalid("run", text, f"begins the names of {len(found)} runs", f"give more of one: {names}")
-    return found[0] if found else None
+    matches = [run for run in every if run.path.name.startswith(path.name)] if path.name else []
+    if len(matches) > 1:
+        names = ", ".join(run.path.name for run in matches[:SHOWN]) + (", ..." if len(matches) > SHOWN else "")
+        raise invalid("run", text, f"begins the names of {len(matches)} runs", f"give more of one: {names}")
+    return matches[0] if matches else None
 
 
 def folder_of(name: str, root: Path) -> RunFolder:

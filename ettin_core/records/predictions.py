@@ -15,7 +15,7 @@ class Prediction:
 
     `measure` is a protocol, and behind colons its task and metric ("facts.own_scoring:once:accuracy"); without them it is every
     whole task and its main metric. `left` and `right` are members as a report names them. Either `sign` says what left is
-    (better, worse, higher, lower), or `size` between which values left less right lies. `reason` says why, `source` who said so.
+    (better, worse, higher, lower), or `size` the range that left less right is in. `reason` says why, `source` who said so.
     """
 
     statement: str

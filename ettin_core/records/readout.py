@@ -19,7 +19,7 @@ KINDS = CAUSAL, MASKED, AHEAD = "causal", "masked", "ahead"  # of models, as pro
 
 @dataclass(frozen=True)
 class Readout:
-    """The output at position p predicts the token at p + `ahead`, which is `masked` or lies ahead of all that is seen."""
+    """The output at position p predicts the token at p + `ahead`, which is `masked` or ahead of all that is seen."""
 
     name: str
     ahead: int

@@ -11,7 +11,7 @@ from ettin_core.foundation.errors import invalid, unknown
 SCHEMA_VERSION = 1
 COUNTS = {"step", "tokens", "loss_tokens", "flops", "skipped", "version", "n"}
 NOT_NEGATIVE = COUNTS | {"learning_rate", "gradient_norm", "seconds", "tokens_per_second", "mfu", "standard_error"}
-CHOICE = "validation_"  # protocols of this name are what choices are made on: no report tells of them
+CHOICE = "validation_"  # protocols whose names begin so are what choices are made on: no report shows them
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Measurement:
 class Item:
     """The score of one item of a measurement, kept so that intervals and paired tests can be computed later.
 
-    Of `details`, `cluster` names the items that are not independent of it (none: it is its own), and what stands under the
+    Of `details`, `cluster` names the items that are not independent of it (none: it is its own), and what is stored under the
     name of a metric is the item's value of that metric.
     """
 
@@ -153,7 +153,7 @@ def is_finite(value: Any) -> bool:
 
 
 def check_number(name: str, value: Any, kind: type, signed: bool = False) -> None:
-    """Raises ValueError for what is no finite number of the kind (int or float), or is negative and must not be."""
+    """Raises ValueError for what is not a finite number of the kind (int or float), or is negative and must not be."""
     if isinstance(value, bool) or not isinstance(value, int if kind is int else int | float):
         raise invalid(name, value, f"is not of type {kind.__name__}", "restore the file that holds it")
     if not is_finite(value):

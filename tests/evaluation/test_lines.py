@@ -51,7 +51,7 @@ def test_what_other_tools_write_is_read(content: bytes, suffix: str, tmp_path: P
         (b"[1]", "is not an object but a list; give one object per line"),
         (b'{"id": "b", "x": NaN}', "holds NaN"),
         (b'{"id": "b", "x": 1e999}', "holds 1e999"),
-        (b'{"id": "a"}', "of .*:1; give every row an id of its own"),
+        (b'{"id": "a"}', "of .*:1; give every row a different id"),
         (b'{"id": "\\ud800"}', "half a surrogate pair"),
         (b'{"id": "\xff"}', "is not UTF-8"),
         (b"[" * 100_000, "nested too deeply"),

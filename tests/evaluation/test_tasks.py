@@ -159,14 +159,14 @@ def test_choices_in_the_forms_in_which_sets_have_them(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("kind: quiz", "kind='quiz' is no kind of task; use one of classification"),
+        ("kind: quiz", "kind='quiz' is not a kind of task; use one of classification"),
         ("kind: [", "is not YAML"),
-        ("- a", "is no mapping"),
+        ("- a", "is not a mapping"),
         ("kind: pair\nfeilds: {}", "feilds={} is an unknown key; did you mean 'fields'"),
         ("kind: pair\nfields: {text: a}", "fields.text='a' is not a field of pair; it has text1, text2, label"),
-        ("kind: sts\nmetric: accuracy", "metric='accuracy' is no metric of sts; use one of spearman, pearson"),
+        ("kind: sts\nmetric: accuracy", "metric='accuracy' is not a metric of sts; use one of spearman, pearson"),
         ("kind: classification\nmetric: f1\nlabels: [a, b, c]", "metric='f1' is of two labels"),
-        ("kind: classification\nsplits: {held: x}", "splits.held='x' is no split"),
+        ("kind: classification\nsplits: {held: x}", "splits.held='x' is not a split"),
         ("kind: classification\nfile: ../x", "file='../x' leaves the folder"),
         ("kind: multiple_choice\nprompt: 'a {'", "prompt='a {' cannot be filled in"),
     ],

@@ -110,7 +110,7 @@ def test_what_is_missing_names_the_command(folder: Path, tmp_path: Path) -> None
     for case in cases:
         with pytest.raises(UserError, match=r"python -m experiments.make_eval_sets out=<folder>"):
             case()
-    with pytest.raises(UserError, match=r"pairID='world0 of x' in probing/blimp.jsonl.gz is no number"):
+    with pytest.raises(UserError, match=r"pairID='world0 of x' in probing/blimp.jsonl.gz is not a number"):
         pair_number({"pairID": "world0", "UID": "x"})
     with pytest.raises(UserError, match="items=3 are too few"):
         EvalSetsRequest("x", 3, 0)

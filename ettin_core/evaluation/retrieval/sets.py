@@ -28,7 +28,7 @@ from ettin_core.evaluation.lines import (
 )
 from ettin_core.evaluation.retrieval.files import judgements
 from ettin_core.evaluation.tasks.config import read_task_file
-from ettin_core.evaluation.tasks.find import Task, own_files
+from ettin_core.evaluation.tasks.find import Task, user_files
 from ettin_core.evaluation.tasks.rows import label_number, labels_of, task_rows
 from ettin_core.foundation.errors import UserError, invalid, unknown
 from ettin_core.foundation.randomness import derive
@@ -100,7 +100,7 @@ def local_sets(folder: Path) -> dict[str, LocalSet]:
     """The sets of a folder by name. Raises ValueError if it is not a folder."""
     if not folder.is_dir():
         raise invalid("eval_data", str(folder), "is not a folder", FOLDER)
-    from_task_files = [_of_task(name, folder, path) for name, path in own_files(folder).items()]
+    from_task_files = [_of_task(name, folder, path) for name, path in user_files(folder).items()]
     sets = [LocalSet(path.name, "Retrieval", path) for path in _beir(folder)]
     sets += [LocalSet(stem_of(path.name), "STS", path) for path in _files(folder / "sts")]
     sets += [LocalSet(stem_of(path.name), "Classification", path) for path in _files(folder / "cls") if _single(path)]

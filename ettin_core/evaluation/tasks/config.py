@@ -25,7 +25,7 @@ from ettin_core.foundation.strict_config import build
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of task: the folder where its files lie, the fields of a row, and the metrics (the first: the default)."""
+    """A kind of task: the folder of its files, the fields of a row, and the metrics (the first: the default)."""
 
     folder: str
     fields: tuple[str, ...]
@@ -86,18 +86,18 @@ class TaskFile:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise unknown("kind", self.kind, "is no kind of task", KINDS)
+            raise unknown("kind", self.kind, "is not a kind of task", KINDS)
         kind = KINDS[self.kind]
         for name in self.fields:
             if name not in (*kind.fields, "id", "split"):
                 known = ", ".join((*kind.fields, "id", "split"))
-                raise invalid(f"fields.{name}", self.fields[name], f"is no field of {self.kind}", f"it has {known}")
+                raise invalid(f"fields.{name}", self.fields[name], f"is not a field of {self.kind}", f"it has {known}")
         for name in self.splits:
             if name not in PARTS:
-                raise invalid(f"splits.{name}", self.splits[name], "is no split", f"name {', '.join(PARTS)}")
+                raise invalid(f"splits.{name}", self.splits[name], "is not a split", f"name {', '.join(PARTS)}")
         for name in self.metric:
             if name not in kind.metrics:
-                raise unknown("metric", name, f"is no metric of {self.kind}", kind.metrics)
+                raise unknown("metric", name, f"is not a metric of {self.kind}", kind.metrics)
         if "f1" in self.metric and len(self.labels) != 2:
             raise invalid("metric", "f1", "is of two labels", "name both in labels, or use accuracy")
         if len(set(self.labels)) < len(self.labels) or len(self.labels) == 1:
@@ -122,16 +122,16 @@ class TaskFile:
 
 
 def read_task_file(path: Path) -> TaskFile:
-    """The task of a YAML file. Raises ValueError, naming the file, for what is no task."""
+    """The task of a YAML file. Raises ValueError, naming the file, for what is not a task."""
     try:
         values = yaml.load(
             path.read_text(encoding="utf-8-sig"), yaml.BaseLoader
         )  # every value is text: no, 1 and on, too
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise invalid("task file", str(path), f"is not YAML ({reason})", "mend it") from error
+        raise invalid("task file", str(path), f"is not YAML ({reason})", "correct it") from error
     if not isinstance(values, Mapping):
-        raise invalid("task file", str(path), "is no mapping of keys to values", "begin it with kind: <kind>")
+        raise invalid("task file", str(path), "is not a mapping of keys to values", "begin it with kind: <kind>")
     values = {key: value for key, value in values.items() if value not in ("", "null", "~") or key == "prompt"}
     if isinstance(values.get("metric"), str):
         values["metric"] = [values["metric"]]

@@ -1,4 +1,4 @@
-"""The task of a name: a file of the user's, files that lie where those of a kind lie, or a built-in file."""
+"""The task of a name: a file of the user's, files in the folder of a kind, or a built-in file."""
 
 import functools
 import re
@@ -25,7 +25,7 @@ class Task:
 
     @property
     def stem(self) -> str:
-        """Where its rows lie in the folder of evaluation sets, without a suffix."""
+        """The path of its rows in the folder of evaluation sets, without a suffix."""
         return stem_of(self.spec.file or f"{KINDS[self.spec.kind].folder}/{self.name}")
 
     def exists(self) -> bool:
@@ -43,15 +43,15 @@ class Task:
         if (path := find(self.folder, self.stem)) is not None:
             return {None: path}
         inside = self.folder / self.stem
-        found: dict[str | None, Path] = {
+        files: dict[str | None, Path] = {
             part: path for part in PARTS for name in self.spec.of(part) if (path := find(inside, name)) is not None
         }
-        if not found:
+        if not files:
             remedy = "add the file (.jsonl, .jsonl.gz or .jsonl.zst), or a folder with a file for each split"
             if self.spec.hub is not None:
                 remedy += "; eval_data=null fetches it from GLUE by name"
             raise invalid("eval_data", str(self.folder), f"lacks {self.stem} of task {self.name}", remedy)
-        return found
+        return files
 
 
 @functools.cache
@@ -60,43 +60,47 @@ def builtin() -> dict[str, TaskFile]:
     return {path.stem: read_task_file(path) for path in sorted(BUILTIN.glob("*.yaml"))}
 
 
-def own_files(folder: Path | None) -> dict[str, Path]:
+def user_files(folder: Path | None) -> dict[str, Path]:
     """The user's task files by name."""
     if folder is None:
         return {}
     paths = [path for path in sorted((folder / OWN).glob("[!.]*")) if path.suffix in (".yaml", ".yml")]
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in paths:
         if not NAME.fullmatch(path.stem):
-            raise invalid("task", path.stem, "is no name of a task", "use letters, digits, _ and - in the file's name")
-        if path.stem in found:
+            raise invalid(
+                "task", path.stem, "is not a valid name of a task", "use letters, digits, _ and - in the file's name"
+            )
+        if path.stem in files:
             raise invalid("task", path.stem, f"has two files in {folder / OWN}", "keep one of them")
-        found[path.stem] = path
-    return found
+        files[path.stem] = path
+    return files
 
 
 def tasks_for(command: str, folder: Path | None) -> dict[str, Task]:
-    """Every task of a folder that a command takes, but for the built-in ones: the user's files, and what lies in its place."""
+    """Every task of a folder that a command takes, but for the built-in ones: the user's files, and those in folders of kinds."""
     if folder is None:
         return {}
-    own = {name: Task(name, read_task_file(path), folder) for name, path in own_files(folder).items()}
-    claimed = {task.stem for task in own.values()} | {Task(name, spec, folder).stem for name, spec in builtin().items()}
+    tasks = {name: Task(name, read_task_file(path), folder) for name, path in user_files(folder).items()}
+    claimed = {task.stem for task in tasks.values()} | {
+        Task(name, spec, folder).stem for name, spec in builtin().items()
+    }
     for kind, stem in _in_place(folder):
         name = stem.partition("/")[2]
-        if NAME.fullmatch(name) and stem not in claimed and name not in own and name not in builtin():
-            own[name] = Task(name, TaskFile(kind), folder)
-    return {name: task for name, task in sorted(own.items()) if command in KINDS[task.spec.kind].commands}
+        if NAME.fullmatch(name) and stem not in claimed and name not in tasks and name not in builtin():
+            tasks[name] = Task(name, TaskFile(kind), folder)
+    return {name: task for name, task in sorted(tasks.items()) if command in KINDS[task.spec.kind].commands}
 
 
 def find_task(name: str, folder: Path | None, command: str) -> Task:
     """The task of a name. Raises ValueError for an unknown one, and for one of a kind that the command does not measure."""
-    own = own_files(folder)
-    if name in own:
-        task = Task(name, read_task_file(own[name]), folder)
+    files = user_files(folder)
+    if name in files:
+        task = Task(name, read_task_file(files[name]), folder)
     elif name in builtin():
         task = Task(name, builtin()[name], folder)
     else:
-        known = {**builtin(), **own, **tasks_for(command, folder)}
+        known = {**builtin(), **files, **tasks_for(command, folder)}
         task = tasks_for(command, folder).get(name) or _unknown(name, known, folder)
     commands = KINDS[task.spec.kind].commands
     if command not in commands:
@@ -111,8 +115,8 @@ def _unknown(name: str, known: Sequence[str] | dict[str, object], folder: Path |
 
 
 def _in_place(folder: Path) -> list[tuple[str, str]]:
-    """Kind and stem of what lies in the folder of a kind and has its fields."""
-    found = []
+    """Kind and stem of each file in the folder of a kind that has its fields."""
+    fitting = []
     for place in dict.fromkeys(kind.folder for kind in KINDS.values() if kind.fields):
         kinds = [name for name, kind in KINDS.items() if kind.folder == place]
         names = {stem_of(path.name) for path in (folder / place).glob("[!.]*") if path.name.endswith(SUFFIXES)}
@@ -120,12 +124,12 @@ def _in_place(folder: Path) -> list[tuple[str, str]]:
         for name in sorted(names):
             first = _first_row(folder, f"{place}/{name}")
             fits = [kind for kind in kinds if all(field in first for field in KINDS[kind].fields)]
-            found += [(kind, f"{place}/{name}") for kind in fits[:1]]
-    return found
+            fitting += [(kind, f"{place}/{name}") for kind in fits[:1]]
+    return fitting
 
 
 def _first_row(folder: Path, stem: str) -> dict[str, object]:
-    """The first row; nothing of what cannot be read: as a task by name it will be told."""
+    """The first row; nothing of what cannot be read, which is an error when the task is asked for by name."""
     try:
         paths = [find(folder, stem)] + [find(folder / stem, name) for names in PARTS.values() for name in names]
         return next((row for path in paths if path is not None for _, row in rows_of(path)), {})

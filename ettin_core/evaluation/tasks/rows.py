@@ -11,7 +11,7 @@ from ettin_core.evaluation.tasks.find import Task
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import hash_text
 
-LONGEST_NAME = 40  # characters of a cluster's own value that stands for its name
+LONGEST_NAME = 40  # characters of a cluster's value that serves as its name
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TaskRow:
 
 
 def task_rows(task: Task, unsplit: str | None = None) -> Iterator[TaskRow]:
-    """The rows of a task. One file without splits is the part `unsplit` as a whole (None: that is refused).
+    """The rows of a task. One file without splits is the part `unsplit` as a whole (None: that is an error).
 
     Raises ValueError naming file and line for a row that lacks a field or is in no part.
     """
@@ -53,19 +53,19 @@ def labels_of(task: Task) -> tuple[str, ...]:
     """The labels of a task in the order of their numbers: those that it states, or those that its rows have."""
     if task.spec.labels or task.spec.kind in ("regression", "sts"):
         return task.spec.labels
-    found = set()
+    labels = set()
     field = "tags" if task.spec.kind == "tags" else "label"
     for row in task_rows(task):
         value = row.values[field]
         for label in value if isinstance(value, list) else [value]:
             if type(label) not in (int, str):
                 raise invalid("row", row.place, f"has the label {label!r}", "give a name, or a number from 0")
-            found.add(label)
-    if len({type(label) for label in found}) > 1:
+            labels.add(label)
+    if len({type(label) for label in labels}) > 1:
         raise invalid(
-            "labels", sorted(map(str, found)), f"of task {task.name} are names and numbers", "use one of them"
+            "labels", sorted(map(str, labels)), f"of task {task.name} are names and numbers", "use one of them"
         )
-    return tuple(map(str, sorted(found)))
+    return tuple(map(str, sorted(labels)))
 
 
 def label_number(labels: tuple[str, ...], label: Any) -> int | None:
@@ -139,14 +139,14 @@ def _prompt(task: Task, row: TaskRow) -> str:
 def _value(raw: dict[str, Any], name: Any, place: str) -> Any:
     """A field by its name in the file; `a.b` is a field within a field, a list of names the list of their values."""
     if isinstance(name, list):
-        return [_value(raw, one, place) for one in name]
-    found: Any = raw
+        return [_value(raw, part, place) for part in name]
+    value: Any = raw
     for step in [name] if name in raw else str(name).split("."):
-        if not isinstance(found, dict) or step not in found:
+        if not isinstance(value, dict) or step not in value:
             remedy = f"the row has {', '.join(raw)}; say in the task file (fields) what is what"
             raise invalid("row", place, f"lacks {name}", remedy)
-        found = found[step]
-    return found
+        value = value[step]
+    return value
 
 
 def _part(named: Any, parts: dict[str, str], unsplit: str | None, place: str) -> str:
