@@ -51,7 +51,7 @@ def test_a_tie_is_a_guess_wherever_the_answer_is() -> None:
     assert [item.value for item in items] == [0.5, 0.5, 0]
 
 
-def test_chance_is_that_of_the_own_questions() -> None:
+def test_chance_follows_from_the_options_of_the_questions() -> None:
     questions = [question("t", "two", "a", 2), question("t", "two", "b", 2), question("t", "four", "c", 4)]
     results, _ = measured(questions, [[-1, -2], [-2, -1], [-1, -2, -2, -2]])
     chance = {

@@ -240,9 +240,9 @@ def word_tokenizer(special: dict[str, str], template: str | None) -> FastTokeniz
 
 
 @pytest.fixture(scope="module")
-def strangers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def huggingface_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A BERT with its own tokenizer, and a GPT-2 whose tokenizer has one special token and no mask."""
-    root = tmp_path_factory.mktemp("strangers")
+    root = tmp_path_factory.mktemp("huggingface_models")
     torch.manual_seed(0)
     roles = {f"{role}_token": f"[{role.upper()}]" for role in ("unk", "cls", "sep", "pad", "mask")}
     shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -260,9 +260,9 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @torch.no_grad()
-def test_a_bert_of_three_words_by_hand(strangers: dict[str, Path]) -> None:
-    plain = BertForMaskedLM.from_pretrained(strangers["bert"]).eval()
-    model = open_pretrained(str(strangers["bert"]), device="cpu")
+def test_a_bert_of_three_words_by_hand(huggingface_models: dict[str, Path]) -> None:
+    plain = BertForMaskedLM.from_pretrained(huggingface_models["bert"]).eval()
+    model = open_pretrained(str(huggingface_models["bert"]), device="cpu")
     assert (model.reading.name, model.context) == ("mlm", 16)
     cls, sep, mask, (the, old, key) = 1, 2, 4, (5, 6, 7)
 
@@ -273,15 +273,15 @@ def test_a_bert_of_three_words_by_hand(strangers: dict[str, Path]) -> None:
     pseudo = term([cls, the, mask, key, sep], 2, old) + term([cls, the, old, mask, sep], 3, key)
     assert values(model, [("the", " old key")]) == pytest.approx([left], abs=1e-5)
     assert values(model, [("the", " old key")], "pseudo_likelihood") == pytest.approx([pseudo], abs=1e-5)
-    mntp = open_pretrained(str(strangers["bert"]), readout="mntp", device="cpu")
+    mntp = open_pretrained(str(huggingface_models["bert"]), readout="mntp", device="cpu")
     shifted = term([cls, the, mask, mask, mask, sep], 1, old) + term([cls, the, old, mask, mask, mask, sep], 2, key)
     assert values(mntp, [("the", " old key")]) == pytest.approx([shifted], abs=1e-5)
 
 
 @torch.no_grad()
-def test_a_gpt2_of_three_words_by_hand(strangers: dict[str, Path]) -> None:
-    plain = GPT2LMHeadModel.from_pretrained(strangers["gpt2"]).eval()
-    model = open_pretrained(str(strangers["gpt2"]), device="cpu")
+def test_a_gpt2_of_three_words_by_hand(huggingface_models: dict[str, Path]) -> None:
+    plain = GPT2LMHeadModel.from_pretrained(huggingface_models["gpt2"]).eval()
+    model = open_pretrained(str(huggingface_models["gpt2"]), device="cpu")
     logits = plain(input_ids=torch.tensor([[0, 1, 2, 3]])).logits[0].double().log_softmax(-1)
     terms = [float(logits[0, 1]), float(logits[1, 2]), float(logits[2, 3])]
     pairs = [("the", " old key"), ("", "the old key"), ("the old", " key was late")]
@@ -289,32 +289,34 @@ def test_a_gpt2_of_three_words_by_hand(strangers: dict[str, Path]) -> None:
     assert model.embed(["the old key"], "last").shape == (1, 16)
 
 
-def refused(match: str, source: Path | str, **options: Any) -> None:
+def assert_error(match: str, source: Path | str, **options: Any) -> None:
     """One line that names what is wrong."""
     with pytest.raises(ValueError, match=match) as caught:
         open_pretrained(str(source), **options)
     assert "\n" not in str(caught.value)
 
 
-def test_what_cannot_be_opened(strangers: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_opened(
+    huggingface_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    refused(
+    assert_error(
         "nobody/nothing' is neither a folder nor a model .*give a transformers folder.*hf download", "nobody/nothing"
     )
-    refused("has no mask token", strangers["gpt2"], readout="mlm")
-    refused("readout='both' is not a readout", strangers["gpt2"], readout="both")
-    refused("holds no weights", tmp_path)
+    assert_error("has no mask token", huggingface_models["gpt2"], readout="mlm")
+    assert_error("readout='both' is not a readout", huggingface_models["gpt2"], readout="both")
+    assert_error("holds no weights", tmp_path)
     (tmp_path / "pytorch_model.bin").touch()
-    refused("only pickled weights", tmp_path)
-    (tmp_path / "model.safetensors").write_bytes((strangers["gpt2"] / "model.safetensors").read_bytes())
-    refused("holds no config.json", tmp_path)
-    config = json.loads((strangers["gpt2"] / "config.json").read_text())
+    assert_error("only pickled weights", tmp_path)
+    (tmp_path / "model.safetensors").write_bytes((huggingface_models["gpt2"] / "model.safetensors").read_bytes())
+    assert_error("holds no config.json", tmp_path)
+    config = json.loads((huggingface_models["gpt2"] / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": ["GPT2Model"]}))
-    refused("no language-model head", tmp_path)
+    assert_error("no language-model head", tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config))
-    refused("holds no tokenizer.json, so no fast tokenizer", tmp_path)
+    assert_error("holds no tokenizer.json, so no fast tokenizer", tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    refused("tokenizer=.* cannot be read", tmp_path)
+    assert_error("tokenizer=.* cannot be read", tmp_path)
 
 
 def test_questions_that_cannot_be_asked(folders: dict[str, Path]) -> None:

@@ -65,7 +65,7 @@ def test_every_damage_is_one_line_that_names_the_file(name: str, whole: Path, tm
             wrong[damage] = f"traceback: {error!r:.200}"
         file.write_bytes(before)
     assert not wrong, f"{len(wrong)} of {len(FILES[name])}: " + "\n".join(
-        f"{key}: {told}" for key, told in wrong.items()
+        f"{key}: {outcome}" for key, outcome in wrong.items()
     )
 
 
@@ -77,8 +77,8 @@ def test_a_run_is_known_by_what_its_folder_holds(whole: Path, tmp_path: Path, co
     folder.path.rename(root / "runs" / "my best run")
     (renamed,) = run_folders(root / "runs")
     expected = load(whole / "runs", whole / "study.json")
-    found = load(root / "runs", root / "study.json")
-    assert renamed.name == name and found.measurements.equals(expected.measurements) and not found.missing
+    loaded = load(root / "runs", root / "study.json")
+    assert renamed.name == name and loaded.measurements.equals(expected.measurements) and not loaded.missing
     assert len(evaluate(open_run(str(renamed.path))[1], renamed, corpus, SUITE)) == len(renamed.measurements())
     shutil.copytree(renamed.path, root / "runs" / "copy of it")
     with pytest.raises(ValueError, match=f"runs='{name}' is in .*; move one of them elsewhere"):

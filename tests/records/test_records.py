@@ -1,4 +1,4 @@
-"""Records: every kind survives the round trip, and what is not understood is refused."""
+"""Records: every kind survives the round trip, and what is not understood is an error."""
 
 import json
 from dataclasses import fields, replace
@@ -31,7 +31,7 @@ ALL = [TRAINING, TIMING, MEASURED, HOLE, ITEM]
 
 
 def refusal(row: dict[str, Any]) -> str:
-    """The message with which a row is refused."""
+    """The message of the error that a row raises."""
     with pytest.raises(ValueError) as caught:
         from_row(row)
     return str(caught.value)
@@ -54,28 +54,28 @@ def test_a_hole_stays_a_hole() -> None:
 
 
 @pytest.mark.parametrize("schema", [None, 0, 2, "1"])
-def test_another_schema_is_refused(schema: Any) -> None:
+def test_another_schema_is_an_error(schema: Any) -> None:
     message = refusal(to_row(TIMING) | {"schema": schema})
     assert message == f"schema={schema!r} is not readable here; use records of schema 1."
 
 
-def test_a_row_without_a_schema_is_refused() -> None:
+def test_a_row_without_a_schema_is_an_error() -> None:
     assert "schema=None is not readable here" in refusal({"kind": "timing"})
 
 
 @pytest.mark.parametrize("kind", [None, "metric", 3])
-def test_an_unknown_kind_is_refused(kind: Any) -> None:
+def test_an_unknown_kind_is_an_error(kind: Any) -> None:
     message = refusal(to_row(TIMING) | {"kind": kind})
     assert message == f"kind={kind!r} is not a record kind; use one of training, timing, measurement, item."
 
 
 @pytest.mark.parametrize("record", ALL, ids=lambda record: record.kind)
-def test_unknown_fields_are_refused_by_name(record: Any) -> None:
+def test_unknown_fields_are_errors_by_name(record: Any) -> None:
     assert "row=['extra', 'more'] holds unknown fields" in refusal(to_row(record) | {"more": 1, "extra": 2})
 
 
 @pytest.mark.parametrize("record", ALL, ids=lambda record: record.kind)
-def test_missing_fields_are_refused_by_name(record: Any) -> None:
+def test_missing_fields_are_errors_by_name(record: Any) -> None:
     row = to_row(record)
     first, second = (field.name for field in fields(record)[:2])
     del row[first], row[second]
