@@ -22,12 +22,18 @@ NAMED = {  # the modules that a protocol's module finds by name in the registrie
         "ettin_core.objectives.kinds.mntp",
     )
 }
+SCORING = "ettin_core.evaluation.scoring"  # through which every protocol asks
 LIBRARIES = ("torch", "numpy", "tokenizers")
 
 
 def made_with(protocol: Protocol) -> dict[str, Any]:
-    """The modules behind a protocol with their hashes, and the libraries, as they are now."""
+    """The modules behind a protocol with their hashes, and the libraries, as they are now.
+
+    A function of a user's script is not hashed itself: only its version says that it changed.
+    """
     module, versions = protocol.measure.__module__, library_versions()
+    if not source_code.is_module(module):
+        module = SCORING
     return {
         "code": source_code.hashes([module, *NAMED.get(module, ())], PACKAGES, WORDS),
         "libraries": {name: versions[name] for name in LIBRARIES},

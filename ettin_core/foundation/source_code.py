@@ -35,6 +35,11 @@ def hashes(entries: Iterable[str], packages: Iterable[str], without: Iterable[st
     return {name: _module(ROOT, f"{PACKAGE}.{name}")[0] for name in chosen}
 
 
+def is_module(name: str) -> bool:
+    """Whether a name is that of a module here, whose source can be hashed."""
+    return _file(ROOT, name) is not None
+
+
 def changed(before: Hashes, now: Hashes) -> list[str]:
     """The modules that differ, or are in one of the two only."""
     return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))

@@ -18,7 +18,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation import evaluated_model, suite
 from ettin_core.evaluation.protocol import Protocol
 from ettin_core.evaluation.registry import PROTOCOLS
-from ettin_core.evaluation.suite import applicable, evaluate, open_model, settings_of
+from ettin_core.evaluation.suite import applicable, evaluate, open_model, settings_of, stale
 from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.foundation.storage import read_json_lines
 from ettin_core.records import evaluations
@@ -298,6 +298,16 @@ def test_records_are_json_lines_of_the_schema(evaluated: Trained) -> None:
         kind = "measurement" if path.name == "measurements.jsonl" else "item"
         rows = read_json_lines(path)
         assert rows and all(row["kind"] == kind and row["protocol"] == path.parent.name.split("@")[0] for row in rows)
+
+
+def test_the_example_of_a_protocol_is_recorded_from_a_script(corpus: Corpus, copied: Callable) -> None:
+    run, folder = copied("decoder", measured=False)
+    page = (Path(__file__).resolve().parents[2] / "docs" / "extend" / "protocol.md").read_text()
+    script: dict[str, Any] = {"__name__": "__console__"}
+    exec(page.split("```python\n")[1].split("```")[0], script)
+    [row] = evaluate(run, folder, corpus, SUITE, protocols=[script["PROTOCOL"]])
+    assert (row.protocol, row.metric, row.n) == ("sentences", "loss", 2)
+    assert stale(folder, None, [script["PROTOCOL"]]) == {}
 
 
 def test_protocol_names_are_distinct_have_words_and_kinds_are_known() -> None:
