@@ -1,11 +1,11 @@
 """Held-out loss: next tokens for causal models, masked tokens for masked ones, on the same documents.
 
-Documents of the test split (`heldout_*`, what reports show) or of the validation split (`validation_*`, what choices such as
-the learning rate's are made on) are cut at the model's context into pieces, one piece per row. A piece begins with the
-last token of the one before, so every token but BOS is predicted by exactly one piece, and which tokens are masked is decided
-in the whole document: models of any context and objective are scored on the same tokens. (Of a model that predicts n tokens
-ahead the last n, and the first n - 1 tokens of a document are predicted by none.) Errors are over documents (a
-ratio estimator), because tokens of one document are not independent.
+Reports show documents of the test split (`heldout_*`). Choices such as the learning rate's are made on the validation split
+(`validation_*`). Documents are cut at the model's context into pieces, one piece per row. A piece begins with the last token of
+the one before, so every token but BOS is predicted by exactly one piece. Which tokens are masked is decided in the whole
+document: models of any context and objective are scored on the same tokens. For a model that predicts n tokens ahead, a piece
+begins with the last n, and the first n - 1 tokens of a document are not predicted. Errors are over documents (a ratio
+estimator), because tokens of one document are not independent.
 """
 
 import math

@@ -59,8 +59,8 @@ def asked_readout(name: str | None) -> Readout | None:
 def body_of(model: Any, readout: Readout) -> tuple[ScoringBackend, AttentionSpec | None]:
     """The `ScoringBackend` of a loaded transformers model, and its view.
 
-    A ModernBERT of our shape runs on our own transformer, whose last layer computes what is read and nothing else; any other
-    on transformers' class, and so do models of the next token, which are to agree with lm-eval's `hf` in every digit, and
+    A ModernBERT of our shape runs on our own transformer, whose last layer computes what is read and nothing else. Any other
+    runs on transformers' class. So do models of the next token, which are to agree with lm-eval's `hf` in every digit, and
     models spread over several devices.
     """
     if readout == NEXT_TOKEN or len({parameter.device for parameter in model.parameters()}) > 1:

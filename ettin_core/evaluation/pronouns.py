@@ -2,7 +2,7 @@
 
 A sentence comes in three versions (she, he, they) that differ in a few words: the pronoun and what agrees with it. `world`
 states the true shares. For the real Winogender sentences (Rudinger et al. 2018) the reference is the share of women in the
-occupation by the US Bureau of Labor Statistics, and a second one that of Bergsma and Lin (2006) in text; sentences whose
+occupation by the US Bureau of Labor Statistics. A second reference is that of Bergsma and Lin (2006) in text. Sentences whose
 pronoun means the participant are the control, and the gotcha set holds the versions that defy the statistics.
 """
 

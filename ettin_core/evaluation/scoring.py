@@ -96,8 +96,8 @@ class Pair(NamedTuple):
 def split_pair(tokenizer: TokenizerLike, context: str, continuation: str) -> Pair:
     """A context and its continuation, tokenised together.
 
-    The rule of lm-eval: spaces that end the context belong to the continuation, both are tokenised together, and the
-    continuation is what is left after as many tokens as the context alone has; the tokens before are those of the context
+    The rule of lm-eval: spaces that end the context belong to the continuation, and both are tokenised together. The
+    continuation is what is left after as many tokens as the context alone has, and the tokens before are those of the context
     alone. Raises ValueError where nothing is left.
     """
     text = segment(tokenizer, context + continuation)
@@ -253,7 +253,7 @@ def _token_pseudo_likelihood(
 def _filled(model: "EvaluatedModel", text: Segmented, gaps: Sequence[tuple[int, ...]]) -> list[ScoringRequest]:
     """One row for each token of each gap, which sees the text but the gap's tokens from itself on.
 
-    A text longer than the window loses what is before the first gap, as far as it must, and then its end; gaps that do
+    A text longer than the window loses what is before the first gap, as far as it must, and then its end. Gaps that do
     not fit into one window are filled window by window.
     """
     special = model.tokenizer.special

@@ -96,8 +96,10 @@ def evaluate(
     protocols: Sequence[Protocol] | None = None,
     remeasure: bool = False,
 ) -> list[Measurement]:
-    """Measure a run with every protocol of the suite that applies (or with `protocols`); those already measured with the
-    same settings are left alone, with `remeasure` only if they were by the code and libraries of now.
+    """Measure a run with every protocol of the suite that applies, or with `protocols`. Returns the suite's measurements.
+
+    Those already measured with the same settings are left alone. With `remeasure` that holds only for those of today's code
+    and libraries.
     """
     chosen = applicable(run.read_as, suite) if protocols is None else protocols
     check_items(chosen, suite)

@@ -67,9 +67,9 @@ class TaskFile:
     """What a task file may say.
 
     `file` is a file of rows, a folder with a file for each split, or a folder in BEIR's form (retrieval), below the folder of
-    evaluation sets and without its suffix; left out, it is the kind's folder and the task's name. `fields` says what the file
+    evaluation sets and without its suffix (left out: the kind's folder and the task's name). `fields` says what the file
     calls a field of the kind (`question.stem` is a field within a field; `choices` may be a list of fields). `labels` are in
-    the order of their numbers; left out, they are those that the rows have. `splits` says what the file calls train, dev and
+    the order of their numbers (left out: those that the rows have). `splits` says what the file calls train, dev and
     test. `metric` is one of the kind's, or several, of which the first decides. Rows of one `cluster` (a field) are not
     independent. `prompt` is the text before the choices, with fields of the row in braces. `hub` is a part of GLUE.
     """
