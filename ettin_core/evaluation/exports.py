@@ -49,9 +49,10 @@ def export_checkpoint(
     `overwrite`, `pooling` and `alongside` are those of `interop.huggingface.export`. Raises ValueError for an unknown or
     damaged checkpoint.
     """
-    model, name, weights = open_model(run, folder, corpus, checkpoint, "cpu")
+    evaluated, name, weights = open_model(run, folder, corpus, checkpoint, "cpu")
+    model, attention = evaluated.transformer
     facts, tokenizer = facts_of(run, folder, corpus, name, weights), corpus.tokenizer.folder
-    return export(model.model, model.view, tokenizer, out, model.context, facts, overwrite, pooling, alongside)
+    return export(model, attention, tokenizer, out, evaluated.context, facts, overwrite, pooling, alongside)
 
 
 def _holds(out: Path, folder: RunFolder, checkpoint: str) -> bool:
