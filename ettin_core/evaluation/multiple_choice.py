@@ -71,10 +71,10 @@ def facts(estimator: str) -> Measure:
     return measure
 
 
-Score = Callable[["EvaluatedModel", list[Choice]], list[list[float]]]
+ChoiceScorer = Callable[["EvaluatedModel", list[Choice]], list[list[float]]]
 
 
-def whole_text(estimator: str) -> Score:
+def whole_text(estimator: str) -> ChoiceScorer:
     """log p of the whole text."""
 
     def score(model: "EvaluatedModel", texts: list[Segmented]) -> list[float]:
@@ -93,7 +93,7 @@ def whole_text(estimator: str) -> Score:
     return scores
 
 
-def option_only(estimator: str) -> Score:
+def option_only(estimator: str) -> ChoiceScorer:
     """log p(option | prefix), or for masked models log p(option | prefix, suffix)."""
 
     def scores(model: "EvaluatedModel", choices: list[Choice]) -> list[list[float]]:
@@ -116,7 +116,7 @@ def _regroup(values: list[float], choices: list[Choice]) -> list[list[float]]:
     return [[next(iterator) for _ in choice.options] for choice in choices]
 
 
-def answered(model: "EvaluatedModel", choices: list[Choice], score: Score) -> Measured:
+def answered(model: "EvaluatedModel", choices: list[Choice], score: ChoiceScorer) -> Measured:
     """Accuracy of each task and of its parts, and the items."""
     results: list[Result] = []
     items = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.datasets import EvaluationSet
-from ettin_core.evaluation.multiple_choice import Choice, Score, answered, option_only, whole_text
+from ettin_core.evaluation.multiple_choice import Choice, ChoiceScorer, answered, option_only, whole_text
 from ettin_core.evaluation.protocol import Measured, Protocol, SuiteSizes
 from ettin_core.evaluation.tasks.config import PARTS
 from ettin_core.evaluation.tasks.find import Task, find_task
@@ -66,7 +66,7 @@ class _Measure:
 
     def __call__(self, model: "EvaluatedModel", corpus: Corpus | None, suite: SuiteSizes) -> Measured:
         choices = [choice_from(self.task, row) for row in asked(self.task)]
-        score: Score = (whole_text if self.task.spec.kind == "minimal_pairs" else option_only)(self.estimator)
+        score: ChoiceScorer = (whole_text if self.task.spec.kind == "minimal_pairs" else option_only)(self.estimator)
         return answered(model, choices, score)
 
 
