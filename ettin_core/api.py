@@ -80,8 +80,7 @@ class Run:
     @cached_property
     def model(self) -> "Transformer":
         """The last checkpoint on the CPU, in evaluation mode."""
-        model: Transformer = self.open(device="cpu").model
-        return model
+        return self.open(device="cpu").transformer[0]
 
     def open(self, checkpoint: str | None = None, device: str = "auto") -> "EvaluatedModel":
         """A checkpoint (None: the last) ready to score texts and to embed them.
