@@ -22,6 +22,7 @@ from ettin_core.foundation.folders import locked
 from ettin_core.foundation.spreadsheet import csv_text
 from ettin_core.foundation.storage import content_name, write_text
 from ettin_core.planning.forecast import UNKNOWN
+from ettin_core.planning.precision import AUTO, with_precision
 from ettin_core.requests.compose import composed
 from ettin_core.requests.train import TrainRequest
 from ettin_core.studies.run_jobs import choosing
@@ -120,7 +121,11 @@ class Search:
 def main(request: SearchRequest) -> None:
     """Run the trials and print a table for each member."""
     need_optuna()
-    search = Search(request, list(HydraConfig.get().overrides.task))
+    overrides = list(HydraConfig.get().overrides.task)
+    if request.precision == AUTO:
+        request = request.settled()
+        overrides = with_precision(overrides, request.precision)
+    search = Search(request, overrides)
     corpus = prepared(request.data, request.corpora_dir)
     held_out(corpus, request.suite, CHOSEN)  # raises ValueError where there is no validation text to choose by
     with locked(search.path):

@@ -9,6 +9,7 @@ from experiments.views.dry_run import dry_run
 @entry("train", TrainRequest)
 def main(request: TrainRequest) -> None:
     """Train one member from scratch."""
+    request = request.settled()
     if request.dry_run:
         print(dry_run(request))
         return

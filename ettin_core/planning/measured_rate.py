@@ -1,6 +1,8 @@
 """Tokens per second measured on this machine, by a few steps of a run's model, for sizes without a published rate."""
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -17,7 +19,6 @@ from ettin_core.optim.build import build_update
 from ettin_core.planning.throughput import Throughput
 from ettin_core.training.config import PlacementConfig, RunConfig
 from ettin_core.training.loss_module import LossModule, MicroBatch
-from ettin_core.training.phases import Phase
 from ettin_core.training.step import StepSettings, TrainState, optimizer_step
 
 SECONDS = 2.0
@@ -36,43 +37,58 @@ def measured(run: RunConfig, placement: PlacementConfig) -> Throughput | None:
     device = choose_device(placement.device, ProcessGroup())
     if device.type == "cpu" and parameter_count(run.model) > MOST_PARAMETERS:
         return None
-    threads = torch.get_num_threads()
-    torch.set_num_threads(placement.threads)
-    try:
-        phase = max(run.phases, key=lambda phase: phase.tokens)
-        tokens, seconds = _steps(run, phase, placement, device)
-    finally:
-        torch.set_num_threads(threads)
+    with using_threads(placement.threads):
+        step = step_of(run, placement, device, MOST_TOKENS)
+        step()  # the first is slower than the others
+        tokens, begin, seconds = 0, time.perf_counter(), 0.0
+        while not tokens or seconds < SECONDS:
+            tokens += step()
+            seconds = time.perf_counter() - begin
     source = f"an estimate, from {seconds:.1f} s of this model's steps here, on {device.type}, rows full"
     return Throughput(tokens / seconds, source)
 
 
-def _steps(run: RunConfig, phase: Phase, placement: PlacementConfig, device: torch.device) -> tuple[int, float]:
-    """Tokens and seconds of steps after the first, which is slower than the others."""
+@contextlib.contextmanager
+def using_threads(threads: int) -> Iterator[None]:
+    """Let torch compute with a number of threads within the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def step_of(
+    run: RunConfig, placement: PlacementConfig, device: torch.device, most_tokens: int, longest: int | None = None
+) -> Callable[[], int]:
+    """A function that takes one whole step of a run's model and update, and returns its number of tokens.
+
+    The step has one micro-batch of about `most_tokens` tokens, one row at least: rows of the longest phase, cut to `longest`
+    tokens (None: as they are), each filled by one document of random tokens.
+    """
+    phase = max(run.phases, key=lambda phase: phase.tokens)
     model = Transformer(run.model, attention=placement.attention).to(device)
     state = TrainState(LossModule(model), build_update(run.optimizer, model), ProcessGroup(), device)
     settings = StepSettings(phase.attention, 1e-6, run.precision)
     component = run.objective.under(run.direction)[0]
-    batch = _batch(run, phase)
+    context = min(phase.context, longest or phase.context)
+    batch = _batch(min(phase.batch_rows, max(1, most_tokens // context)), context, run.model.vocab_size)
     masking = Masking(phase.mask_rate, run.objective.mask_share, run.objective.random_share, run.objective.scored_share)
     targets = component_targets(component, batch, Vocabulary(run.model.vocab_size, SPECIAL), masking, 0)
-    micro = MicroBatch(batch, targets)
-    begin, steps = 0.0, 0
-    while not begin or time.perf_counter() - begin < SECONDS:
-        optimizer_step(state, [micro], settings)
-        if not begin:
-            begin = time.perf_counter()
-        else:
-            steps += 1
-    return steps * batch.tokens.size, time.perf_counter() - begin
+
+    def step() -> int:
+        optimizer_step(state, [MicroBatch(batch, targets)], settings)
+        return batch.tokens.size
+
+    return step
 
 
-def _batch(run: RunConfig, phase: Phase) -> Batch:
+def _batch(rows: int, context: int, vocab_size: int) -> Batch:
     """Rows that one document of random tokens fills."""
-    rows = min(phase.batch_rows, max(1, MOST_TOKENS // phase.context))
-    shape = (rows, phase.context)
-    ids = 5 + below(1, np.arange(rows * phase.context, dtype=np.uint64), run.model.vocab_size - 5).reshape(shape)
+    shape = (rows, context)
+    ids = 5 + below(1, np.arange(rows * context, dtype=np.uint64), vocab_size - 5).reshape(shape)
     ids[:, 0] = SPECIAL.bos
     numbers = np.arange(rows)
-    positions = np.broadcast_to(np.arange(phase.context), shape).copy()
+    positions = np.broadcast_to(np.arange(context), shape).copy()
     return Batch(ids.astype(np.int64), np.zeros(shape, dtype=np.int64), positions, numbers, np.zeros_like(numbers))

@@ -1,7 +1,7 @@
 """A conversion as it is asked for: of a run, or of a model that was not trained here and becomes a run of no step."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ettin_core.optim.config import OptimizerConfig
 from ettin_core.planning.adoption import Adopted, adopt
 from ettin_core.planning.conversion import Conversion, parent_weights
 from ettin_core.planning.forecast import Machine
+from ettin_core.planning.precision import AUTO, choose
 from ettin_core.planning.run_plan import MemberConfig, open_corpus, open_run, prepared_corpus
 from ettin_core.records.folders import RunFolder, find_run_or_none, folder_of
 from ettin_core.studies.stale import RETRAIN, check_choice
@@ -66,8 +67,12 @@ class ConvertRequest:
             remedy = "give e.g. optimizer=stable_adamw optimizer.learning_rate=5e-4 optimizer.weight_decay=1e-5"
             raise invalid("optimizer", None, f"is missing: {self.parent} is no run, which would state it", remedy)
         corpus = prepared_corpus(Path(self.corpora_dir) / self.corpus)
-        precision = self.precision or "fp32"
-        return adopt(self.parent, self.revision, corpus, self.optimizer, precision), corpus
+        precision = "fp32" if self.precision in (None, AUTO) else self.precision
+        adopted = adopt(self.parent, self.revision, corpus, self.optimizer, precision)
+        if self.precision == AUTO:
+            precision = choose(adopted.run, self.placement, self.runs_dir, keep=not self.dry_run)
+            adopted = replace(adopted, run=replace(adopted.run, precision=precision))
+        return adopted, corpus
 
     def check_run(self) -> None:
         """Raises ValueError for what a run states itself."""

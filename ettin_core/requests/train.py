@@ -1,6 +1,7 @@
 """A training run as it is asked for, and how it becomes a run on a prepared corpus."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.config import DataConfig
@@ -9,6 +10,7 @@ from ettin_core.data.preparation.plan import expected_ids
 from ettin_core.data.preparation.progress_bar import prepared
 from ettin_core.optim.config import OptimizerConfig
 from ettin_core.planning.forecast import UNKNOWN, Machine
+from ettin_core.planning.precision import AUTO, choose
 from ettin_core.planning.run_plan import MemberConfig, TrainingParts
 from ettin_core.planning.sizes import SizeConfig
 from ettin_core.studies.stale import RETRAIN, check_choice
@@ -43,6 +45,13 @@ class TrainRequest:
     def parts(self) -> TrainingParts:
         """The part that is not particular to the member."""
         return TrainingParts(self.size, self.recipe, self.optimizer, self.seeds, self.precision, self.checkpoint)
+
+    def settled(self) -> Self:
+        """With the precision that `auto` stands for in its folder of runs; a dry run writes no choice down."""
+        if self.precision != AUTO:
+            return self
+        run = replace(self, precision="fp32").planned()
+        return replace(self, precision=choose(run, self.placement, self.runs_dir, keep=not self.dry_run))
 
     def planned(self) -> RunConfig:
         """The run on a corpus that is not there yet. Raises ValueError for what could not be trained on any."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ettin_core.data.config import DataConfig
 from ettin_core.data.corpus import Corpus
+from ettin_core.data.preparation.plan import expected_ids
 from ettin_core.data.preparation.prepare import prepared_before
 from ettin_core.data.preparation.progress_bar import prepared
 from ettin_core.evaluation.suite import settings_of
@@ -15,6 +16,8 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import canonical_json, content_name, read_json, write_json
 from ettin_core.foundation.strict_config import plain
 from ettin_core.pairs.audit import NOT_MATCHED, Certificate, certify
+from ettin_core.planning.forecast import UNKNOWN
+from ettin_core.planning.precision import AUTO, choose, chosen_before, with_precision
 from ettin_core.records.folders import RunFolder, folder_of
 from ettin_core.records.predictions import hash_of, stated
 from ettin_core.studies.grid import Compose, StudyRequest, audits, cells_of, pairs_of, plan_runs
@@ -32,6 +35,9 @@ class Study:
     """
 
     def __init__(self, request: StudyRequest, overrides: list[str], compose: Compose, prepares: bool = True) -> None:
+        if request.precision == AUTO:
+            overrides = with_precision(overrides, _settled(request, overrides, compose, prepares))
+            request = compose(overrides)
         self.request, self._prepares = request, prepares
         self.runs_dir = Path(request.runs_dir)
         self.cells = cells_of(request, overrides, compose)
@@ -180,6 +186,15 @@ class Study:
             "predictions": self._stated(),
             "certificates": [asdict(item) for item in certificates],
         }
+
+
+def _settled(request: StudyRequest, overrides: list[str], compose: Compose, prepares: bool) -> str:
+    """The precision that `auto` stands for in all cells of a study; one that only looks probes nothing."""
+    if not prepares:
+        return chosen_before(request.size.name, request.placement, request.runs_dir)
+    plain_request = compose(with_precision(overrides, "fp32"))
+    run = plain_request.parts.planned(request.member, expected_ids(request.data), UNKNOWN, UNKNOWN)
+    return choose(run, request.placement, request.runs_dir)
 
 
 def summarise(certificates: list[Certificate]) -> list[str]:

@@ -23,6 +23,7 @@ from ettin_core.objectives.targets import Vocabulary
 from ettin_core.optim.build import build_update
 from ettin_core.optim.update import Update
 from ettin_core.records.folders import RunFolder
+from ettin_core.records.precision_choice import find_choice
 from ettin_core.training.config import PlacementConfig, RunConfig
 from ettin_core.training.environment import describe, read
 from ettin_core.training.loss_module import LossModule
@@ -154,6 +155,9 @@ def _write_origin(run: RunConfig, folder: RunFolder, placement: PlacementConfig,
     """Write the run's configuration and its provenance: code, machine, placement and environment."""
     write_text(folder.config_file, yaml.safe_dump(run.plain, sort_keys=False))
     origin = provenance() | {"placement": asdict(placement), "environment": read(environment)}
+    choice = find_choice(folder.path.parent, run.size, placement.device)
+    if choice is not None and choice.precision == run.precision:
+        origin["precision"] = asdict(choice)
     if folder.beginning_file.exists():
         origin["began_as"] = read_mapping(folder.beginning_file)
     write_json(folder.path / "provenance.json", origin)
