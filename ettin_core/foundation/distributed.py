@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -36,6 +37,12 @@ class ProcessGroup:
         if self.world_size > 1:
             dist.all_reduce(value)
         return value
+
+    def sum_integers(self, values: Sequence[int], device: torch.device) -> list[int]:
+        """Sums of integers over all processes. One process alone does not touch its device, and so does not wait for it."""
+        if self.world_size == 1:
+            return list(values)
+        return self.sum(torch.tensor(values, dtype=torch.int64, device=device)).tolist()
 
     def share(self, value: Any) -> Any:
         """The main process's value, on every process."""

@@ -1,7 +1,9 @@
 """Model and loss as one module, so that DDP and FSDP wrap a single forward call."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -55,12 +57,31 @@ class LossModule(nn.Module):
 def tensors(micro: MicroBatch, device: torch.device) -> tuple[torch.Tensor | None, ...]:
     """The loss module's tensor arguments on its device."""
     batch, targets = micro
-    arrays = (
-        targets.inputs,
-        batch.document_ids,
-        batch.position_ids,
-        targets.scored_positions,
-        targets.labels,
-        targets.prefix_mask,
-    )
-    return tuple(None if array is None else torch.from_numpy(array).to(device, non_blocking=True) for array in arrays)
+    arrays = (targets.inputs, batch.document_ids, batch.position_ids, targets.scored_positions, targets.labels)
+    if targets.prefix_mask is None:
+        return *to_device(arrays, device), None
+    *integers, prefix_mask = to_device((*arrays, targets.prefix_mask), device)
+    return *integers, prefix_mask.bool()
+
+
+def to_device(arrays: Sequence[np.ndarray], device: torch.device) -> list[torch.Tensor]:
+    """Arrays of integers (or booleans) below 2^31 on a device; a CPU shares their memory.
+
+    A GPU gets all of them as one copy of 32-bit integers from pinned memory, for which the process does not wait, and widens
+    them there to int64.
+    """
+    if device.type == "cpu":
+        return [torch.from_numpy(array) for array in arrays]
+    packed = pack(arrays).pin_memory().to(device, non_blocking=True)
+    return unpack(packed, arrays)
+
+
+def pack(arrays: Sequence[np.ndarray]) -> torch.Tensor:
+    """Arrays one after the other as 32-bit integers, (N,)."""
+    return torch.from_numpy(np.concatenate([array.ravel().astype(np.int32) for array in arrays]))
+
+
+def unpack(packed: torch.Tensor, arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
+    """The packed arrays as int64 tensors of their shapes, where `packed` is."""
+    pieces = packed.long().split([array.size for array in arrays])
+    return [piece.view(array.shape) for piece, array in zip(pieces, arrays, strict=True)]

@@ -76,8 +76,7 @@ def update_progress(
         sum(_flops(run, built, micro) for micro in micro_batches),
     ]
     local_totals += [digest % 2**31, digest // 2**31]
-    totals = group.sum(torch.tensor(local_totals, dtype=torch.int64, device=device))
-    tokens, flops, low, high = (int(value) for value in totals)
+    tokens, flops, low, high = group.sum_integers(local_totals, device)
     combined = (low + high * 2**31) % 2**63
     updated = replace(
         progress,

@@ -11,7 +11,7 @@ from torch import nn
 from ettin_core.foundation.distributed import ProcessGroup, full_tensor
 from ettin_core.model.config import AttentionSpec
 from ettin_core.optim.update import Update
-from ettin_core.training.loss_module import MicroBatch, tensors
+from ettin_core.training.loss_module import MicroBatch, tensors, to_device
 from ettin_core.training.parallel import defer_gradient_sync
 
 
@@ -75,7 +75,7 @@ class LossSums:
         """Add a micro-batch: its summed loss, and the losses (N,) of its scored positions."""
         self.total += loss.detach()
         rows = micro.targets.scored_positions // micro.batch.tokens.shape[1]
-        source = torch.from_numpy(micro.batch.sources[rows]).to(self.by_source.device)
+        (source,) = to_device([micro.batch.sources[rows]], self.by_source.device)
         counted = torch.stack((per_token.double(), torch.ones_like(per_token, dtype=torch.float64)))
         self.by_source.index_add_(1, source, counted)
 
@@ -100,10 +100,7 @@ def optimizer_step(state: TrainState, micro_batches: list[MicroBatch], settings:
     micro-batches and processes do not matter. A loss or gradient that is not finite changes nothing.
     """
     group, device = state.group, state.device
-    count = torch.tensor(
-        [sum(len(micro.targets.labels) for micro in micro_batches)], dtype=torch.float64, device=device
-    )
-    scored = int(group.sum(count).item())
+    (scored,) = group.sum_integers([sum(len(micro.targets.labels) for micro in micro_batches)], device)
     scale = group.world_size / max(1, scored)  # DDP averages over processes; this makes it a sum
     sums = LossSums(settings.num_sources, device)
     state.update.begin()
