@@ -12,9 +12,10 @@ import pandas as pd
 
 from analysis.uncertainty import holm
 from analysis.ways import LM_EVAL, split
+from ettin_core.records.protocols import SEARCH_COSTS
 
 CHOICES = ("accuracy", "preference_pro", "stereotype", "stereotype_score", "acc")  # metrics whose items are choices
-DESCRIBE = ("tie_rate", "gap", "probability_male", "probability_neutral")  # follow from a main metric
+DESCRIBE = ("tie_rate", "gap", "probability_male", "probability_neutral", *SEARCH_COSTS)  # follow from a main metric
 OTHER_LENGTHS = ("accuracy_per_", "stereotype_per_", "preference_pro_per_", "probability_")  # a main metric by length
 SHOWN_ONLY = ("predicted_", "perplexity_")
 BESIDE = ("_seed_deviation", "_dev", "_grid_median", "_grid_worst")  # what a grid has beside its score

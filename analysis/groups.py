@@ -15,6 +15,7 @@ from analysis import estimates, inference, wording
 from analysis.study_records import StudyRecords
 from analysis.tables import HOLE, Table, grouped, number, signed
 from analysis.ways import MTEB, split, way_name
+from ettin_core.records.protocols import SEARCH_COSTS
 
 GLUE = {"cola": "mcc", "sst2": "accuracy", "mrpc": "accuracy", "stsb": "spearman", "qqp": "accuracy"}
 GLUE |= {"mnli": "accuracy", "qnli": "accuracy", "rte": "accuracy"}  # eight tasks, as published: without WNLI
@@ -141,7 +142,12 @@ def _group(protocol: str, task: str, metric: str, kind: str) -> str:
         return "GLUE"
     if question == "lm_eval" and GENERATIVE.get(name) == metric:
         return "Generative tasks"
-    if question.startswith(f"{MTEB}.") and not metric.endswith("_dev"):
+    if (
+        question.startswith(f"{MTEB}.")
+        and not metric.endswith("_dev")
+        and metric not in SEARCH_COSTS
+        and "/" not in task
+    ):
         return f"MTEB, {kind}"
     return ""
 

@@ -6,6 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ettin_core.data.corpus import Corpus
+from ettin_core.requests.compose import composed, configurations
+from ettin_core.requests.retrieve import RetrieveRequest
+from experiments.export import export_run
+from tests.runs import tiny_run, train_tiny
+
 ANIMALS = ("cat", "dog", "horse", "bird", "fish")
 PLACES = ("in the house", "near the river", "on the hill", "by the sea")
 
@@ -55,3 +61,23 @@ def write_sets(folder: Path) -> Path:
     ]
     write_rows(folder / "retrieval/train_triplets.jsonl.gz", triplets)
     return folder
+
+
+def write_members(root: Path, corpus: Corpus) -> Path:
+    """A folder with a trained run of each member, their exports (hf-<member>), and evaluation sets."""
+    write_sets(root / "eval")
+    for member in ("encoder", "decoder"):
+        folder = train_tiny(tiny_run(corpus, member), root / "runs", corpus)
+        (root / member).symlink_to(folder.path)
+        export_run(folder.path, root / f"hf-{member}", corpus.folder.parent)
+    return root
+
+
+def retrieve_request(place: Path, corpus: Corpus, *overrides: str) -> RetrieveRequest:
+    """The request of both members in a folder of `write_members`, texts of 24 tokens, 16 training rows."""
+    models = ",".join(str((place / member).resolve()) for member in ("encoder", "decoder"))
+    here = [f"models=[{models}]", f"eval_data={place / 'eval'}", f"retrieval_dir={place / 'retrieval'}"]
+    here += [f"corpora_dir={corpus.folder.parent}", "poolings=[mean]", "select_by=animals", "max_length=24"]
+    here += ["contrastive.max_triplets=16", "contrastive.batches=[8]", "contrastive.mini_batch=4", "device=cpu"]
+    with configurations():
+        return composed("retrieve", RetrieveRequest, [*here, *overrides])

@@ -134,8 +134,9 @@ FAMILIES = {  # by what is before the first dot of a name
         "The same grid of trials for every member; the setting that dev prefers, its test score in the median over seeds.",
     ),
     "mteb": ProtocolWords(
-        "Embeddings",
-        "MTEB's own score of pooled states; contrastive: after the same grid of fine-tuning for every member.",
+        "Retrieval",
+        "MTEB's own score after the same grid of fine-tuning for every member: pooled states (contrastive, or untrained), a "
+        "vector a token (multivector), word weights (sparse), or a first stage and a reranker as one pipeline.",
     ),
     "lm_eval": ProtocolWords(
         "lm-eval",
@@ -181,4 +182,10 @@ METRICS = {
     "probability_neutral_per_token": Metric(ordered=False),
     "probability_pro_per_token": Metric(ordered=False),
     "preference_pro_per_token": Metric(ordered=False),
+    "bm25_ndcg_at_10": Metric("nDCG@10 of BM25", secondary=True),
+    "first_stage_ndcg_at_10": Metric("nDCG@10 of the first stage", secondary=True),
+    "index_bytes": Metric("size of the index", "bytes", secondary=True),
+    "queries_per_second": Metric("queries per second", "queries/s", secondary=True),
+    "active_dimensions": Metric("active dimensions of a document", "dimensions", secondary=True),
 }
+SEARCH_COSTS = ("bm25_ndcg_at_10", "first_stage_ndcg_at_10", "index_bytes", "queries_per_second", "active_dimensions")

@@ -15,14 +15,18 @@ from ettin_core.evaluation.retrieval.config import ContrastiveConfig
 from ettin_core.evaluation.retrieval.files import need_packages
 from ettin_core.evaluation.retrieval.kinds.base import RetrievalKind, Triplets
 from ettin_core.evaluation.retrieval.kinds.dense import POOLINGS, Dense
+from ettin_core.evaluation.retrieval.kinds.multivector import MultiVector, MultiVectorOptions, multivector
+from ettin_core.evaluation.retrieval.kinds.reranker import Reranker, RerankerOptions, reranker
+from ettin_core.evaluation.retrieval.kinds.sparse import Sparse, SparseOptions
 from ettin_core.evaluation.retrieval.progress import TrialBars
+from ettin_core.evaluation.retrieval.retriever import open_retriever
 from ettin_core.evaluation.retrieval.scoring import VERSION
 from ettin_core.evaluation.retrieval.selection import GridScore, choose, dev_score, grid_score, settings_of, write
 from ettin_core.evaluation.retrieval.sets import held_out_queries
 from ettin_core.evaluation.retrieval.trials import RetrievalTrial, Training
 from ettin_core.evaluation.retrieval.triplets import read_triplets
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.fields import check_threads
 from ettin_core.foundation.folders import locked
 from ettin_core.foundation.storage import canonical_json, content_name, hash_text
@@ -30,6 +34,7 @@ from ettin_core.interop.huggingface_config import LAYOUT_OF
 from ettin_core.planning.run_plan import open_corpus, open_run
 from ettin_core.records.folders import RunFolder, find_run_or_none
 
+KINDS = (Dense.name, MultiVector.name, Sparse.name, Reranker.name)
 TRIPLETS = "retrieval/train_triplets.jsonl.gz"
 
 
@@ -37,11 +42,17 @@ TRIPLETS = "retrieval/train_triplets.jsonl.gz"
 class RetrieveRequest:
     """conf/retrieve.yaml."""
 
+    kind: str
     models: tuple[str, ...]
     checkpoint: str | None
     poolings: tuple[str, ...]
     train: bool
     contrastive: ContrastiveConfig
+    retriever: str | None
+    matryoshka: tuple[int, ...]
+    multivector: MultiVectorOptions
+    sparse: SparseOptions
+    reranker: RerankerOptions
     tasks: tuple[str, ...]
     select_by: str
     eval_data: str | None
@@ -54,6 +65,8 @@ class RetrieveRequest:
 
     def __post_init__(self) -> None:
         check_threads("threads", self.threads)
+        if self.kind not in KINDS:
+            raise unknown("kind", self.kind, "is not a kind of retrieval model", KINDS)
         for name in ("models", "poolings", "tasks"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
@@ -61,6 +74,8 @@ class RetrieveRequest:
         for pooling in self.poolings:
             if pooling not in POOLINGS:
                 raise invalid("poolings", pooling, "is unknown", f"use some of {', '.join(POOLINGS)}")
+        if self.matryoshka and self.kind != "dense":
+            raise invalid("matryoshka", list(self.matryoshka), f"is not for kind={self.kind}", "leave it empty")
         if self.batch < 1:
             raise invalid("batch", self.batch, "is not positive", "use 1 or more")
         if self.max_length is not None and self.max_length < 4:
@@ -107,7 +122,14 @@ def retrieve(request: RetrieveRequest) -> list[GridScore]:
 
 
 def _kinds(request: RetrieveRequest) -> list[RetrievalKind]:
-    return [Dense(pooling) for pooling in request.poolings]
+    retriever = None if request.retriever is None else open_retriever(request.retriever)
+    if request.kind == MultiVector.name:
+        return [multivector(request.multivector, retriever, request.train)]
+    if request.kind == Sparse.name:
+        return [Sparse(request.sparse)]
+    if request.kind == Reranker.name:
+        return [reranker(request.reranker, retriever, request.train)]
+    return [Dense(pooling, request.matryoshka) for pooling in request.poolings]
 
 
 def _check(
@@ -144,11 +166,12 @@ def _scores(request: RetrieveRequest, grid: MemberGrid, tasks: list[Any], dev: A
     """The grid's score of every task, which is also recorded."""
     member, trials = grid.member, grid.trials
     chosen = choose(trials, dev)
-    scores = [grid_score(trials, chosen, task, dev) for task in tasks]
-    records = scores if dev is None else [*scores, dev_score(trials, chosen, dev)]
+    settings = settings_of(trials, request.batch, dev)
+    scores = [grid_score(trials, chosen, task, dev, settings) for task in tasks]
+    records = scores if dev is None else [*scores, dev_score(trials, chosen, dev, settings)]
     with locked(member.home.path / "evaluations"):
         place = member.home.evaluation_folder(trials[0].protocol, VERSION, member.earlier)
-        write(place, records, settings_of(trials, request.batch, dev))
+        write(place, records, settings)
     return scores
 
 

@@ -25,9 +25,7 @@ from ettin_core.foundation.errors import UserError  # noqa: E402
 from ettin_core.foundation.storage import read_json, read_json_lines  # noqa: E402
 from ettin_core.records.folders import RunFolder  # noqa: E402
 from ettin_core.requests.retrieve import RetrieveRequest, retrieve  # noqa: E402
-from experiments.export import export_run  # noqa: E402
-from tests.embeddings import write_sets  # noqa: E402
-from tests.runs import tiny_run, train_tiny  # noqa: E402
+from tests.embeddings import retrieve_request, write_members  # noqa: E402
 
 CONFIG = ContrastiveConfig(None, None, 16, (1e-3, 1e-2), (8,), (1.0,), (1, 2), 4, 0.05, 0.0, 20.0, "fp32")
 TASKS = ("animals", "pairs", "places")
@@ -39,23 +37,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::Deprec
 @pytest.fixture(scope="module")
 def place(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a trained run of each member, their exports, and evaluation sets."""
-    root = tmp_path_factory.mktemp("retrieve")
-    write_sets(root / "eval")
-    for member in ("encoder", "decoder"):
-        folder = train_tiny(tiny_run(corpus, member), root / "runs", corpus)
-        (root / member).symlink_to(folder.path)
-        export_run(folder.path, root / f"hf-{member}", corpus.folder.parent)
-    return root
+    return write_members(tmp_path_factory.mktemp("retrieve"), corpus)
 
 
 @pytest.fixture(scope="module")
 def request_of(place: Path, corpus: Corpus) -> RetrieveRequest:
     """Both members, mean pooling, four trials of two steps each."""
-    models = (str((place / "encoder").resolve()), str((place / "decoder").resolve()))
-    return RetrieveRequest(
-        models, None, ("mean",), True, CONFIG, TASKS, "animals", str(place / "eval"), 24, 32, "cpu", 1,
-        str(place / "retrieval"), str(corpus.folder.parent),
-    )  # fmt: skip
+    return replace(retrieve_request(place, corpus), contrastive=CONFIG, tasks=TASKS)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 A literal special token in a text ([MASK], [SEP]) is letters, also in the saved folder. One rule for the ends of a text: it
 begins as the checkpoint's own tokenizer begins it, and it ends with one EOS, also where it was cut. Our encoders' tokenizers
 append EOS and our decoders' do not; without the rule, `lasttoken` would pool EOS of one member and the last piece of a word
-of the other. Rows are padded on the right.
+of the other. Rows are padded on the right, unless a causal model's logits are read.
 """
 
 import contextlib
@@ -31,6 +31,8 @@ def open_backbone(checkpoint: CheckpointToEmbed, max_length: int | None, **optio
         transformer = Transformer(str(checkpoint.folder), **options)
     check_filled(checkpoint, transformer.auto_model)
     set_text_ends(transformer, checkpoint, max_length)
+    if transformer.transformer_task == "text-generation":
+        transformer.tokenizer.padding_side = "left"  # the library requires it of a causal model that it reads logits of
     return transformer
 
 

@@ -17,12 +17,14 @@ class CheckpointToEmbed(MeasuredModel):
     """A transformers folder and its origin.
 
     `weights` is the hash its run recorded, or that of the folder's bytes (`content`); `longest` the longest row, in tokens,
-    that its config states.
+    that its config states, as `width` is of its states and `architecture` its class.
     """
 
     folder: Path
     content: str
     longest: int | None
+    width: int | None
+    architecture: str
 
     @property
     def label(self) -> str:
@@ -61,4 +63,6 @@ def open_checkpoint(source: str) -> CheckpointToEmbed:
         weights=str(facts.get("weights", content)),
         content=content,
         longest=values.get("max_position_embeddings"),
+        width=values.get("hidden_size"),
+        architecture=str((values.get("architectures") or [""])[0]),
     )

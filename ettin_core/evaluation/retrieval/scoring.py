@@ -11,6 +11,8 @@ import numpy as np
 
 from ettin_core.evaluation.protocol import MeasuredModel, Result, standard_error
 from ettin_core.evaluation.retrieval.backbone import quiet
+from ettin_core.evaluation.retrieval.beside import is_search, measured_index, search_cost, search_results
+from ettin_core.evaluation.retrieval.evaluator import evaluate, read_predictions
 from ettin_core.evaluation.retrieval.items import item_clusters, item_values
 from ettin_core.evaluation.retrieval.kinds.base import RetrievalKind
 from ettin_core.foundation.folders import folder_under_construction
@@ -60,7 +62,9 @@ def score(
     loaded = task.data_loaded
     task.load_data()
     with quiet(), tempfile.TemporaryDirectory() as scratch, folder_under_construction(target) as building:
-        result = evaluate(model, task, batch, Path(scratch))
+        stage = kind.prepare(task, batch, str(model.device))
+        with measured_index(model) as index:
+            result = evaluate(model, task, batch, Path(scratch))
         values = _checked_values(task, result, Path(scratch))
         clusters = item_clusters(task) if values else {}
         settings = settings_of(task, batch, kind)
@@ -70,43 +74,23 @@ def score(
             "libraries": versions(),
             "settings": settings,
         }
-        results = [_main_result(task, result, values, clusters)]
+        results = [_main_result(task, result, values, clusters), *kind.further(model, task, batch)]
+        if is_search(task):
+            results += search_results(task, search_cost(result, index), index, stage)
         measurements = [subject.measurement(protocol, VERSION, each, origin) for each in results]
         items = [_item(measurements[0], name, value, clusters.get(name)) for name, value in values.items()]
         append(building / "measurements.jsonl", measurements)
         append(building / "items.jsonl", items)
         result.to_disk(building / "mteb.json")
-        write_json(building / "model_meta.json", _model_meta(model))
+        write_json(building / "model_meta.json", _model_meta(model, kind))
         write_json(building / "settings.json", settings)
     if not loaded:
         task.unload_data()
 
 
-def evaluate(model: Any, task: Any, batch: int, predictions: Path | None = None) -> Any:
-    """MTEB's result of a task; what it predicted goes to a folder."""
-    import mteb
-
-    [result] = mteb.evaluate(
-        model,
-        task,
-        cache=None,
-        encode_kwargs={"batch_size": batch, "show_progress_bar": False},
-        prediction_folder=predictions,
-        show_progress_bar=False,
-    ).task_results
-    return result
-
-
 def versions() -> dict[str, str]:
     """Versions of the libraries that can move a score."""
     return library_versions("sentence-transformers", "datasets", "scikit-learn", "scipy", "pytrec-eval-terrier")
-
-
-def read_predictions(folder: Path) -> dict[str, Any]:
-    """What MTEB kept of a task: subset, split, and then whatever the kind of task predicts."""
-    files = list(folder.glob("*_predictions.json"))
-    content = json.loads(files[0].read_bytes()) if len(files) == 1 else {}
-    return {subset: splits for subset, splits in content.items() if subset != "mteb_model_meta"}
 
 
 def _checked_values(task: Any, result: Any, predictions: Path) -> dict[str, float]:
@@ -138,10 +122,10 @@ def _size(task: Any) -> int:
     return sum(int(known.get(split, {}).get("num_samples", 0)) for split in task.eval_splits)
 
 
-def _model_meta(model: Any) -> dict[str, Any]:
+def _model_meta(model: Any, kind: RetrievalKind) -> dict[str, Any]:
     from mteb.models import ModelMeta
 
-    described = ModelMeta.from_sentence_transformer_model(model, fill_missing=None)
+    described = getattr(ModelMeta, kind.classes().meta)(model)
     return json.loads(json.dumps(described.to_dict(), default=str))
 
 

@@ -20,7 +20,7 @@ from ettin_core.evaluation.retrieval.trials import RetrievalTrial
 from ettin_core.foundation.folders import folder_under_construction
 from ettin_core.foundation.storage import write_json
 from ettin_core.foundation.strict_config import plain
-from ettin_core.records.evaluations import SETTINGS, measured, place_of, seal
+from ettin_core.records.evaluations import SETTINGS, measured, place_of, seal, settings_hash
 from ettin_core.records.files import append, read_items, read_measurements
 from ettin_core.records.schema import Item, Measurement
 
@@ -54,9 +54,14 @@ def choose(trials: list[RetrievalTrial], dev: Any) -> list[RetrievalTrial]:
     return max(whole, key=lambda group: _mean([_value(trial, dev) for trial in group]))
 
 
-def grid_score(trials: list[RetrievalTrial], chosen: list[RetrievalTrial], task: Any, dev: Any) -> GridScore:
+def grid_score(
+    trials: list[RetrievalTrial], chosen: list[RetrievalTrial], task: Any, dev: Any, settings: dict[str, Any]
+) -> GridScore:
     """The score of a task. Median and worst are of all trials; one that
-    diverged, or has no score, is worse than any (the worst is None)."""
+    diverged, or has no score, is worse than any (the worst is None).
+
+    The hash of `settings` is among what a report compares: members with unequal grids do not share a table.
+    """
     values = [_value(trial, task) for trial in trials]
     known = [value for value in values if value is not None]
     records = [trial.measured(task) or ([], []) for trial in chosen]
@@ -78,7 +83,7 @@ def grid_score(trials: list[RetrievalTrial], chosen: list[RetrievalTrial], task:
         "selected_by": None if dev is None else f"{dev.metadata.name}.{'-'.join(dev.eval_splits)}",
         "trials": {trial.name: value for trial, value in zip(trials, values, strict=True)},
         "chosen": [trial.name for trial in chosen],
-        "settings": first.provenance["settings"] if first else None,
+        "settings": task_settings(task, settings["batch"], example.kind) | {"grid": settings_hash(settings)},
         "libraries": first.provenance["libraries"] if first else versions(),
     }
     measurement = example.checkpoint.measurement(example.protocol, VERSION, result, origin)
@@ -94,9 +99,11 @@ def grid_score(trials: list[RetrievalTrial], chosen: list[RetrievalTrial], task:
     )
 
 
-def dev_score(trials: list[RetrievalTrial], chosen: list[RetrievalTrial], dev: Any) -> GridScore:
+def dev_score(
+    trials: list[RetrievalTrial], chosen: list[RetrievalTrial], dev: Any, settings: dict[str, Any]
+) -> GridScore:
     """The chosen setting's score on dev, by which ways are chosen among: a record alone, without items."""
-    score = grid_score(trials, chosen, dev, dev)
+    score = grid_score(trials, chosen, dev, dev, settings)
     task = f"{dev.metadata.name}.{'-'.join(dev.eval_splits)}"
     record = replace(score.measurement, task=task, metric=f"{score.measurement.metric}_dev")
     return replace(score, measurement=record, items=[], beside=())
@@ -136,18 +143,20 @@ def write(usual: Path, scores: list[GridScore], settings: dict[str, Any]) -> Non
 
 
 def _beside(measurement: Measurement, seeds: Sequence[list[Measurement]]) -> tuple[Measurement, ...]:
-    """The measures beside a score, each the mean of the seeds."""
+    """The measures beside a score that all seeds have, each the mean of the seeds."""
+    by_key = [{(row.task, row.metric): row for row in rows} for rows in seeds]
+    shared = [key for key in (by_key[0] if by_key else {}) if all(key in rows for rows in by_key)]
     return tuple(
         replace(
             measurement,
-            task=row.task,
-            metric=row.metric,
-            value=_mean_or_none([rows[place].value for rows in seeds]),
-            n=row.n,
+            task=task,
+            metric=metric,
+            value=_mean_or_none([rows[task, metric].value for rows in by_key]),
+            n=by_key[0][task, metric].n,
             standard_error=None,
-            higher_is_better=row.higher_is_better,
+            higher_is_better=by_key[0][task, metric].higher_is_better,
         )
-        for place, row in enumerate(seeds[0] if seeds else [])
+        for task, metric in shared
     )
 
 

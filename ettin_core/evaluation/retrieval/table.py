@@ -1,4 +1,4 @@
-"""The table that the command prints: a row for each checkpoint, way and task."""
+"""What the command prints: a row for each checkpoint, way and task, and the folders of the chosen models."""
 
 from collections.abc import Callable
 
@@ -34,6 +34,16 @@ def table(scores: list[GridScore]) -> str:
     rows = [{name: name for name in shown}]
     rows += [{name: texts[number] for name, texts in shown.items()} for number in range(len(scores))]
     return "\n".join("  ".join(_aligned(name, row[name], widths[name]) for name in shown).rstrip() for row in rows)
+
+
+def chosen_models(scores: list[GridScore], root: str) -> str:
+    """The folder of the chosen setting's first seed, a line for each checkpoint and way that was trained."""
+    lines = {
+        (record.run, record.protocol): f"{record.member} {record.protocol.split('.', 1)[1]}: {root}/{chosen[0]}"
+        for record in (score.measurement for score in scores)
+        if (chosen := record.provenance["chosen"]) and record.provenance["setting"] is not None
+    }
+    return "\n".join(lines.values())
 
 
 def _aligned(name: str, text: str, width: int) -> str:

@@ -57,7 +57,7 @@ def load(task: Any) -> None:
             "turn the network on (HF_HUB_OFFLINE=0 HF_DATASETS_OFFLINE=0), or use local sets with eval_data=<folder>"
         )
         raise invalid("tasks", task.metadata.name, f"cannot be fetched from the hub ({reason})", remedy) from error
-    if not isinstance(task, _Local):
+    if not is_local(task):
         task.unload_data()
 
 
@@ -88,6 +88,11 @@ def _of_set(local: LocalSet, split: str) -> Any:
         main_score=local.metric,
     )
     return type(local.name, (TASKS[local.kind],), {"metadata": metadata, "local": local, "split": split})()
+
+
+def is_local(task: Any) -> bool:
+    """Whether a task's data are files of the user."""
+    return isinstance(task, _Local)
 
 
 class _Local:

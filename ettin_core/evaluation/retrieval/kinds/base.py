@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ettin_core.evaluation.protocol import Result
 from ettin_core.evaluation.retrieval.backbone import hash_weights, quiet, read_letters
+from ettin_core.evaluation.retrieval.beside import StageResult
 from ettin_core.evaluation.retrieval.checkpoints import CheckpointToEmbed
 from ettin_core.evaluation.retrieval.config import ContrastiveConfig
 from ettin_core.evaluation.retrieval.triplets import COLUMNS
@@ -17,11 +19,12 @@ SEARCH = ("Retrieval", "Reranking", "InstructionRetrieval", "InstructionRerankin
 
 @dataclass(frozen=True)
 class LibraryClasses:
-    """The model of a kind, its trainer and the trainer's arguments in Sentence Transformers."""
+    """The model of a kind, its trainer and the trainer's arguments in Sentence Transformers, and MTEB's description of it."""
 
     model: Any
     trainer: Any
     arguments: Any
+    meta: str  # the method of mteb.models.ModelMeta that describes a model
 
 
 class RetrievalKind(ABC):
@@ -96,6 +99,14 @@ class RetrievalKind(ABC):
     def save(self, model: Any, folder: Path) -> None:
         """Write a model as the library's own folder."""
         model.save_pretrained(str(folder), create_model_card=False)
+
+    def prepare(self, task: Any, batch: int, device: str) -> StageResult | None:
+        """Make a loaded task ready to be measured; the first stage where the kind has one."""
+        return None
+
+    def further(self, model: Any, task: Any, batch: int) -> list[Result]:
+        """What is measured of a loaded task beside its score."""
+        return []
 
     def task_settings(self, task: Any) -> dict[str, Any]:
         """What decides the score of a task beside model and data."""
