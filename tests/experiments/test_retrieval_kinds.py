@@ -95,7 +95,7 @@ def scores(requests: dict[str, RetrieveRequest]) -> dict[str, list[GridScore]]:
 
 def trial(place: Path, member: str, way: str) -> Path:
     """The folder of a member's only trial of a kind."""
-    [model] = place.glob(f"retrieval/*-{member}-*-{way}-*/model")
+    [model] = place.glob(f"retrieval/*-{member}-*-{way}-*-s1-*/model")
     return model.parent
 
 
@@ -192,6 +192,17 @@ def test_matryoshka_widths_are_parts_of_the_task(place: Path, requests: dict[str
     [part] = [record for record in row.beside if "/" in record.task]
     assert (part.task, part.metric) == ("animals/width_4", "ndcg_at_10") and part.value is not None
     refused(replace(here, matryoshka=(4096,)), "matryoshka", "4096", "dimensions")
+
+
+def test_unequal_grids_differ_in_what_a_report_compares(
+    requests: dict[str, RetrieveRequest], scores: dict[str, list[GridScore]]
+) -> None:
+    settings = [row.measurement.provenance["settings"] for row in scores["sparse"]]
+    assert settings[0] == settings[1]
+    twice = replace(requests["sparse"].contrastive, seeds=(1, 2))
+    [row] = retrieve(replace(requests["sparse"], models=requests["sparse"].models[1:], contrastive=twice))
+    changed = {name for name, value in row.measurement.provenance["settings"].items() if value != settings[1][name]}
+    assert changed == {"grid"} and row.trials == 2
 
 
 def test_other_losses_and_untrained_models(place: Path, requests: dict[str, RetrieveRequest]) -> None:
