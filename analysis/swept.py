@@ -152,6 +152,10 @@ def _add(name: str, known: Mapping[str, RunFolder], settings: dict[str, Settings
     folder = known[name]
     config, summary = folder.config(), folder.summary()
     of_run = flat(config) | {key: summary[key] for key in ("member", "size", "corpus")}
+    if merge := _mapping(config.get("merge")):
+        of_run |= {"merge.parents": _members(merge.get("parents") or (), known)}
+        of_run = {key: value for key, value in of_run.items() if not key.startswith("merge.base")}
+        of_run |= {"merge.base": _members([merge["base"]], known)} if merge.get("base") else {}
     parent = config.get("parent")
     seeds = list(_mapping(config.get("seeds")).values())
     if not isinstance(parent, Mapping):
@@ -179,6 +183,17 @@ def _add(name: str, known: Mapping[str, RunFolder], settings: dict[str, Settings
         SEED: settings[source][SEED],
         CONVERSION_SEED: _mapping(config.get("seeds")).get("order"),
     }  # fmt: skip
+
+
+def _members(parents: Sequence[Any], known: Mapping[str, RunFolder]) -> str:
+    """The members of a merge's parents, the same for every seed; a run that is elsewhere by its name."""
+    names = []
+    for parent in map(_mapping, parents):
+        run = str(parent.get("run"))
+        summary = known[run].summary() if run in known else {}
+        last = parent.get("checkpoint") == summary.get("final_checkpoint")
+        names.append(summary.get("member", run) + ("" if last else f"@{parent.get('checkpoint')}"))
+    return " + ".join(names)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         load_pair,
         load_run,
         load_runs,
+        merge,
         prepare,
         train,
     )
@@ -48,6 +49,7 @@ __all__ = [
     "load_pair",
     "load_run",
     "load_runs",
+    "merge",
     "prepare",
     "train",
 ]

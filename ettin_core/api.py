@@ -22,6 +22,7 @@ from ettin_core.requests.audit import AuditRequest
 from ettin_core.requests.compose import composed, configurations
 from ettin_core.requests.convert import ConvertRequest
 from ettin_core.requests.evaluate import EvaluateRequest, measured
+from ettin_core.requests.merge import PLACEMENT, MergeRequest
 from ettin_core.requests.prepare import PrepareRequest
 from ettin_core.requests.train import TrainRequest
 from ettin_core.studies.train_run import train_run
@@ -155,6 +156,18 @@ def convert(parent: Run | str | Path, *overrides: str, **settings: Setting) -> R
     request = _request("convert", ConvertRequest, overrides, _around(parent) | {"parent": _text(parent)} | settings)
     run, corpus, start = request.prepared()
     folder = train_run(run, corpus, request.placement, request.runs_dir, start, request.stale)
+    return Run(folder, run, Path(request.corpora_dir))
+
+
+def merge(parents: Sequence[Run | str | Path], *overrides: str, **settings: Setting) -> Run:
+    """One model of several runs' weights: `python -m experiments.merge`.
+
+    A parent is a complete run, or `"<run>@<checkpoint>"`. E.g. `merge([first, second], method="average")`.
+    """
+    given: dict[str, Setting] = {"parents": [_text(parent) for parent in parents]}
+    request = _request("merge", MergeRequest, overrides, _around(parents[0] if parents else "") | given | settings)
+    run, corpus, start = request.prepared()
+    folder = train_run(run, corpus, PLACEMENT, request.runs_dir, start, request.stale)
     return Run(folder, run, Path(request.corpora_dir))
 
 

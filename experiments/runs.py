@@ -142,9 +142,16 @@ def doomed(request: RunsRequest) -> list[Path]:
     left = {path: config for path, config in configs.items() if path not in doomed_paths}
     for path, config in left.items():
         for gone in doomed_paths:
-            if RunFolder(gone).name in (config.get("corpus"), (config.get("parent") or {}).get("run")):
+            if RunFolder(gone).name in _needs(config):
                 raise invalid("remove", gone.name, f"is what {path.name} was trained from", "remove that run as well")
     return list(doomed_paths)
+
+
+def _needs(config: dict[str, Any]) -> set[str]:
+    """The corpus and the runs that a run's configuration names."""
+    merge = config.get("merge") or {}
+    parents = [config.get("parent"), merge.get("base"), *merge.get("parents", ())]
+    return {str(config.get("corpus")), *(str(parent["run"]) for parent in parents if parent)}
 
 
 def agreed(request: RunsRequest, count: int) -> bool:

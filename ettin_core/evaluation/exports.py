@@ -10,6 +10,7 @@ from typing import Any
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.suite import open_model
 from ettin_core.foundation.storage import canonical_json, hash_text, read_mapping
+from ettin_core.foundation.strict_config import plain
 from ettin_core.interop.huggingface import METADATA_FILE, export
 from ettin_core.records.folders import RunFolder
 from ettin_core.records.readout import name_of
@@ -88,6 +89,7 @@ def facts_of(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str,
         "corpus": corpus.name,
         "fingerprint": run.fingerprint,
         "parent": None if parent is None else {"run": _name(parent.run), "checkpoint": parent.checkpoint},
+        "merge": plain(run.merge),
         "code": origin.get("code"),
         "commit": origin.get("commit"),
         "libraries": origin.get("libraries"),

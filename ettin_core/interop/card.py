@@ -77,6 +77,10 @@ def front_matter(facts: dict[str, Any], direction: str) -> dict[str, Any]:
     if facts.get("parent"):
         values["base_model"] = facts["parent"]["run"]
         values["base_model_relation"] = "finetune"
+    if facts.get("merge"):
+        values["tags"] += ["merge"]
+        values["base_model"] = list(dict.fromkeys(parent["run"] for parent in facts["merge"]["parents"]))
+        values["base_model_relation"] = "merge"
     if facts.get("datasets"):
         values["datasets"] = facts["datasets"]
     measured = facts.get("measured") or []
@@ -141,6 +145,14 @@ def _origin(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if facts.get("parent"):
         parent = facts["parent"]
         rows.append(("parent", f"`{parent['run']}`, checkpoint `{parent['checkpoint']}`"))
+    if facts.get("merge"):
+        merge = facts["merge"]
+        rows.append(("merge", f"`{merge['method']}`"))
+        parents = zip(merge["parents"], merge["weights"], strict=True)
+        rows += [
+            ("parent", f"`{parent['run']}`, checkpoint `{parent['checkpoint']}`, weight {weight:g}")
+            for parent, weight in parents
+        ]
     libraries = facts.get("libraries") or {}
     return [*rows, *((name, version) for name, version in sorted(libraries.items()))]
 

@@ -22,7 +22,8 @@ from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.optim.config import OptimizerConfig
 from ettin_core.records.readout import name_of
-from ettin_core.training.config import Parent, RunConfig, Seeds
+from ettin_core.training.config import RunConfig, Seeds
+from ettin_core.training.parents import Parent
 from ettin_core.training.phases import PhaseRecipe, RecipeConfig
 
 MEMBER_OF = {"bidirectional": "encoder", "causal": "decoder"}

@@ -12,7 +12,8 @@ from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.planning.plan_checks import check_plan
 from ettin_core.planning.run_plan import MemberConfig
 from ettin_core.records.folders import RunFolder, folder_of
-from ettin_core.training.config import Parent, RunConfig
+from ettin_core.training.config import RunConfig
+from ettin_core.training.parents import Parent
 from ettin_core.training.phases import Phase, PhaseRecipe, RecipeConfig
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Conversion:
         Raises ValueError if the parent is such a member already, has no phase to start before, or was never trained.
         """
         if self.trains and self.tokens is None and not parent.tokens:
-            problem = "was not trained here, so a share of its tokens is not a budget"
+            problem = "has no step of training, so a share of its tokens is not a budget"
             raise invalid("parent", parent.name, problem, "give tokens=<number>, or convert its parent")
         phases = self._phases(parent)
         if self._changes_nothing(parent, phases):
@@ -77,6 +78,7 @@ class Conversion:
             seeds=replace(parent.seeds, order=self.seed, masks=self.seed),
             checkpoint=self.checkpoint,
             parent=None,
+            merge=None,
             adapter=self.adapter,
         )
         return check_plan(run)
@@ -91,7 +93,7 @@ class Conversion:
         if name == summary["final_checkpoint"]:
             weights = summary["final_weights"]
         elif (folder.checkpoints / name).is_dir():
-            weights = _hash_of_weights(folder.checkpoints / name, folder.name)
+            weights = hash_of_weights(folder.checkpoints / name, folder.name)
         else:
             problem = f"needs the checkpoint {name} of {folder.name}, which is missing"
             raise invalid("start", self.start, problem, "restore it, or use start=after_decay")
@@ -154,7 +156,8 @@ def _trained_for(direction: str, objective: ObjectiveConfig, rates: set[float]) 
     return direction, objective.name, components, corruption, objective.scored_share if False in corrupts else None
 
 
-def _hash_of_weights(checkpoint: Path, run: str) -> str:
+def hash_of_weights(checkpoint: Path, run: str) -> str:
+    """The hash of a checkpoint's weights, after its files were checked."""
     from ettin_core.checkpoints import native  # with torch
 
     return native.hash_tensors(native.load(checkpoint, run).model)

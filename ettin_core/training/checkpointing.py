@@ -110,7 +110,7 @@ def finish(session: Session, progress: Progress) -> dict[str, Any]:
         "direction": run.readout[0],
         "objective": run.readout[1],
         "readout": name_of(run.read_as),
-        "parent": run.parent.run if run.parent else None,
+        "parent": " + ".join(dict.fromkeys(parent.run for parent in run.parents)) or None,
         "corpus": corpus.name,
         "corpus_kind": corpus.manifest["kind"],
         "fingerprint": corpus.fingerprint,

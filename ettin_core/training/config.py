@@ -20,6 +20,7 @@ from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.objectives.targets import Targets, Vocabulary, mask_key
 from ettin_core.optim.config import OptimizerConfig
 from ettin_core.records.readout import Readout, readout_named
+from ettin_core.training.parents import Merge, Parent
 from ettin_core.training.phases import Phase, RecipeConfig, plan
 
 PRECISIONS = ("fp32", "bf16")
@@ -40,15 +41,6 @@ class Seeds:
     def __post_init__(self) -> None:
         for name in ("initialisation", "order", "masks"):
             check_within(f"seeds.{name}", getattr(self, name), 0, 2**63 - 1)
-
-
-@dataclass(frozen=True)
-class Parent:
-    """Where a conversion starts: the parent run's content name, checkpoint and the hash of its weights."""
-
-    run: str
-    checkpoint: str
-    weights: str
 
 
 @dataclass(frozen=True)
@@ -111,7 +103,8 @@ class PlacementConfig:
 class RunConfig:
     """A run. `corpus` is the content name of the prepared corpus, `fingerprint` the hash of what it holds.
 
-    With an `adapter` only low-rank matrices are trained, otherwise all weights.
+    With an `adapter` only low-rank matrices are trained, otherwise all weights. A `merge` gives the weights of a run of
+    no step.
     """
 
     member: str
@@ -128,6 +121,7 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     parent: Parent | None = None
     adapter: AdapterConfig | None = None
+    merge: Merge | None = None
 
     def __post_init__(self) -> None:
         check_run(self.direction, self.objective)
@@ -159,6 +153,13 @@ class RunConfig:
     def tokens(self) -> int:
         """Tokens of all phases (row padding counts)."""
         return sum(phase.tokens for phase in self.phases)
+
+    @property
+    def parents(self) -> tuple[Parent, ...]:
+        """The checkpoints that the first weights were made of, a merge's base last (none: drawn at random)."""
+        if self.merge is None:
+            return () if self.parent is None else (self.parent,)
+        return self.merge.parents if self.merge.base is None else (*self.merge.parents, self.merge.base)
 
     @property
     def top_rate(self) -> float:

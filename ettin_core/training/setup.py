@@ -14,6 +14,7 @@ from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.fields import check_threads
 from ettin_core.foundation.provenance import provenance
 from ettin_core.foundation.storage import read_mapping, write_json, write_text
+from ettin_core.foundation.strict_config import plain
 from ettin_core.model.accounting import built_shape
 from ettin_core.model.adapter import add_adapter, check_installed, trained
 from ettin_core.model.config import ModelConfig
@@ -158,6 +159,8 @@ def _write_origin(run: RunConfig, folder: RunFolder, placement: PlacementConfig,
     choice = find_choice(folder.path.parent, run.size, placement.device)
     if choice is not None and choice.precision == run.precision:
         origin["precision"] = asdict(choice)
+    if run.merge is not None:
+        origin["merge"] = plain(run.merge)
     if folder.beginning_file.exists():
         origin["began_as"] = read_mapping(folder.beginning_file)
     write_json(folder.path / "provenance.json", origin)

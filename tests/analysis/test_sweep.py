@@ -21,7 +21,9 @@ from ettin_core.foundation.storage import write_json
 from ettin_core.objectives.config import ObjectiveConfig
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.schema import Measurement, TrainingRecord
-from ettin_core.training.config import Parent, RunConfig, Seeds
+from ettin_core.training.config import RunConfig, Seeds
+from ettin_core.training.parents import Merge, Parent
+from ettin_core.training.phases import RecipeConfig
 from tests.runs import tiny_run
 
 CORPUS = cast(Corpus, SimpleNamespace(tokenizer=SimpleNamespace(vocab_size=256), name="world-01", fingerprint="f" * 64))
@@ -145,6 +147,19 @@ def test_seeds_alone_are_repetitions_of_one_row(tmp_path: Path) -> None:
         finish(tmp_path, run_of(seed=seed), 2.0 + seed)
     rows = [row for _, rows in analyse(load(tmp_path)).tables[0].table.sections for row in rows]
     assert [row[:2] for row in rows] == [["encoder", "3"]] and rows[0][2].startswith("4.050 [")
+
+
+def test_merges_differ_in_weights_and_not_in_the_runs_of_each_seed(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        parents = run_of(seed=seed), run_of("decoder", seed=seed)
+        for run in parents:
+            finish(tmp_path, run, 2.0)
+        held = tuple(Parent(run.name, "decay5", "b" * 64) for run in parents)
+        recipe = RecipeConfig(0, {"merge": replace(parents[0].recipe.phases["decay"], share=1.0)})
+        for share in (0.25, 0.75):
+            merge = Merge("weighted", held, (share, 1 - share))
+            finish(tmp_path, replace(parents[0], member="merge-weighted", recipe=recipe, merge=merge), 2.0)
+    assert axes(load(tmp_path)) == ["member", "merge.weights", "seed"]
 
 
 def test_members_of_other_objectives_never_share_a_loss(tmp_path: Path) -> None:

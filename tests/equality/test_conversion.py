@@ -14,8 +14,9 @@ from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.config import AttentionSpec
 from ettin_core.model.transformer import Transformer
 from ettin_core.records.folders import RunFolder
-from ettin_core.training.config import Parent, RunConfig
+from ettin_core.training.config import RunConfig
 from ettin_core.training.loop import train
+from ettin_core.training.parents import Parent
 from tests.runs import MEMBERS, PLACEMENT, tiny_run, train_tiny
 
 

@@ -18,7 +18,7 @@ from ettin_core.planning.run_plan import open_run
 from ettin_core.records.folders import RunFolder, find_run, find_run_or_none, folder_of
 from ettin_core.requests.compose import composed
 from ettin_core.studies.train_run import trained as train_line
-from ettin_core.training.config import Parent
+from ettin_core.training.parents import Parent
 from experiments.runs import RunsRequest, doomed, remove, shown, strays, table
 from tests.runs import PLACEMENT, tiny_run, train_tiny
 

@@ -1,4 +1,4 @@
-"""The commands of docs/commands.md and docs/clusters.md, copied out of it and run in a tiny setting."""
+"""The commands of docs/commands.md, docs/clusters.md and docs/merging.md, copied out of them and run in a tiny setting."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from tests import processes
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = "".join((ROOT / "docs" / name).read_text() for name in ("commands.md", "clusters.md"))
+PAGE = "".join((ROOT / "docs" / name).read_text() for name in ("commands.md", "clusters.md", "merging.md"))
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.S) for line in block.strip().splitlines()]
 # Those that take half a minute even when tiny; marked slow.
 LONGER = (

@@ -32,8 +32,9 @@ from ettin_core.planning.conversion import Conversion, parent_weights
 from ettin_core.planning.forecast import forecast
 from ettin_core.planning.run_plan import MemberConfig, open_run
 from ettin_core.records.folders import RunFolder
-from ettin_core.training.config import Parent, RunConfig
+from ettin_core.training.config import RunConfig
 from ettin_core.training.loop import train
+from ettin_core.training.parents import Parent
 from ettin_core.training.phases import PhaseRecipe, RecipeConfig
 from ettin_core.training.setup import open_session
 from experiments.export import export_run

@@ -14,7 +14,8 @@ from ettin_core.model.config import AdapterConfig
 from ettin_core.pairs.audit import audit
 from ettin_core.pairs.contract import Contract
 from ettin_core.records.folders import RunFolder
-from ettin_core.training.config import Parent, PlacementConfig, RunConfig, Seeds
+from ettin_core.training.config import PlacementConfig, RunConfig, Seeds
+from ettin_core.training.parents import Parent
 from ettin_core.training.setup import open_session
 from tests.runs import PLACEMENT, tiny_run
 
