@@ -1,0 +1,186 @@
+"""The list of what was found: questions in words, each answered by a row of a study's table.
+
+`paper/results/findings.yaml` has an entry per finding, newest first: the study, the question, and which row of which of the
+report's tables (a CSV file) answers it; and the panels of the figure above the list. No number is in it.
+"""
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from analysis import findings_figure, render
+from analysis.findings_figure import Panel
+from analysis.records_archive import ARCHIVE, STUDY, unpacked
+from analysis.tables import signed
+from analysis.wording import metric_name, protocol_name
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.storage import read_mapping
+from ettin_core.records.folders import run_folders
+from ettin_core.records.studies import read_study
+
+LIST = "findings.yaml"
+SHOWN = ["Question", "Measured by", "Estimate [95%]", "Verdict", "Runs", "Study"]
+NAMES = ("README.md", "findings.csv", "findings.png", "findings.data.csv")
+BEGIN, END = "<!-- findings: made by python -m analysis.results -->", "<!-- end of findings -->"
+
+_PAGE = """# What was found
+
+Newest first. Every number is made from the records in the folders beside this page by `python -m analysis.results`, which needs
+no torch and takes seconds; a test compares. Verdicts are those of each study's own table, corrected within its families. A commit
+with a plus had changes that were not committed.
+
+{table}
+
+![{title}](findings.png)
+
+*{title}.* {caption}
+"""
+_BLOCK = """
+![{title}]({results}/findings.png)
+
+*{title}.* {caption}
+
+{table}
+
+"""
+
+
+Entry = TypeVar("Entry", "Question", Panel)
+
+
+@dataclass(frozen=True)
+class Question:
+    """An entry of the list: `where` names the columns of `table` (and their values) that only one row has."""
+
+    study: str
+    question: str
+    table: str
+    where: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Made:
+    """The files of the list by name, and the same as a block of Markdown, for the README."""
+
+    files: dict[str, bytes]
+    block: str
+
+
+def make(results: Path, readme: Path, files: Mapping[Path, bytes]) -> Made:
+    """The list, and the block of the README, from the files of the studies' reports by path.
+
+    Raises ValueError for an entry that no row answers, or more than one.
+    """
+    questions = read_list(results / LIST, "findings", Question)
+    answers = [answered(question, results, files) for question in questions]
+    picture = findings_figure.draw(read_list(results / LIST, "figure", Panel), results, files)
+    trained = {name: _trained(results / name / ARCHIVE) for name in {question.study for question in questions}}
+    rows = pd.DataFrame([answer | trained[answer["study"]] for answer in answers])
+    list_page = _PAGE.format(
+        table=_markdown(rows, ".", [*SHOWN, "Trained at"]), title=picture.title, caption=picture.caption
+    )
+    made = {
+        "README.md": list_page.encode(),
+        "findings.csv": render.csv(rows).encode(),
+        "findings.png": picture.encoded("png"),
+        "findings.data.csv": render.csv(picture.data).encode(),
+    }
+    place = Path(os.path.relpath(results, readme.parent)).as_posix()
+    table = _markdown(rows, place, SHOWN)
+    block = _BLOCK.format(table=table, results=place, title=picture.title, caption=picture.caption)
+    return Made(made, block)
+
+
+def read_list(file: Path, section: str, kind: type[Entry]) -> list[Entry]:
+    """The entries of a section of the list. Raises ValueError for one that lacks a field or has another."""
+    names = {field.name for field in fields(kind)}
+    entries = read_mapping(file, "restore it", **{section: list})[section]
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict) or entry.keys() != names:
+            problem = f"does not have the fields {', '.join(sorted(names))}"
+            raise invalid(f"{section}.{number}", entry, problem, f"correct {file}")
+    return [kind(**entry) for entry in entries]
+
+
+def answered(question: Question, results: Path, files: Mapping[Path, bytes]) -> dict[str, Any]:
+    """The row that answers a question, with what it was measured on. Raises ValueError where it is not exactly one."""
+    table = results / question.study / f"{question.table}.csv"
+    if table not in files:
+        raise invalid(
+            "table", str(table), "is not made from any record", f"pack the study's records, or correct {LIST}"
+        )
+    frame = pd.read_csv(io.BytesIO(files[table]))
+    unknown = sorted(set(question.where) - set(frame.columns))
+    if unknown:
+        raise invalid("where", unknown, f"are not columns of {table}", f"use some of {', '.join(frame.columns)}")
+    keep = pd.Series(True, index=frame.index)
+    for column, value in question.where.items():
+        keep &= frame[column].astype(str) == str(value)
+    if keep.sum() != 1:
+        problem = f"is answered by {keep.sum()} rows of {table}"
+        raise invalid("where", dict(question.where), problem, "name the columns of one row")
+    row = frame[keep].iloc[0]
+    return {
+        "study": question.study,
+        "question": question.question,
+        **{column: row[column] for column in ("protocol", "task", "metric")},
+        **{column: float(row[column]) for column in ("value", "low", "high")},
+        "words": row["words"],
+    }
+
+
+def _trained(archive: Path) -> dict[str, Any]:
+    """What the runs of a study were trained on, how many they are, and the commits that trained them, from packed records."""
+    with unpacked(archive) as folder:
+        study = read_study(folder / STUDY)
+        cells = study.get("cells", [])
+        origins = [json.loads(file.read_text()) for file in sorted(folder.glob("runs/*/provenance.json"))]
+        summaries = [run.summary() for run in run_folders(folder / "runs")]
+    commits = sorted({str(origin.get("commit"))[:7] + ("+" if origin.get("dirty") else "") for origin in origins})
+    return {
+        "sizes": ", ".join(sorted({summary["size"] for summary in summaries})),
+        "corpora": ", ".join(sorted({summary["corpus"].rpartition("-")[0] for summary in summaries})),
+        "tokens": max(summary["tokens"] for summary in summaries),
+        "seeds": len({cell["axes"].get("seed") for cell in cells}),
+        "runs": len(summaries),
+        "commit": ", ".join(commits),
+    }
+
+
+def inserted(text: str, block: str, readme: Path) -> str:
+    """A text with the block of findings between its two marks. Raises ValueError for a text without them."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise invalid("readme", str(readme), "lacks the marks of the findings", f"put in {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{block}{END}{after}"
+
+
+def _markdown(rows: pd.DataFrame, results: str, header: list[str]) -> str:
+    lines = [
+        header,
+        ["---"] * len(header),
+        *([_cells(row, results)[name] for name in header] for row in rows.to_dict("records")),
+    ]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _cells(row: dict[str, Any], results: str) -> dict[str, str]:
+    """A finding as it is read: an estimate without an interval is one of a single seed, or a crossing that is not bounded."""
+    bounds = "" if pd.isna(row["low"]) else f" [{signed(row['low'])}, {signed(row['high'])}]"
+    task = "" if row["task"] == "all" else f"{row['task']}, "
+    return {
+        "Question": row["question"],
+        "Measured by": f"{protocol_name(row['protocol'])}: {task}{metric_name(row['metric'])}",
+        "Estimate [95%]": "—" if pd.isna(row["value"]) else f"{signed(row['value'])}{bounds}",
+        "Verdict": row["words"],
+        "Runs": f"{row['runs']} of {row['sizes']}, {row['seeds']} seeds, {row['tokens'] / 1e6:.1f}M tokens of {row['corpora']}",
+        "Study": f"[{row['study']}]({results}/{row['study']}/README.md)",
+        "Trained at": row["commit"],
+    }

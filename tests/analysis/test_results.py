@@ -1,0 +1,104 @@
+"""Findings that are committed: made from records alone, found when stale or edited, and published without a machine's paths."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from analysis import findings, results
+from analysis.records_archive import ARCHIVE, pack, unpacked
+
+ROOT = Path(__file__).parents[2]
+HERE = Path("paper/results")
+README = Path("README.md")
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The committed findings and the README in a folder that a test may change."""
+    shutil.copytree(ROOT / HERE, tmp_path / HERE)
+    shutil.copy(ROOT / README, tmp_path / README)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / HERE
+
+
+def test_the_readme_and_the_list_are_those_of_the_committed_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert results.problems(HERE, README, results.committed(HERE)) == []
+
+
+def test_a_number_edited_by_hand_is_found_wherever_it_is(copied: Path) -> None:
+    table = copied / "factorial" / "effects.csv"
+    table.write_text(table.read_text().replace("0.7", "0.8", 1))
+    README.write_text(README.read_text().replace("+0.", "+1.", 1))
+    lines = results.problems(HERE, README, results.committed(HERE))
+    assert f"{HERE / 'factorial' / 'effects.csv'} was edited by hand" in lines
+    assert f"{README} is stale" in lines
+
+
+def test_files_that_no_record_makes_and_that_are_missing_are_named(copied: Path) -> None:
+    reported = results.committed(HERE)
+    (copied / "factorial" / "more.csv").write_text("a,b\n")
+    (copied / "factorial" / "effects.md").unlink()
+    lines = results.problems(HERE, README, reported)
+    assert f"{HERE / 'factorial' / 'more.csv'} is not made from any record" in lines
+    assert f"{HERE / 'factorial' / 'effects.md'} is missing" in lines
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (("metric: loss,", "metric: los,"), "is answered by 0 rows of"),
+        (("protocol: heldout_mlm, metric: loss, ", ""), "is answered by 13 rows of"),
+        (("metric: loss,", "measure: loss,"), "are not columns of"),
+        (("table: effects", "table: effect"), "is not made from any record"),
+        (("    question: ", "    asked: "), "does not have the fields"),
+        (("figure: interaction,", "figure: interactions,"), "is not a figure that can be shown here"),
+        (("task: repeated, metric: accuracy,\n", "task: repeat, metric: accuracy,\n"), "is not in"),
+    ],
+)
+def test_an_entry_of_the_list_that_no_row_answers_is_named(copied: Path, edit: tuple[str, str], message: str) -> None:
+    entries = copied / findings.LIST
+    assert edit[0] in entries.read_text()
+    entries.write_text(entries.read_text().replace(*edit, 1))
+    with pytest.raises(ValueError, match=message):
+        results.listed(HERE, README, results.committed(HERE))
+
+
+def test_packed_records_are_the_same_bytes_and_give_no_path(tmp_path: Path) -> None:
+    """A study of one run is packed the same twice; a lost run, and a record that holds a path of the machine, are reported."""
+    with unpacked(ROOT / HERE / "factorial" / ARCHIVE) as folder:
+        study, runs = folder / "study.json", folder / "runs"
+        record = json.loads(study.read_text())
+        record["cells"], record["runs"] = record["cells"][:1], [record["cells"][0]["run"]]
+        study.write_text(json.dumps(record))
+        first, again = (pack(study, runs, tmp_path / name).read_bytes() for name in ("first", "again"))
+        assert first == again
+        order = runs / record["runs"][0] / "data_order.json"
+        order.write_text(order.read_text().replace("{", '{"at": "' + str(folder.resolve()) + '/x",', 1))
+        with pytest.raises(ValueError, match="holds a path of this machine"):
+            pack(study, runs, tmp_path)
+        shutil.rmtree(order.parent)
+        with pytest.raises(ValueError, match="lacks 1 of its 1 runs"):
+            pack(study, runs, tmp_path)
+
+
+def test_a_damaged_archive_is_one_line(tmp_path: Path) -> None:
+    damaged = tmp_path / ARCHIVE
+    damaged.write_bytes((ROOT / HERE / "factorial" / ARCHIVE).read_bytes()[:-4000])
+    with pytest.raises(ValueError, match="is damaged"), unpacked(damaged):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_committed_file_is_made_from_the_records_without_torch() -> None:
+    code = "import sys; from analysis.results import main; main(); assert 'torch' not in sys.modules"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "check=true"], cwd=ROOT, capture_output=True, text=True, timeout=900
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "nothing stale" in ended.stdout
