@@ -59,17 +59,14 @@ lint: $(LINT)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The newest study's tables and figures into paper/generated, and the PDF where LaTeX is installed.
+# Every finding of paper/results from its packed records; then the newest study here into paper/generated, and the PDF where
+# LaTeX is installed.
 paper: $(BASE)
-	@ls studies/*/study.json >/dev/null 2>&1 || { echo "no study yet: run make demo first"; exit 1; }
-	$(BIN)/python -m analysis.report runs=runs out=paper/generated record=$$(ls -t studies/*/study.json | head -n 1)
-	@if command -v latexmk >/dev/null; then cd paper && latexmk -pdf -interaction=nonstopmode main.tex; \
-	else echo "LaTeX is not installed: paper/generated is renewed, paper/main.pdf is not"; fi
-
-# The pages of docs/ and the library's own words as a site in site/, without a network; a broken link is an error.
-docs: $(TEST)
-	$(BIN)/python -m mkdocs build --strict --quiet
-	@echo "site     site/index.html"
+	$(BIN)/python -m analysis.results
+	@if ! ls studies/*/study.json >/dev/null 2>&1; then echo "no study here yet (make demo): paper/generated is as it was"; \
+	else $(BIN)/python -m analysis.report runs=runs out=paper/generated record=$$(ls -t studies/*/study.json | head -n 1); \
+	if command -v latexmk >/dev/null; then cd paper && latexmk -pdf -interaction=nonstopmode main.tex; \
+	else echo "LaTeX is not installed: paper/generated is renewed, paper/main.pdf is not"; fi; fi
 
 bench: $(TEST)
 	$(BIN)/python -m experiments.benchmark size=nano
