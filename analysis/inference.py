@@ -21,6 +21,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from ettin_core.foundation.intervals import wilson_ends
+
 LEVEL = 0.95
 Z = float(stats.norm.ppf(0.5 + LEVEL / 2))
 TINY = 1e-24  # a variance below this share of the squared values is rounding
@@ -266,10 +268,3 @@ def wilson(bounds: Bounds, n: int, clusters: int, choices: bool = False) -> Boun
         implied = np.where((spread > 0) & (reach > 0), reach**2 / spread, t**2 / clusters)
     low, high = wilson_ends(value, np.maximum(implied, Z**2 / n if choices else 0.0))
     return Bounds(bounds.value, low, high, bounds.p)
-
-
-def wilson_ends(value: np.ndarray, width: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both ends of Wilson's interval; `width` is z**2 / n."""
-    centre = (value + width / 2) / (1 + width)
-    half = np.sqrt(width * value * (1 - value) + width**2 / 4) / (1 + width)
-    return np.clip(centre - half, 0.0, 1.0), np.clip(centre + half, 0.0, 1.0)
