@@ -138,6 +138,14 @@ FAMILIES = {  # by what is before the first dot of a name
         "MTEB's own score after the same grid of fine-tuning for every member: pooled states (contrastive, or untrained), a "
         "vector a token (multivector), word weights (sparse), or a first stage and a reranker as one pipeline.",
     ),
+    "chat": ProtocolWords(
+        "Chat",
+        "Bits per byte of the assistant's answers in held-out conversations; base: before any tuning.",
+    ),
+    "preferences": ProtocolWords(
+        "Preferences",
+        "How often the chosen of two answers is the likelier one, on held-out questions, before and after tuning.",
+    ),
     "lm_eval": ProtocolWords(
         "lm-eval",
         "The harness's own score; decoders answer by the conditional probability, encoders by the protocol named.",
@@ -155,6 +163,7 @@ METRICS = {
     "correlation_with_truth": Metric("correlation with labour statistics or the known shares", ordered=False),
     "correlation_with_bergsma": Metric("correlation with shares in text (Bergsma)", ordered=False),
     "accuracy_per_character": Metric("accuracy by mean per character", secondary=True),
+    "accuracy_of_rewards": Metric("accuracy of rewards", secondary=True),
     "accuracy_per_token": Metric("accuracy by mean per token", secondary=True),
     "tie_rate": Metric("ties", ordered=False),
     "left_to_right_excess": Metric(secondary=True),
