@@ -25,7 +25,7 @@ from ettin_core.records.folders import run_folders
 from ettin_core.records.studies import read_study
 
 LIST = "findings.yaml"
-SHOWN = ["Question", "Measured by", "Estimate [95%]", "Verdict", "Runs", "Study"]
+SHOWN = ["Question", "Measured by", "Estimate [95%]", "Verdict", "Study"]
 NAMES = ("README.md", "findings.csv", "findings.png", "findings.data.csv")
 BEGIN, END = "<!-- findings: made by python -m analysis.results -->", "<!-- end of findings -->"
 
@@ -82,9 +82,9 @@ def make(results: Path, readme: Path, files: Mapping[Path, bytes]) -> Made:
     picture = findings_figure.draw(read_list(results / LIST, "figure", Panel), results, files)
     trained = {name: _trained(results / name / ARCHIVE) for name in {question.study for question in questions}}
     rows = pd.DataFrame([answer | trained[answer["study"]] for answer in answers])
-    list_page = _PAGE.format(
-        table=_markdown(rows, ".", [*SHOWN, "Trained at"]), title=picture.title, caption=picture.caption
-    )
+    caption = " ".join([picture.caption, *(f"{name}: {_scale(study)}." for name, study in sorted(trained.items()))])
+    table = _markdown(rows, ".", [*SHOWN, "Trained at"])
+    list_page = _PAGE.format(table=table, title=picture.title, caption=caption)
     made = {
         "README.md": list_page.encode(),
         "findings.csv": render.csv(rows).encode(),
@@ -93,7 +93,7 @@ def make(results: Path, readme: Path, files: Mapping[Path, bytes]) -> Made:
     }
     place = Path(os.path.relpath(results, readme.parent)).as_posix()
     table = _markdown(rows, place, SHOWN)
-    block = _BLOCK.format(table=table, results=place, title=picture.title, caption=picture.caption)
+    block = _BLOCK.format(table=table, results=place, title=picture.title, caption=caption)
     return Made(made, block)
 
 
@@ -153,6 +153,11 @@ def _trained(archive: Path) -> dict[str, Any]:
     }
 
 
+def _scale(trained: dict[str, Any]) -> str:
+    tokens = f"up to {trained['tokens'] / 1e6:.1f}M tokens of {trained['corpora']}"
+    return f"{trained['runs']} runs of {trained['sizes']}, {trained['seeds']} seeds, {tokens} each"
+
+
 def inserted(text: str, block: str, readme: Path) -> str:
     """A text with the block of findings between its two marks. Raises ValueError for a text without them."""
     before, begin, rest = text.partition(BEGIN)
@@ -180,7 +185,6 @@ def _cells(row: dict[str, Any], results: str) -> dict[str, str]:
         "Measured by": f"{protocol_name(row['protocol'])}: {task}{metric_name(row['metric'])}",
         "Estimate [95%]": "—" if pd.isna(row["value"]) else f"{signed(row['value'])}{bounds}",
         "Verdict": row["words"],
-        "Runs": f"{row['runs']} of {row['sizes']}, {row['seeds']} seeds, {row['tokens'] / 1e6:.1f}M tokens of {row['corpora']}",
         "Study": f"[{row['study']}]({results}/{row['study']}/README.md)",
         "Trained at": row["commit"],
     }
