@@ -85,7 +85,7 @@ def make(results: Path, readme: Path, files: Mapping[Path, bytes]) -> Made:
     caption = " ".join([picture.caption, *(f"{name}: {_scale(study)}." for name, study in sorted(trained.items()))])
     table = _markdown(rows, ".", [*SHOWN, "Trained at"])
     list_page = _PAGE.format(table=table, title=picture.title, caption=caption)
-    made = {
+    page_files = {
         "README.md": list_page.encode(),
         "findings.csv": render.csv(rows).encode(),
         "findings.png": picture.encoded("png"),
@@ -94,7 +94,7 @@ def make(results: Path, readme: Path, files: Mapping[Path, bytes]) -> Made:
     place = Path(os.path.relpath(results, readme.parent)).as_posix()
     table = _markdown(rows, place, SHOWN)
     block = _BLOCK.format(table=table, results=place, title=picture.title, caption=caption)
-    return Made(made, block)
+    return Made(page_files, block)
 
 
 def read_list(file: Path, section: str, kind: type[Entry]) -> list[Entry]:

@@ -114,8 +114,8 @@ def rendered(template: str, **values: Any) -> str:
 def column_classes(table: Table) -> list[str]:
     """By column "prose" where cells hold sentences, which are wrapped and aligned to the left; else empty."""
     rows = [row for _, rows in table.sections for row in rows]
-    wrapped = [place > 0 and any(len(row[place]) > PROSE for row in rows) for place in range(len(table.header))]
-    return ["prose" if wrap else "" for wrap in wrapped]
+    is_prose = [place > 0 and any(len(row[place]) > PROSE for row in rows) for place in range(len(table.header))]
+    return ["prose" if prose else "" for prose in is_prose]
 
 
 def embedded(figures: list[ReportFigure], images: dict[str, bytes]) -> list[dict[str, str]]:

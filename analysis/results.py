@@ -39,9 +39,9 @@ def reports(results: Path) -> dict[Path, bytes]:
 
 def listed(results: Path, readme: Path, reported: Mapping[Path, bytes]) -> dict[Path, bytes]:
     """The list of findings and the README with them, by path, from the files of the studies' reports."""
-    made = findings.make(results, readme, reported)
-    files = {results / name: content for name, content in made.files.items()}
-    return files | {readme: findings.inserted(readme.read_text(), made.block, readme).encode()}
+    listing = findings.make(results, readme, reported)
+    files = {results / name: content for name, content in listing.files.items()}
+    return files | {readme: findings.inserted(readme.read_text(), listing.block, readme).encode()}
 
 
 def write(results: Path, readme: Path) -> list[Path]:

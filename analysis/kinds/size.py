@@ -10,6 +10,8 @@ from analysis.kinds.design import own_way
 from analysis.study_records import MEASURE, StudyRecords, rows_of
 from analysis.uncertainty import Interval
 
+OTHER = "other"  # the column of parameters besides the embedding, as the CSV file heads it
+
 
 def against_size(study: StudyRecords, cells: pd.DataFrame) -> ReportFigure | None:
     """A panel per measurement, a line per member, parameters besides the embedding along x; None for a single size.
@@ -37,19 +39,19 @@ def against_size(study: StudyRecords, cells: pd.DataFrame) -> ReportFigure | Non
         f"Scores against size on {corpus}, with 95% intervals. The axis leaves out embedding parameters, which are a "
         "column of the numbers. Where scoring differs between members, each is scored its own way."
     )
-    columns = ["member", "block", "embedding", "other", *MEASURE, "value", "low", "high"]
+    columns = ["member", "block", "embedding", OTHER, *MEASURE, "value", "low", "high"]
     return ReportFigure(against_size, "size", "Against size", caption, figure, points[columns])
 
 
 def _points(study: StudyRecords, cells: pd.DataFrame) -> pd.DataFrame:
     """The cells of whole tasks of one corpus, with their members' parameters."""
-    runs = study.runs.assign(other=study.runs["parameters"] - study.runs["embedding"].fillna(0))
-    sizes = runs.groupby(["block", "member"])[["embedding", "other"]].first().join(
+    runs = study.runs.assign(**{OTHER: study.runs["parameters"] - study.runs["embedding"].fillna(0)})
+    sizes = runs.groupby(["block", "member"])[["embedding", OTHER]].first().join(
         runs.groupby("block")["corpus"].first()
     )  # fmt: skip
     shown = cells[cells["value"].notna() & ~is_part(cells) & ~cells["metric"].isin(wording.UNORDERED)]
     points = own_way(shown).join(sizes, on=["block", "member"])
-    points = points.assign(x=points["other"] / 1e6)
+    points = points.assign(x=points[OTHER] / 1e6)
     if points.empty:
         return points
     corpus = points.groupby("corpus")["x"].nunique().idxmax()

@@ -25,7 +25,7 @@ AT = "@"  # between a run and a checkpoint of it
 
 
 @dataclass(frozen=True)
-class Source:
+class MergeSource:
     """A checkpoint that is merged, as it is asked for and with its run."""
 
     text: str
@@ -55,7 +55,7 @@ class Source:
         return weights
 
 
-def source(text: str) -> Source:
+def source(text: str) -> MergeSource:
     """The checkpoint that `<run>` (its last) or `<run>@<checkpoint>` names.
 
     Raises ValueError for a run that is missing or not complete, and for a checkpoint that it does not hold.
@@ -69,16 +69,20 @@ def source(text: str) -> Source:
         known = sorted(item.name for item in folder.checkpoints.glob("[!.]*"))
         raise unknown("checkpoint", name, f"is not a checkpoint of {folder.name}", known)
     weights = summary["final_weights"] if name == last else hash_of_weights(folder.checkpoints / name, summary["run"])
-    return Source(text, folder, run, Parent(summary["run"], name, weights))
+    return MergeSource(text, folder, run, Parent(summary["run"], name, weights))
 
 
 def merged_run(
-    method: str, sources: Sequence[Source], weights: Sequence[float], base: Source | None, density: float | None
+    method: str,
+    sources: Sequence[MergeSource],
+    weights: Sequence[float],
+    base: MergeSource | None,
+    density: float | None,
 ) -> RunConfig:
     """The run of a merged model. Raises ValueError for sources of other shapes or other text, and for one given twice."""
     first = sources[0]
-    for field, other in [*(("parents", item) for item in sources[1:]), *([("base", base)] if base else [])]:
-        _check_alike(field, first, other)
+    for field, second in [*(("parents", item) for item in sources[1:]), *([("base", base)] if base else [])]:
+        _check_alike(field, first, second)
     parents = tuple(item.parent for item in sources)
     for number, item in enumerate(sources):
         if item.parent in parents[:number]:
@@ -105,20 +109,22 @@ def merged_run(
     )
 
 
-def _check_alike(field: str, first: Source, other: Source) -> None:
+def _check_alike(field: str, first: MergeSource, second: MergeSource) -> None:
     """Raises ValueError if two checkpoints are of other shapes, or were trained on another corpus."""
-    for name, (theirs, wanted) in differences(other.run.model, first.run.model).items():
+    for name, (theirs, wanted) in differences(second.run.model, first.run.model).items():
         problem = f"has {name}={theirs}, and {first.text} has {wanted}"
-        raise invalid(field, other.text, problem, "merge runs of one size")
-    if other.tokenizer != first.tokenizer:
+        raise invalid(field, second.text, problem, "merge runs of one size")
+    if second.tokenizer != first.tokenizer:
         problem = f"was trained with another tokenizer than {first.text}"
-        raise invalid(field, other.text, problem, "merge runs of one corpus")
-    if other.run.fingerprint != first.run.fingerprint:
-        problem = f"was trained on {other.run.corpus}, and {first.text} on {first.run.corpus}"
-        raise invalid(field, other.text, problem, "merge runs of one corpus")
+        raise invalid(field, second.text, problem, "merge runs of one corpus")
+    if second.run.fingerprint != first.run.fingerprint:
+        problem = f"was trained on {second.run.corpus}, and {first.text} on {first.run.corpus}"
+        raise invalid(field, second.text, problem, "merge runs of one corpus")
 
 
-def merged_weights(run: RunConfig, sources: Sequence[Source], base: Source | None) -> "dict[str, torch.Tensor]":
+def merged_weights(
+    run: RunConfig, sources: Sequence[MergeSource], base: MergeSource | None
+) -> "dict[str, torch.Tensor]":
     """The weights of a merged model."""
     from ettin_core.checkpoints.merging import merged  # with torch
 
