@@ -270,6 +270,12 @@ def test_what_cannot_be_tuned_ends_in_one_line(
             replace(request_of, **changes)
 
 
+def test_a_missing_package_is_named(request_of: SftRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "trl" else object())
+    with pytest.raises(UserError, match=r"package='trl' is not installed; run pip install .*\[chat\]"):
+        sft(request_of)
+
+
 def test_nats_do_not_depend_on_the_batch(place: Path) -> None:
     model = open_tuned(str(place / "decoder"), None)
     tokenizer = model.tokenizer()

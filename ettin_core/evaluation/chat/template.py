@@ -71,7 +71,8 @@ def encode(tokenizer: Any, messages: Messages) -> EncodedConversation:
         result = tokenizer.apply_chat_template(messages[:count], add_generation_prompt=answering, return_dict=True)
         return list(result["input_ids"])
 
-    ids, answers = ids_of(len(messages), False), []
+    ids = ids_of(len(messages), False)
+    answers: list[int] = []
     for number, message in enumerate(messages):
         if message["role"] == "assistant":
             begin = _common(ids, ids_of(number, True))
