@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 TORCH_BUILD ?=
 TORCH_FLAGS ?=
-EXTRAS := report,data,pdf,curation,sweeps,wandb,lora,evaluation,embedding,chat,notebook,docs,test
+EXTRAS := report,data,pdf,curation,sweeps,wandb,lora,quantisation,evaluation,embedding,chat,notebook,docs,test
 # An environment is made again when what it is made of changes, whatever the files' times say.
 INPUTS := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 BASE := $(VENV)/.base-$(INPUTS)

@@ -15,9 +15,9 @@ from ettin_core.foundation.manual import commands, manual
 
 HARNESS = "experiments.harness"
 EXPERIMENTS = """
-    study status runs train extend convert merge make_eval_sets evaluate finetune retrieve sft dpo harness export search
-    audit boundaries plan plan_study prepare preview data_report view_batch benchmark benchmark_data benchmark_scoring faults
-    bad_inputs
+    study status runs train extend convert merge make_eval_sets evaluate finetune retrieve sft dpo harness export quantise
+    search audit boundaries plan plan_study prepare preview data_report view_batch benchmark benchmark_data
+    benchmark_scoring faults bad_inputs
 """
 ANALYSES = "report compare simulate"
 COMMANDS = {name: f"experiments.{name}" for name in EXPERIMENTS.split()}  # in the order in which one meets them

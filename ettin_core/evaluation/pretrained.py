@@ -61,7 +61,7 @@ def body_of(model: Any, readout: Readout) -> tuple[ScoringBackend, AttentionSpec
 
     A ModernBERT of our shape runs on our own transformer, whose last layer computes what is read and nothing else. Any other
     runs on transformers' class. So do models of the next token, which are to agree with lm-eval's `hf` in every digit, and
-    models spread over several devices.
+    models spread over several devices or quantised.
     """
     if readout == NEXT_TOKEN or len({parameter.device for parameter in model.parameters()}) > 1:
         return PretrainedBody(model), None

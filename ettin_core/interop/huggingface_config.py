@@ -58,6 +58,10 @@ def model_of_config(values: dict[str, Any], where: str) -> tuple[ModelConfig, At
     if not isinstance(architectures, list) or ARCHITECTURE_OF[direction] not in architectures:
         remedy = f"give a {ARCHITECTURE_OF[direction]}"
         raise invalid("architectures", architectures, f"{where} lacks the prediction head or adds another", remedy)
+    if "quantization_config" in values:
+        method = values["quantization_config"].get("quant_method")
+        remedy = "give the plain folder that it was made of"
+        raise invalid("quantization_config", method, f"{where}: our transformer has plain weights", remedy)
     config, head_size = _configuration(values, direction, where)
     for field, wanted in FIXED.items():
         _require(field, getattr(config, field), wanted)

@@ -1,0 +1,76 @@
+"""python -m experiments.quantise model=runs/<run> method=int8_weight_only out=<folder>: a quantised copy, and what it changed."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from ettin_core.evaluation.exports import own_export
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.fields import check_threads
+from ettin_core.foundation.storage import write_json
+from ettin_core.interop.quantisation import check_method, quantise
+from ettin_core.interop.quantisation_effect import Effect, effect
+from ettin_core.planning.run_plan import open_corpus, open_run
+from ettin_core.records.folders import find_run_or_none
+from experiments.cli.entry import entry
+
+RECORD = "quantisation.json"
+
+
+@dataclass(frozen=True)
+class QuantiseRequest:
+    """conf/quantise.yaml."""
+
+    model: str
+    method: str
+    out: str
+    group: int
+    rounds: int
+    threads: int
+    overwrite: bool
+    corpora_dir: str
+
+    def __post_init__(self) -> None:
+        check_threads("threads", self.threads)
+        if self.rounds < 1:
+            raise invalid("rounds", self.rounds, "times nothing", "use 1 or more")
+
+    def source(self) -> Path:
+        """The plain transformers folder: the model itself, or the last checkpoint of a run, exported."""
+        if find_run_or_none(self.model) is None:
+            return Path(self.model).resolve()
+        folder, run = open_run(self.model)
+        return own_export(run, folder, open_corpus(run, Path(self.corpora_dir)))
+
+
+@entry("quantise", QuantiseRequest)
+def main(request: QuantiseRequest) -> None:
+    """Write the quantised folder, measure it beside the plain one and print both."""
+    torch.set_num_threads(request.threads)
+    check_method(request.method)
+    source = request.source()
+    out = quantise(source, Path(request.out), request.method, request.group, request.overwrite)
+    change = effect(source, out, request.rounds)
+    write_json(out / RECORD, {"method": request.method, **asdict(change)})
+    print(table(change))
+    print(f"transformers folder {out}")
+
+
+def table(change: Effect) -> str:
+    """Both sides, and how far predictions moved."""
+    before, after = change.before, change.after
+    rates = [side.tokens_per_second for side in (before, after)]
+    return "\n".join(
+        [
+            f"{'':<24}{'before':>14}{'after':>14}{'ratio':>8}",
+            f"{'bytes of weights':<24}{before.size:>14,}{after.size:>14,}{after.size / before.size:>8.3f}",
+            f"{'tokens per second':<24}{rates[0]:>14,.0f}{rates[1]:>14,.0f}{rates[1] / rates[0]:>8.3f}",
+            f"logits moved by {change.mean:.4f} (largest {change.largest:.4f}); the same token is first at "
+            f"{change.agreement:.1%}; divergence {change.divergence:.2g} nats per token",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
