@@ -49,6 +49,8 @@ def quantise(source: Path, out: Path, method: str, group: int, overwrite: bool =
     with folder_under_construction(out, MAKER) as building:
         shutil.copytree(source, building, ignore=shutil.ignore_patterns(*REWRITTEN), dirs_exist_ok=True)
         model.save_pretrained(building)
+        for file in building.glob("model*.safetensors"):  # which safetensors lets only the owner read
+            file.chmod((building / "config.json").stat().st_mode)
         facts = read_mapping(source / METADATA_FILE) if (source / METADATA_FILE).is_file() else {}
         how = {"method": method, "group": group if method == GROUPED else None}
         write_json(building / METADATA_FILE, facts | {"quantisation": how})

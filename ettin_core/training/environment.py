@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 GROUPS = ("code", "libraries", "device", "numerics", "placement")
 ENTRY = "ettin_core.training.loop"
+MERGING = "ettin_core.checkpoints.merging"
 PACKAGES = ("checkpoints", "data", "foundation", "model", "objectives", "optim", "training")
 OBSERVERS = (  # what these report never reaches a weight
     "foundation.progress_bars",
@@ -59,8 +60,9 @@ Differences = dict[str, dict[str, tuple[str, str]]]  # by group and field: left 
 
 
 def training_code(run: RunConfig) -> source_code.Hashes:
-    """The modules that train a run with their hashes: of objectives those that the run uses."""
-    return source_code.hashes([ENTRY, *run.objective.modules(run.direction)], PACKAGES, OBSERVERS)
+    """The modules that train or merge a run with their hashes: of objectives those that the run uses."""
+    entries = [ENTRY, *run.objective.modules(run.direction)] + ([MERGING] if run.merge is not None else [])
+    return source_code.hashes(entries, PACKAGES, OBSERVERS)
 
 
 def describe(run: RunConfig, placement: PlacementConfig, group: "ProcessGroup", device: "torch.device") -> str:

@@ -60,7 +60,8 @@ def test_a_merge_is_a_run_with_its_parents(parents: list[RunFolder], corpus: Cor
     for item, source in zip(run.parents, (parents[0], parents[1], parents[0]), strict=True):
         weights = native.load(source.checkpoints / item.checkpoint, source.name).model
         assert native.hash_tensors(weights) == item.weights
-    assert read_json(folder.path / "provenance.json")["merge"] == run.plain["merge"]
+    origin = read_json(folder.path / "provenance.json")
+    assert origin["merge"] == run.plain["merge"] and "checkpoints.merging" in origin["environment"]["code"]
     assert folder.summary()["parent"] == f"{parents[0].name} + {parents[1].name}"
     again = request(parents, corpus, tmp_path, "0", "1@step12", **values | {"weights": (0.4, 0.6)})
     assert again.prepared()[0].name != folder.name
