@@ -163,7 +163,7 @@ METRICS = {
     "correlation_with_truth": Metric("correlation with labour statistics or the known shares", ordered=False),
     "correlation_with_bergsma": Metric("correlation with shares in text (Bergsma)", ordered=False),
     "accuracy_per_character": Metric("accuracy by mean per character", secondary=True),
-    "accuracy_of_rewards": Metric("accuracy of rewards", secondary=True),
+    "accuracy_of_rewards": Metric("accuracy of rewards", "share correct"),
     "accuracy_per_token": Metric("accuracy by mean per token", secondary=True),
     "tie_rate": Metric("ties", ordered=False),
     "left_to_right_excess": Metric(secondary=True),
