@@ -187,7 +187,7 @@ def entropy_bits(corpus: Corpus, documents: list[np.ndarray], split: str = REPOR
 
 
 def ratio_items(
-    task: str, counts: np.ndarray, losses: np.ndarray, sizes: np.ndarray, names: Sequence[int] | None = None
+    task: str, counts: np.ndarray, losses: np.ndarray, sizes: np.ndarray, names: Sequence[object] | None = None
 ) -> list[ItemResult]:
     """Documents as items whose mean is the loss per token and whose spread is its error; their bytes are `sizes`.
 

@@ -93,7 +93,9 @@ def _of_checkpoint(checkpoint: CheckpointToEmbed, adapter: Path | None) -> Tuned
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     config = read_mapping(checkpoint.folder / "config.json")
-    architectures = config.get("architectures") or [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.get("model_type"), "")]
+    architectures = config.get("architectures") or [
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(str(config.get("model_type")), "")
+    ]
     if not set(architectures) & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()):
         raise invalid("model", checkpoint.run, f"is not a decoder ({', '.join(architectures)})", CONVERT)
     file = (adapter or checkpoint.folder) / METADATA_FILE
