@@ -26,7 +26,7 @@ GOOD = {"id": "new", "split": "train", "text": "fine", "label": 1}
         ("sst2", GOOD | {"label": None}, "has the label None; give a number from 0"),
         ("sst2", GOOD | {"label": 2}, "has the label 2"),
         ("sst2", GOOD | {"label": -1}, "has the label -1"),
-        ("sst2", GOOD | {"text": 5}, "has no text"),
+        ("sst2", GOOD | {"text": 5}, "has a field without text"),
         ("sst2", GOOD | {"split": "held"}, "has split='held'"),
         ("ewt_upos", {"id": "new", "split": "train", "tokens": ["a", "b"], "upos": ["DET"]}, "no tag for each"),
         ("ewt_upos", {"id": "new", "split": "train", "tokens": ["a"], "upos": ["ARTICLE"]}, "has the tag 'ARTICLE'"),

@@ -140,7 +140,7 @@ def test_the_command_leaves_the_record_and_a_page(folder: Path, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert "problem: the phases together pass" in done.stdout and str(tmp_path / "report" / "index.html") in done.stdout
-    assert "would be refused" in (tmp_path / "report" / "index.html").read_text()
+    assert "would stop with an error" in (tmp_path / "report" / "index.html").read_text()
     report = json.loads((tmp_path / "report" / "data_report.json").read_text())
     assert (report["kind"], report["schema"]) == ("data_report", 1)
     assert report == record(composed(*options))

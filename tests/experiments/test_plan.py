@@ -266,7 +266,7 @@ def test_the_published_grid_is_planned(tmp_path: Path) -> None:
     ]
     assert all(len(axes.lines) == 6 for axes in picture.figure.axes)
     pd.DataFrame({"tokens": [1], "loss": [2]}).to_csv(tmp_path / "other.csv", index=False)
-    with pytest.raises(ValueError, match="other.csv is no plan's schedules"):
+    with pytest.raises(ValueError, match="other.csv is not a table of a plan's schedules"):
         schedules(tmp_path / "other.csv")
 
 

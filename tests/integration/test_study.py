@@ -1,7 +1,6 @@
 """A whole study in a tiny setting: killed and started again it ends with the numbers of an undisturbed one."""
 
 import re
-import runpy
 import signal
 import socket
 import time
@@ -143,15 +142,3 @@ def test_what_it_writes_names_no_place_and_no_machine(undisturbed: Path) -> None
     ]
     assert len(files) > 100
     assert [path for path in files if any(name in path.read_bytes() for name in names)] == []
-
-
-def test_the_example_of_the_docs_reads_a_run(
-    undisturbed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = run_folders(undisturbed / "runs")[0]
-    script = Path(__file__).resolve().parents[2] / "docs" / "examples" / "read_a_run.py"
-    monkeypatch.setattr("sys.argv", [str(script), str(run.path)])
-    runpy.run_path(str(script), run_name="__main__")
-    printed = capsys.readouterr().out
-    assert f"{run.name}: " in printed and "complete: True" in printed
-    assert len(re.findall(r" = .* \(n = \d+\)", printed)) == len(run.measurements()) > 0

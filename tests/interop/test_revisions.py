@@ -15,13 +15,15 @@ import torch
 from ettin_core.checkpoints import native
 from ettin_core.checkpoints.retention import CheckpointConfig
 from ettin_core.data.corpus import Corpus
+from ettin_core.evaluation import exports
+from ettin_core.evaluation.revisions import export_revisions
 from ettin_core.foundation.folders import remove_folder
 from ettin_core.interop import revisions
 from ettin_core.interop.revisions import Repository
 from ettin_core.model.transformer import Transformer
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.config import RunConfig
-from experiments import export
+from experiments.export import AUTO_CLASS_OF
 from tests import processes
 from tests.runs import tiny_run, train_tiny
 
@@ -61,7 +63,7 @@ def export_to(corpus: Corpus, tmp_path: Path) -> Callable[..., tuple[Repository,
     def write(folder: RunFolder, wanted: Any = "all", **options: Any) -> tuple[Repository, list[str]]:
         repository = Repository(tmp_path / "cache", f"local/{folder.name}")
         run = kept_run(corpus, "decoder" if "decoder" in folder.name else "encoder")
-        return repository, export.export_revisions(folder, run, corpus, repository, wanted, **options)
+        return repository, export_revisions(run, folder, corpus, repository, wanted, **options)
 
     return write
 
@@ -96,7 +98,7 @@ def test_every_checkpoint_loads_as_the_revision_of_its_name(
     folder, run = complete[member], kept_run(corpus, member)
     repository, refused = export_to(folder)
     assert refused == [] and repository.revisions() == sorted([*KEPT, "main"])
-    auto = export.AUTO_CLASS_OF[run.direction]
+    auto = AUTO_CLASS_OF[run.direction]
     tokens = torch.randint(8, corpus.tokenizer.vocab_size, (1, 70), generator=torch.Generator().manual_seed(0))
     logits = {}
     for name in KEPT:
@@ -139,7 +141,7 @@ def test_a_run_that_still_trains_is_exported_again_and_only_new_ones_are_written
     assert repository.commit("main") == repository.commit("step8")
     first = stamps(repository)
     with monkeypatch.context() as patch:
-        patch.setattr(export, "open_model", pytest.fail)  # what is there is not even read
+        patch.setattr(exports, "open_model", pytest.fail)  # what is there is not even read
         export_to(folder)
     assert stamps(repository) == first
 
@@ -201,13 +203,13 @@ def test_a_checkpoint_pruned_meanwhile_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    open_model = export.open_model
+    open_model = exports.open_model
 
     def prune_then_open(run: Any, folder: Any, corpus: Any, checkpoint: str, device: str) -> Any:
         remove_folder(run_copy.checkpoints / "step8")
         return open_model(run, folder, corpus, checkpoint, device)
 
-    monkeypatch.setattr(export, "open_model", prune_then_open)
+    monkeypatch.setattr(exports, "open_model", prune_then_open)
     repository, refused = export_to(run_copy)
     assert refused == [] and "step8" not in repository.revisions() and "step12" in repository.revisions()
     assert "step8 was pruned" in capsys.readouterr().out
@@ -256,7 +258,7 @@ def test_overwrite_mends_a_damaged_snapshot(
 
 def test_two_models_never_share_a_name(complete: dict[str, RunFolder], corpus: Corpus, tmp_path: Path) -> None:
     def write(member: str, repository: Repository) -> None:
-        export.export_revisions(complete[member], kept_run(corpus, member), corpus, repository, ["step0"])
+        export_revisions(kept_run(corpus, member), complete[member], corpus, repository, ["step0"])
 
     repository = Repository(tmp_path, "local/mine")
     write("encoder", repository)

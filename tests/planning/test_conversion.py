@@ -331,7 +331,7 @@ def test_parents_that_cannot_serve_are_refused(lab: Trained, tmp_path: Path) -> 
         conversion("enc-from-dec", start="before_decay").plan(child)
     flip = lab.named(conversion(budget=0))
     with pytest.raises(
-        ValueError, match="was not trained here, so a share of its tokens is not a budget; give tokens="
+        ValueError, match="has no step of training, so a share of its tokens is not a budget; give tokens="
     ):
         conversion("enc-from-dec").plan(flip)
     run = lab.parents["encoder"]

@@ -106,7 +106,7 @@ def test_the_probe_changes_no_output(corpus: Corpus) -> None:
     query, key, value = (torch.randn(1, 2, 20, 8) for _ in range(3))
     plain = attention_backends.make_attention("sdpa", documents, "causal", None)(query, key, value)
     probe = LogitProbe()
-    probed_attention = probe.watching(
+    probed_attention = probe.wrap(
         attention_backends.make_attention("sdpa", documents, "causal", None), documents, "causal", None
     )
     assert torch.equal(probed_attention(query, key, value), plain) and len(probe.largest) == 1

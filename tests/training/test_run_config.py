@@ -15,7 +15,7 @@ from ettin_core.pairs.audit import audit
 from ettin_core.pairs.contract import Contract
 from ettin_core.records.folders import RunFolder
 from ettin_core.training.config import PlacementConfig, RunConfig, Seeds
-from ettin_core.training.parents import Parent
+from ettin_core.training.parents import Merge, Parent
 from ettin_core.training.setup import open_session
 from tests.runs import PLACEMENT, tiny_run
 
@@ -67,6 +67,7 @@ CHANGES = {
     "seeds": Seeds(order=3),
     "parent": Parent("a", "step1", "0"),
     "adapter": AdapterConfig(rank=4, alpha=8),
+    "merge": Merge("average", (Parent("a", "step1", "0"), Parent("b", "step1", "1")), (0.5, 0.5)),
 }
 
 
