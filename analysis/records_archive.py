@@ -35,7 +35,7 @@ def pack(study: Path, runs: Path, results: Path) -> Path:
     members = {STUDY: file.read_bytes()}
     for name in wanted:
         members |= {f"runs/{name}/{path}": content for path, content in _records(folders[name])}
-    _refuse_paths(members, runs)
+    _check_paths(members, runs)
     target = results / str(record["name"]) / ARCHIVE
     target.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(target, _archive(members))
@@ -67,11 +67,12 @@ def _records(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
             yield inside.as_posix(), path.read_bytes()
 
 
-def _refuse_paths(members: dict[str, bytes], runs: Path) -> None:
+def _check_paths(members: dict[str, bytes], runs: Path) -> None:
     """Records are published: the folder that holds the runs on this machine is nobody's business and means nothing elsewhere."""
-    here = str(runs.resolve().parent).encode() + b"/"
+    places = {runs.resolve().parent, Path.home()} - {Path("/")}
+    paths = [f"{place}/".encode() for place in sorted(places)]
     for name, content in members.items():
-        if here in content:
+        for here in (path for path in paths if path in content):
             raise invalid(
                 "add", name, f"holds a path of this machine ({here.decode()}...)", "give relative paths when training"
             )

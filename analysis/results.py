@@ -48,8 +48,8 @@ def write(results: Path, readme: Path) -> list[Path]:
     """Write every generated file and the manifest; remove what no record makes any more. Returns the files."""
     reported = reports(results)
     files = reported | listed(results, readme, reported)
-    for stale in _generated(results) - files.keys():
-        stale.unlink()
+    for stale in _written_before(results) - files.keys():
+        stale.unlink(missing_ok=True)
     for path, content in files.items():
         write_bytes(path, content)
     hashes = {_name(path, results): _sha256(content) for path, content in files.items() if path != readme}
@@ -76,11 +76,6 @@ def problems(results: Path, readme: Path, reported: Mapping[Path, bytes]) -> lis
     return lines
 
 
-def committed(results: Path) -> dict[Path, bytes]:
-    """The files of every packed study's report as they are on the disk."""
-    return {path: path.read_bytes() for path in sorted(results.glob("*/*")) if path.name != ARCHIVE}
-
-
 def _reported(archive: Path) -> dict[str, bytes]:
     """The report of a packed study, by file name."""
     with unpacked(archive) as folder, tempfile.TemporaryDirectory() as scratch, _silence():
@@ -102,8 +97,14 @@ def _overview(study: dict[str, Any], files: dict[str, bytes]) -> str:
 
 
 def _generated(results: Path) -> set[Path]:
-    inside = {path for path in results.glob("*/*") if path.name != ARCHIVE}
+    inside = {path for path in results.glob("*/*") if path.is_file() and path.name != ARCHIVE}
     return inside | {results / name for name in findings.NAMES if (results / name).exists()}
+
+
+def _written_before(results: Path) -> set[Path]:
+    """What the manifest lists: the only files that are ever removed."""
+    manifest = results / MANIFEST
+    return {results / name for name in read_mapping(manifest)} if manifest.exists() else set()
 
 
 def _name(path: Path, results: Path) -> str:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ettin_core.evaluation.evaluated_model import EvaluatedModel
     from ettin_core.model.transformer import Transformer
 
-Setting = str | int | float | bool | Path | Sequence[str] | None
+Setting = str | int | float | bool | Path | Sequence[str] | Sequence[float] | None
 Request = TypeVar("Request")
 RUNS, CORPORA = "runs", "corpora"
 
@@ -142,7 +142,7 @@ def train(*overrides: str, **settings: Setting) -> Run:
     E.g. `train("recipe.tokens=3e6", size="nano", member="encoder", data="world")`. A corpus that is not there is prepared.
     Raises ValueError for what could not be trained, and RunStopped when a number is not finite.
     """
-    request = _request("train", TrainRequest, overrides, settings)
+    request = _request("train", TrainRequest, overrides, settings).settled()
     run, corpus = request.prepared()
     folder = train_run(run, corpus, request.placement, request.runs_dir, stale=request.stale)
     return Run(folder, run, Path(request.corpora_dir))

@@ -9,7 +9,7 @@ from ettin_core.evaluation.exports import own_export
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.fields import check_threads
 from ettin_core.foundation.storage import write_json
-from ettin_core.interop.quantisation import check_method, quantise
+from ettin_core.interop.quantisation import check_method, check_out, quantise
 from ettin_core.interop.quantisation_effect import Effect, effect
 from ettin_core.planning.run_plan import open_corpus, open_run
 from ettin_core.records.folders import find_run_or_none
@@ -49,11 +49,16 @@ def main(request: QuantiseRequest) -> None:
     """Write the quantised folder, measure it beside the plain one and print both."""
     torch.set_num_threads(request.threads)
     check_method(request.method)
+    check_out(Path(request.out), request.overwrite)
     source = request.source()
-    out = quantise(source, Path(request.out), request.method, request.group, request.overwrite)
-    change = effect(source, out, request.rounds)
-    write_json(out / RECORD, {"method": request.method, **asdict(change)})
-    print(table(change))
+    changes: list[Effect] = []
+
+    def measure(folder: Path) -> None:
+        changes.append(effect(source, folder, request.rounds))
+        write_json(folder / RECORD, {"method": request.method, **asdict(changes[0])})
+
+    out = quantise(source, Path(request.out), request.method, request.group, request.overwrite, measure)
+    print(table(changes[0]))
     print(f"transformers folder {out}")
 
 

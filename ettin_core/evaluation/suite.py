@@ -75,8 +75,8 @@ def open_model(
         raise unknown("checkpoint", name, f"is not a checkpoint of {folder.name}", known)
     model = Transformer(run.model, attention="sdpa")  # rows of many widths: flex would be compiled for each
     weights = load_weights(model, path, folder.name)  # the name it was trained under: fields that came later change it
-    user_tasks = [number for number, phase in enumerate(run.phases) if name.removeprefix(phase.prefix).isdigit()]
-    trained = run.phases[: user_tasks[0] + 1] if user_tasks else run.phases  # the phases behind this checkpoint
+    numbers = [number for number, phase in enumerate(run.phases) if name.removeprefix(phase.prefix).isdigit()]
+    trained = run.phases[: numbers[0] + 1] if numbers else run.phases  # the phases behind this checkpoint
     view = trained[-1].attention(run.readout[0])
     context = max(phase.context for phase in trained)
     evaluated = EvaluatedModel(
@@ -165,7 +165,7 @@ def _settings(protocol: Protocol, weights: str, suite: SuiteConfig, readout: Rea
 def _unequal_lengths(items: Sequence[ItemResult]) -> dict[str, int]:
     """Of the items whose versions are compared by their words, how many have versions of different numbers of tokens."""
     lengths = [item.details["tokens"] for item in items if isinstance(item.details.get("tokens"), list)]
-    return {"items": sum(len(set(user_tasks)) > 1 for user_tasks in lengths), "of": len(lengths)}
+    return {"items": sum(len(set(counts)) > 1 for counts in lengths), "of": len(lengths)}
 
 
 def settings_of(suite: SuiteConfig, readout: Readout | None) -> dict[str, str]:

@@ -6,7 +6,7 @@ Matrices of linear layers are quantised; the embedding, the prediction matrix th
 import importlib.util
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from ettin_core.foundation.errors import invalid, unknown, with_extra
 from ettin_core.foundation.folders import folder_under_construction
-from ettin_core.foundation.storage import read_mapping, write_json
+from ettin_core.foundation.storage import read_mapping, write_json, write_text
 
 EXTRA, MAKER = "quantisation", "quantise"
 LIBRARY = {"int8_weight_only": "torchao", "int4_weight_only": "torchao", "int8_dynamic": "torchao"}
@@ -23,8 +23,11 @@ LIBRARY |= {"nf4": "bitsandbytes"}  # QLoRA's type, Dettmers et al. 2023, arXiv:
 GROUPED = "int4_weight_only"
 NF4_BLOCK = 64  # values that share a scale in bitsandbytes
 METADATA_FILE = "ettin.json"
+NOT_OF_THE_COPY = ("tensors", "measured", "weights")  # facts of the plain folder
 REWRITTEN = (
     "model*.safetensors",
+    "*.bin",
+    "*.pt",
     "model.safetensors.index.json",
     "config.json",
     "generation_config.json",
@@ -32,17 +35,24 @@ REWRITTEN = (
 )
 
 
-def quantise(source: Path, out: Path, method: str, group: int, overwrite: bool = False) -> Path:
+def quantise(
+    source: Path,
+    out: Path,
+    method: str,
+    group: int,
+    overwrite: bool = False,
+    finish: Callable[[Path], None] = lambda folder: None,
+) -> Path:
     """Write `out`, the folder `source` with quantised matrices; returns its absolute path.
 
-    Int4 has a scale for each `group` of values of a row. The folder appears whole or not at all. Its ettin.json says the
-    method. Raises ValueError for an unknown method, a missing library, a folder that is no model or is quantised
-    already, a row that the values of a scale do not divide, and an `out` that may not be replaced.
+    Int4 has a scale for each `group` of values of a row. The folder appears whole or not at all, and `finish` adds files to
+    it before it appears. Its ettin.json says the method. Raises ValueError for an unknown method, a missing library, a folder
+    that holds no model or is quantised already, a row that the values of a scale do not divide, and an `out` that may not be
+    replaced.
     """
     check_method(method)
+    check_out(out, overwrite)
     out = Path(out).resolve()
-    if out.exists() and not overwrite:
-        raise invalid("out", str(out), "exists", "name another folder, or set overwrite=true to replace it")
     if method in (GROUPED, "nf4"):
         check_group(load(source), method, group)
     model = load(source, _library_config(method, group))
@@ -52,9 +62,25 @@ def quantise(source: Path, out: Path, method: str, group: int, overwrite: bool =
         for file in building.glob("model*.safetensors"):  # which safetensors lets only the owner read
             file.chmod((building / "config.json").stat().st_mode)
         facts = read_mapping(source / METADATA_FILE) if (source / METADATA_FILE).is_file() else {}
+        facts = {name: value for name, value in facts.items() if name not in NOT_OF_THE_COPY}
         how = {"method": method, "group": group if method == GROUPED else None}
         write_json(building / METADATA_FILE, facts | {"quantisation": how})
+        _note_in_card(building / "README.md", method)
+        finish(building)
     return out
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Raises ValueError for a folder that is there, unless it may be replaced."""
+    if out.exists() and not overwrite:
+        raise invalid("out", str(out), "exists", "name another folder, or set overwrite=true to replace it")
+
+
+def _note_in_card(card: Path, method: str) -> None:
+    """The plain folder's card is copied; its scores are not those of the copy."""
+    if card.is_file():
+        note = f"\n\n## Quantised\n\nBy `{method}`. Scores above are those of the model before it was quantised.\n"
+        write_text(card, card.read_text().rstrip("\n") + note)
 
 
 def check_method(method: str) -> None:
@@ -108,7 +134,15 @@ def load(folder: Path, config: Any = None) -> Any:
     auto: Any = AutoModelForMaskedLM if masked else AutoModelForCausalLM
     options = {} if config is None else {"quantization_config": config}
     settings = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
-    return auto.from_pretrained(folder, **settings, **options).eval()
+    try:
+        model, loaded = auto.from_pretrained(folder, **settings, **options, output_loading_info=True)
+    except Exception as error:  # the library has no class of its own for a damaged file
+        problem = f"cannot be loaded ({str(error).strip().splitlines()[0]})"
+        raise invalid("model", str(folder), problem, "give a folder that experiments.export wrote") from error
+    if missing := sorted(loaded["missing_keys"]):
+        problem = f"lacks weights of its prediction model ({', '.join(missing[:3])})"
+        raise invalid("model", str(folder), problem, "give one that was trained as a language model")
+    return model.eval()
 
 
 def _library_config(method: str, group: int) -> Any:

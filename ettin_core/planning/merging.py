@@ -60,12 +60,15 @@ def source(text: str) -> MergeSource:
 
     Raises ValueError for a run that is missing or not complete, and for a checkpoint that it does not hold.
     """
-    place, _, checkpoint = text.rpartition(AT) if AT in text else (text, "", "")
+    place, _, checkpoint = text.rpartition(AT)
+    if not place or "/" in checkpoint or checkpoint.startswith("."):  # a folder of the path has the sign in its name
+        place, checkpoint = text, ""
     folder, run = open_run(place)
     summary = folder.summary()
     last = summary["final_checkpoint"]
     name = checkpoint or last
-    if not (folder.checkpoints / name).is_dir():
+    of_a_phase = any(name.removeprefix(phase.prefix).isdigit() for phase in run.phases)
+    if not (folder.checkpoints / name).is_dir() or not (of_a_phase or name == last):
         known = sorted(item.name for item in folder.checkpoints.glob("[!.]*"))
         raise unknown("checkpoint", name, f"is not a checkpoint of {folder.name}", known)
     weights = summary["final_weights"] if name == last else hash_of_weights(folder.checkpoints / name, summary["run"])

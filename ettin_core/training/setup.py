@@ -154,9 +154,9 @@ def open_session(
 
 def _write_origin(run: RunConfig, folder: RunFolder, placement: PlacementConfig, environment: str) -> None:
     """Write the run's configuration and its provenance: code, machine, placement and environment."""
+    choice = None if run.merge else find_choice(folder.path.parent, run.size, placement.device)
     write_text(folder.config_file, yaml.safe_dump(run.plain, sort_keys=False))
     origin = provenance() | {"placement": asdict(placement), "environment": read(environment)}
-    choice = find_choice(folder.path.parent, run.size, placement.device)
     if choice is not None and choice.precision == run.precision:
         origin["precision"] = asdict(choice)
     if run.merge is not None:

@@ -16,6 +16,11 @@ HERE = Path("paper/results")
 README = Path("README.md")
 
 
+def committed() -> dict[Path, bytes]:
+    """The files of every packed study's report as they are on the disk."""
+    return {path: path.read_bytes() for path in sorted(HERE.glob("*/[!.]*")) if path.name != ARCHIVE}
+
+
 @pytest.fixture
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The committed findings and the README in a folder that a test may change."""
@@ -27,25 +32,36 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_readme_and_the_list_are_those_of_the_committed_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert results.problems(HERE, README, results.committed(HERE)) == []
+    assert results.problems(HERE, README, committed()) == []
 
 
 def test_a_number_edited_by_hand_is_found_wherever_it_is(copied: Path) -> None:
     table = copied / "factorial" / "effects.csv"
     table.write_text(table.read_text().replace("0.7", "0.8", 1))
     README.write_text(README.read_text().replace("+0.", "+1.", 1))
-    lines = results.problems(HERE, README, results.committed(HERE))
+    lines = results.problems(HERE, README, committed())
     assert f"{HERE / 'factorial' / 'effects.csv'} was edited by hand" in lines
     assert f"{README} is stale" in lines
 
 
 def test_files_that_no_record_makes_and_that_are_missing_are_named(copied: Path) -> None:
-    reported = results.committed(HERE)
+    reported = committed()
     (copied / "factorial" / "more.csv").write_text("a,b\n")
     (copied / "factorial" / "effects.md").unlink()
     lines = results.problems(HERE, README, reported)
     assert f"{HERE / 'factorial' / 'more.csv'} is not made from any record" in lines
     assert f"{HERE / 'factorial' / 'effects.md'} is missing" in lines
+
+
+def test_only_files_of_the_manifest_are_removed(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notes beside a report, and a folder that is not packed yet, stay; what no record makes any more goes."""
+    reported = committed()
+    gone = HERE / "factorial" / "effects.md"
+    monkeypatch.setattr(results, "reports", lambda _: {path: reported[path] for path in reported if path != gone})
+    (copied / "factorial" / "notes.md").write_text("mine\n")
+    (copied / "factorial" / ".ipynb_checkpoints").mkdir()
+    results.write(HERE, README)
+    assert (copied / "factorial" / "notes.md").exists() and not gone.exists()
 
 
 @pytest.mark.parametrize(
@@ -65,7 +81,7 @@ def test_an_entry_of_the_list_that_no_row_answers_is_named(copied: Path, edit: t
     assert edit[0] in entries.read_text()
     entries.write_text(entries.read_text().replace(*edit, 1))
     with pytest.raises(ValueError, match=message):
-        results.listed(HERE, README, results.committed(HERE))
+        results.listed(HERE, README, committed())
 
 
 def test_packed_records_are_the_same_bytes_and_give_no_path(tmp_path: Path) -> None:

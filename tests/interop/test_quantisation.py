@@ -1,5 +1,6 @@
 """Quantised folders load with plain transformers, hold less, and predict nearly the same; a kill or a mistake leaves none."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 pytest.importorskip("torchao", reason="the extra quantisation is not installed")
 pytest.importorskip("bitsandbytes", reason="the extra quantisation is not installed")
 
 from ettin_core.evaluation.pretrained import PretrainedBody, open_pretrained
 from ettin_core.foundation.errors import UserError
-from ettin_core.foundation.storage import read_json
+from ettin_core.foundation.storage import read_json, write_json
 from ettin_core.interop import huggingface
 from ettin_core.interop.quantisation import LIBRARY, load, matrices, quantise
 from ettin_core.interop.quantisation_effect import effect
@@ -145,3 +147,38 @@ def test_what_cannot_be_quantised_is_said_in_one_line(
     with pytest.raises(UserError, match=words) as caught:
         quantise(sources[source], tmp_path / "out", method, group)
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_a_copy_that_could_not_be_measured_is_not_there(folders: dict[str, Path], tmp_path: Path) -> None:
+    """What is measured is part of the folder: a kill between the two left weights with the record of another method."""
+    out = quantise(folders["causal"], tmp_path / "out", "int8_weight_only", 32, finish=lambda folder: None)
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    with pytest.raises(KeyboardInterrupt):
+        quantise(folders["causal"], out, "nf4", 32, overwrite=True, finish=interrupted)
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
+
+
+def interrupted(folder: Path) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_copy_claims_no_score_of_the_plain_model(folders: dict[str, Path], tmp_path: Path) -> None:
+    plain = Path(shutil.copytree(folders["causal"], tmp_path / "plain"))
+    write_json(plain / "ettin.json", read_json(plain / "ettin.json") | {"measured": [1], "weights": "0"})
+    (plain / "README.md").write_text("# Card\n")
+    (plain / "pytorch_model.bin").write_bytes(b"x")
+    out = quantise(plain, tmp_path / "out", "int8_weight_only", 32)
+    assert not {"measured", "weights", "tensors"} & read_json(out / "ettin.json").keys()
+    assert "before it was quantised" in (out / "README.md").read_text()
+    assert not (out / "pytorch_model.bin").exists()
+
+
+def test_a_folder_without_a_prediction_head_is_named(folders: dict[str, Path], tmp_path: Path) -> None:
+    plain = Path(shutil.copytree(folders["bidirectional"], tmp_path / "plain"))
+    tensors = {name: value for name, value in load_file(plain / "model.safetensors").items() if "head" not in name}
+    save_file(tensors, plain / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match="lacks weights of its prediction model"):
+        quantise(plain, tmp_path / "out", "int8_weight_only", 32)
+    (plain / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        quantise(plain, tmp_path / "out", "int8_weight_only", 32)

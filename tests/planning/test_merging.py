@@ -17,6 +17,7 @@ from ettin_core.checkpoints import native
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.storage import read_json
+from ettin_core.planning import merging
 from ettin_core.planning.run_plan import open_run
 from ettin_core.records.folders import RunFolder
 from ettin_core.requests.merge import PLACEMENT, MergeRequest
@@ -171,3 +172,15 @@ def test_models_that_do_not_fit_are_not_merged(parents: list[RunFolder], corpus:
             with pytest.raises(UserError, match=message) as caught:
                 request([parents[0], folder], corpus, tmp_path / "runs", *sides.pop("texts"), **sides).prepared()
             assert "\n" not in str(caught.value)
+
+
+def test_the_sign_of_a_checkpoint_may_be_in_a_folders_name(
+    parents: list[RunFolder], corpus: Corpus, tmp_path: Path
+) -> None:
+    """Only what follows the last folder is a checkpoint, and only a checkpoint of a phase is one."""
+    moved = Path(shutil.copytree(parents[0].path, tmp_path / "x@home" / parents[0].path.name))
+    assert merging.source(str(moved)).parent.checkpoint == "decay5"
+    assert merging.source(f"{moved}@step12").parent.checkpoint == "step12"
+    shutil.copytree(moved / "checkpoints" / "step12", moved / "checkpoints" / "backup")
+    with pytest.raises(UserError, match="checkpoint='backup' is not a checkpoint"):
+        merging.source(f"{moved}@backup")

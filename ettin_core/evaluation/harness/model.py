@@ -268,6 +268,8 @@ def _facts(source: str, revision: str | None, folder: Path, readout: str) -> dic
     """Which checkpoint this is: by its run where ettin.json names one, else by its source."""
     file = folder / METADATA_FILE
     known = read_json(file) if file.is_file() else {}
+    if known.keys() & {"quantisation", "tuned"}:  # another model than the run that it was made of
+        known = {}
     run = known.get("run", source)
     size, member, seed = parse_name(run) or ("unknown", readout, 0)
     return {
