@@ -74,7 +74,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _check_group(override: Override) -> None:
-    """Refuse (ValueError) a list where a file of a group is named."""
+    """Raises ValueError for a list where a file of a group is named."""
     group, value = override.key_or_group, override.value()
     if isinstance(value, list) and not group.startswith("hydra") and (CONFIGURATIONS / group).is_dir():
         key = override.get_key_element().lstrip("+")

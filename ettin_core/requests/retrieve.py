@@ -1,7 +1,7 @@
 """A retrieval experiment as it is asked for: every member on one grid, measured by MTEB, chosen by dev."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,15 @@ from ettin_core.evaluation.retrieval.progress import TrialBars
 from ettin_core.evaluation.retrieval.retriever import open_retriever
 from ettin_core.evaluation.retrieval.scoring import VERSION
 from ettin_core.evaluation.retrieval.selection import GridScore, choose, dev_score, grid_score, settings_of, write
-from ettin_core.evaluation.retrieval.sets import held_out_queries
+from ettin_core.evaluation.retrieval.sets import held_out_queries, query_texts
 from ettin_core.evaluation.retrieval.trials import RetrievalTrial, Training
 from ettin_core.evaluation.retrieval.triplets import read_triplets
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.fields import check_threads
 from ettin_core.foundation.folders import locked
-from ettin_core.foundation.storage import canonical_json, content_name, hash_text
+from ettin_core.foundation.storage import canonical_json, content_name, hash_text, read_mapping
+from ettin_core.interop.huggingface import METADATA_FILE
 from ettin_core.interop.huggingface_config import LAYOUT_OF
 from ettin_core.planning.run_plan import open_corpus, open_run
 from ettin_core.records.folders import RunFolder, find_run_or_none
@@ -76,6 +77,10 @@ class RetrieveRequest:
                 raise invalid("poolings", pooling, "is unknown", f"use some of {', '.join(POOLINGS)}")
         if self.matryoshka and self.kind != "dense":
             raise invalid("matryoshka", list(self.matryoshka), f"is not for kind={self.kind}", "leave it empty")
+        if len(set(self.matryoshka)) < len(self.matryoshka):
+            raise invalid("matryoshka", list(self.matryoshka), "names a width twice", "give each once")
+        if self.retriever is not None and self.kind in (Dense.name, Sparse.name):
+            raise invalid("retriever", self.retriever, f"is not for kind={self.kind}", "leave it out")
         if self.batch < 1:
             raise invalid("batch", self.batch, "is not positive", "use 1 or more")
         if self.max_length is not None and self.max_length < 4:
@@ -115,7 +120,8 @@ def retrieve(request: RetrieveRequest) -> list[GridScore]:
     dev = local_task(request.select_by, folder, "dev") if request.train and folder is not None else None
     members = [_member(name, request) for name in request.models]
     _check(request, kinds, members, tasks if dev is None else [dev, *tasks])
-    triplets = _triplets(request, folder, set() if dev is None else held_out_queries(dev.local))
+    held_out = set() if dev is None else held_out_queries(dev.local)
+    triplets = _triplets(request, folder, held_out, tasks if dev is None else [dev, *tasks])
     grids = [MemberGrid(member, _trials(request, member, kind, triplets)) for member in members for kind in kinds]
     _run(request, grids, triplets, tasks if dev is None else [dev, *tasks], device)
     return [score for grid in grids for score in _scores(request, grid, tasks, dev)]
@@ -169,7 +175,7 @@ def _scores(request: RetrieveRequest, grid: MemberGrid, tasks: list[Any], dev: A
     settings = settings_of(trials, request.batch, dev)
     scores = [grid_score(trials, chosen, task, dev, settings) for task in tasks]
     records = scores if dev is None else [*scores, dev_score(trials, chosen, dev, settings)]
-    with locked(member.home.path / "evaluations"):
+    with locked(member.home.path / "evaluations", wait=True):
         place = member.home.evaluation_folder(trials[0].protocol, VERSION, member.earlier)
         write(place, records, settings)
     return scores
@@ -179,7 +185,9 @@ def _member(name: str, request: RetrieveRequest) -> RetrievalMember:
     """A name as a checkpoint: a run is exported once; folders and hub ids are taken as they are."""
     root = Path(request.retrieval_dir)
     if find_run_or_none(name) is None:
-        checkpoint = open_checkpoint(name)
+        if request.checkpoint is not None:
+            raise invalid("checkpoint", request.checkpoint, f"belongs to a run, and {name} is none", "leave it out")
+        checkpoint = _named_by_changes(open_checkpoint(name))
         home = root / "records" / content_name(checkpoint.label, checkpoint.content)
         return RetrievalMember(checkpoint, RunFolder(home), None)
     folder, run = open_run(name)
@@ -192,16 +200,36 @@ def _member(name: str, request: RetrieveRequest) -> RetrievalMember:
     return RetrievalMember(open_checkpoint(str(out)), folder, None if chosen == final else chosen)
 
 
-def _triplets(request: RetrieveRequest, folder: Path | None, without: set[str]) -> Triplets:
-    """The rows that every trial trains on: none whose query the setting is chosen by."""
+def _named_by_changes(checkpoint: CheckpointToEmbed) -> CheckpointToEmbed:
+    """A tuned or quantised folder by a name of its own: its ettin.json states the run and the weights of its base."""
+    file = checkpoint.folder / METADATA_FILE
+    facts = read_mapping(file) if file.is_file() else {}
+    changes = list(facts.get("tuned", []))
+    if how := facts.get("quantisation"):
+        changes.append("-".join(str(value) for value in how.values() if value is not None))
+    if not changes:
+        return checkpoint
+    run, member = ("+".join([name, *changes]) for name in (checkpoint.run, checkpoint.member))
+    return replace(checkpoint, run=run, member=member, weights=checkpoint.content)
+
+
+def _measured_queries(tasks: list[Any]) -> set[str]:
+    """The texts of the queries of local retrieval sets."""
+    from ettin_core.evaluation.retrieval.tasks import LocalRetrieval
+
+    return {text for task in tasks if isinstance(task, LocalRetrieval) for text in query_texts(task.local, task.split)}
+
+
+def _triplets(request: RetrieveRequest, folder: Path | None, held_out: set[str], tasks: list[Any]) -> Triplets:
+    """The rows that every trial trains on: none whose query is measured, or the setting is chosen by."""
     if not request.train or folder is None:
         return []
     config = request.contrastive
     file = need(folder, TRIPLETS) if config.triplets is None else Path(config.triplets)
-    if without:
-        chosen_by = f"{request.select_by} has no dev split: the setting is chosen by {len(without):,} held-out queries"
+    if held_out:
+        chosen_by = f"{request.select_by} has no dev split: the setting is chosen by {len(held_out):,} held-out queries"
         print(f"{chosen_by} of training, which are not trained on", file=sys.stderr)
-    return read_triplets(file, config.sources, config.max_triplets, without=without)
+    return read_triplets(file, config.sources, config.max_triplets, without=_measured_queries(tasks))
 
 
 def _trials(

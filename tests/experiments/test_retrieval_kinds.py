@@ -20,6 +20,7 @@ from ettin_core.evaluation.retrieval.kinds.sparse import Sparse, SparseOptions  
 from ettin_core.evaluation.retrieval.retriever import open_retriever  # noqa: E402
 from ettin_core.evaluation.retrieval.selection import GridScore  # noqa: E402
 from ettin_core.evaluation.retrieval.table import table  # noqa: E402
+from ettin_core.evaluation.retrieval.tasks import open_tasks  # noqa: E402
 from ettin_core.foundation.errors import UserError  # noqa: E402
 from ettin_core.foundation.storage import read_json_lines  # noqa: E402
 from ettin_core.interop.weights import read_weights  # noqa: E402
@@ -84,7 +85,7 @@ def requests(place: Path, corpus: Corpus) -> dict[str, RetrieveRequest]:
     base = {kind: retrieve_request(place, corpus, f"kind={kind}", *small, *more) for kind, (_, more) in KINDS.items()}
     retrieve(base["dense"])
     dense = str(trial(place, "encoder", "mean"))
-    return {kind: request if kind == "dense" else replace(request, retriever=dense) for kind, request in base.items()}
+    return base | {kind: replace(base[kind], retriever=dense) for kind in ("multivector", "reranker")}
 
 
 @pytest.fixture(scope="module")
@@ -232,16 +233,39 @@ def test_what_cannot_be_done_is_refused_before_any_work(
     refused(replace(requests["multivector"], retriever=None), "retriever", "teacher", "kind=dense")
     refused(replace(requests["reranker"], retriever=str(tmp_path)), "retriever", "not a folder of a dense model")
     refused(replace(requests["reranker"], tasks=("pairs",)), "pairs", "STS", "kind=reranker")
+    refused(replace(requests["reranker"], tasks=("MIRACLRetrieval",)), "MIRACLRetrieval", "subsets")
     sparse = str(trial(place, "encoder", "sparse-splade"))
     refused(replace(requests["reranker"], retriever=sparse), "SparseEncoder", "not a dense model")
     changes: dict[str, tuple[Any, str]] = {
         "kind": ("colbert", "dense, multivector, sparse, reranker"),
         "matryoshka": ((4,), "kind=sparse"),
+        "retriever": ("folder", "kind=sparse"),
     }
     for field, (value, words) in changes.items():
         with pytest.raises(UserError, match=words):
             replace(requests["sparse"], **{field: value})
+    with pytest.raises(UserError, match="twice"):
+        replace(requests["dense"], matryoshka=(4, 4))
+    refused(replace(requests["dense"], models=(str(place / "hf-encoder"),), checkpoint="step-1"), "belongs to a run")
     assert (
         open_retriever(str(trial(place, "encoder", "mean"))).content
         == open_retriever(str(trial(place, "encoder", "mean") / "model")).content
     )
+
+
+def test_a_reranking_task_keeps_its_candidates() -> None:
+    [task] = open_tasks(["AskUbuntuDupQuestions"], None)
+    kind = Reranker(RerankerOptions(2, 6), None)
+    kind.check_task(task)
+    assert kind.task_settings(task) == {"first_stage": "task"} and kind.prepare(task, 8, "cpu") is None
+
+
+def test_a_retriever_is_known_by_the_weights_in_its_subfolders(tmp_path: Path) -> None:
+    (tmp_path / "modules.json").write_text("[]")
+    (tmp_path / "2_Dense").mkdir()
+    contents = set()
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        for weights in (b"a", b"b"):
+            (tmp_path / "2_Dense" / name).write_bytes(weights)
+            contents.add(open_retriever(str(tmp_path)).content)
+    assert len(contents) == 4

@@ -20,7 +20,7 @@ from ettin_core.interop.weights import tensor_names
 
 
 def open_backbone(checkpoint: CheckpointToEmbed, max_length: int | None, **options: Any) -> Any:
-    """The checkpoint as Sentence Transformers' first module; `options` are those of its Transformer.
+    """The checkpoint as Sentence Transformers' first module, in fp32; `options` are those of its Transformer.
 
     `max_length` in tokens, both ends included (None: the model's own). Raises ValueError for a tokenizer without EOS, and for
     weights that do not fill the model.
@@ -28,7 +28,7 @@ def open_backbone(checkpoint: CheckpointToEmbed, max_length: int | None, **optio
     from sentence_transformers.sentence_transformer.modules import Transformer
 
     with quiet():
-        transformer = Transformer(str(checkpoint.folder), **options)
+        transformer = Transformer(str(checkpoint.folder), model_kwargs={"dtype": torch.float32}, **options)
     check_filled(checkpoint, transformer.auto_model)
     set_text_ends(transformer, checkpoint, max_length)
     if transformer.transformer_task == "text-generation":

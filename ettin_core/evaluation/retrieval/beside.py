@@ -12,7 +12,7 @@ import torch
 
 from ettin_core.evaluation.protocol import Result
 from ettin_core.evaluation.retrieval.bm25 import BM25, Ranking
-from ettin_core.evaluation.retrieval.items import query_ndcg
+from ettin_core.evaluation.retrieval.items import only_split, query_ndcg
 
 SEARCHING = ("Encoding queries", "Computing similarity", "Searching corpus", "Encoding queries and documents")
 CUT, TOP = 10, 100
@@ -128,9 +128,3 @@ def bm25_ranking(task: Any) -> StageResult:
     begun = time.monotonic()
     ranking = index.rank(split["queries"]["id"], split["queries"]["text"], TOP)
     return StageResult(ranking, SearchCost(index.index_bytes, time.monotonic() - begun))
-
-
-def only_split(task: Any) -> Any:
-    """The data of a retrieval task with one subset and one split."""
-    [split] = task.eval_splits
-    return task.dataset.get("default", task.dataset)[split]

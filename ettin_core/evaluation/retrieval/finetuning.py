@@ -22,7 +22,7 @@ def fine_tune(
     seed: int,
     progress: Callable[[int, int], None] = lambda step, steps: None,
 ) -> list[dict[str, float]]:
-    """Train `model` in place; returns step, loss (nats per query) and learning rate, step by step.
+    """Train `model` in place; returns step, loss (of contrastive kinds in nats per query) and learning rate, step by step.
 
     Of a trial that diverges, some losses are no numbers.
     """

@@ -4,9 +4,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ettin_core.evaluation.retrieval.beside import StageResult, bm25_ranking, measured_index, only_split, search_cost
+from ettin_core.evaluation.retrieval.beside import StageResult, bm25_ranking, measured_index, search_cost
 from ettin_core.evaluation.retrieval.evaluator import evaluate, read_predictions
+from ettin_core.evaluation.retrieval.items import only_split
 from ettin_core.evaluation.retrieval.retriever import Retriever
+
+
+def has_candidates(task: Any) -> bool:
+    """Whether a task of MTEB comes with the documents to be reranked."""
+    return str(task.metadata.type).endswith("Reranking")
 
 
 class FirstStage:
@@ -23,8 +29,14 @@ class FirstStage:
         by = "bm25" if self._retriever is None else self._retriever.content
         return {"first_stage": by, "candidates": self._candidates}
 
-    def prepare(self, task: Any, batch: int, device: str) -> StageResult:
-        """Give a task its candidates and return their ranking."""
+    def task_settings(self, task: Any) -> dict[str, Any]:
+        """What decides the candidates of a task: a reranking task of MTEB has its own."""
+        return {"first_stage": "task"} if has_candidates(task) else self.settings
+
+    def prepare(self, task: Any, batch: int, device: str) -> StageResult | None:
+        """Give a task its candidates and return their ranking; None for a task that has its own."""
+        if has_candidates(task):
+            return None
         split = only_split(task)
         if task not in self._results:
             split["top_ranked"] = None

@@ -46,9 +46,13 @@ def item_clusters(task: Any) -> dict[str, str]:
 
     if not isinstance(task, AbsTaskRetrieval):
         return {}
-    [split] = task.eval_splits
-    data = task.dataset.get("default", task.dataset)[split]
-    return query_clusters(data["relevant_docs"])
+    return query_clusters(only_split(task)["relevant_docs"])
+
+
+def only_split(task: Any) -> Any:
+    """The data of a retrieval task with one subset and one split."""
+    [subset], [split] = task.hf_subsets, task.eval_splits
+    return task.dataset.get(subset, task.dataset)[split]
 
 
 def query_clusters(relevant: dict[str, dict[str, int]]) -> dict[str, str]:

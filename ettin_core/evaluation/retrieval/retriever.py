@@ -50,6 +50,6 @@ def open_retriever(name: str) -> Retriever:
     kind = read_mapping(config).get("model_type", "SentenceTransformer") if config.is_file() else "SentenceTransformer"
     if kind != "SentenceTransformer":
         raise invalid("retriever", name, f"is a {kind}, not a dense model", REMEDY)
-    files = sorted(path for pattern in ("*.safetensors", "*.json", "*/*.json") for path in folder.glob(pattern))
+    files = sorted(path for pattern in ("*.safetensors", "*.json", "*.bin") for path in folder.rglob(pattern))
     hashes = {str(path.relative_to(folder)): hash_file(path) for path in files if path.name != "training.json"}
     return Retriever(folder, hash_text(canonical_json(hashes)))

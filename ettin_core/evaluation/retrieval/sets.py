@@ -186,9 +186,16 @@ def _task_file_rows(task: Task, split: str) -> list[dict[str, Any]]:
 
 def held_out_queries(local: LocalSet) -> set[str]:
     """The texts of the training queries that dev was made of; none where the set has its own dev."""
-    if not local.held_out("dev"):
-        return set()
-    return {query["text"] for query in read_retrieval(local, "dev")[1]}
+    return query_texts(local, "dev") if local.held_out("dev") else set()
+
+
+def query_texts(local: LocalSet, split: str) -> set[str]:
+    """The texts of the queries of a split of a retrieval set."""
+    _, queries_file, table = local.files(split)
+    relevant = judgements(table)
+    if local.held_out(split):
+        relevant = _held_out(local.name, relevant)
+    return {row["text"] for row in _texts(queries_file, False) if row["_id"] in relevant}
 
 
 def _held_out(name: str, relevant: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:

@@ -1,6 +1,7 @@
 """Rows to train embeddings on: a query, a text that answers it, and one that looks so and does not."""
 
 import random
+import sys
 from collections.abc import Set
 from pathlib import Path
 
@@ -28,9 +29,13 @@ def read_triplets(
             raise invalid(
                 "contrastive.sources", source, f"is not a source of {path}", f"it has {', '.join(sorted(known))}"
             )
-    chosen = [row for row in rows if (sources is None or row["source"] in sources) and row["query"] not in without]
+    of_sources = [row for row in rows if sources is None or row["source"] in sources]
+    chosen = [row for row in of_sources if row["query"] not in without]
+    if left_out := len(of_sources) - len(chosen):
+        print(f"{left_out:,} rows of {path} are not trained on: their queries are measured", file=sys.stderr)
     if not chosen:
-        raise invalid("contrastive.triplets", str(path), "holds no triplets", "give a file with rows")
+        problem = "holds no triplets" + (" whose query is not measured" if without else "")
+        raise invalid("contrastive.triplets", str(path), problem, "give a file with rows")
     if limit is not None and limit < len(chosen):
         chosen = random.Random(seed).sample(chosen, limit)
     return [{name: row[name] for name in COLUMNS} for row in chosen]

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ettin_core.evaluation.retrieval.backbone import check_filled, quiet, seeded, set_text_ends
-from ettin_core.evaluation.retrieval.beside import StageResult
+from ettin_core.evaluation.retrieval.beside import StageResult, is_search
 from ettin_core.evaluation.retrieval.checkpoints import CheckpointToEmbed
 from ettin_core.evaluation.retrieval.config import ContrastiveConfig
-from ettin_core.evaluation.retrieval.first_stage import FirstStage
+from ettin_core.evaluation.retrieval.first_stage import FirstStage, has_candidates
 from ettin_core.evaluation.retrieval.kinds.base import SEARCH, LibraryClasses, RetrievalKind, Triplets
 from ettin_core.evaluation.retrieval.retriever import REMEDY, Retriever
 from ettin_core.foundation.errors import invalid
@@ -58,13 +58,22 @@ class Reranker(RetrievalKind):
     def _stage(self) -> FirstStage:
         return FirstStage(self.retriever, self.options.candidates)
 
-    def prepare(self, task: Any, batch: int, device: str) -> StageResult:
-        """Give the task the candidates of the first stage."""
+    def check_task(self, task: Any) -> None:
+        """A first stage ranks the documents of one subset and split."""
+        super().check_task(task)
+        if not has_candidates(task) and not is_search(task):
+            problem = (
+                f"has {len(task.hf_subsets)} subsets and {len(task.eval_splits)} splits, and a first stage ranks one"
+            )
+            raise invalid("tasks", task.metadata.name, problem, "name tasks with one subset and one split")
+
+    def prepare(self, task: Any, batch: int, device: str) -> StageResult | None:
+        """Give the task the candidates of the first stage, unless it has its own."""
         return self._stage.prepare(task, batch, device)
 
     def task_settings(self, task: Any) -> dict[str, Any]:
         """The first stage, which decides what is reranked."""
-        return self._stage.settings
+        return self._stage.task_settings(task)
 
     def classes(self) -> LibraryClasses:
         """CrossEncoder and its trainer."""
@@ -82,11 +91,14 @@ class Reranker(RetrievalKind):
 
         The head before the classifier is the checkpoint's for every member; transformers keeps an encoder's alone.
         """
+        import torch
         from sentence_transformers import CrossEncoder
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         with quiet(), seeded(seed), tempfile.TemporaryDirectory() as scratch:
-            classifier = AutoModelForSequenceClassification.from_pretrained(checkpoint.folder, num_labels=1)
+            classifier = AutoModelForSequenceClassification.from_pretrained(
+                checkpoint.folder, num_labels=1, dtype=torch.float32
+            )
             check_filled(checkpoint, classifier.base_model)
             _keep_head(classifier, checkpoint.folder)
             classifier.save_pretrained(scratch)
@@ -97,8 +109,7 @@ class Reranker(RetrievalKind):
 
     def columns(self, triplets: Triplets, device: str) -> dict[str, list[Any]]:
         """Query, document and label: each positive, and the highest-ranked texts that are not the query's positive."""
-        if self.retriever is None:
-            raise invalid("retriever", None, "is needed to mine hard negatives", REMEDY)
+        assert self.retriever is not None, "a reranker is trained with a retriever"
         from datasets import Dataset
         from sentence_transformers.util import mine_hard_negatives
 
