@@ -29,7 +29,7 @@ METADATA_FILE = "ettin.json"
 MAKER = "export"
 CARD_FILE = "README.md"
 TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
-DOWNLOADS = ["config.json", METADATA_FILE, "model*.safetensors", SHARDS_FILE, *TOKENIZER_FILES]
+DOWNLOADS = ["config.json", METADATA_FILE, "model*.safetensors", SHARDS_FILE, *TOKENIZER_FILES, "chat_template.jinja"]
 
 
 def export(

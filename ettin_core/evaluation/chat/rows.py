@@ -4,6 +4,7 @@ A row that states its `split` belongs there: train is trained on, test is held o
 without one are held out by a hash of their first message, so that no prompt is on both sides.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ def read_preferences(source: str) -> SplitRows[Preference]:
 
 def _read(field: str, source: str, row_of: Callable[[dict[str, Any], str, str], Row]) -> SplitRows[Row]:
     rows = [
-        (row.get("split"), place, row_of(row, str(row.get("id", number)), place))
+        (row.get("split"), place, row_of(row, str(number if row.get("id") is None else row["id"]), place))
         for number, (place, row) in enumerate(_rows(field, source))
     ]
     stated = {split for split, _, _ in rows}
@@ -78,6 +79,11 @@ def _read(field: str, source: str, row_of: Callable[[dict[str, Any], str, str], 
     if not train or not measured:
         empty = "train" if not train else f"held out ({', '.join(HELD_OUT)})"
         raise invalid(field, source, f"has no row that is {empty}", "give rows of both splits, or no field 'split'")
+    for side in (train, measured):
+        name, count = Counter(row.name for row in side).most_common(1)[0]
+        if count > 1:
+            problem = f"has {count} rows with the id {name!r} in a split"
+            raise invalid(field, source, problem, "give every row a different id, or none")
     return SplitRows(stem_of(Path(source).name), train, measured)
 
 
