@@ -65,6 +65,11 @@ def emptied_folder(folder: Path, maker: str) -> Iterator[Path]:
         yield folder
 
 
+def check_replaceable(folder: Path, maker: str) -> None:
+    """Raises ValueError for a folder that `folder_under_construction` would not replace for this maker."""
+    _foreign_files(Path(os.path.abspath(folder)), maker, ())
+
+
 def remove_folder(folder: Path) -> None:
     """Delete a folder, if it is there; a kill meanwhile leaves it whole or absent (and hidden leftovers)."""
     aside = folder.with_name(f".{folder.name}.removing")

@@ -124,6 +124,10 @@ def test_held_out_answers_cost_less_and_records_say_so(
     scores = {row.protocol: row.value for row in run.measurements() if row.metric == "bits_per_byte"}
     for name, rows in {"base": full.before, "sft_full": full.after, "sft_lora": lora.after}.items():
         assert scores[f"chat.{name}"] == value(rows, "bits_per_byte")
+    for before, after in ((full.before, full.after), (lora.before, lora.after)):
+        shared = [rows[0].provenance["settings"] for rows in (before, after)]
+        assert shared[0] == shared[1]["measured"] and not {"base", "weights"} & shared[1].keys()
+    assert shared[1] != full.after[0].provenance["settings"]
     frame = compare([full.folder / "before"], [full.folder], None, None)
     assert set(frame["metric"]) == {"bits_per_byte", "loss"} and (frame["value"] > 0).all() and (frame["n"] == 8).all()
     modified = (full.folder / "model.safetensors").stat().st_mtime_ns
@@ -224,6 +228,10 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "roles": ([{"messages": [message("assistant", "a"), message("user", "b")]}], "has roles out of order"),
     "no answer": ([{"messages": [message("user", "b")]}], "has roles out of order"),
     "no content": ([{"messages": [{"role": "user"}]}], "has a message without role or content"),
+    "repeated id": (
+        [conversation(0), *(conversation(1) | {"id": name} for name in (1, "1"))],
+        "has 2 rows with the id '1'",
+    ),
     "empty split": ([conversation(1)], "has no row that is held out"),
     "no training": ([conversation(0)], "has no row that is train"),
 }
@@ -235,6 +243,33 @@ def test_bad_rows_are_named(name: str, tmp_path: Path) -> None:
     file = write_rows(tmp_path / "bad.jsonl.gz", rows)
     with pytest.raises(UserError, match=expected):
         read_conversations(str(file))
+
+
+def test_rows_without_an_id_are_numbered(tmp_path: Path) -> None:
+    rows = [conversation(number) | {"id": None} for number in range(6)]
+    assert [row.name for row in read_conversations(str(write_rows(tmp_path / "a.jsonl.gz", rows))).held_out] == [
+        "0",
+        "4",
+    ]
+
+
+def test_files_of_others_end_a_tuning_before_it_trains(
+    request_of: SftRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainers, "run", None)
+    for out in ("a", "b"):
+        notes = tmp_path / ("a" if out == "a" else "b.training") / "notes.txt"
+        write_rows(notes, [])
+        with pytest.raises(UserError, match="sft did not write it|needs b.training, which no tuning wrote"):
+            sft(replace(request_of, out=str(tmp_path / out)))
+        assert notes.is_file()
+
+
+def test_a_tuning_too_short_to_log_a_loss_may_diverge(request_of: SftRequest, tmp_path: Path) -> None:
+    changes = {"learning_rate": 1e30, "warmup_share": 0.0, "max_rows": 4, "epochs": 3.0, "out": str(tmp_path / "out")}
+    with pytest.raises(UserError, match="infinite or NaN"):
+        sft(replace(request_of, **changes))
+    assert not any(tmp_path.glob("out*"))
 
 
 def test_bad_preferences_are_named(tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """What is tuned: a decoder as transformers loads it, from a folder or hub id, or a PEFT adapter merged into its base."""
 
 import importlib.util
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ettin_core.evaluation.retrieval.checkpoints import CheckpointToEmbed, open_checkpoint
 from ettin_core.foundation.errors import invalid, with_extra
-from ettin_core.foundation.storage import hash_file, read_mapping, write_json
+from ettin_core.foundation.storage import canonical_json, hash_file, hash_text, read_mapping, write_json
 from ettin_core.interop.huggingface import METADATA_FILE
 
 PACKAGES = ("trl", "peft", "datasets")
@@ -31,17 +32,23 @@ class TunedModel:
     @property
     def content(self) -> str:
         """What decides the weights."""
-        added = "" if self.adapter is None else hash_file(self.adapter / ADAPTER_WEIGHTS)
-        return self.checkpoint.content + added
+        return self._with_adapter(self.checkpoint.content)
+
+    @property
+    def weights(self) -> str:
+        """The hash in records: that of the checkpoint, with an adapter of both."""
+        return self._with_adapter(self.checkpoint.weights)
+
+    def _with_adapter(self, base: str) -> str:
+        if self.adapter is None:
+            return base
+        config = read_mapping(self.adapter / ADAPTER_FILE)
+        config.pop("base_model_name_or_path", None)  # a place
+        return hash_text(canonical_json([base, config, hash_file(self.adapter / ADAPTER_WEIGHTS)]))
 
     def load(self) -> Any:
         """The model of transformers, in fp32 and with its adapter merged."""
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        model = AutoModelForCausalLM.from_pretrained(
-            self.checkpoint.folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-        )
+        model = load_decoder(self.checkpoint.folder)
         return model if self.adapter is None else _merged(model, self.adapter, self.checkpoint)
 
     def tokenizer(self) -> Any:
@@ -52,6 +59,16 @@ class TunedModel:
         return AutoTokenizer.from_pretrained(
             self.adapter if has_files else self.checkpoint.folder, local_files_only=True
         )
+
+
+def load_decoder(folder: Path) -> Any:
+    """The model of a transformers folder, in fp32."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+    )
 
 
 def need_packages() -> None:
@@ -72,6 +89,8 @@ def open_tuned(source: str, base: str | None) -> TunedModel:
         if base is not None:
             raise invalid("base", base, f"belongs to an adapter, and {source} is a model", "leave it out")
         return _of_checkpoint(open_checkpoint(source), None)
+    if not (adapter / ADAPTER_WEIGHTS).is_file():
+        raise invalid("model", source, f"is an adapter without {ADAPTER_WEIGHTS}", "save it with save_pretrained")
     named = read_mapping(adapter / ADAPTER_FILE).get("base_model_name_or_path")
     checkpoint = open_checkpoint(base or str(named))
     file = adapter / BASE_FILE
@@ -106,7 +125,9 @@ def _merged(model: Any, adapter: Path, checkpoint: CheckpointToEmbed) -> Any:
     from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    except (RuntimeError, ValueError) as error:
+        with warnings.catch_warnings():  # PEFT only warns of an adapter that lacks weights
+            warnings.filterwarnings("error", message=".*Found missing adapter keys")
+            return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    except (RuntimeError, ValueError, UserWarning) as error:
         problem = f"is an adapter for another base than {checkpoint.folder}: it does not fit"
         raise invalid("model", str(adapter), problem, "give base=<the folder it was trained on>") from error

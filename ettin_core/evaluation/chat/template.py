@@ -35,8 +35,17 @@ class EncodedConversation:
     answers: list[int]
 
 
+def template_text(tokenizer: Any, file: str | None) -> Any:
+    """The template in effect: that of a file, else the tokenizer's, else TEMPLATE. Raises ValueError for a missing file."""
+    if file is None:
+        return TEMPLATE if tokenizer.chat_template is None else tokenizer.chat_template
+    if not Path(file).is_file():
+        raise invalid("template", file, "is not a file", "give a Jinja template, or null for the plain one")
+    return Path(file).read_text()
+
+
 def set_template(tokenizer: Any, file: str | None, assistant_only: bool) -> None:
-    """Give a tokenizer the template of a file, else leave its own, else give it TEMPLATE.
+    """Give a tokenizer the template in effect.
 
     Raises ValueError for a tokenizer without EOS, a file that is not a template, and a template without a generation block
     where the loss is to be the assistant's only.
@@ -45,12 +54,7 @@ def set_template(tokenizer: Any, file: str | None, assistant_only: bool) -> None
 
     if tokenizer.eos_token is None:
         raise invalid("model", tokenizer.name_or_path, "has no EOS token", "add eos_token to its tokenizer_config.json")
-    if file is not None and not Path(file).is_file():
-        raise invalid("template", file, "is not a file", "give a Jinja template, or null for the plain one")
-    if file is not None:
-        tokenizer.chat_template = Path(file).read_text()
-    elif tokenizer.chat_template is None:
-        tokenizer.chat_template = TEMPLATE
+    tokenizer.chat_template = template_text(tokenizer, file)
     place = file or tokenizer.name_or_path
     try:
         encode(tokenizer, PROBE)
@@ -58,7 +62,7 @@ def set_template(tokenizer: Any, file: str | None, assistant_only: bool) -> None
             PROBE, return_dict=True, return_assistant_tokens_mask="generation" in tokenizer.chat_template
         ).get("assistant_masks", [])
     except jinja2.TemplateError as error:
-        raise invalid("template", place, f"cannot be rendered ({error})", "mend it, or use template=null") from error
+        raise invalid("template", place, f"cannot be rendered ({error})", "correct it, or use template=null") from error
     if assistant_only and not any(masks):
         remedy = "put {% generation %} ... {% endgeneration %} around the answer, or use assistant_only=false"
         raise invalid("template", place, "has no generation block, which assistant_only=true needs", remedy)

@@ -15,11 +15,15 @@ from typing import Any
 import torch
 
 from ettin_core.evaluation.chat.rows import Conversation, Preference
-from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.errors import UserError, invalid
 
 LORA, FULL = "lora", "full"
 AGREEMENT = 1e-3  # relative, of two losses in fp32
 STATE_FILE = "trainer_state.json"  # the last that a checkpoint is given
+
+
+class Diverged(UserError):
+    """A tuning whose loss or weights are infinite or NaN; it cannot be continued."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def dpo_trainer(model: Any, tokenizer: Any, rows: list[Preference], config: Tuni
 def run(trainer: Any, work: Path) -> None:
     """Train to the end, from the last whole checkpoint of a tuning that was stopped; the Trainer's bar shows the loss.
 
-    Raises ValueError for one that diverged.
+    Raises Diverged where the loss or a weight is infinite or NaN; a short tuning may log no loss.
     """
     from transformers import PrinterCallback, ProgressCallback
 
@@ -113,8 +117,11 @@ def run(trainer: Any, work: Path) -> None:
     last = max(states, key=lambda file: int(file.parent.name.rpartition("-")[2]), default=None)
     trainer.train(resume_from_checkpoint=None if last is None else str(last.parent))
     losses = [float(row["loss"]) for row in trainer.state.log_history if "loss" in row]
-    if not all(map(math.isfinite, losses)):
-        raise invalid("learning_rate", trainer.args.learning_rate, "makes the loss infinite or NaN", "use a lower one")
+    if not all(map(math.isfinite, losses)) or not all(
+        bool(part.isfinite().all()) for part in trainer.model.parameters()
+    ):
+        problem = "makes the loss or the weights infinite or NaN"
+        raise Diverged(str(invalid("learning_rate", trainer.args.learning_rate, problem, "use a lower one")))
 
 
 def with_whole_head(model: Any) -> None:

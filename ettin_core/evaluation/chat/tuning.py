@@ -10,19 +10,20 @@ The same records go to the base's run, under a protocol that names the tuning: `
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ettin_core.checkpoints.native import hash_tensors
 from ettin_core.evaluation.chat import scoring, trainers
-from ettin_core.evaluation.chat.model import TunedModel, write_base
+from ettin_core.evaluation.chat.model import TunedModel, load_decoder, write_base
 from ettin_core.evaluation.chat.rows import SplitRows
-from ettin_core.evaluation.chat.template import EncodedConversation, encode, set_template
-from ettin_core.evaluation.chat.trainers import LORA, TuningConfig
+from ettin_core.evaluation.chat.template import EncodedConversation, encode, set_template, template_text
+from ettin_core.evaluation.chat.trainers import LORA, Diverged, TuningConfig
 from ettin_core.evaluation.protocol import Measured
 from ettin_core.evaluation.retrieval.backbone import quiet
-from ettin_core.foundation.errors import UserError, invalid
-from ettin_core.foundation.folders import folder_under_construction, locked, remove_folder
+from ettin_core.foundation.errors import invalid
+from ettin_core.foundation.folders import check_replaceable, folder_under_construction, locked, remove_folder
 from ettin_core.foundation.provenance import library_versions
 from ettin_core.foundation.storage import canonical_json, hash_text, read_json, read_mapping, write_json
 from ettin_core.foundation.strict_config import plain
@@ -84,18 +85,19 @@ class Tuning:
         """The tuning's name in protocols."""
         return f"{self.kind.name}_{self.config.method}"
 
-    @property
+    @cached_property
     def measuring(self) -> dict[str, Any]:
-        """What decides a score beside the model."""
+        """What decides a score beside the model; of the template, the text in effect."""
         rows = hash_text(canonical_json([plain(row) for row in self.data.held_out]))
-        template = None if self.template is None else hash_text(Path(self.template).read_text())
+        template = hash_text(canonical_json(template_text(self.base.tokenizer(), self.template)))
         return {"task": self.data.task, "rows": rows, "max_length": self.config.max_length, "template": template}
 
     @property
     def identity(self) -> dict[str, Any]:
         """Everything that decides the tuned model and its scores."""
         rows = hash_text(canonical_json([plain(row) for row in self.data.train]))
-        tuning = {"kind": self.kind.name, **plain(self.config)}
+        precision = "fp32" if self.device == "cpu" else "bf16"
+        tuning = {"kind": self.kind.name, "precision": precision, **plain(self.config)}
         return {"base": self.base.content, "data": rows, "tuning": tuning, "measured": self.measuring}
 
 
@@ -122,26 +124,34 @@ class _Prepared:
 def tune(tuning: Tuning, announce: Callable[[str], None]) -> TuningResult:
     """Do what is missing of a tuning. Raises ValueError for an `out` of other settings, BusyError while it is being tuned."""
     work = tuning.out.with_name(f"{tuning.out.name}.training")
-    for folder in (tuning.out, work):
-        _check_same(folder, tuning)
+    _check_folders(tuning, work)
     if not (tuning.out / IDENTITY).is_file():
         with quiet():
             prepared = _prepare(tuning, announce)
             with locked(work):
+                _check_folders(tuning, work)  # another process may have written meanwhile
                 write_json(work / IDENTITY, tuning.identity)
-                try:
-                    _train_and_write(tuning, prepared, work)
-                except UserError:  # it cannot be continued
-                    remove_folder(work)
-                    raise
+                if not (tuning.out / IDENTITY).is_file():
+                    try:
+                        _train_and_write(tuning, prepared, work)
+                    except Diverged:  # it cannot be continued
+                        remove_folder(work)
+                        raise
                 remove_folder(work)
     return _recorded(tuning)
 
 
-def _check_same(folder: Path, tuning: Tuning) -> None:
-    file = folder / IDENTITY
-    if file.is_file() and read_mapping(file) != tuning.identity:
-        raise invalid("out", str(folder), "holds a tuning with other settings", "name another folder, or delete it")
+def _check_folders(tuning: Tuning, work: Path) -> None:
+    """Raises ValueError where `out` or the work folder holds another tuning, or what no tuning wrote."""
+    for folder in (tuning.out, work):
+        file = folder / IDENTITY
+        if file.is_file() and read_mapping(file) != tuning.identity:
+            raise invalid("out", str(folder), "holds a tuning with other settings", "name another folder, or delete it")
+    check_replaceable(tuning.out, tuning.kind.name)
+    if not (work / IDENTITY).is_file():  # a stopped tuning may have left its lock alone
+        files = work.iterdir() if work.is_dir() else [work] if work.exists() else []
+        if any(not file.name.startswith(".") for file in files):
+            raise invalid("out", str(tuning.out), f"needs {work.name}, which no tuning wrote", "name another folder")
 
 
 def _prepare(tuning: Tuning, announce: Callable[[str], None]) -> _Prepared:
@@ -163,7 +173,14 @@ def _prepare(tuning: Tuning, announce: Callable[[str], None]) -> _Prepared:
 
 
 def _fitting(tuning: Tuning, tokenizer: Any, rows: list[Any]) -> tuple[list[Any], list[EncodedConversation]]:
-    encoded = tuning.kind.encode(tokenizer, rows)
+    import jinja2
+
+    try:
+        encoded = tuning.kind.encode(tokenizer, rows)
+    except jinja2.TemplateError as error:
+        problem = f"cannot render a row ({' '.join(str(error).split())})"
+        name = tuning.template or tokenizer.name_or_path
+        raise invalid("template", name, problem, "correct it, or leave such rows out") from error
     share = len(encoded) // len(rows)
     groups = [encoded[place : place + share] for place in range(0, len(encoded), share)]
     fits = [all(len(row.ids) <= tuning.config.max_length for row in group) for group in groups]
@@ -183,21 +200,23 @@ def _train_and_write(tuning: Tuning, prepared: _Prepared, work: Path) -> None:
         facts = {name: value for name, value in tuning.base.facts.items() if name not in NOT_OF_THE_TUNED}
         facts |= {"run": tuning.base.checkpoint.run, "checkpoint": tuning.base.checkpoint.checkpoint}
         facts["tuned"] = [*tuning.base.stages, tuning.stage]
-        model = _save(trainer.model, tuning, prepared.tokenizer, facts, building)
+        _save(trainer.model, tuning, prepared.tokenizer, facts, building)
+        model = load_decoder(building).to(tuning.device)  # the trainer's computes in bf16 on a GPU
         facts["weights"] = hash_tensors(dict(model.named_parameters()))
         write_json(building / METADATA_FILE, facts)
         write_json(building / IDENTITY, tuning.identity)
         write_json(building / "training.json", trainer.state.log_history)
         after = scoring.nats(model, prepared.encoded)
         place = Path("evaluations") / f"{tuning.kind.protocol}@{VERSION}"
-        settings = tuning.measuring | {"weights": tuning.base.checkpoint.weights}
+        of_base = {"base": tuning.base.content} if tuning.base.stages else {}  # a run has many tuned models
+        settings = tuning.measuring | of_base | {"weights": tuning.base.weights}
         _write(building / "before" / place, _records(tuning, prepared, before, None, settings), settings)
         settings = tuning.identity | {"weights": facts["weights"]}
         _write(building / place, _records(tuning, prepared, after, before, settings), settings)
 
 
-def _save(model: Any, tuning: Tuning, tokenizer: Any, facts: dict[str, Any], folder: Path) -> Any:
-    """Write the model that was trained, an adapter also by itself; returns the whole model."""
+def _save(model: Any, tuning: Tuning, tokenizer: Any, facts: dict[str, Any], folder: Path) -> None:
+    """Write the model that was trained, an adapter also by itself."""
     if tuning.config.method == LORA:
         adapter = folder / "adapter"
         model.save_pretrained(adapter, save_embedding_layers=False)
@@ -206,7 +225,6 @@ def _save(model: Any, tuning: Tuning, tokenizer: Any, facts: dict[str, Any], fol
         model = model.merge_and_unload()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return model
 
 
 def _records(
@@ -214,7 +232,8 @@ def _records(
 ) -> Records:
     """The records of held-out values; `before` are those that the rewards are counted from."""
     results, items = tuning.kind.scores(tuning.data.task, prepared.held_out, prepared.encoded, values, before)
-    origin = settings | {"libraries": library_versions("trl", "peft", "accelerate", "datasets")}
+    shared = {name: value for name, value in settings.items() if name not in ("base", "weights")}
+    origin = settings | {"settings": shared, "libraries": library_versions("trl", "peft", "accelerate", "datasets")}
     checkpoint, protocol = tuning.base.checkpoint, tuning.kind.protocol
     rows = [Item(checkpoint.run, protocol, item.task, item.item, item.value, item.details) for item in items]
     return [checkpoint.measurement(protocol, VERSION, result, origin) for result in results], rows
