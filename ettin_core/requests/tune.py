@@ -120,6 +120,11 @@ def _tune(kind: TuningKind, request: TuneRequest, data: SplitRows) -> TuningResu
     torch.set_num_threads(request.threads)
     rows = replace(data, train=data.train[: request.max_rows], held_out=data.held_out[: request.held_out_rows])
     origin = _open(request)
+    if (
+        request.method == "lora" and origin.model.adapter is not None
+    ):  # its folder names one base, not a base and an adapter
+        remedy = "give the folder beside it, in which the adapter is merged"
+        raise invalid("method", "lora", "would be an adapter on top of an adapter", remedy)
     longest = origin.model.checkpoint.longest
     if longest is not None and request.max_length > longest:
         problem = f"is beyond the {longest} tokens of {origin.model.checkpoint.run}"

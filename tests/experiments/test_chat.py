@@ -164,7 +164,9 @@ def _failing(step: Any, steps: list[int]) -> Any:
     return failing
 
 
-def test_preferences_from_an_sft_folder_are_learned(full: TuningResult, place: Path, request_of: SftRequest) -> None:
+def test_preferences_from_an_sft_folder_are_learned(
+    full: TuningResult, lora: TuningResult, place: Path, request_of: SftRequest
+) -> None:
     values = {name: getattr(request_of, name) for name in (*COMMON, "runs_dir", "corpora_dir")}
     options = values | {"preferences": str(place / "choices.jsonl"), "learning_rate": 1e-3}
     request = DpoRequest(model=str(full.folder), out=str(place / "dpo"), beta=0.3, **options)
@@ -174,8 +176,8 @@ def test_preferences_from_an_sft_folder_are_learned(full: TuningResult, place: P
     protocols = {row.protocol for row in RunFolder((place / "decoder.run").resolve()).measurements()}
     assert {"preferences.sft_full", "preferences.sft_full.dpo_full"} <= protocols
     assert json.loads((place / "dpo" / "ettin.json").read_text())["tuned"] == ["sft_full", "dpo_full"]
-    adapted = replace(request, model=str(place / "lora" / "adapter"), method="lora", out=str(place / "dpo-lora"))
-    first, second = dpo(adapted), replace(adapted, model=str(place / "lora"), out=str(place / "dpo-merged"))
+    adapted = replace(request, model=str(lora.folder / "adapter"), out=str(place / "dpo-adapter"))
+    first, second = dpo(adapted), replace(adapted, model=str(lora.folder), out=str(place / "dpo-merged"))
     assert [row.value for row in first.before] == pytest.approx([row.value for row in dpo(second).before], abs=1e-6)
 
 
@@ -291,6 +293,7 @@ def test_what_cannot_be_tuned_ends_in_one_line(
         ({"model": str(place / "encoder")}, "is not a decoder .ModernBertForMaskedLM.; give a decoder, or convert it"),
         ({"model": str(place / "encoder.run")}, "is bidirectional, not a decoder"),
         ({"model": str(lora.folder / "adapter"), "base": str(place / "full")}, "is an adapter for another base"),
+        ({"model": str(lora.folder / "adapter"), "method": "lora"}, "would be an adapter on top of an adapter"),
         ({"base": str(place / "decoder")}, "belongs to an adapter"),
         ({"max_length": 4096}, "is beyond the"),
         ({"max_length": 8}, "is too short for any of the"),

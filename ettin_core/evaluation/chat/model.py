@@ -127,7 +127,8 @@ def _merged(model: Any, adapter: Path, checkpoint: CheckpointToEmbed) -> Any:
     try:
         with warnings.catch_warnings():  # PEFT only warns of an adapter that lacks weights
             warnings.filterwarnings("error", message=".*Found missing adapter keys")
-            return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+            whole = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+            return whole.requires_grad_(True)  # PEFT froze the base
     except (RuntimeError, ValueError, UserWarning) as error:
         problem = f"is an adapter for another base than {checkpoint.folder}: it does not fit"
         raise invalid("model", str(adapter), problem, "give base=<the folder it was trained on>") from error
