@@ -64,7 +64,10 @@ def problems(results: Path, readme: Path, reported: Mapping[Path, bytes]) -> lis
     """
     files = {**reported, **listed(results, readme, reported)}
     written = read_mapping(results / MANIFEST, "run python -m analysis.results")
-    lines = [f"{path} is not made from any record" for path in sorted(_generated(results) - files.keys())]
+    lines = [
+        f"{path} is not made from any record (delete it, or move it elsewhere)"
+        for path in sorted(_generated(results) - files.keys())
+    ]
     for path, content in files.items():
         present = path.read_bytes() if path.exists() else None
         if present is None:

@@ -26,6 +26,7 @@ from ettin_core.model.transformer import Transformer
 from ettin_core.records.readout import fills_masks
 
 METADATA_FILE = "ettin.json"
+FACTS_OF_WEIGHTS = ("tensors", "measured", "weights")  # in ettin.json: not true of a copy with other weights
 MAKER = "export"
 CARD_FILE = "README.md"
 TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]

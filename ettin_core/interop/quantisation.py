@@ -16,14 +16,13 @@ from torch import nn
 from ettin_core.foundation.errors import invalid, unknown, with_extra
 from ettin_core.foundation.folders import folder_under_construction
 from ettin_core.foundation.storage import read_mapping, write_json, write_text
+from ettin_core.interop.huggingface import FACTS_OF_WEIGHTS, METADATA_FILE
 
 EXTRA, MAKER = "quantisation", "quantise"
 LIBRARY = {"int8_weight_only": "torchao", "int4_weight_only": "torchao", "int8_dynamic": "torchao"}
 LIBRARY |= {"nf4": "bitsandbytes"}  # QLoRA's type, Dettmers et al. 2023, arXiv:2305.14314
 GROUPED = "int4_weight_only"
 NF4_BLOCK = 64  # values that share a scale in bitsandbytes
-METADATA_FILE = "ettin.json"
-NOT_OF_THE_COPY = ("tensors", "measured", "weights")  # facts of the plain folder
 REWRITTEN = (
     "model*.safetensors",
     "*.bin",
@@ -62,7 +61,7 @@ def quantise(
         for file in building.glob("model*.safetensors"):  # which safetensors lets only the owner read
             file.chmod((building / "config.json").stat().st_mode)
         facts = read_mapping(source / METADATA_FILE) if (source / METADATA_FILE).is_file() else {}
-        facts = {name: value for name, value in facts.items() if name not in NOT_OF_THE_COPY}
+        facts = {name: value for name, value in facts.items() if name not in FACTS_OF_WEIGHTS}
         how = {"method": method, "group": group if method == GROUPED else None}
         write_json(building / METADATA_FILE, facts | {"quantisation": how})
         _note_in_card(building / "README.md", method)

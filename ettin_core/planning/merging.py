@@ -67,9 +67,9 @@ def source(text: str) -> MergeSource:
     summary = folder.summary()
     last = summary["final_checkpoint"]
     name = checkpoint or last
-    of_a_phase = any(name.removeprefix(phase.prefix).isdigit() for phase in run.phases)
-    if not (folder.checkpoints / name).is_dir() or not (of_a_phase or name == last):
-        known = sorted(item.name for item in folder.checkpoints.glob("[!.]*"))
+    names = [item.name for item in folder.checkpoints.glob("[!.]*")]
+    known = sorted(item for item in names if any(item.removeprefix(phase.prefix).isdigit() for phase in run.phases))
+    if name not in known:
         raise unknown("checkpoint", name, f"is not a checkpoint of {folder.name}", known)
     weights = summary["final_weights"] if name == last else hash_of_weights(folder.checkpoints / name, summary["run"])
     return MergeSource(text, folder, run, Parent(summary["run"], name, weights))

@@ -28,7 +28,7 @@ PROBE_WIDTH = 512  # of a wider model fewer layers and outputs are enough: produ
 
 
 def choose(run: RunConfig, placement: PlacementConfig, runs_dir: str, keep: bool = True) -> str:
-    """The precision that `auto` stands for in a folder of runs: the one chosen there, or else the faster one here.
+    """The precision that `auto` means in a folder of runs: the one chosen there, or else the faster one here.
 
     `run` is any run of the size. Processes of one machine that ask at once get one answer. Without `keep` nothing is written.
     Raises ValueError for processes on several machines, which could answer differently.

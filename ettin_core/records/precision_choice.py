@@ -1,4 +1,4 @@
-"""precision.json of a folder of runs: which precision `auto` stands for there, by size and device, and why.
+"""precision.json of a folder of runs: which precision `auto` means there, by size and device, and why.
 
 A choice is made once. What is trained later in the same folder keeps it, so that members of a pair are computed alike and a
 run that continues has the name it began with.

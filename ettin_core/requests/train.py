@@ -47,7 +47,7 @@ class TrainRequest:
         return TrainingParts(self.size, self.recipe, self.optimizer, self.seeds, self.precision, self.checkpoint)
 
     def settled(self) -> Self:
-        """With the precision that `auto` stands for in its folder of runs; a dry run writes no choice down."""
+        """With the precision that `auto` means in its folder of runs; a dry run writes no choice down."""
         if self.precision != AUTO:
             return self
         run = replace(self, precision="fp32").planned()

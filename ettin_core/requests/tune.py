@@ -8,7 +8,7 @@ import torch
 
 from ettin_core.evaluation.chat.model import CONVERT, TunedModel, need_packages, open_tuned
 from ettin_core.evaluation.chat.rows import SplitRows, read_conversations, read_preferences
-from ettin_core.evaluation.chat.trainers import TuningConfig
+from ettin_core.evaluation.chat.trainers import LORA, TuningConfig
 from ettin_core.evaluation.chat.tuning import DPO, SFT, Tuning, TuningKind, TuningResult, tune
 from ettin_core.evaluation.exports import own_export
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
@@ -121,10 +121,10 @@ def _tune(kind: TuningKind, request: TuneRequest, data: SplitRows) -> TuningResu
     rows = replace(data, train=data.train[: request.max_rows], held_out=data.held_out[: request.held_out_rows])
     origin = _open(request)
     if (
-        request.method == "lora" and origin.model.adapter is not None
+        request.method == LORA and origin.model.adapter is not None
     ):  # its folder names one base, not a base and an adapter
         remedy = "give the folder beside it, in which the adapter is merged"
-        raise invalid("method", "lora", "would be an adapter on top of an adapter", remedy)
+        raise invalid("method", LORA, "would be an adapter on top of an adapter", remedy)
     longest = origin.model.checkpoint.longest
     if longest is not None and request.max_length > longest:
         problem = f"is beyond the {longest} tokens of {origin.model.checkpoint.run}"

@@ -189,7 +189,7 @@ class Study:
 
 
 def _settled(request: StudyRequest, overrides: list[str], compose: Compose, prepares: bool) -> str:
-    """The precision that `auto` stands for in all cells of a study; one that only looks probes nothing."""
+    """The precision that `auto` means in all cells of a study; one that only looks probes nothing."""
     if not prepares:
         return chosen_before(request.size.name, request.placement, request.runs_dir)
     plain_request = compose(with_precision(overrides, "fp32"))

@@ -49,7 +49,7 @@ def test_files_that_no_record_makes_and_that_are_missing_are_named(copied: Path)
     (copied / "factorial" / "more.csv").write_text("a,b\n")
     (copied / "factorial" / "effects.md").unlink()
     lines = results.problems(HERE, README, reported)
-    assert f"{HERE / 'factorial' / 'more.csv'} is not made from any record" in lines
+    assert f"{HERE / 'factorial' / 'more.csv'} is not made from any record (delete it, or move it elsewhere)" in lines
     assert f"{HERE / 'factorial' / 'effects.md'} is missing" in lines
 
 

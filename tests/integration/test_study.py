@@ -113,9 +113,9 @@ def test_a_cell_that_fails_by_itself_waits_until_it_is_to_be_retried(tmp_path: P
         return done.stdout + done.stderr
 
     assert re.search(r"  train rate=1e\+30 encoder: RunStopped: loss=nan", run("experiments.study"))
-    told = run("experiments.status")
-    assert re.search(r"rate=0.001 encoder +complete: ", told)
-    assert re.search(r"rate=1e\+30 encoder +failed: NonFiniteError: ", told) and "1 complete, 1 failed" in told
+    printed = run("experiments.status")
+    assert re.search(r"rate=0.001 encoder +complete: ", printed)
+    assert re.search(r"rate=1e\+30 encoder +failed: NonFiniteError: ", printed) and "1 complete, 1 failed" in printed
     again = run("experiments.study")
     assert "(before; retry=true tries it again)" in again and "tok/s" not in again, "nothing is trained"
     assert "(before;" not in run("experiments.study", "retry=true")

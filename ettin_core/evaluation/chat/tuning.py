@@ -27,7 +27,7 @@ from ettin_core.foundation.folders import check_replaceable, folder_under_constr
 from ettin_core.foundation.provenance import library_versions
 from ettin_core.foundation.storage import canonical_json, hash_text, read_json, read_mapping, write_json
 from ettin_core.foundation.strict_config import plain
-from ettin_core.interop.huggingface import METADATA_FILE
+from ettin_core.interop.huggingface import FACTS_OF_WEIGHTS, METADATA_FILE
 from ettin_core.records.evaluations import SETTINGS, place_of, seal
 from ettin_core.records.files import append, read_items, read_measurements
 from ettin_core.records.folders import RunFolder
@@ -35,7 +35,6 @@ from ettin_core.records.schema import Item, Measurement
 
 VERSION = 1
 IDENTITY = "tuning.json"
-NOT_OF_THE_TUNED = ("tensors", "measured", "weights")  # facts of the base's export
 Records = tuple[list[Measurement], list[Item]]
 
 
@@ -197,7 +196,7 @@ def _train_and_write(tuning: Tuning, prepared: _Prepared, work: Path) -> None:
     trainer = tuning.kind.trainer(model, prepared.tokenizer, prepared.train, tuning.config, work)
     trainers.run(trainer, work)
     with folder_under_construction(tuning.out, tuning.kind.name) as building:
-        facts = {name: value for name, value in tuning.base.facts.items() if name not in NOT_OF_THE_TUNED}
+        facts = {name: value for name, value in tuning.base.facts.items() if name not in FACTS_OF_WEIGHTS}
         facts |= {"run": tuning.base.checkpoint.run, "checkpoint": tuning.base.checkpoint.checkpoint}
         facts["tuned"] = [*tuning.base.stages, tuning.stage]
         _save(trainer.model, tuning, prepared.tokenizer, facts, building)
