@@ -11,13 +11,14 @@ from typing import Any
 import pandas as pd
 
 from analysis import families, wording
+from analysis.cell_names import level_name, short_names
 from analysis.compare import COULD_SEE
 from analysis.estimates import RECORD, by_measure, paired
 from analysis.study_records import StudyRecords, rows_of
 from analysis.tables import HOLE, Table, grouped, number, probability, signed
 from analysis.uncertainty import holm
 from analysis.ways import with_own_ways
-from ettin_core.records.predictions import Prediction, hash_of
+from ettin_core.records.predictions import Prediction, Side, hash_of
 
 SUPPORTED, CONTRADICTED, UNDECIDED, NOT_MEASURED = "supported", "contradicted", "undecided", "not measured"
 LEVEL = 0.05
@@ -54,22 +55,47 @@ def judge(study: StudyRecords) -> pd.DataFrame:
 
 
 def _named(prediction: Prediction) -> dict[str, Any]:
-    return {
-        name: getattr(prediction, name) for name in ("statement", "left", "right", "sign", "size", "reason", "source")
+    names = ("statement", "left", "right", "sign", "size", "reason", "source")
+    return {name: getattr(prediction, name) for name in names} | {
+        "left": _label(prediction.left),
+        "right": _label(prediction.right),
     }
+
+
+def _label(side: Side) -> str:
+    """A member by its name, a cell by its levels."""
+    if isinstance(side, str):
+        return side
+    short = short_names(list(side))
+    return ", ".join(level_name(short[axis], level) for axis, level in side.items())
+
+
+def _runs(study: StudyRecords, runs: pd.DataFrame, side: Side) -> list[str]:
+    """The complete runs of one side. Raises ValueError where its levels leave several cells of one seed."""
+    if isinstance(side, str):
+        return list(runs.index[runs["member"] == side])
+    cells = [cell for cell in study.cells.values() if side.items() <= cell["axes"].items()]
+    chosen = runs[runs.index.isin([cell["run"] for cell in cells])]
+    if chosen["seed"].duplicated().any():
+        axes = sorted({axis for cell in cells for axis in cell["axes"]} - set(side) - {"seed"})
+        raise ValueError(
+            f"predictions: {side} picks several cells of one seed; name a level of {' and '.join(axes)} too."
+        )
+    return list(chosen.index)
 
 
 def _measured(study: StudyRecords, prediction: Prediction) -> Any:
     """The differences that a prediction is about, block by block."""
     for block in study.blocks:
         runs = study.runs[study.runs["block"] == block]
-        runs = runs[runs["member"].isin([prediction.left, prediction.right])]
+        names = [_runs(study, runs, side) for side in (prediction.left, prediction.right)]
+        runs = runs[runs.index.isin([*names[0], *names[1]])]
         measured = study.measurements[study.measurements["run"].isin(runs.index)]
         if measured.empty:
             continue
         measured = with_own_ways(measured[RECORD], runs)
         for key, records in by_measure(measured[~families.is_part(measured)]):
-            sides = [records[records["member"] == member] for member in (prediction.left, prediction.right)]
+            sides = [records[records["run"].isin(of_side)] for of_side in names]
             difference = paired(study.items, *sides) if prediction.asks(*map(str, key)) else None
             if difference is not None:
                 better = bool(records["higher_is_better"].iloc[0])

@@ -141,7 +141,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         if value is None and type(None) in get_args(hint):
             return None
         options = [option for option in get_args(hint) if option is not type(None)]
-        return _convert(options[0], value, path)
+        mappings = [option for option in options if get_origin(option) is dict]
+        return _convert(mappings[0] if mappings and isinstance(value, Mapping) else options[0], value, path)
     if dataclasses.is_dataclass(hint):
         if isinstance(value, Mapping):
             return build(hint, value, path)  # type: ignore[arg-type]

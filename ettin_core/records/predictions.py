@@ -7,21 +7,23 @@ from ettin_core.foundation.errors import invalid, unknown
 from ettin_core.foundation.storage import canonical_json, hash_text
 
 SIGNS = ("better", "worse", "higher", "lower")
+Side = str | dict[str, Any]  # a member, or the levels of some axes: {member: decoder, budget: 0.5}
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One expected difference of two members.
+    """One expected difference of two members, or of two cells of a grid.
 
     `measure` is a protocol, and behind colons its task and metric ("facts.own_scoring:once:accuracy"); without them it is every
-    whole task and its main metric. `left` and `right` are members as a report names them. Either `sign` says what left is
-    (better, worse, higher, lower), or `size` the range that left less right is in. `reason` says why, `source` who said so.
+    whole task and its main metric. `left` and `right` are members as a report names them, or the levels that pick one cell of
+    each seed. Either `sign` says what left is (better, worse, higher, lower), or `size` the range that left less right is in.
+    `reason` says why, `source` who said so.
     """
 
     statement: str
     measure: str
-    left: str
-    right: str
+    left: Side
+    right: Side
     reason: str
     sign: str | None = None
     size: tuple[float, float] | None = None

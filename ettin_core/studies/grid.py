@@ -110,18 +110,23 @@ class StudyRequest:
             raise invalid("jobs", self.jobs, "is not positive", "use 1 or more, or null")
 
     def unanswerable(self) -> list[str]:
-        """A line for each prediction about a member that the study does not have, so that it is not measured."""
-        if self.analysis.get("kind", "pair") != "pair":
-            return []  # then members are the labels of cells
+        """A line for each prediction about a member or level that the study does not have, so that it is not measured."""
         members = [*map(str, self.axes.get("member", (self.member.name,))), *self.conversions]
+        levels = {axis: list(values) for axis, values in self.axes.items()}
+        for conversion in self.conversions.values():
+            for axis, values in conversion.axes.items():
+                levels[axis] = [*levels.get(axis, []), *values]
+        levels["member"] = members
         lines = []
         for number, prediction in enumerate(self.predictions):
-            for name in (prediction.left, prediction.right):
-                if name not in members:
-                    known = ", ".join(members)
-                    lines.append(
-                        f"predictions.{number} is about {name!r}, which is not a member of this study ({known}): not measured"
-                    )
+            for side in (prediction.left, prediction.right):
+                if isinstance(side, str) and self.analysis.get("kind", "pair") != "pair":
+                    continue  # then members are the labels of cells
+                for axis, level in (side if isinstance(side, dict) else {"member": side}).items():
+                    if level not in levels.get(axis, []):
+                        known = ", ".join(map(str, levels.get(axis, levels)))
+                        what = f"which is not a {axis} of this study ({known})"
+                        lines.append(f"predictions.{number} is about {level!r}, {what}: not measured")
         return lines
 
     @property

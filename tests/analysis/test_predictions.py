@@ -1,7 +1,7 @@
 """Predictions: stated in a study's file before training, judged by what was measured."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from analysis.load import load
 from analysis.predictions import judge
+from analysis.records_archive import ARCHIVE, unpacked
 from analysis.report import build
 from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.storage import read_json
@@ -19,11 +20,12 @@ from ettin_core.requests.compose import composer, to_plain
 from ettin_core.studies.grid import StudyRequest
 from ettin_core.studies.study import Study
 
+FACTORIAL = Path(__file__).parents[2] / "paper" / "results" / "factorial" / ARCHIVE
 LEFT_TO_RIGHT = "minimal_pairs.left_to_right:syntax:accuracy"
 
 
 def predicted(
-    measure: str, sign: str | None = None, size: tuple[float, float] | None = None, **named: str
+    measure: str, sign: str | None = None, size: tuple[float, float] | None = None, **named: Any
 ) -> Prediction:
     """A prediction of the decoder less the encoder."""
     sides = {"left": "decoder", "right": "encoder"} | named
@@ -58,6 +60,32 @@ def test_signs_and_sizes_are_judged(four_kinds: Any, tmp_path: Path) -> None:
     shown = (out / "predictions.md").read_text()
     assert "Stated before any cell was trained; hash" in shown and "contradicted" in shown and "why" in shown
     assert "undecided (could see" in shown or verdicts[6] != "undecided"
+
+
+def test_cells_are_picked_by_levels() -> None:
+    """On the committed records of a grid: the difference of two cells is that of their runs, by seed."""
+    masked, next_token = {"direction": "causal", "objective": "mlm"}, {"direction": "causal", "objective": "clm"}
+    sides = {"left": next_token, "right": masked}
+    measure = "facts.left_to_right:repeated:accuracy"
+    with unpacked(FACTORIAL) as folder:
+        study = load(folder / "runs", folder / "study.json")
+
+    def judged_row(prediction: Prediction) -> Any:
+        judged = judge(replace(study, predictions=stated((prediction,), [])))
+        assert len(judged) == 1
+        return judged.iloc[0]
+
+    row = judged_row(predicted(measure, "better", **sides))
+    records = study.measurements[(study.measurements[["protocol", "task", "metric"]] == measure.split(":")).all(axis=1)]
+    means = records.groupby("member")["value"].mean()
+    assert row["verdict"] == "supported" and row["repetitions"] == 3
+    assert row["value"] == pytest.approx(means["causal, clm"] - means["causal, mlm"])
+    assert (row["left"], row["right"]) == ("causal, clm", "causal, mlm")
+    assert judged_row(predicted(measure, "better", left=next_token, right={"direction": "sideways"}))["verdict"] == (
+        "not measured"
+    )
+    with pytest.raises(ValueError, match="picks several cells of one seed; name a level of objective too"):
+        judged_row(predicted(measure, "better", left=next_token, right={"direction": "bidirectional"}))
 
 
 def test_what_was_edited_afterwards_is_an_error(four_kinds: Any) -> None:
@@ -124,4 +152,10 @@ def test_they_are_stated_before_the_first_cell_is_trained(corpora_dir: Path, tmp
         assert (
             len(few.request.unanswerable()) == 6
             and "'decoder', which is not a member of this study" in few.request.unanswerable()[0]
+        )
+        levels = "left: {member: encoder, seed: 21}, right: {member: encoder, budget: 0.3}, sign: better, reason: r"
+        line = "predictions.0 is about 0.3, which is not a budget of this study"
+        assert any(
+            item.startswith(line)
+            for item in of(f"predictions=[{{statement: s, measure: m, {levels}}}]").request.unanswerable()
         )
