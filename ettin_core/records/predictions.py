@@ -15,8 +15,9 @@ class Prediction:
     """One expected difference of two members, or of two cells of a grid.
 
     `measure` is a protocol, and behind colons its task and metric ("facts.own_scoring:once:accuracy"); without them it is every
-    whole task and its main metric. `left` and `right` are members as a report names them, or the levels that pick one cell of
-    each seed. Either `sign` says what left is (better, worse, higher, lower), or `size` the range that left less right is in.
+    whole task and its main metric, and an empty task is every whole task ("heldout_clm::loss"). `left` and `right` are members
+    as a report names them, or the levels that pick one cell of each seed. Either `sign` says what left is (better, worse, higher,
+    lower), or `size` the range that left less right is in.
     `reason` says why, `source` who said so.
     """
 
@@ -48,7 +49,7 @@ class Prediction:
         """Whether the prediction is about a measurement (of the main metrics, where it names none)."""
         wanted = self.measure.split(":")
         main = len(wanted) > 2 or metric in ("accuracy", "loss")
-        return main and all(a == b for a, b in zip(wanted, (protocol, task, metric), strict=False))
+        return main and all(asked in ("", name) for asked, name in zip(wanted, (protocol, task, metric), strict=False))
 
 
 def hash_of(predictions: tuple[Prediction, ...]) -> str:

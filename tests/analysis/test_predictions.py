@@ -65,7 +65,7 @@ def test_signs_and_sizes_are_judged(four_kinds: Any, tmp_path: Path) -> None:
 def test_cells_are_picked_by_levels() -> None:
     """On the committed records of a grid: the difference of two cells is that of their runs, by seed."""
     masked, next_token = {"direction": "causal", "objective": "mlm"}, {"direction": "causal", "objective": "clm"}
-    sides = {"left": next_token, "right": masked}
+    sides: dict[str, Any] = {"left": next_token, "right": masked}
     measure = "facts.left_to_right:repeated:accuracy"
     with unpacked(FACTORIAL) as folder:
         study = load(folder / "runs", folder / "study.json")

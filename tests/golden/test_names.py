@@ -93,6 +93,8 @@ def study_names() -> dict[str, dict[str, str]]:
     for study in presets("study"):
         if study != "grid":
             overrides = [f"study={study}", *(["axes.seed=[21]"] if study in ONE_SEED else [])]
+            if "open_english" in (CONFIGURATIONS / "study" / f"{study}.yaml").read_text():
+                overrides.append("data.path=somewhere")
             request = build(StudyRequest, to_plain(compose("study", overrides)))
             runs = plan_runs(cells_of(request, overrides, composer("study", StudyRequest)), lambda data: None)
             names[f"study {study}"] = {cell: short(run) for cell, run in runs.items()}
