@@ -226,12 +226,13 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: torch.nn.Module) 
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, model: torch.nn.Module, tensors: dict[str, torch.Tensor]
 ) -> None:
-    """Put back what `optimizer_tensors` returned."""
+    """Put back what `optimizer_tensors` returned; counts of steps go where the optimiser keeps them."""
     parameters = dict(model.named_parameters())
+    counts_on_device = getattr(optimizer, "_step_supports_amp_scaling", False)
     for key, value in tensors.items():
         name, slot = key.rsplit("/", 1)
         parameter = parameters[name]
-        optimizer.state[parameter][slot] = value.to(parameter.device) if value.ndim else value
+        optimizer.state[parameter][slot] = value.to(parameter.device) if value.ndim or counts_on_device else value
 
 
 def _is_divided(tensors: dict[str, torch.Tensor]) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 GRACE_SECONDS = 3.0
+BACKENDS = "cpu:gloo,cuda:nccl"  # a tensor's device chooses: numbers of the host do not pass through the GPU
 GROUP_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -38,11 +39,11 @@ class ProcessGroup:
             dist.all_reduce(value)
         return value
 
-    def sum_integers(self, values: Sequence[int], device: torch.device) -> list[int]:
-        """Sums of integers over all processes. One process alone does not touch its device, and so does not wait for it."""
+    def sum_integers(self, values: Sequence[int]) -> list[int]:
+        """Sums of integers over all processes, from host to host: nobody waits for a GPU."""
         if self.world_size == 1:
             return list(values)
-        return self.sum(torch.tensor(values, dtype=torch.int64, device=device)).tolist()
+        return self.sum(torch.tensor(values, dtype=torch.int64)).tolist()
 
     def share(self, value: Any) -> Any:
         """The main process's value, on every process."""
@@ -78,7 +79,7 @@ def join(backend: str | None = None, stall_seconds: float = 0.0) -> ProcessGroup
     _check_environment()
     if not dist.is_initialized():
         timeout = timedelta(seconds=stall_seconds + GRACE_SECONDS) if stall_seconds else None
-        dist.init_process_group(backend or ("nccl" if torch.cuda.is_available() else "gloo"), timeout=timeout)
+        dist.init_process_group(backend or (BACKENDS if torch.cuda.is_available() else "gloo"), timeout=timeout)
     return ProcessGroup(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", 0)))
 
 
@@ -116,6 +117,18 @@ def is_divided(tensor: torch.Tensor) -> TypeGuard["DTensor"]:
 def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor in full; every process must ask for it."""
     return tensor.full_tensor() if is_divided(tensor) else tensor
+
+
+def local_part(tensor: torch.Tensor) -> torch.Tensor:
+    """This process's part of a tensor, sharing its memory: all of it unless it is divided."""
+    return tensor.to_local() if is_divided(tensor) else tensor
+
+
+def sum_of_parts(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Sum of `value`, computed from parts, over the processes that hold the parts of tensors like `like`."""
+    if is_divided(like):
+        dist.all_reduce(value, group=like.device_mesh.get_group())
+    return value
 
 
 def choose_device(name: str, group: ProcessGroup) -> torch.device:

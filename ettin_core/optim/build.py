@@ -43,4 +43,5 @@ def _rule(config: OptimizerConfig, model: nn.Module, top_rate: float) -> torch.o
     groups = parameter_groups(model, config.weight_decay)
     if config.name == "stable_adamw":
         return StableAdamW(groups, top_rate, betas, config.epsilon)
-    return torch.optim.AdamW(groups, config.learning_rate, betas, config.epsilon)
+    fused = any(parameter.is_cuda for parameter in model.parameters()) or None
+    return torch.optim.AdamW(groups, config.learning_rate, betas, config.epsilon, fused=fused)

@@ -23,11 +23,12 @@ from ettin_core.training.hardware import peak_flops
 from ettin_core.training.loss_module import MicroBatch
 from ettin_core.training.memory import check_memory, device_memory
 from ettin_core.training.monitor import Monitor, Snapshot
+from ettin_core.training.pending import PendingSteps
 from ettin_core.training.phases import Phase
 from ettin_core.training.preemption import PreemptionSignal, Watchdog
 from ettin_core.training.progress import Progress, training_row, update_progress
 from ettin_core.training.setup import Session, check_fit, open_session
-from ettin_core.training.step import NonFiniteError, StepSettings, optimizer_step
+from ettin_core.training.step import StepSettings, begin_step
 
 
 def train(
@@ -52,10 +53,10 @@ def train(
     check_memory(run, placement, group.world_size, device_memory(choose_device(placement.device, group), group))
     with locked(folder.path) if group.is_main else contextlib.nullcontext():
         session = open_session(run, folder, corpus, placement, group, parent_weights)
-        progress = resume(session)
+        progress, pending = resume(session), PendingSteps(run)
         with (
             _monitor(session, progress) as monitor,
-            PreemptionSignal(group, session.device) as request,
+            PreemptionSignal(group) as request,
             Watchdog(placement.stall_seconds, run.name) as watchdog,
         ):
             for number in range(progress.phase, len(run.phases)):
@@ -64,10 +65,11 @@ def train(
                 progress = replace(progress, phase=number, step=progress.step if number == progress.phase else 0)
                 make = partial(_micro_batches, session, phase, loader)
                 for micro_batches in feed(make, range(progress.step, phase.steps), placement.workers):
-                    progress = train_step(session, phase, loader.sources, micro_batches, progress, monitor)
+                    progress = train_step(session, phase, loader.sources, micro_batches, progress, pending, monitor)
                     watchdog.step()
                     stopping = request.agreed()
                     if stopping or run.checkpoint.due(progress.step, phase.steps, phase.consumed):
+                        progress, _ = pending.read(progress)  # raises before a state that "stop" forbids is saved
                         save(session, phase, progress)
                     if stopping:
                         raise StopRequested(
@@ -86,35 +88,32 @@ def train_step(
     sources: list[str],
     micro_batches: list[MicroBatch],
     progress: Progress,
+    pending: PendingSteps,
     monitor: Monitor,
 ) -> Progress:
-    """One step on the micro-batches of this process: the update, then progress and records."""
+    """One step on the micro-batches of this process: the update, then progress and records.
+
+    Results are read for a row of records, and after every step whose update the host has waited for.
+    """
     run = session.run
     logged = (progress.step + 1) % session.placement.log_every == 0 or progress.step + 1 == phase.steps
     rate, guard = phase.rate(progress.step), run.recipe.on_nonfinite
     settings = StepSettings(phase.attention, rate, run.precision, guard, len(sources))
     _seed_dropout(session, phase, progress.step)
     with probed(logged, session.state, session.model, micro_batches[0], settings) as probe:
-        try:
-            result = optimizer_step(session.state, micro_batches, settings)
-        except NonFiniteError as error:
-            raise _with_place(error, run, phase, progress) from error
-    progress = update_progress(run, progress, micro_batches, result, session.group, session.device, session.built)
-    monitor.step(_clock(run, progress), progress.global_step, result.loss_sum / max(1, result.loss_tokens))
+        step = begin_step(session.state, micro_batches, settings, pending.last)
+    pending.add(step, phase, progress)
+    progress = update_progress(run, progress, micro_batches, step.loss_tokens, session.group, session.built)
+    result = None
+    if logged or not session.update.guards_itself:
+        progress, result = pending.read(progress)
+    loss = None if result is None else result.loss_sum / max(1, result.loss_tokens)
+    monitor.step(_clock(run, progress), progress.global_step, loss)
     if logged:
+        assert result is not None
         monitor.record(training_row(phase, progress, result, sources, probe.diagnosis))
         progress = progress.row_written(monitor.seconds)
     return progress
-
-
-def _with_place(error: NonFiniteError, run: RunConfig, phase: Phase, progress: Progress) -> NonFiniteError:
-    """The error of a step, with its place and what to do."""
-    first, last = phase.batches.before(progress.step), phase.batches.before(progress.step + 1) - 1
-    return NonFiniteError(
-        f"{error} at run {run.name}, global step {progress.global_step}, phase {phase.name}, step {progress.step}, "
-        f"global rows {first} to {last}: stopped before the update. Look at the batch with experiments.view_batch; lower the "
-        "learning rate, lengthen the warm-up, or leave such updates out with recipe.on_nonfinite=skip."
-    )
 
 
 def _monitor(session: Session, progress: Progress) -> Monitor:

@@ -50,6 +50,7 @@ class Monitor:
     _open: list[Tracker] = field(default_factory=list)
     _beat: float = float("-inf")
     _mfu: float | None = None
+    _loss: float = float("nan")
 
     def __enter__(self) -> "Monitor":
         if self.enabled:
@@ -72,12 +73,16 @@ class Monitor:
         for tracker in self._open:
             tracker.close()
 
-    def step(self, clock: int, step: int, loss: float) -> None:
-        """After every step: the bar, and every few seconds the heartbeat, which `experiments.status` reads."""
+    def step(self, clock: int, step: int, loss: float | None) -> None:
+        """After every step: the bar, and every few seconds the heartbeat, which `experiments.status` reads.
+
+        A loss that has not been read (None) leaves the last one in the bar.
+        """
+        self._loss = self._loss if loss is None else loss
         if self._bar is None:
             return
         mfu = "" if self._mfu is None else f", MFU {self._mfu:.0%}"
-        self._bar.set_postfix_str(f"loss {loss:.3f}{mfu}", refresh=False)
+        self._bar.set_postfix_str(f"loss {self._loss:.3f}{mfu}", refresh=False)
         self._bar.update(clock - self.clock)
         self.clock = clock
         if time.monotonic() - self._beat > HEARTBEAT_SECONDS:

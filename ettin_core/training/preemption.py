@@ -9,8 +9,6 @@ import time
 from types import FrameType
 from typing import Any
 
-import torch
-
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.exits import SIGNALS
 
@@ -24,9 +22,9 @@ class PreemptionSignal:
     Outside the main thread, where Python allows no handlers, nothing is recorded.
     """
 
-    def __init__(self, group: ProcessGroup, device: torch.device) -> None:
+    def __init__(self, group: ProcessGroup) -> None:
         self.name: str | None = None
-        self._group, self._device = group, device
+        self._group = group
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "PreemptionSignal":
@@ -53,10 +51,8 @@ class PreemptionSignal:
 
     def agreed(self) -> bool:
         """Whether any process was asked to stop: the same answer on every process."""
-        if self._group.world_size == 1:
-            return self.name is not None
-        asked = torch.tensor([float(self.name is not None)], device=self._device)
-        return bool(self._group.sum(asked).item())
+        (asked,) = self._group.sum_integers([self.name is not None])
+        return asked > 0
 
 
 class Watchdog:

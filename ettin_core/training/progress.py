@@ -4,8 +4,6 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import torch
-
 from ettin_core.data.loader import document_lengths
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.model.config import ModelConfig
@@ -44,6 +42,18 @@ class Progress:
     window_source_losses: tuple[float, ...] = ()
     window_source_tokens: tuple[int, ...] = ()
 
+    def with_result(self, result: StepResult) -> "Progress":
+        """The progress after the results of a step were read: its loss joins the window unless its update was left out."""
+        if result.skipped:
+            return replace(self, skipped=self.skipped + 1)
+        return replace(
+            self,
+            window_loss=self.window_loss + result.loss_sum,
+            window_tokens=self.window_tokens + result.loss_tokens,
+            window_source_losses=_add(self.window_source_losses, result.source_losses),
+            window_source_tokens=_add(self.window_source_tokens, result.source_tokens),
+        )
+
     def row_written(self, seconds: float) -> "Progress":
         """The progress after a training row was written, at `seconds` of training: the window begins again."""
         return replace(
@@ -61,14 +71,14 @@ def update_progress(
     run: RunConfig,
     progress: Progress,
     micro_batches: list[MicroBatch],
-    result: StepResult,
+    loss_tokens: int,
     group: ProcessGroup,
-    device: torch.device,
     built: ModelConfig | None = None,
 ) -> Progress:
-    """The progress after a step: real tokens, FLOPs and the rolling hash of the unmasked ids, over all processes.
+    """The progress after a step, but for its results: real tokens, FLOPs and the rolling hash of the unmasked ids.
 
-    FLOPs are counted for the targets' documents and directions, in a model of the shape `built` (None: the run's).
+    All are sums over all processes, as is `loss_tokens`, and the host knows them without the device. FLOPs are counted for
+    the targets' documents and directions, in a model of the shape `built` (None: the run's).
     """
     digest = sum(batch.digest() for batch, _ in micro_batches) % 2**63
     local_totals = [
@@ -76,26 +86,16 @@ def update_progress(
         sum(_flops(run, built, micro) for micro in micro_batches),
     ]
     local_totals += [digest % 2**31, digest // 2**31]
-    tokens, flops, low, high = group.sum_integers(local_totals, device)
+    tokens, flops, low, high = group.sum_integers(local_totals)
     combined = (low + high * 2**31) % 2**63
-    updated = replace(
+    return replace(
         progress,
         step=progress.step + 1,
         global_step=progress.global_step + 1,
         tokens=progress.tokens + tokens,
-        loss_tokens=progress.loss_tokens + result.loss_tokens,
-        flops=progress.flops + flops + run.flop_counter(run.direction, built).scoring(result.loss_tokens),
+        loss_tokens=progress.loss_tokens + loss_tokens,
+        flops=progress.flops + flops + run.flop_counter(run.direction, built).scoring(loss_tokens),
         data_hash=roll(progress.data_hash, combined),
-        skipped=progress.skipped + result.skipped,
-    )
-    if result.skipped:
-        return updated
-    return replace(
-        updated,
-        window_loss=progress.window_loss + result.loss_sum,
-        window_tokens=progress.window_tokens + result.loss_tokens,
-        window_source_losses=_add(progress.window_source_losses, result.source_losses),
-        window_source_tokens=_add(progress.window_source_tokens, result.source_tokens),
     )
 
 

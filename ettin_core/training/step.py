@@ -1,9 +1,11 @@
-"""One optimiser step: accumulate, normalise once by the global count of scored tokens, guard, update."""
+"""One optimiser step: accumulate, normalise once by the global count of scored tokens, guard, update.
+
+Its numbers stay on the device until they are read, so a GPU need not wait for the host between two steps.
+"""
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -16,7 +18,7 @@ from ettin_core.training.parallel import defer_gradient_sync
 
 
 class NonFiniteError(RuntimeError):
-    """Loss or gradient is not a finite number; raised before the update, with the batch's identity."""
+    """Loss or gradient is not a finite number; the update was not made. Carries the batch's identity."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,28 @@ class StepResult:
     source_losses: tuple[float, ...] = ()
     source_tokens: tuple[int, ...] = ()
 
-    @property
-    def is_finite(self) -> bool:
-        """Whether loss and gradient are finite numbers."""
-        return math.isfinite(self.loss_sum) and math.isfinite(self.gradient_norm)
+
+@dataclass(frozen=True)
+class PendingStep:
+    """A step of `loss_tokens` scored tokens that the device may still be computing.
+
+    `numbers` (2 + 2 S,) float64 are summed loss, gradient norm, and losses and tokens by source. `left_out` () bool says
+    whether the update was left out, because a number was not finite or, under "stop", one of an earlier step was not.
+    """
+
+    numbers: torch.Tensor
+    left_out: torch.Tensor
+    loss_tokens: int
+    on_nonfinite: str
+
+    def read(self) -> StepResult:
+        """The results; waits for the device. Raises NonFiniteError for an update left out under "stop"."""
+        loss, norm, left_out, *by_source = torch.cat((self.numbers[:2], self.left_out[None], self.numbers[2:])).tolist()
+        if left_out and self.on_nonfinite == "stop":
+            raise NonFiniteError(f"loss={loss} gradient_norm={norm}")
+        losses, tokens = by_source[: len(by_source) // 2], by_source[len(by_source) // 2 :]
+        counts = tuple(int(count) for count in tokens)
+        return StepResult(loss, self.loss_tokens, norm, bool(left_out), tuple(losses), counts)
 
 
 class LossSums:
@@ -79,11 +99,10 @@ class LossSums:
         counted = torch.stack((per_token.double(), torch.ones_like(per_token, dtype=torch.float64)))
         self.by_source.index_add_(1, source, counted)
 
-    def reduce(self, group: ProcessGroup, scored: int, gradient_norm: float) -> StepResult:
-        """The result over all processes, of `scored` tokens."""
-        losses, tokens = group.sum(self.by_source).tolist()
-        total = float(group.sum(self.total))
-        return StepResult(total, scored, gradient_norm, False, tuple(losses), tuple(int(count) for count in tokens))
+    def reduce(self, group: ProcessGroup) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sums over all processes: of all (), and by source (2 S,)."""
+        total, by_source = group.sum(torch.cat((self.total[None], self.by_source.flatten()))).tensor_split((1,))
+        return total[0], by_source
 
 
 @contextlib.contextmanager
@@ -94,13 +113,23 @@ def autocast(precision: str, device: torch.device) -> Iterator[None]:
 
 
 def optimizer_step(state: TrainState, micro_batches: list[MicroBatch], settings: StepSettings) -> StepResult:
-    """One update from this process's micro-batches of the global batch.
+    """One update from this process's micro-batches of the global batch, and its results.
 
     The loss is summed over the global batch and divided once by its number of scored tokens, so the numbers of
     micro-batches and processes do not matter. A loss or gradient that is not finite changes nothing.
     """
+    return begin_step(state, micro_batches, settings).read()
+
+
+def begin_step(
+    state: TrainState, micro_batches: list[MicroBatch], settings: StepSettings, earlier: PendingStep | None = None
+) -> PendingStep:
+    """Begin an update; `earlier` is the step before if it has not been read.
+
+    Where the optimiser can leave an update out by itself (`Update.guards_itself`), the host does not wait for the device.
+    """
     group, device = state.group, state.device
-    (scored,) = group.sum_integers([sum(len(micro.targets.labels) for micro in micro_batches)], device)
+    (scored,) = group.sum_integers([sum(len(micro.targets.labels) for micro in micro_batches)])
     scale = group.world_size / max(1, scored)  # DDP averages over processes; this makes it a sum
     sums = LossSums(settings.num_sources, device)
     state.update.begin()
@@ -113,20 +142,23 @@ def optimizer_step(state: TrainState, micro_batches: list[MicroBatch], settings:
         sums.add(micro, loss, per_token)
     parameters = state.parallel_model.parameters()
     norm = global_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-    result = sums.reduce(group, scored, norm)
-    if result.is_finite:
+    total, by_source = sums.reduce(group)
+    left_out = ~(total.isfinite() & norm.isfinite())
+    if earlier is not None and settings.on_nonfinite == "stop":
+        left_out = left_out | earlier.left_out  # the weights stay those before the first update left out
+    if state.update.guards_itself:
+        state.update.apply(norm, settings.learning_rate, group, found_inf=left_out.float())
+    elif not bool(left_out):  # the host waits for the device
         state.update.apply(norm, settings.learning_rate, group)
-        return result
-    if settings.on_nonfinite == "skip":
-        return replace(result, skipped=True)
-    raise NonFiniteError(f"loss={result.loss_sum} gradient_norm={result.gradient_norm}")
+    numbers = torch.cat((torch.stack((total, norm)), by_source))
+    return PendingStep(numbers, left_out, scored, settings.on_nonfinite)
 
 
-def global_norm(gradients: list[torch.Tensor]) -> float:
-    """The 2-norm of all gradients as one vector; under FSDP all processes must call it.
+def global_norm(gradients: list[torch.Tensor]) -> torch.Tensor:
+    """The 2-norm () float64 of all gradients as one vector; under FSDP all processes must call it.
 
     Summed in fp64: on a CPU torch's fp32 norm adds squares in sequence, and loses a thousandth of 26 million equal ones. It
     loses less of a part than of the whole, so the norm would depend on how the weights are divided.
     """
     norms = [torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients]
-    return float(full_tensor(torch.linalg.vector_norm(torch.stack(norms))))
+    return full_tensor(torch.linalg.vector_norm(torch.stack(norms)))

@@ -57,7 +57,7 @@ def test_a_fault_in_the_compiled_attention_is_refused(
     ) -> AttentionFn:
         return flex.make_attention(*FAULTS[fault](documents, direction, window), prefix_mask)
 
-    monkeypatch.setitem(attention_backends.WAYS, "flex", faulty)
+    monkeypatch.setitem(attention_backends.BACKEND_FACTORIES, "flex", faulty)
     learner = LossModule(build_model(), compile_model=True).to(device)
     with pytest.raises(LeakError):
         check_no_leak(learner.model, AttentionSpec(direction), learner.forward_model)

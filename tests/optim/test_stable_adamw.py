@@ -50,9 +50,9 @@ def train(optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter],
         optimizer.step()
 
 
-def ours(parameters: dict[str, nn.Parameter]) -> StableAdamW:
+def ours(parameters: dict[str, nn.Parameter], foreach: bool | None = None) -> StableAdamW:
     """Our optimiser."""
-    return StableAdamW(groups(parameters), PEAK, BETAS, EPSILON)
+    return StableAdamW(groups(parameters), PEAK, BETAS, EPSILON, foreach=foreach)
 
 
 @pytest.mark.filterwarnings("ignore:Parameter `foreach`:DeprecationWarning")
@@ -110,6 +110,44 @@ def test_pieces_leave_no_trace(piece: int, monkeypatch: pytest.MonkeyPatch) -> N
     train(ours(cut), cut, 0, 30)
     for name in SHAPES:
         torch.testing.assert_close(cut[name], whole[name], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("bucket", [1, 60, 10**6])
+def test_many_tensors_at_once_are_tensor_by_tensor(bucket: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU does, on the CPU; gradients are left as they are."""
+    monkeypatch.setattr(stable_adamw, "BUCKET", bucket)
+    actual, expected = start(), start()
+    together, apart = ours(actual, foreach=True), ours(expected)
+    for step in range(30):
+        train(together, actual, step, step + 1)
+        train(apart, expected, step, step + 1)
+        for name in SHAPES:
+            torch.testing.assert_close(actual[name], expected[name], rtol=1e-6, atol=1e-7)
+            assert torch.equal(actual[name].grad, expected[name].grad)
+    for name in SHAPES:
+        states = together.state[actual[name]], apart.state[expected[name]]
+        assert states[0].keys() == states[1].keys() and states[0]["step"] == states[1]["step"] == 30
+        torch.testing.assert_close(*(state["second"] for state in states), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("left_out", [(0,), (0, 1), (4, 5, 11)])
+def test_an_update_with_the_flag_changes_nothing(left_out: tuple[int, ...]) -> None:
+    """Weights, moments and counts are bitwise those of a run that never had these gradients, which are not numbers."""
+    flagged, clean = start(), start()
+    with_flag, without = ours(flagged, foreach=True), ours(clean, foreach=True)
+    for step in range(12):
+        with_flag.found_inf = torch.tensor(float(step in left_out))
+        for name, parameter in flagged.items():
+            parameter.grad = gradient(name, step) * (float("nan") if step in left_out else 1.0)
+        with_flag.step()
+        if step not in left_out:
+            for name, parameter in clean.items():
+                parameter.grad = gradient(name, step)
+            without.step()
+    for name in SHAPES:
+        assert torch.equal(flagged[name], clean[name])
+        ours_, theirs = with_flag.state[flagged[name]], without.state[clean[name]]
+        assert all(torch.equal(ours_[slot], theirs[slot]) for slot in theirs)
 
 
 def test_a_tensor_that_is_not_contiguous_is_updated_too() -> None:

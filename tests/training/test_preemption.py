@@ -1,22 +1,18 @@
-"""Ending before time: a signal saves and asks for a requeue, a stall ends the process, a bad number is skipped."""
+"""Ending before time: a signal saves and asks for a requeue, a stall ends the process."""
 
 import os
 import signal
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
-from ettin_core.checkpoints import native
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.exits import EXIT_INTERRUPTED, EXIT_REQUEUE, StopRequested, status_of
-from ettin_core.training import loop, step
+from ettin_core.training import loop
 from ettin_core.training.preemption import EXIT_STALLED, PreemptionSignal, Watchdog
-from ettin_core.training.step import NonFiniteError
 from tests import processes
 from tests.runs import final_state, tiny_run, train_tiny
 
@@ -45,14 +41,14 @@ def test_a_signal_saves_and_the_run_continues_bitwise(
 
 
 def test_a_second_ctrl_c_ends_at_once_and_an_ignored_one_stays_ignored() -> None:
-    with PreemptionSignal(ProcessGroup(), torch.device("cpu")) as request:
+    with PreemptionSignal(ProcessGroup()) as request:
         os.kill(os.getpid(), signal.SIGINT)
         assert request.agreed() and request.interrupted
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with PreemptionSignal(ProcessGroup(), torch.device("cpu")) as request:
+        with PreemptionSignal(ProcessGroup()) as request:
             os.kill(os.getpid(), signal.SIGINT)
             assert not request.agreed()
     finally:
@@ -61,7 +57,7 @@ def test_a_second_ctrl_c_ends_at_once_and_an_ignored_one_stays_ignored() -> None
 
 def test_handlers_are_put_back_and_other_threads_are_left_alone() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
-    with PreemptionSignal(ProcessGroup(), torch.device("cpu")) as request:
+    with PreemptionSignal(ProcessGroup()) as request:
         assert not request.agreed()
         os.kill(os.getpid(), signal.SIGUSR1)
         assert request.agreed() and request.name == "SIGUSR1"
@@ -70,7 +66,7 @@ def test_handlers_are_put_back_and_other_threads_are_left_alone() -> None:
 
     def elsewhere() -> None:
         try:
-            with PreemptionSignal(ProcessGroup(), torch.device("cpu")) as request:
+            with PreemptionSignal(ProcessGroup()) as request:
                 assert not request.agreed()
         except BaseException as error:
             failures.append(error)
@@ -115,34 +111,3 @@ def test_a_stall_ends_the_process_with_its_reason(tmp_path: Path) -> None:
     done.wait(60)
     assert done.returncode == EXIT_STALLED and "lively" in done.stdout
     assert "my-run: no step for 0.6 seconds" in done.stderr and "time.sleep" in done.stderr or "line" in done.stderr
-
-
-def poisoned(monkeypatch: pytest.MonkeyPatch, steps: tuple[int, ...]) -> None:
-    """Make the weights' gradient a NaN at the given calls."""
-    original = step.global_norm
-    calls = iter(range(10**6))
-
-    def norm(gradients: list[torch.Tensor]) -> float:
-        if next(calls) in steps:
-            gradients[0].fill_(float("nan"))
-        return original(gradients)
-
-    monkeypatch.setattr(step, "global_norm", norm)
-
-
-def test_a_bad_number_stops_or_is_left_out_and_counted(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = tiny_run(corpus)
-    poisoned(monkeypatch, (3, 4))
-    with pytest.raises(NonFiniteError, match="recipe.on_nonfinite=skip"):
-        train_tiny(run, tmp_path, corpus)
-    skipping = replace(run, recipe=replace(run.recipe, on_nonfinite="skip"))
-    monkeypatch.undo()
-    poisoned(monkeypatch, (3, 4))
-    folder = train_tiny(skipping, tmp_path, corpus)
-    rows = folder.training()
-    assert rows[-1].skipped == 2 and all(row.loss == row.loss for row in rows)
-    weights = native.load(folder.checkpoints / str(folder.summary()["final_checkpoint"])).model
-    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
-    assert rows[1].gradient_norm is not None

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.data.loader import Loader, document_lengths
@@ -40,9 +39,7 @@ def progress_after(
     for step in steps:
         batches = [of.batch(step, part, parts) for part in range(parts)]
         micro_batches = [(batch, Targets(batch.tokens, NONE, NONE, run.direction)) for batch in batches]
-        progress = update_progress(
-            run, progress, micro_batches, StepResult(2.5, 7, 1.0), ProcessGroup(), torch.device("cpu")
-        )
+        progress = update_progress(run, progress, micro_batches, 7, ProcessGroup()).with_result(StepResult(2.5, 7, 1.0))
     return progress
 
 
