@@ -14,6 +14,9 @@ INPUTS := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 BASE := $(VENV)/.base-$(INPUTS)
 TEST := $(VENV)/.test-$(INPUTS)
 LINT := $(VENV)/.lint-$(INPUTS)
+PAPER_VENV ?= .venv-paper
+PAPER := $(PAPER_VENV)/.paper-$(INPUTS)
+TRAINING := torch|safetensors|tokenizers|transformers|tensorboard|zstandard
 INSTALL := $(BIN)/pip install --progress-bar on --disable-pip-version-check
 export HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS ?= 1
@@ -46,6 +49,16 @@ $(LINT): $(TEST)
 	$(INSTALL) -c constraints.txt -e ".[$(EXTRAS),lint]"
 	touch $@
 
+# Reports read records alone: all of the requirements but those that training and checkpoints have.
+$(PAPER):
+	$(PYTHON) -m venv $(PAPER_VENV)
+	$(PYTHON) -c 'import re, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	print(*(name for name in project["dependencies"] if not re.match("$(TRAINING)", name)), \
+	*project["optional-dependencies"]["report"], sep="\n")' > $(PAPER_VENV)/requirements.txt
+	$(PAPER_VENV)/bin/pip install --progress-bar on --disable-pip-version-check -c constraints.txt -r $(PAPER_VENV)/requirements.txt
+	rm -f $(PAPER_VENV)/.paper-*
+	touch $@
+
 demo: $(BASE)
 	$(BIN)/python -m experiments.study study=demo
 
@@ -59,14 +72,9 @@ lint: $(LINT)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Every finding of paper/results from its packed records; then the newest study here into paper/generated, and the PDF where
-# LaTeX is installed.
-paper: $(BASE)
-	$(BIN)/python -m analysis.results
-	@if ! ls studies/*/study.json >/dev/null 2>&1; then echo "no study here yet (make demo): paper/generated is as it was"; \
-	else $(BIN)/python -m analysis.report runs=runs out=paper/generated record=$$(ls -t studies/*/study.json | head -n 1); \
-	if command -v latexmk >/dev/null; then cd paper && latexmk -pdf -interaction=nonstopmode main.tex; \
-	else echo "LaTeX is not installed: paper/generated is renewed, paper/main.pdf is not"; fi; fi
+# Every finding of paper/results, and the paper, from the packed records.
+paper: $(PAPER)
+	$(PAPER_VENV)/bin/python -m analysis.results paper=paper
 
 bench: $(TEST)
 	$(BIN)/python -m experiments.benchmark size=nano
@@ -74,4 +82,4 @@ bench: $(TEST)
 	$(BIN)/python -m experiments.benchmark_data
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build site *.egg-info
+	rm -rf $(VENV) $(PAPER_VENV) .pytest_cache .mypy_cache .ruff_cache build site *.egg-info

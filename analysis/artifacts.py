@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ettin_core.foundation.folders import folder_under_construction
+from ettin_core.foundation.storage import hash_file, read_mapping
 
 MAKER = "report"
 MANIFEST = "manifest.json"
@@ -27,7 +28,7 @@ class ArtifactFolder:
         data = content.encode() if isinstance(content, str) else content
         (self.folder / name).write_bytes(data)
         self.entries[name] = {
-            "sha256": hashlib.sha256(data).hexdigest(),
+            "sha256": sha256(data),
             "made_by": f"{maker.__module__}.{maker.__name__}",
             "inputs": self.inputs,
         }
@@ -35,6 +36,11 @@ class ArtifactFolder:
     def files_in(self, out: Path) -> list[Path]:
         """Every file and the manifest, by the paths that they have once the folder is in place."""
         return [*(out / name for name in self.entries), out / MANIFEST]
+
+
+def sha256(content: bytes) -> str:
+    """The hash that manifests note of a file's content, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
 
 
 @contextmanager
@@ -47,3 +53,16 @@ def artifact_folder(out: Path, inputs: str, alongside: tuple[str, ...] = ()) -> 
         artifacts = ArtifactFolder(building, inputs)
         yield artifacts
         (building / MANIFEST).write_text(json.dumps(artifacts.entries, indent=2, sort_keys=True) + "\n")
+
+
+def edited(folder: Path) -> list[Path]:
+    """The files of a folder that are not as its manifest says they were written; none where there is no manifest."""
+    manifest = folder / MANIFEST
+    entries = read_mapping(manifest) if manifest.exists() else {}
+    return different(folder, {name: entry["sha256"] for name, entry in entries.items()})
+
+
+def different(folder: Path, hashes: Mapping[str, str]) -> list[Path]:
+    """The files of a folder whose contents have another sha256 than the one noted for their name."""
+    present = [(folder / name, sha256) for name, sha256 in hashes.items() if (folder / name).is_file()]
+    return [path for path, sha256 in present if hash_file(path) != sha256]

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from analysis import findings_figure, render
+from analysis import findings_figure, render, verdicts
 from analysis.findings_figure import Panel
 from analysis.records_archive import ARCHIVE, STUDY, unpacked
 from analysis.tables import signed
@@ -26,7 +26,8 @@ from ettin_core.records.studies import read_study
 
 LIST = "findings.yaml"
 SHOWN = ["Question", "Measured by", "Estimate [95%]", "Verdict", "Study"]
-NAMES = ("README.md", "findings.csv", "findings.png", "findings.data.csv")
+NAMES = ("README.md", "findings.csv", "findings.png", "findings.data.csv", *verdicts.NAMES)
+MAIN_FIGURES = ("comparison", "interaction", "curve", "frontier", "size", "loss")  # of a study that no panel shows
 BEGIN, END = "<!-- findings: made by python -m analysis.results -->", "<!-- end of findings -->"
 
 _PAGE = """# What was found
@@ -40,7 +41,15 @@ with a plus had changes that were not committed.
 ![{title}](findings.png)
 
 *{title}.* {caption}
+
+## Predictions
+
+{predictions}
 """
+_PREDICTIONS = """What each study stated before it was trained, and what became of it: {counts}. A difference is the first
+side less the second. Not distinguishable (could see x): a true difference of x would have been found with power 0.8.
+
+{table}"""
 _BLOCK = """
 ![{title}]({results}/findings.png)
 
@@ -66,10 +75,19 @@ class Question:
 
 @dataclass(frozen=True)
 class Made:
-    """The files of the list by name, and the same as a block of Markdown, for the README."""
+    """The files of the list by name, and the same as a block of Markdown, for the README.
+
+    `answers` are the rows that answer the `questions`, `judged` those of the predictions, `scales` says of each study how
+    large it is, `figures` names its main figure.
+    """
 
     files: dict[str, bytes]
     block: str
+    questions: list[Question]
+    answers: pd.DataFrame
+    judged: pd.DataFrame
+    scales: dict[str, str]
+    figures: dict[str, str]
 
 
 def make(results: Path, readme: Path, files: Mapping[Path, bytes]) -> Made:
@@ -80,21 +98,47 @@ def make(results: Path, readme: Path, files: Mapping[Path, bytes]) -> Made:
     questions = read_list(results / LIST, "findings", Question)
     answers = [answered(question, results, files) for question in questions]
     picture = findings_figure.draw(read_list(results / LIST, "figure", Panel), results, files)
-    trained = {name: _trained(results / name / ARCHIVE) for name in {question.study for question in questions}}
+    figures = main_figures(results, files)
+    judged = verdicts.collect(results, files, figures)
+    trained = {name: _trained(results / name / ARCHIVE) for name in sorted(figures)}
     rows = pd.DataFrame([answer | trained[answer["study"]] for answer in answers])
-    caption = " ".join([picture.caption, *(f"{name}: {_scale(study)}." for name, study in sorted(trained.items()))])
+    scales = {name: _scale(study) for name, study in trained.items()}
+    asked = {question.study for question in questions}
+    caption = " ".join([picture.caption, *(f"{name}: {scales[name]}." for name in sorted(asked))])
     table = _markdown(rows, ".", [*SHOWN, "Trained at"])
-    list_page = _PAGE.format(table=table, title=picture.title, caption=caption)
+    list_page = _PAGE.format(table=table, title=picture.title, caption=caption, predictions=_predictions(judged))
     page_files = {
         "README.md": list_page.encode(),
         "findings.csv": render.csv(rows).encode(),
         "findings.png": picture.encoded("png"),
         "findings.data.csv": render.csv(picture.data).encode(),
+        **verdicts.files(judged),
     }
     place = Path(os.path.relpath(results, readme.parent)).as_posix()
     table = _markdown(rows, place, SHOWN)
     block = _BLOCK.format(table=table, results=place, title=picture.title, caption=caption)
-    return Made(page_files, block)
+    return Made(page_files, block, questions, rows, judged, scales, figures)
+
+
+def _predictions(judged: pd.DataFrame) -> str:
+    if judged.empty:
+        return "No study here states predictions."
+    counts = ", ".join(f"{count} {word}" for word, count in verdicts.tally(judged).items() if count)
+    return _PREDICTIONS.format(counts=counts, table=verdicts.markdown(judged, ".").rstrip())
+
+
+def main_figures(results: Path, files: Mapping[Path, bytes]) -> dict[str, str]:
+    """The main figure of every study that has a report: the one that its first panel shows, or the first that is usual."""
+    panels = {panel.study: panel.figure for panel in reversed(read_list(results / LIST, "figure", Panel))}
+    drawn: dict[str, list[str]] = {}
+    for path in sorted(files):
+        if path.parent.parent == results and path.suffix == ".png":
+            drawn.setdefault(path.parent.name, []).append(path.stem)
+    usual = {
+        study: next((name for usual in MAIN_FIGURES for name in names if name.startswith(usual)), names[0])
+        for study, names in drawn.items()
+    }
+    return usual | {study: figure for study, figure in panels.items() if study in usual}
 
 
 def read_list(file: Path, section: str, kind: type[Entry]) -> list[Entry]:
@@ -171,12 +215,12 @@ def _markdown(rows: pd.DataFrame, results: str, header: list[str]) -> str:
     lines = [
         header,
         ["---"] * len(header),
-        *([_cells(row, results)[name] for name in header] for row in rows.to_dict("records")),
+        *([shown(row, results)[name] for name in header] for row in rows.to_dict("records")),
     ]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _cells(row: dict[str, Any], results: str) -> dict[str, str]:
+def shown(row: dict[str, Any], results: str) -> dict[str, str]:
     """A finding as it is read: an estimate without an interval is one of a single seed, or a crossing that is not bounded."""
     bounds = "" if pd.isna(row["low"]) else f" [{signed(row['low'])}, {signed(row['high'])}]"
     task = "" if row["task"] == "all" else f"{row['task']}, "

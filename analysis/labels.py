@@ -50,7 +50,7 @@ def _has_glyph() -> frozenset[str]:
 
 def label(name: object, letters: int = LETTERS) -> str:
     """A name as a figure writes it: at most `letters` wide, "$" as itself, U+XXXX for what cannot be shown."""
-    shown = _shortened(_printable(str(name)), max(3, letters))
+    shown = _shortened(printable(str(name)), max(3, letters))
     return shown.replace("$", r"\$")  # matplotlib would read a formula
 
 
@@ -83,7 +83,7 @@ def name_columns(axis: Axes, names: Iterable[object], inches: float, points: flo
     """Names at 0, 1, 2, ... of an x axis of this width; where they would touch they are upright."""
     names = list(names)
     room = fitting(inches / max(1, len(names)), points) - 1
-    fits = all(width(_printable(str(name))) <= room for name in names)
+    fits = all(width(printable(str(name))) <= room for name in names)
     size = points if fits else UPRIGHT_POINTS
     axis.set_xticks(range(len(names)), labels(names, room if fits else UPRIGHT_LETTERS), fontsize=size)
     if not fits:
@@ -96,7 +96,7 @@ def lacks_letters(frame: pd.DataFrame) -> bool:
     return any(letter.isprintable() and letter not in _has_glyph() for text in texts for letter in str(text))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """A text with the code of each letter that cannot be shown: a control character, or one that no font has."""
     shown = [letter.isprintable() and letter in _has_glyph() for letter in text]
     return "".join(letter if plain else f"[U+{ord(letter):04X}]" for letter, plain in zip(text, shown, strict=True))

@@ -1,11 +1,11 @@
-"""LaTeX macros for the numbers in the paper's sentences, so that no number is typed by hand."""
+"""The numbers of a study by key, so that no sentence has one that was typed by hand; and the same as LaTeX macros."""
 
 import re
 
 import pandas as pd
 
 from analysis.render import escape, with_letters
-from analysis.study_records import PAIR, StudyRecords, rows_of
+from analysis.study_records import StudyRecords, rows_of
 from analysis.tables import number, power, signed
 
 
@@ -15,16 +15,19 @@ def entropy_ratios(cells: pd.DataFrame) -> pd.DataFrame:
     return known.assign(ratio=known["value"] / known["reference"])
 
 
-def macros(study: StudyRecords, analysis_numbers: dict[str, str]) -> str:
-    r"""`\result{key}` for what every study has and for what its analysis found; an unknown key prints a dash."""
+def by_key(study: StudyRecords, analysis_numbers: dict[str, str]) -> dict[str, str]:
+    """The numbers that every study has and those that its analysis found, as texts, by the key that a sentence names."""
     values = {"study": study.name, "runs": str(len(study.runs)), "claim": study.claim, **analysis_numbers}
-    values |= _rulers(study, len(study.blocks) > 1)
+    return values | _rulers(study, len(study.blocks) > 1)
+
+
+def macros(values: dict[str, str]) -> str:
+    r"""`\result{key}` for every number, in LaTeX; an unknown key prints a dash."""
     lines = [
         f"\\expandafter\\def\\csname result@{_plain(key)}\\endcsname{{{escape(text)}}}" for key, text in values.items()
     ]
     lookup = "\\newcommand{\\result}[1]{\\ifcsname result@#1\\endcsname\\csname result@#1\\endcsname\\else---\\fi}"
-    kind = "\\newif\\ifpair\\pair" + ("true" if study.analysis["kind"] == PAIR else "false")  # which prose applies
-    return with_letters("\n".join([kind, lookup, *lines]) + "\n")
+    return with_letters("\n".join([lookup, *lines]) + "\n")
 
 
 def of_pair(study: StudyRecords, cells: pd.DataFrame, differences: pd.DataFrame) -> dict[str, str]:

@@ -6,7 +6,6 @@ import pandas as pd
 from tabulate import tabulate
 
 from analysis.families import is_part
-from analysis.figures import ReportFigure
 from analysis.flags import with_flags
 from analysis.study_records import MEASURE, rows_of
 from analysis.tables import Table
@@ -109,28 +108,6 @@ def latex(table: Table) -> str:
     bodies = "\n\n\\medskip\n\n".join(_tabular(table.header, part) for part in parts)
     notes = "".join(f"\n\n\\smallskip\\noindent{{\\footnotesize {escape(note)}\\par}}" for note in table.notes)
     return with_letters(f"{bodies}{notes}\n")
-
-
-def latex_figures(figures: list[ReportFigure]) -> str:
-    """A figure environment per figure, so that the paper shows exactly the figures that exist."""
-    captions = [f"{figure.title}. {figure.caption} {figure.note}".rstrip() for figure in figures]
-    return with_letters(
-        "\n".join(
-            f"\\begin{{figure}}[htbp]\n\\centering\n\\includegraphics[width=\\linewidth,height=0.85\\textheight,keepaspectratio]{{generated/{figure.name}.pdf}}\n"
-            f"\\caption{{{escape(caption)}}}\n\\label{{fig:{figure.name}}}\n\\end{{figure}}\n"
-            for figure, caption in zip(figures, captions, strict=True)
-        )
-    )
-
-
-def latex_tables(tables: list[Table]) -> str:
-    """A titled paragraph per table, so that the paper shows exactly the tables that exist."""
-    return with_letters(
-        "\n".join(
-            f"\\subsection*{{{escape(table.title)}}}\\label{{tab:{table.name}}}\n\\input{{generated/{table.name}}}\n"
-            for table in tables
-        )
-    )
 
 
 def markdown(table: Table) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from analysis import figures, kinds, numbers, page, render, tables
+from analysis import contents, figures, kinds, numbers, page, render, tables
 from analysis.artifacts import artifact_folder
 from analysis.command import command
 from analysis.figures import ReportFigure
@@ -52,10 +52,10 @@ def build(
             folder.put(f"{figure.name}.data.csv", render.csv(figure.data), figure.maker)
             folder.put(f"{figure.name}.png", images[figure.name], figure.maker)
             folder.put(f"{figure.name}.pdf", figure.encoded("pdf"), figure.maker)
-        folder.put("figures.tex", render.latex_figures(report_figures), render.latex_figures)
-        folder.put("tables.tex", render.latex_tables([item.table for item in report_tables]), render.latex_tables)
-        folder.put("numbers.tex", numbers.macros(recorded, findings.numbers), numbers.macros)
         shown = [item.table for item in report_tables]
+        by_key = numbers.by_key(recorded, findings.numbers)
+        folder.put("numbers.tex", numbers.macros(by_key), numbers.macros)
+        folder.put(contents.FILE, contents.contents(recorded, shown, report_figures, by_key), contents.contents)
         folder.put("index.html", page.page(recorded, findings.cells, shown, report_figures, images), page.page)
     _announce(recorded, report_tables, out, report_figures)
     return folder.files_in(out)
@@ -66,7 +66,11 @@ def _predictions(recorded: StudyRecords) -> list[ReportTable]:
     judged = judge(recorded)
     if judged.empty:
         return []
-    return [ReportTable(predictions_table(judged, recorded), predictions_table, judged.drop(columns=["size"]))]
+    table = predictions_table(judged, recorded)
+    ranges = judged.pop("size")
+    least, most = zip(*((None, None) if size is None else size for size in ranges), strict=True)
+    judged = judged.assign(least=least, most=most)
+    return [ReportTable(table, predictions_table, judged)]
 
 
 def _with_verdicts(item: ReportTable, recorded: StudyRecords) -> ReportTable:

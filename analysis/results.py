@@ -1,80 +1,88 @@
 """What was found: the records of studies in `paper/results`, and every page, table and figure that is made from them.
 
-`python -m analysis.results` makes all of it anew from the records alone, without torch; `check=true` writes nothing and
-names each file that is stale or was edited. `add=<studies/...>` first packs the records of one more study.
+`python -m analysis.results` makes all of it anew from the records alone, without torch, and the paper with `paper=paper`.
+It names what was stale, and stops before it would lose an edit made by hand. `check=true` writes nothing and names both.
+`add=<studies/...>` first packs the records of one more study.
 """
 
 import contextlib
-import hashlib
 import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from analysis import findings, report
+from analysis import findings, paper, report
+from analysis.artifacts import MANIFEST, different, sha256
 from analysis.command import command
+from analysis.findings import Made
 from analysis.records_archive import ARCHIVE, STUDY, pack, unpacked
 from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.storage import read_mapping, write_bytes, write_json
 from ettin_core.records.studies import read_study
 
-MANIFEST = "manifest.json"  # sha256 of every generated file, so that an edit by hand is found
-KEPT = (
-    ".html",
-    ".md",
-    ".csv",
-    ".png",
-)  # of a report; LaTeX and PDF are made from the same records when a paper needs them
+KEPT = (".html", ".md", ".csv", ".tex", ".png")  # of a report; the paper takes its other files
+Files = dict[Path, bytes]
 
 
-def reports(results: Path) -> dict[Path, bytes]:
-    """The files of every packed study's report by path, made from its records."""
+def reports(results: Path) -> Files:
+    """The files of every packed study's report by path, made from its records; studies side by side."""
     archives = sorted(results.glob(f"*/{ARCHIVE}"))
-    return {archive.parent / name: content for archive in archives for name, content in _reported(archive).items()}
+    workers = min(len(archives), os.cpu_count() or 1)
+    if workers < 2:
+        built = list(map(_reported, archives))
+    else:
+        with ProcessPoolExecutor(workers) as pool:
+            built = list(pool.map(_reported, archives))
+    return {
+        archive.parent / name: content
+        for archive, files in zip(archives, built, strict=True)
+        for name, content in files.items()
+    }
 
 
-def listed(results: Path, readme: Path, reported: Mapping[Path, bytes]) -> dict[Path, bytes]:
-    """The list of findings and the README with them, by path, from the files of the studies' reports."""
-    listing = findings.make(results, readme, reported)
+def kept(reported: Mapping[Path, bytes]) -> Files:
+    """The files of reports that are committed."""
+    return {path: content for path, content in reported.items() if path.suffix in KEPT}
+
+
+def listed(results: Path, readme: Path, listing: Made) -> Files:
+    """The list of findings and the README with them, by path."""
     files = {results / name: content for name, content in listing.files.items()}
     return files | {readme: findings.inserted(readme.read_text(), listing.block, readme).encode()}
 
 
-def write(results: Path, readme: Path) -> list[Path]:
-    """Write every generated file and the manifest; remove what no record makes any more. Returns the files."""
-    reported = reports(results)
-    files = reported | listed(results, readme, reported)
-    for stale in _written_before(results) - files.keys():
+def write(results: Path, readme: Path, files: Mapping[Path, bytes]) -> None:
+    """Write every generated file and the manifest; remove what no record makes any more."""
+    for stale in _written_before(results).keys() - files.keys():
         stale.unlink(missing_ok=True)
     for path, content in files.items():
         write_bytes(path, content)
-    hashes = {_name(path, results): _sha256(content) for path, content in files.items() if path != readme}
+    hashes = {_name(path, results): sha256(content) for path, content in files.items() if path != readme}
     write_json(results / MANIFEST, hashes)
-    return [*files, results / MANIFEST]
 
 
-def problems(results: Path, readme: Path, reported: Mapping[Path, bytes]) -> list[str]:
-    """A line for each generated file that is not what the reports give, or that somebody edited.
+def edits(results: Path) -> list[str]:
+    """A line for each generated file that is not as it was written."""
+    hashes = {_name(path, results): noted for path, noted in _written_before(results).items()}
+    return [f"{path} was edited by hand" for path in different(results, hashes)]
 
-    Images are compared by their data, and by the hash that they were written with: another font library draws other pixels.
+
+def stale(results: Path, files: Mapping[Path, bytes]) -> list[str]:
+    """A line for each file that the records make otherwise, or not at all.
+
+    Images are compared by the data beside them: another font library draws other pixels.
     """
-    files = {**reported, **listed(results, readme, reported)}
-    written = read_mapping(results / MANIFEST, "run python -m analysis.results")
-    lines = [
-        f"{path} is not made from any record (delete it, or move it elsewhere)"
-        for path in sorted(_generated(results) - files.keys())
-    ]
+    unmade = sorted(_generated(results) - files.keys())
+    lines = [f"{path} is not made from any record (delete it, or move it elsewhere)" for path in unmade]
     for path, content in files.items():
-        present = path.read_bytes() if path.exists() else None
-        if present is None:
+        if not path.exists():
             lines.append(f"{path} is missing")
-        elif path != readme and _sha256(present) != written.get(_name(path, results)):
-            lines.append(f"{path} was edited by hand")
-        elif path.suffix != ".png" and _without_images(present) != _without_images(content):
+        elif path.suffix != ".png" and _without_images(path.read_bytes()) != _without_images(content):
             lines.append(f"{path} is stale")
     return lines
 
@@ -83,7 +91,7 @@ def _reported(archive: Path) -> dict[str, bytes]:
     """The report of a packed study, by file name."""
     with unpacked(archive) as folder, tempfile.TemporaryDirectory() as scratch, _silence():
         written = report.build(folder / "runs", Path(scratch) / "report", folder / STUDY)
-        files = {file.name: file.read_bytes() for file in written if file.suffix in KEPT}
+        files = {file.name: file.read_bytes() for file in written}
         return files | {"README.md": _overview(read_study(folder / STUDY), files).encode()}
 
 
@@ -104,18 +112,14 @@ def _generated(results: Path) -> set[Path]:
     return inside | {results / name for name in findings.NAMES if (results / name).exists()}
 
 
-def _written_before(results: Path) -> set[Path]:
-    """What the manifest lists: the only files that are ever removed."""
+def _written_before(results: Path) -> dict[Path, str]:
+    """What the manifest lists, with its hashes: the only files that are ever removed."""
     manifest = results / MANIFEST
-    return {results / name for name in read_mapping(manifest)} if manifest.exists() else set()
+    return {results / name: noted for name, noted in read_mapping(manifest).items()} if manifest.exists() else {}
 
 
 def _name(path: Path, results: Path) -> str:
     return path.relative_to(results).as_posix()
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _without_images(content: bytes) -> bytes:
@@ -138,12 +142,24 @@ def main(config: DictConfig) -> None:
         raise invalid("add", config.add, "would write, and check=true writes nothing", "leave one of them out")
     if config.add:
         print(f"packed   {pack(Path(config.add), Path(config.runs), results)}")
-    if not config.check:
-        print(f"made     {len(write(results, readme))} files in {results}, and the findings of {readme}")
-    elif lines := problems(results, readme, reports(results)):
-        raise UserError(f"{'; '.join(lines)}; python -m analysis.results makes them anew.")
+    edited = [*edits(results), *(paper.edits(Path(config.paper)) if config.paper else [])]
+    if edited and not config.check:
+        raise UserError(f"{'; '.join(edited)}; undo the edit or delete it, then start again.")
+    reported = reports(results)
+    listing = findings.make(results, readme, kept(reported))
+    files = kept(reported) | listed(results, readme, listing)
+    lines = stale(results, files)
+    if config.check:
+        if edited or lines:
+            remedy = "undo an edit or delete the file; python -m analysis.results makes the rest anew"
+            raise UserError(f"{'; '.join([*edited, *lines])}; {remedy}.")
     else:
+        write(results, readme, files)
+        print("\n".join([*lines, f"made     {len(files)} files in {results}, and the findings of {readme}"]))
+    if not lines:
         print(f"nothing stale in {results} and {readme}")
+    if config.paper and not config.check:
+        print(f"paper    {paper.write(Path(config.paper), results, reported, listing)}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis import estimates
 from analysis.load import load
-from analysis.numbers import macros, of_pair
+from analysis.numbers import by_key, macros, of_pair
 from analysis.render import LATEX_ROWS, csv, escape, latex, markdown, text
 from analysis.tables import Table, number, power, probability, signed, verdict
 
@@ -90,7 +90,8 @@ def test_allowed_differences_are_named_as_the_contract_names_them() -> None:
 
 def test_macros_look_up_by_key(four_kinds: Any) -> None:
     recorded = load(four_kinds.root, four_kinds.root.parent / "study.json")
-    source = macros(recorded, of_pair(recorded, estimates.cells(recorded), estimates.differences(recorded)))
+    found = of_pair(recorded, estimates.cells(recorded), estimates.differences(recorded))
+    source = macros(by_key(recorded, found))
     assert r"\csname result@heldout_clm/world/bits_per_token/decoder\endcsname{3.100}" in source
     assert r"\csname result@study\endcsname{demo\_100\%}" in source
     assert "nan" not in source and r"result@decoder/entropy ratio\endcsname{1.265}" in source

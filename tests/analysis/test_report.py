@@ -37,7 +37,7 @@ def test_every_promised_file_is_there_and_in_the_manifest(report: Path) -> None:
         f"{name}.{kind}" for name in ("loss", "comparison", "pronouns", "occupations") for kind in ("pdf", "png")
     }
     present = {path.name for path in report.iterdir()}
-    assert tables | figures | {"index.html", "numbers.tex", "figures.tex", "manifest.json"} <= present
+    assert tables | figures | {"index.html", "numbers.tex", "report.json", "manifest.json"} <= present
     manifest = json.loads((report / "manifest.json").read_text())
     assert set(manifest) == present - {MARK, "manifest.json"}
     for name, entry in manifest.items():

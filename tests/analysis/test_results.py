@@ -21,6 +21,13 @@ def committed() -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in sorted(HERE.glob("*/[!.]*")) if path.name != ARCHIVE}
 
 
+def problems() -> list[str]:
+    """What the command would name, with the reports on the disk as those that the records make."""
+    reported = committed()
+    files = reported | results.listed(HERE, README, findings.make(HERE, README, reported))
+    return [*results.edits(HERE), *results.stale(HERE, files)]
+
+
 @pytest.fixture
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The committed findings and the README in a folder that a test may change."""
@@ -32,35 +39,43 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_readme_and_the_list_are_those_of_the_committed_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert results.problems(HERE, README, committed()) == []
+    assert problems() == []
 
 
-def test_a_number_edited_by_hand_is_found_wherever_it_is(copied: Path) -> None:
+def test_a_number_edited_by_hand_is_found_wherever_it_is(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And nothing is made anew over an edit."""
     table = copied / "factorial" / "effects.csv"
     table.write_text(table.read_text().replace("0.7", "0.8", 1))
     README.write_text(README.read_text().replace("+0.", "+1.", 1))
-    lines = results.problems(HERE, README, committed())
+    lines = problems()
     assert f"{HERE / 'factorial' / 'effects.csv'} was edited by hand" in lines
     assert f"{README} is stale" in lines
+    before = table.read_bytes()
+    monkeypatch.setattr(sys, "argv", ["results"])
+    with pytest.raises(SystemExit) as ended:
+        results.main()
+    assert ended.value.code == 2 and "effects.csv was edited by hand; undo the edit" in capsys.readouterr().err
+    assert table.read_bytes() == before
 
 
 def test_files_that_no_record_makes_and_that_are_missing_are_named(copied: Path) -> None:
     reported = committed()
     (copied / "factorial" / "more.csv").write_text("a,b\n")
     (copied / "factorial" / "effects.md").unlink()
-    lines = results.problems(HERE, README, reported)
+    lines = results.stale(HERE, reported)
     assert f"{HERE / 'factorial' / 'more.csv'} is not made from any record (delete it, or move it elsewhere)" in lines
     assert f"{HERE / 'factorial' / 'effects.md'} is missing" in lines
 
 
-def test_only_files_of_the_manifest_are_removed(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_files_of_the_manifest_are_removed(copied: Path) -> None:
     """Notes beside a report, and a folder that is not packed yet, stay; what no record makes any more goes."""
     reported = committed()
     gone = HERE / "factorial" / "effects.md"
-    monkeypatch.setattr(results, "reports", lambda _: {path: reported[path] for path in reported if path != gone})
     (copied / "factorial" / "notes.md").write_text("mine\n")
     (copied / "factorial" / ".ipynb_checkpoints").mkdir()
-    results.write(HERE, README)
+    results.write(HERE, README, {path: content for path, content in reported.items() if path != gone})
     assert (copied / "factorial" / "notes.md").exists() and not gone.exists()
 
 
@@ -81,7 +96,7 @@ def test_an_entry_of_the_list_that_no_row_answers_is_named(copied: Path, edit: t
     assert edit[0] in entries.read_text()
     entries.write_text(entries.read_text().replace(*edit, 1))
     with pytest.raises(ValueError, match=message):
-        results.listed(HERE, README, committed())
+        findings.make(HERE, README, committed())
 
 
 def test_packed_records_are_the_same_bytes_and_give_no_path(tmp_path: Path) -> None:
@@ -112,7 +127,9 @@ def test_a_damaged_archive_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_committed_file_is_made_from_the_records_without_torch() -> None:
-    code = "import sys; from analysis.results import main; main(); assert 'torch' not in sys.modules"
+    """What only training has is not in the environment of `make paper`."""
+    training = ("torch", "transformers", "tokenizers", "safetensors", "tensorboard", "zstandard")
+    code = f"import sys; from analysis.results import main; main(); assert not {{*sys.modules}} & {{*{training}}}"
     ended = subprocess.run(
         [sys.executable, "-c", code, "check=true"], cwd=ROOT, capture_output=True, text=True, timeout=900
     )
