@@ -1,15 +1,15 @@
 """The published figures, drawn from a study's records."""
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from analysis import figure_style, wording
+from analysis import figure_style, published_values, wording
 from analysis.figures import ReportFigure, new_figure
 from analysis.kinds import panels
 from analysis.pronoun_figures import draw_bars
 from analysis.published import Published
 from analysis.study_records import StudyRecords, rows_of
-from analysis.uncertainty import Interval
 
 PANEL, ROW = 3.1, 0.36  # inches of a panel's side and of a bar with its space
 
@@ -23,51 +23,78 @@ def drawn(item: Published, filled: pd.DataFrame, study: StudyRecords) -> ReportF
 
 
 def against_size(item: Published, points: pd.DataFrame, study: StudyRecords) -> ReportFigure:
-    """A panel per measure, a line per kind, parameters besides the embedding along x."""
+    """A panel per measure, a line per kind, parameters besides the embedding along x; the published values in a row below."""
     others = study.runs["parameters"] - study.runs["embedding"].fillna(0)
     sizes = others.groupby([study.runs["block"], study.runs["member"]]).first() / 1e6
-    points = points.assign(x=[float(sizes[row.block, row.member]) for row in rows_of(points)])
-    kinds = [kind for kind in wording.MEMBERS if kind in set(points["kind"])]
+    ours = points.assign(x=[float(sizes[row.block, row.member]) for row in rows_of(points)], published=False)
+    theirs = published_values.of(item.name).assign(published=True)
+    kinds = [kind for kind in wording.MEMBERS if kind in {*ours["kind"], *theirs["kind"]}]
     with figure_style.applied():
-        figure = new_figure(PANEL * len(item.measures), PANEL + 0.3)
-        for axis, measure in zip(figure.subplots(1, len(item.measures), squeeze=False)[0], item.measures, strict=True):
-            axis.set_title(f"{measure.name} ↑")
-            for kind in kinds:
-                line = points[(points["measure"] == measure.name) & (points["kind"] == kind)].sort_values("x")
-                ends = [(float(row.value), Interval(row.low, row.high)) for row in rows_of(line)]
-                if len(line):
-                    panels.draw_line(axis, line["x"].to_numpy(dtype=float), ends, figure_style.look(kind, kinds))
-            if points["x"].nunique() > 1:
-                panels.use_logarithms(axis)
+        figure = new_figure(PANEL * len(item.measures), 2 * PANEL + 0.3)
+        grid = figure.subplots(2, len(item.measures), squeeze=False)
+        for row, frame, whose in zip(grid, (ours, theirs), ("", ", published"), strict=True):
+            for axis, measure in zip(row, item.measures, strict=True):
+                axis.set_title(f"{measure.name}{whose} ↑")
+                _draw_kinds(axis, frame[frame["measure"] == measure.name], kinds)
+        for axis in grid[1]:
             axis.set_xlabel("non-embedding parameters, millions", fontsize=8)
         panels.name_curves(figure, [(kind, figure_style.look(kind, kinds)) for kind in kinds])
-    caption = "Scores of each kind against size, with 95% intervals where items are known."
-    return ReportFigure(against_size, item.slug, f"{item.name}: {item.shows}", caption, figure, points)
+    caption = (
+        "Scores of each kind against size, with 95% intervals where items are known. Below: the published values, which have one "
+        "seed and no intervals. An empty panel was not measured here."
+    )
+    data = pd.concat([ours, theirs], ignore_index=True)
+    return ReportFigure(against_size, item.slug, f"{item.name}: {item.shows}", caption, figure, data)
+
+
+def _draw_kinds(axis: Axes, points: pd.DataFrame, kinds: list[str]) -> None:
+    """A line for each kind, with bands where there are intervals."""
+    for kind in kinds:
+        line = points[points["kind"] == kind].sort_values("x")
+        if line.empty:
+            continue
+        look, x = figure_style.look(kind, kinds), line["x"].to_numpy(dtype=float)
+        bounds = line.reindex(columns=["low", "high"]).to_numpy(dtype=float)
+        panels.draw_line(axis, x, [(value, None) for value in line["value"].astype(float)], look)
+        if len(line) > 1:
+            axis.fill_between(x, *bounds.T, color=look.colour, alpha=0.15, linewidth=0)
+        else:
+            axis.vlines(x, *bounds.T, color=look.colour, linewidth=1.2)
+    if points["x"].nunique() > 1:
+        panels.use_logarithms(axis)
 
 
 def shares(item: Published, points: pd.DataFrame) -> ReportFigure:
-    """A bar for each kind at each size, divided into the shares of the measures."""
+    """A bar for each kind at each size, divided into the shares of the measures; below, the published shares at all sizes."""
     single = points["block"].nunique() == 1
     names = [row.kind if single else f"{row.kind}, {row.block}" for row in rows_of(points)]
-    kinds = (
-        points.assign(bar=names)
-        .drop_duplicates("bar")
-        .sort_values("kind", key=lambda kind: kind.map(wording.MEMBERS.index), kind="stable")
-    )
-    table = (
-        points.assign(bar=names)
-        .pivot(index="bar", columns="measure", values="value")
-        .loc[list(kinds["bar"]), list(figure_style.GENDERS)]
-    )
+    ours = points.assign(bar=names, published=False)
+    theirs = published_values.of(item.name)
+    theirs = theirs[theirs["kind"].isin(item.kinds)]
+    theirs = theirs.assign(bar=theirs["kind"] + ", " + theirs["size"], published=True)
+    bars = [_bars(ours), _bars(theirs)]
     with figure_style.applied():
-        figure = new_figure(7.0, ROW * len(table) + 1.0)
-        axis = figure.subplots()
-        draw_bars(axis, table)
-        axis.set_xlabel("share of sentences")
+        heights = [len(table) + 0.6 for table in bars]
+        figure = new_figure(7.0, ROW * sum(heights) + 1.3)
+        axes = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": heights})
+        for axis, table, title in zip(axes, bars, ("This study", "Published"), strict=True):
+            draw_bars(axis, table)
+            axis.set_title(title)
+        axes[-1].set_xlabel("share of sentences")
         handles = [Patch(facecolor=colour, label=gender) for gender, colour in figure_style.GENDERS.items()]
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     caption = (
         "The pronoun that each model predicts on sentences whose pronoun defies the occupation's majority, by the published "
-        "protocols, which ask encoders and decoders differently."
+        "protocols, which ask encoders and decoders differently. Below: the published shares."
     )
-    return ReportFigure(shares, item.slug, f"{item.name}: {item.shows}", caption, figure, points)
+    data = pd.concat([ours, theirs], ignore_index=True)
+    return ReportFigure(shares, item.slug, f"{item.name}: {item.shows}", caption, figure, data)
+
+
+def _bars(points: pd.DataFrame) -> pd.DataFrame:
+    """A row per bar in the order of the kinds, a column per gender."""
+    order = points.drop_duplicates("bar").sort_values(
+        "kind", key=lambda kind: kind.map(wording.MEMBERS.index), kind="stable"
+    )
+    table = points.pivot(index="bar", columns="measure", values="value")
+    return table.loc[list(order["bar"]), list(figure_style.GENDERS)]

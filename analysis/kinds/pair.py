@@ -12,6 +12,7 @@ from analysis import (
     pronoun_figures,
     published,
     published_figures,
+    published_values,
     tables,
 )
 from analysis.families import is_part
@@ -53,7 +54,7 @@ def analyse(study: StudyRecords) -> Findings:
     if len(groups):
         report_tables.append(ReportTable(groups_table(groups), groups_table, groups))
     filled = published.coverage(study, cells)
-    report_tables += published_tables(filled)
+    report_tables += [*published_tables(filled), *_beside(filled, study)]
     report_figures = [*_figures(study, cells), *figures_as_published(filled, study)]
     return Findings(cells, report_tables, report_figures, numbers.of_pair(study, cells, differences))
 
@@ -69,6 +70,13 @@ def published_tables(filled: pd.DataFrame) -> list[ReportTable]:
             if not item.drawn and rows[item.name]["value"].notna().any()
         ),
     ]
+
+
+def _beside(filled: pd.DataFrame, study: StudyRecords) -> list[ReportTable]:
+    """What was measured beside what was published, where both are."""
+    rows = published_values.beside(filled, study)
+    table = published_values.beside_table
+    return [] if rows.empty else [ReportTable(table(rows), table, rows)]
 
 
 def figures_as_published(filled: pd.DataFrame, study: StudyRecords) -> list[ReportFigure]:

@@ -12,6 +12,8 @@ from analysis import estimates
 from analysis.kinds.pair import figures_as_published, published_tables
 from analysis.load import load
 from analysis.published import Measure, coverage, coverage_table, plain_task, published
+from analysis.published_values import FILE as VALUES
+from analysis.published_values import beside, beside_table, nearest
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.schema import Measurement
 from tests.analysis.conftest import KINDS
@@ -77,14 +79,26 @@ def test_every_table_and_figure_that_can_be_filled_is(complete: Any) -> None:
     for item in published():
         assert rows[item.name][2] == ("cannot be filled" if item.cannot else "filled"), rows[item.name]
         assert item.slug in (figures if item.drawn else tables) or item.cannot
-    assert [panel.get_title("left") for panel in figures["published-figure-1"].figure.axes] == [
-        "MNLI ↑",
-        "MS MARCO dev ↑",
-        "Generative average ↑",
-    ]
+    head_to_head = figures["published-figure-1"]
+    measures = ["MNLI", "MS MARCO dev", "Generative average"]
+    titles = [f"{name}{whose} ↑" for whose in ("", ", published") for name in measures]
+    assert [panel.get_title("left") for panel in head_to_head.figure.axes] == titles
+    ours, theirs = (head_to_head.data[head_to_head.data["published"] == whose] for whose in (False, True))
+    assert (len(ours), len(theirs)) == (12, 72) and set(ours["value"]) == {0.25} and theirs["block"].isna().all()
     values = filled.set_index(["exhibit", "block", "kind", "measure"])["value"]
     assert values["Table 6", "nano on world", "encoder", "Mean over types"] == pytest.approx(0.25)
     assert values["Figure 1", "nano on world", "dec-from-enc", "Generative average"] == pytest.approx(0.25)
+
+
+def test_values_are_set_beside_the_nearest_published_size(complete: Any) -> None:
+    recorded = load(complete.root)
+    rows = beside(coverage(recorded, estimates.cells(recorded)), recorded)
+    assert set(rows["exhibit"]) == {item.name for item in FILLABLE} - {"Figure 1", "Figure 2"}
+    assert set(rows["size"]) == {"17m"} and nearest(100) == "150m"
+    row = rows[(rows["exhibit"] == "Table 9") & (rows["kind"] == "encoder") & (rows["measure"] == "MNLI")].iloc[0]
+    assert (row["published"], row["deviation"]) == (pytest.approx(0.795), pytest.approx(0.25 - 0.795))
+    shown = dict(beside_table(rows).sections)["Table 9 (nano on world)"][0]
+    assert shown == ["encoder", "MNLI", "0.250", "17m", "0.795", "−0.545"]
 
 
 def test_a_hole_says_what_is_lacking_and_which_command_measures_it(synthetic: Any) -> None:
@@ -118,6 +132,17 @@ def test_the_published_way_is_taken_of_several(synthetic: Any) -> None:
     data = coverage(recorded, estimates.cells(recorded))
     row = data[(data["exhibit"] == "Figure 1") & (data["kind"] == "decoder") & (data["measure"] == "MS MARCO dev")]
     assert list(row["way"]) == ["mteb.contrastive.lasttoken"] and list(row["value"]) == [0.25]
+
+
+def test_the_values_are_those_of_the_reference() -> None:
+    if not FACTS.exists():
+        pytest.skip("the reference facts are not beside the project")
+    reference = pd.read_csv(FACTS)
+    reference = reference[reference["family"].str.startswith("ettin")]
+    for exhibit, rows in pd.read_csv(VALUES).groupby("exhibit"):
+        names = [exhibit.replace("able ", ""), exhibit.replace("able ", "") + " (Figure 1)", "Figure 2 and 3"]
+        kept = reference[reference["table"].isin(names if exhibit == "Figure 3" else names[:2])]
+        assert sorted(kept["value"]) == sorted(rows["value"]), exhibit
 
 
 def test_no_published_result_is_left_out() -> None:
