@@ -16,9 +16,11 @@ from tqdm import tqdm
 
 from ettin_core.checkpoints import native
 from ettin_core.data.loader import pack
+from ettin_core.evaluation.layouts import Layout, Row, alone, sharing
 from ettin_core.evaluation.requests import ScoringBatch, ScoringRequest, TokenizerLike, row_batches, scoring_batches
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid, unknown
+from ettin_core.model.attention_backends import backend_of_varied_rows
 from ettin_core.model.config import AttentionSpec
 from ettin_core.model.transformer import Transformer
 from ettin_core.objectives.targets import Vocabulary
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 Given = TypeVar("Given")
 Result = TypeVar("Result")
 BATCH_TOKENS = {"cpu": 1024, "cuda": 65_536}  # on a CPU, what stays in its caches
-LOGIT_ROWS = 2048  # logits held at once
+LOGITS = {"cpu": 2**24, "cuda": 2**27}  # held at once: on a CPU what is quickly read again
 BAR_DELAY = 5.0  # seconds after which a bar of rows appears
 POOLINGS = ("mean", "last", "first", "weighted")
 
@@ -96,6 +98,13 @@ class EvaluatedModel:
         self.batch_rows = batch_rows
         self.name = name
         self.weights = weights
+        if isinstance(model, Transformer):
+            model.attention_backend = backend_of_varied_rows(self.device)
+        self.shares_beginnings = (
+            isinstance(model, Transformer)
+            and view is not None
+            and set(view.directions(model.config.num_layers)) == {"causal"}
+        )
         self.shows_rows = False  # whether a bar of rows is drawn while many are asked
 
     @property
@@ -169,12 +178,13 @@ class EvaluatedModel:
     def score_requests(self, requests: Sequence[ScoringRequest]) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each request the log-probability (nats, float64) of each target, and whether it is the likeliest token.
 
-        Equal rows are computed once, and a position of a row that several requests want is predicted once. Raises ValueError
-        for a model that answers with anything but finite numbers: no comparison would mean anything.
+        Equal rows are computed once, and a position of a row that several requests want is predicted once. Rows of a causal
+        model of ours that begin alike share the beginning where that is faster (layouts.py). Raises ValueError for a model
+        that answers with anything but finite numbers: no comparison would mean anything.
         """
         results: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0, dtype=bool))] * len(requests)
-        batches = scoring_batches(requests, self.batch_tokens, self.batch_rows)
-        rows = sum(len(batch.rows) for batch in batches)
+        batches = scoring_batches(requests, self.batch_tokens, self.batch_rows, self._lay_out)
+        rows = sum(batch.rows for batch in batches)
         with tqdm(
             total=rows, desc="rows", unit="row", leave=False, delay=BAR_DELAY, disable=not self.shows_rows
         ) as bar:
@@ -182,7 +192,7 @@ class EvaluatedModel:
                 scores = zip(batch.by_request(values), batch.by_request(hits), strict=True)
                 for number, score in zip(batch.requests, scores, strict=True):
                     results[number] = score
-                bar.update(len(batch.rows))
+                bar.update(batch.rows)
         if not all(np.isfinite(values).all() for values, _ in results):
             raise invalid("model", self.name, "gives log-probabilities that are not finite", "measure another")
         return results
@@ -201,7 +211,12 @@ class EvaluatedModel:
             tokens |= {(batch[line], position): token for (line, position), token in zip(scored_at, best, strict=True)}
         return [tokens[row, position] for row, position in zip(rows, reads, strict=True)]
 
-    def _batches(self, rows: Sequence[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
+    def _lay_out(self, rows: Sequence[Row]) -> list[Layout]:
+        if not self.shares_beginnings:
+            return alone(rows)
+        return sharing(rows, self.transformer[0].config, self.tokenizer.special.bos)
+
+    def _batches(self, rows: Sequence[Row]) -> list[list[Row]]:
         return row_batches(rows, self.batch_tokens, self.batch_rows)
 
     def _computed(self, function: Callable[[Given], Result], items: Sequence[Given]) -> Iterator[Result]:
@@ -220,31 +235,41 @@ class EvaluatedModel:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
 
+    def _states(self, rows: Sequence[Row]) -> torch.Tensor:
+        return self._states_of(alone(rows), None)
+
     @torch.inference_mode()
-    def _states(self, rows: Sequence[tuple[int, ...]], scored_positions: np.ndarray | None = None) -> torch.Tensor:
+    def _states_of(self, layouts: Sequence[Layout], scored_positions: np.ndarray | None) -> torch.Tensor:
+        """Hidden states of rows (B, S, H), or of `scored_positions` (B, R) alone."""
         special = self.tokenizer.special
-        arrays = [np.array(row, dtype=np.int64) for row in rows]
-        batch = pack(arrays, np.arange(len(rows)), special.bos, special.pad)
-        tokens, document_ids, position_ids = (
-            torch.from_numpy(array).to(self.device) for array in (batch.tokens, batch.document_ids, batch.position_ids)
-        )
-        places = None if scored_positions is None else torch.from_numpy(scored_positions).to(self.device)
-        return self.model(tokens, document_ids, position_ids, self.view, scored_positions=places)
+        ids = [np.array(layout.ids, dtype=np.int64) for layout in layouts]
+        batch = pack(ids, np.arange(len(layouts)), special.bos, special.pad)
+        extra = {} if scored_positions is None else {"scored_positions": scored_positions}
+        if any(len(layout.rows) > 1 for layout in layouts):
+            extra["branch_ids"] = batch.document_ids.copy()
+            for line, layout in enumerate(layouts):
+                batch.position_ids[line, : len(layout)] = layout.positions
+                extra["branch_ids"][line, : len(layout)] = layout.branches
+        arrays = (batch.tokens, batch.document_ids, batch.position_ids)
+        tokens, document_ids, position_ids = (torch.from_numpy(array).to(self.device) for array in arrays)
+        options = {name: torch.from_numpy(array).to(self.device) for name, array in extra.items()}
+        return self.model(tokens, document_ids, position_ids, self.view, **options)
 
     @torch.inference_mode()
     def _score(self, batch: ScoringBatch) -> tuple[np.ndarray, np.ndarray]:
         """log p of each target of a batch, and whether it is the likeliest where it is scored."""
         asked, which = np.unique(batch.scored_at, axis=0, return_inverse=True)
         column = np.arange(len(asked)) - np.searchsorted(asked[:, 0], asked[:, 0])  # its place among its row's reads
-        scored_positions = np.zeros((len(batch.rows), int(column.max(initial=0)) + 1), dtype=np.int64)
+        scored_positions = np.zeros((len(batch.layouts), int(column.max(initial=0)) + 1), dtype=np.int64)
         scored_positions[asked[:, 0], column] = asked[:, 1]
-        states = self._states(batch.rows, scored_positions)
+        states = self._states_of(batch.layouts, scored_positions)
         picked = torch.from_numpy(np.stack((asked[:, 0], column), axis=1)).to(self.device)
         values, hits = np.empty(len(batch.targets)), np.empty(len(batch.targets), dtype=bool)
-        for begin in range(0, len(asked), LOGIT_ROWS):
-            row, place = picked[begin : begin + LOGIT_ROWS].unbind(-1)
+        size = max(1, LOGITS.get(self.device.type, LOGITS["cuda"]) // self.tokenizer.vocab_size)
+        for begin in range(0, len(asked), size):
+            row, place = picked[begin : begin + size].unbind(-1)
             scores = self.model.logits(states[row, place]).float().log_softmax(-1)
-            within = np.flatnonzero((which >= begin) & (which < begin + LOGIT_ROWS))
+            within = np.flatnonzero((which >= begin) & (which < begin + size))
             line = torch.from_numpy(which[within] - begin).to(self.device)
             target = torch.from_numpy(batch.targets[within]).to(self.device)
             values[within] = scores[line, target].double().cpu().numpy()

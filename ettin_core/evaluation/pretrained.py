@@ -66,11 +66,9 @@ def body_of(model: Any, readout: Readout) -> tuple[ScoringBackend, AttentionSpec
     if readout == NEXT_TOKEN or len({parameter.device for parameter in model.parameters()}) > 1:
         return PretrainedBody(model), None
     try:
-        transformer, view = adopt(model)
+        return adopt(model)
     except ValueError:
         return PretrainedBody(model), None
-    transformer.attention_backend = "sdpa"  # rows of many widths: flex would be compiled for each
-    return transformer, view
 
 
 class PretrainedBody(nn.Module):

@@ -73,7 +73,7 @@ def open_model(
     if not path.is_dir():
         known = sorted(item.name for item in folder.checkpoints.glob("[!.]*"))
         raise unknown("checkpoint", name, f"is not a checkpoint of {folder.name}", known)
-    model = Transformer(run.model, attention="sdpa")  # rows of many widths: flex would be compiled for each
+    model = Transformer(run.model)
     weights = load_weights(model, path, folder.name)  # the name it was trained under: fields that came later change it
     numbers = [number for number, phase in enumerate(run.phases) if name.removeprefix(phase.prefix).isdigit()]
     trained = run.phases[: numbers[0] + 1] if numbers else run.phases  # the phases behind this checkpoint

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ettin_core.foundation.randomness import derive, truncated_normal
-from ettin_core.model.attention_backends import AttentionFn, make_attention, make_attention_at
+from ettin_core.model.attention_backends import AttentionFn, branches, make_attention, make_attention_at
 from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.logit_probe import LogitProbe
 
@@ -144,42 +144,63 @@ class Transformer(nn.Module):
         view: AttentionSpec,
         prefix_mask: torch.Tensor | None = None,
         scored_positions: torch.Tensor | None = None,
+        branch_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Final hidden states (B, S, H), or (B, R, H): those at `scored_positions` (B, R) of each row.
 
         `tokens`, `document_ids` and `position_ids` are (B, S) integers: token ids, the number of the document each token
         belongs to within its row (-1: padding), and its position within that document (or piece of one). `prefix_mask` (B, S)
         bool belongs to a prefix direction. With `scored_positions` (inference only) the last layer computes only these.
+        `branch_ids` (B, S) lays out a causal document that goes on in several ways (attention_backends/branches.py).
         """
         assert scored_positions is None or not self.training
         config = self.config
-        angles = {
-            base: rotary_angles(position_ids, config.head_size, base)
-            for base in {view.rope_base_global, view.rope_base_local}
-        }
         directions = view.directions(config.num_layers)
-        kinds = {}  # layers that look alike share their masks
-        for kind in {(config.is_global(index), direction) for index, direction in enumerate(directions)}:
-            is_global, direction = kind
-            window = None if is_global else config.local_window
-            base = view.rope_base_global if is_global else view.rope_base_local
-            attend = make_attention(self.attention_backend, document_ids, direction, window, prefix_mask)
-            if self.probe is not None:
-                attend = self.probe.wrap(attend, document_ids, direction, window, prefix_mask)
-            kinds[kind] = angles[base], attend
+        assert branch_ids is None or set(directions) == {"causal"}
+        kinds = self._kinds(document_ids, position_ids, view, prefix_mask, branch_ids)
         states = self.embedding_norm(self.embedding(tokens))
         for index, layer in enumerate(self.layers):
             kind = config.is_global(index), directions[index]
             if scored_positions is not None and index == config.num_layers - 1:
-                attend = make_attention_at(
-                    scored_positions, document_ids, directions[index], prefix_mask
-                )  # the last layer is always global
+                # The last layer is always global.
+                if branch_ids is None:
+                    attend = make_attention_at(scored_positions, document_ids, directions[index], prefix_mask)
+                else:
+                    attend = branches.make_attention(branch_ids, position_ids, None, scored_positions)
                 states = layer(states, kinds[kind][0], attend, scored_positions)
             elif self.recompute and torch.is_grad_enabled():
                 states = checkpoint(layer, states, *kinds[kind], use_reentrant=False)
             else:
                 states = layer(states, *kinds[kind])
         return self.final_norm(states)
+
+    def _kinds(
+        self,
+        document_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        view: AttentionSpec,
+        prefix_mask: torch.Tensor | None,
+        branch_ids: torch.Tensor | None,
+    ) -> dict[tuple[bool, str], tuple[Angles, AttentionFn]]:
+        """Angles and attention function by (global or local, direction): layers that look alike share their masks."""
+        config = self.config
+        angles = {
+            base: rotary_angles(position_ids, config.head_size, base)
+            for base in {view.rope_base_global, view.rope_base_local}
+        }
+        kinds = {}
+        directions = view.directions(config.num_layers)
+        for is_global, direction in {(config.is_global(index), name) for index, name in enumerate(directions)}:
+            window = None if is_global else config.local_window
+            base = view.rope_base_global if is_global else view.rope_base_local
+            if branch_ids is None:
+                attend = make_attention(self.attention_backend, document_ids, direction, window, prefix_mask)
+            else:
+                attend = branches.make_attention(branch_ids, position_ids, window)
+            if self.probe is not None:
+                attend = self.probe.wrap(attend, document_ids, direction, window, prefix_mask)
+            kinds[is_global, direction] = angles[base], attend
+        return kinds
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Predictions (N, V) for the hidden states (N, H) of the scored positions only."""

@@ -148,6 +148,22 @@ def test_gradients_of_blocks_equal_those_of_dense(kind: str, direction: str) -> 
         torch.testing.assert_close(in_blocks, whole, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("window", [WINDOW, None], ids=["local", "global"])
+@pytest.mark.parametrize("direction", ["bidirectional", "causal"])
+@pytest.mark.parametrize("length", [1, 4, 5, 16])
+def test_rows_of_one_length_need_no_mask_of_their_own(
+    length: int, direction: str, window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks: list[torch.Size] = []
+    made = sdpa.row_attention_mask
+    monkeypatch.setattr(sdpa, "row_attention_mask", lambda *given: masks.append(given[0].shape) or made(*given))
+    documents, states = torch.zeros(2, length, dtype=torch.long), random_states(length=length)
+    output = make_attention("sdpa", documents, direction, window)(*states)
+    expected = query_by_query(states, documents, direction, window)
+    torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
+    assert masks == ([(1, length)] if window is not None and length > window + 1 else [])
+
+
 @pytest.mark.parametrize(("length", "window", "blocks"), [(17, 4, True), (16, 4, False), (100, None, False)])
 def test_sdpa_takes_blocks_where_a_local_row_is_long(
     length: int, window: int | None, blocks: bool, monkeypatch: pytest.MonkeyPatch

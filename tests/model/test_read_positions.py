@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ettin_core.model.attention_backends import make_attention, make_attention_at, sdpa
 from ettin_core.model.config import BACKENDS, DIRECTIONS, AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer, pick
 
@@ -33,6 +34,20 @@ def test_states_at_read_positions_are_those_among_all(layers: int, direction: st
         few = model(tokens, documents, positions, view, prefix_mask, read)
     assert few.shape == (3, 4, 32) and whole.std() > 0.3
     assert torch.allclose(few, pick(whole, read), atol=2e-5)
+
+
+@pytest.mark.parametrize("lengths", [[30, 30], [30, 21]], ids=["one length", "padded"])
+@pytest.mark.parametrize("direction", ["bidirectional", "causal"])
+def test_masks_of_read_positions_are_made_for_some_queries_at_a_time(
+    direction: str, lengths: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sdpa, "MASKED_PAIRS", 200)
+    documents = torch.tensor([[0] * length + [-1] * (30 - length) for length in lengths])
+    read = torch.arange(21).repeat(2, 1)
+    query, key, value = torch.randn(3, 2, 2, 30, 8, generator=torch.Generator().manual_seed(1))
+    whole = make_attention("reference", documents, direction, None)(query, key, value)[:, :, :21]
+    few = make_attention_at(read, documents, direction)(query[:, :, :21], key, value)
+    torch.testing.assert_close(few, whole, rtol=1e-5, atol=1e-6)
 
 
 def test_reading_is_for_inference() -> None:

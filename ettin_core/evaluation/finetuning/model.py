@@ -15,6 +15,7 @@ from ettin_core.evaluation.suite import open_model
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.storage import NAME_HASH_LENGTH
 from ettin_core.interop import huggingface
+from ettin_core.model.attention_backends import backend_of_varied_rows
 from ettin_core.model.config import AttentionSpec
 from ettin_core.model.transformer import Transformer
 from ettin_core.records.folders import RunFolder
@@ -72,12 +73,12 @@ def of_run(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: str | 
 def of_huggingface(source: str, records: Path, device: str) -> BaseModel:
     """A transformers folder or hub id; its records go to a folder under `records` that is named by it and its weights."""
     model, view, facts = huggingface.load(source)
-    model.attention_backend = "sdpa"  # rows of many widths: flex would be compiled for each
     weights = hash_tensors(model.state_dict())
     metadata = facts["metadata"]
     slug = re.sub(r"[^A-Za-z0-9.-]+", "-", str(metadata.get("run") or Path(source).name)).strip("-.")
     name = f"{slug}-{weights[:NAME_HASH_LENGTH]}"
     model = model.to(choose_device(device, ProcessGroup()))
+    model.attention_backend = backend_of_varied_rows(model.embedding.weight.device)
     return BaseModel(
         model=model,
         view=view,

@@ -8,6 +8,8 @@ with queries, keys and values of shape (B, A, S, D). The equality of all backend
                 of a kernel cost more than the keys that nobody sees
     tiles       on a CPU otherwise
     reference   never: the others are tested against it
+
+Evaluation and fine-tuning take `backend_of_varied_rows`. What rows of branches see has a file of its own.
 """
 
 import torch
@@ -18,7 +20,7 @@ from ettin_core.model.attention_backends.interface import AttentionFn
 from ettin_core.model.attention_backends.sdpa import make_attention_at
 from ettin_core.model.config import BACKENDS
 
-__all__ = ["AttentionFn", "possible_backends", "make_attention", "make_attention_at"]
+__all__ = ["AttentionFn", "backend_of_varied_rows", "make_attention", "make_attention_at", "possible_backends"]
 
 BACKEND_FACTORIES = {
     "reference": reference.make_attention,
@@ -52,6 +54,11 @@ def possible_backends(backend: str, device: torch.device) -> tuple[str, ...]:
     if backend != "auto":
         return (backend,)
     return ("flex",) if device.type == "cuda" else ("sdpa", "tiles")
+
+
+def backend_of_varied_rows(device: torch.device) -> str:
+    """The backend for rows of many widths, each of which flex would be compiled for."""
+    return "sdpa" if device.type == "cuda" else "auto"
 
 
 def choose_backend(document_ids: torch.Tensor, direction: str, window: int | None) -> str:

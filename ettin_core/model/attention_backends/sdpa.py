@@ -1,4 +1,7 @@
-"""PyTorch's fused kernel with a dense mask; of a long row's local layer in blocks, each against the blocks it can reach."""
+"""PyTorch's fused kernel with a dense mask; of a long row's local layer in blocks, each against the blocks it can reach.
+
+Rows that are one document each need no mask in a global layer and one mask for all rows in a local one.
+"""
 
 import functools
 
@@ -8,6 +11,13 @@ import torch.nn.functional as F
 from ettin_core.model.attention_backends.interface import AttentionFn
 from ettin_core.model.attention_mask import attention_mask, row_attention_mask
 
+MASKED_PAIRS = 2**24  # pairs of a query and a key whose mask is made at once
+
+
+def whole(document_ids: torch.Tensor) -> bool:
+    """Whether each row is one document from end to end. Unknown while a model is compiled, so False there."""
+    return not torch.compiler.is_compiling() and bool((document_ids == document_ids[:, :1]).all())
+
 
 def make_attention(
     document_ids: torch.Tensor, direction: str, window: int | None, prefix_mask: torch.Tensor | None
@@ -15,6 +25,10 @@ def make_attention(
     """See attention_backends.make_attention."""
     if window is not None and document_ids.shape[1] > 4 * window:
         return blocked(document_ids, direction, window, prefix_mask)
+    if direction != "prefix" and whole(document_ids):
+        if window is None or window >= document_ids.shape[1] - 1:
+            return functools.partial(F.scaled_dot_product_attention, is_causal=direction == "causal")
+        document_ids = document_ids[:1]  # one mask for all rows
     return functools.partial(fused, mask=row_attention_mask(document_ids, direction, window, prefix_mask)[:, None])
 
 
@@ -24,12 +38,25 @@ def make_attention_at(
     direction: str,
     prefix_mask: torch.Tensor | None = None,
 ) -> AttentionFn:
-    """The attention function of a global layer for the queries at `scored_positions` (B, R) of their rows only."""
-    offset = scored_positions[..., None] - torch.arange(document_ids.shape[1], device=document_ids.device)
-    mask = attention_mask(document_ids.gather(1, scored_positions), document_ids, offset, direction, None, prefix_mask)[
-        :, None
-    ]
-    return functools.partial(fused, mask=mask)
+    """The attention function of a global layer for the queries at `scored_positions` (B, R) of their rows only.
+
+    Masks are made for some queries at a time, so that memory does not grow with R times S.
+    """
+    if direction == "bidirectional" and whole(document_ids):
+        return F.scaled_dot_product_attention
+    index = torch.arange(document_ids.shape[1], device=document_ids.device)
+    size = max(1, MASKED_PAIRS // document_ids.numel())
+
+    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        parts = []
+        for places, queries in zip(scored_positions.split(size, 1), query.split(size, 2), strict=True):
+            offset = places[..., None] - index
+            documents = document_ids.gather(1, places)
+            mask = attention_mask(documents, document_ids, offset, direction, None, prefix_mask)
+            parts.append(fused(queries, key, value, mask[:, None]))
+        return torch.cat(parts, dim=2)
+
+    return attend
 
 
 def fused(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

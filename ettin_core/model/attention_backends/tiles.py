@@ -40,7 +40,7 @@ class Tile:
 
 def tile_rows(document_ids: torch.Tensor, direction: str, window: int | None) -> list[Tile]:
     """The tiles of rows (B, S); every position is a query of exactly one. Rows that are laid out alike share their tiles."""
-    alike = bool((document_ids == document_ids[:1]).all())
+    alike = _alike(document_ids)
     tiles = []
     for number, row in enumerate(document_ids[:1] if alike else document_ids):
         rows = slice(0, len(document_ids)) if alike else slice(number, number + 1)
@@ -48,6 +48,10 @@ def tile_rows(document_ids: torch.Tensor, direction: str, window: int | None) ->
         for begin, end in zip(edges, edges[1:], strict=False):
             tiles += [Tile(rows, *stretches) for stretches in _of_document(begin, end, direction, window)]
     return tiles
+
+
+def _alike(document_ids: torch.Tensor) -> bool:
+    return bool((document_ids == document_ids[:1]).all())
 
 
 def _of_document(begin: int, end: int, direction: str, window: int | None) -> list[tuple[slice, slice]]:
@@ -65,6 +69,8 @@ def _of_document(begin: int, end: int, direction: str, window: int | None) -> li
 
 def cost_less(document_ids: torch.Tensor, direction: str, window: int | None) -> bool:
     """Whether tiles cost less than all pairs of the rows at once."""
+    if document_ids.shape[1] ** 2 <= CALL and not _alike(document_ids):
+        return False  # a row has a call of its own or more
     tiles = tile_rows(document_ids, direction, window)
     cost = sum(tile.pairs * (tile.rows.stop - tile.rows.start) + CALL for tile in tiles)
     return cost < document_ids.numel() * document_ids.shape[1]
