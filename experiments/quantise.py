@@ -65,12 +65,14 @@ def main(request: QuantiseRequest) -> None:
 def table(change: Effect) -> str:
     """Both sides, and how far predictions moved."""
     before, after = change.before, change.after
-    rates = [side.tokens_per_second for side in (before, after)]
+    rows = {"bytes of weights": (before.size, after.size)}
+    if after.nominal != after.size:
+        rows["at four bits a value"] = (before.nominal, after.nominal)
+    rows["tokens per second"] = (before.tokens_per_second, after.tokens_per_second)
     return "\n".join(
         [
             f"{'':<24}{'before':>14}{'after':>14}{'ratio':>8}",
-            f"{'bytes of weights':<24}{before.size:>14,}{after.size:>14,}{after.size / before.size:>8.3f}",
-            f"{'tokens per second':<24}{rates[0]:>14,.0f}{rates[1]:>14,.0f}{rates[1] / rates[0]:>8.3f}",
+            *(f"{name:<24}{left:>14,.0f}{right:>14,.0f}{right / left:>8.3f}" for name, (left, right) in rows.items()),
             f"logits moved by {change.mean:.4f} (largest {change.largest:.4f}); the same token is first at "
             f"{change.agreement:.1%}; divergence {change.divergence:.2g} nats per token",
         ]

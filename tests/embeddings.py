@@ -25,7 +25,7 @@ def write_rows(path: Path, rows: Iterable[Any]) -> Path:
 
 
 def write_sets(folder: Path) -> Path:
-    """retrieval/animals (20 documents; 10 queries for dev, 10 for test), sts/pairs, cls/places and triplets of two sources."""
+    """retrieval/animals (20 documents; 10 queries for dev, 10 for test), a set of each other kind, triplets of two sources."""
     names = [(animal, place) for animal in ANIMALS for place in PLACES]
     corpus = [{"_id": f"d{n}", "title": "", "text": f"the {a} sat {p} all day"} for n, (a, p) in enumerate(names)]
     queries = [{"_id": f"q{n}", "text": f"where is the {a} {p}"} for n, (a, p) in enumerate(names)]
@@ -49,6 +49,21 @@ def write_sets(folder: Path) -> Path:
     ]
     write_rows(folder / "cls/places.jsonl.gz", labelled)
     write_rows(folder / "cls/entailed.jsonl.gz", [{"split": "test", "text1": "a", "text2": "b", "label": 0}])
+    told = [{"split": "test", "text": f"one {a} was {p}", "label": a} for a, p in names]
+    write_rows(folder / "clustering/kinds.jsonl.gz", told)
+    alike = [
+        {"text1": f"a {a} {p}", "text2": f"{q} a {b}", "label": int(a == b)} for a, p in names for b, q in names[::3]
+    ]
+    write_rows(folder / "pairs/alike.jsonl.gz", alike)
+    asked = [
+        {
+            "query": f"who is {p}",
+            "positive": [f"the {a} sat {p}" for a in ANIMALS[:2]],
+            "negative": [f"the {a} sat {q}" for a in ANIMALS for q in PLACES if q != p],
+        }
+        for p in PLACES
+    ]
+    write_rows(folder / "reranking/asked.jsonl.gz", asked)
     triplets = [
         {
             "source": source,

@@ -18,6 +18,7 @@ from ettin_core.foundation.randomness import derive
 Row = dict[str, Any]
 SPLITS = ("train", "train", "train", "dev", "test")  # of five rows that follow each other
 PRONOUNS = {"female": "she", "male": "he", "neutral": "they"}
+CANDIDATES = 10  # documents of a query to be ranked
 ABOUT = ("person", "town", "treasure")  # kinds of documents that are about something with a name
 
 
@@ -120,6 +121,27 @@ def triplets(world: World, count: int) -> Iterator[Row]:
             yield {"source": "world", **texts}
 
 
+def questions(world: World, count: int) -> Iterator[Row]:
+    """What one document is about, with the document or with the one after it: do they belong together."""
+    documents = _documents(world, ABOUT, count + 1)
+    for number, (document, following) in enumerate(pairwise(documents)):
+        second = following if number % 2 else document
+        texts = {"text1": _question(document), "text2": second.text}
+        yield {"id": f"world.{number}", **texts, "label": int(_name(document) == _name(second))}
+
+
+def candidates(world: World, count: int) -> Iterator[Row]:
+    """What a document is about, the documents about that, and some about something else."""
+    documents = _documents(world, ABOUT, count + CANDIDATES)
+    for number, document in enumerate(documents[:count]):
+        near = documents[number : number + CANDIDATES]
+        sides = {
+            side: [text.text for text in near if (_name(text) == _name(document)) == right]
+            for side, right in (("positive", True), ("negative", False))
+        }
+        yield {"id": f"world.{number}", "query": _question(document), **sides}
+
+
 def blimp(world: World, count: int) -> Iterator[Row]:
     """BLiMP's form: a paradigm for each phenomenon, and the anaphors that the agreement protocol reads by name."""
     seen: Counter[str] = Counter()
@@ -196,6 +218,8 @@ SETS = (
     GeneratedSet("retrieval/world_documents/corpus.jsonl", corpus),
     GeneratedSet("retrieval/world_documents/queries.jsonl", queries),
     GeneratedSet("retrieval/train_triplets.jsonl", triplets),
+    GeneratedSet("pairs/world_questions.jsonl", questions),
+    GeneratedSet("reranking/world_candidates.jsonl", candidates),
     GeneratedSet("probing/blimp.jsonl", blimp, "BLiMP"),
     GeneratedSet("bias/winogender.jsonl", winogender, "Winogender"),
     GeneratedSet("bias/winobias.jsonl", winobias, "WinoBias"),
@@ -206,8 +230,10 @@ SETS = (
 
 def task_files(world: World) -> dict[str, str]:
     """What the generated tasks' own files say."""
+    labels = ", ".join(world.facts.topics)
     return {
-        "world_topic": f"kind: classification\nlabels: [{', '.join(world.facts.topics)}]\n",
+        "world_topic": f"kind: classification\nlabels: [{labels}]\n",
+        "world_topic_clusters": f"kind: clustering\nfile: cls/world_topic\nlabels: [{labels}]\n",
         "world_entailment": f"kind: pair\nlabels: [{', '.join(ENTAILMENT_LABELS)}]\n",
         "world_facts": 'kind: multiple_choice\nprompt: "{question}"\ncluster: relation\n',
         "world_agreement": "kind: minimal_pairs\ncluster: phenomenon\n",

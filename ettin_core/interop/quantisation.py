@@ -147,7 +147,8 @@ def load(folder: Path, config: Any = None) -> Any:
 def _library_config(method: str, group: int) -> Any:
     """The method as transformers takes it.
 
-    Int4 is torchao's portable form, whose values take a byte each on disk: its packed forms need a GPU.
+    Int4 is torchao's portable form, whose values take a byte each on disk: its packed forms need a GPU, or (a prototype for
+    CPUs) cannot be written to safetensors.
     """
     from transformers import BitsAndBytesConfig, TorchAoConfig
 

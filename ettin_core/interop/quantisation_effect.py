@@ -8,16 +8,19 @@ from typing import Any
 
 import torch
 
-from ettin_core.interop.quantisation import load
+from ettin_core.foundation.storage import read_mapping
+from ettin_core.interop.huggingface import METADATA_FILE
+from ettin_core.interop.quantisation import GROUPED, load, matrices
 
 ROWS, LONGEST = 4, 128  # of the batch that is timed
 
 
 @dataclass(frozen=True)
 class Side:
-    """A folder: bytes of its weights, and tokens per second of a forward pass."""
+    """A folder: bytes of its weights as stored, those at four bits for each int4 value, and tokens per second forwards."""
 
     size: int
+    nominal: int
     tokens_per_second: float
 
 
@@ -50,12 +53,21 @@ def effect(plain: Path, quantised: Path, rounds: int) -> Effect:
         for model, times in zip(models, seconds, strict=True):
             times.append(_timed(model, ids))
     sides = [
-        Side(sum(file.stat().st_size for file in folder.glob("model*.safetensors")), ids.numel() / median(times))
-        for folder, times in zip((plain, quantised), seconds, strict=True)
+        Side(*_sizes(folder, model), ids.numel() / median(times))
+        for folder, model, times in zip((plain, quantised), models, seconds, strict=True)
     ]
     moved = (after - before).abs()
     divergence, agreement = _predictions(before, after)
     return Effect(sides[0], sides[1], float(moved.max()), float(moved.mean()), divergence, agreement)
+
+
+def _sizes(folder: Path, model: Any) -> tuple[int, int]:
+    """Bytes of the weights as stored, where an int4 value takes a whole one, and with half a byte for each of these."""
+    stored = sum(file.stat().st_size for file in folder.glob("model*.safetensors"))
+    file = folder / METADATA_FILE
+    how = read_mapping(file).get("quantisation", {}) if file.is_file() else {}
+    values = sum(layer.weight.numel() for _, layer in matrices(model)) if how.get("method") == GROUPED else 0
+    return stored, stored - values // 2
 
 
 def _predictions(before: torch.Tensor, after: torch.Tensor) -> tuple[float, float]:

@@ -22,7 +22,7 @@ from ettin_core.evaluation.retrieval.progress import TrialBars
 from ettin_core.evaluation.retrieval.retriever import open_retriever
 from ettin_core.evaluation.retrieval.scoring import VERSION
 from ettin_core.evaluation.retrieval.selection import GridScore, choose, dev_score, grid_score, settings_of, write
-from ettin_core.evaluation.retrieval.sets import held_out_queries, query_texts
+from ettin_core.evaluation.retrieval.sets import held_out_queries
 from ettin_core.evaluation.retrieval.trials import RetrievalTrial, Training
 from ettin_core.evaluation.retrieval.triplets import read_triplets
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
@@ -214,10 +214,10 @@ def _named_by_changes(checkpoint: CheckpointToEmbed) -> CheckpointToEmbed:
 
 
 def _measured_queries(tasks: list[Any]) -> set[str]:
-    """The texts of the queries of local retrieval sets."""
-    from ettin_core.evaluation.retrieval.tasks import LocalRetrieval
+    """The texts of the queries of local sets."""
+    from ettin_core.evaluation.retrieval.tasks import is_local
 
-    return {text for task in tasks if isinstance(task, LocalRetrieval) for text in query_texts(task.local, task.split)}
+    return {text for task in tasks if is_local(task) for text in task.queries()}
 
 
 def _triplets(request: RetrieveRequest, folder: Path | None, held_out: set[str], tasks: list[Any]) -> Triplets:

@@ -11,8 +11,8 @@ from ettin_core.evaluation.datasets import WINOBIAS
 from ettin_core.evaluation.finetuning.rows import read
 from ettin_core.evaluation.finetuning.tasks import task_of
 from ettin_core.evaluation.lines import find, need, rows_of
+from ettin_core.evaluation.retrieval.rows import read_rows as read_split
 from ettin_core.evaluation.retrieval.sets import local_sets, named, read_retrieval
-from ettin_core.evaluation.retrieval.sets import read_rows as read_split
 from ettin_core.evaluation.suite import applicable, check_items
 from ettin_core.evaluation.suite_config import SuiteConfig
 from ettin_core.foundation.errors import UserError

@@ -15,7 +15,8 @@ from ettin_core.evaluation.retrieval.checkpoints import open_checkpoint
 from ettin_core.evaluation.retrieval.config import ContrastiveConfig, Setting
 from ettin_core.evaluation.retrieval.files import need_packages
 from ettin_core.evaluation.retrieval.items import matthews_values, query_clusters, query_ndcg, spearman_values
-from ettin_core.evaluation.retrieval.sets import local_sets, read_retrieval, read_rows
+from ettin_core.evaluation.retrieval.rows import read_rows
+from ettin_core.evaluation.retrieval.sets import local_sets, read_retrieval
 from ettin_core.evaluation.retrieval.triplets import read_triplets
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.manual import CONFIGURATIONS
@@ -71,6 +72,7 @@ def test_sets_are_found_by_where_they_lie(sets: Path) -> None:
     by_name = local_sets(sets)
     assert {name: local.kind for name, local in by_name.items()} == {
         "animals": "Retrieval", "pairs": "STS", "places": "Classification",
+        "alike": "PairClassification", "asked": "Reranking", "kinds": "Clustering",
     }  # fmt: skip
     _, queries, relevant = read_retrieval(by_name["animals"], "test")
     assert [query["id"] for query in queries] == list(relevant) == [f"q{number}" for number in range(1, 20, 2)]

@@ -10,7 +10,8 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation import harness, user_tasks
 from ettin_core.evaluation.finetuning.rows import read
 from ettin_core.evaluation.finetuning.tasks import all_tasks, task_of
-from ettin_core.evaluation.retrieval.sets import held_out_queries, local_sets, read_retrieval, read_rows
+from ettin_core.evaluation.retrieval.rows import read_rows
+from ettin_core.evaluation.retrieval.sets import held_out_queries, local_sets, read_retrieval
 from ettin_core.evaluation.retrieval.triplets import read_triplets
 from ettin_core.evaluation.suite import applicable, check_items
 from ettin_core.evaluation.suite_config import SuiteConfig

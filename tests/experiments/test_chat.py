@@ -98,17 +98,19 @@ def value(rows: list[Any], metric: str) -> float:
 PLAIN = Path(__file__).parent / "fixtures" / "plain_chat.py"
 
 
-def test_plain_libraries_give_the_stored_loss(full: TuningResult, lora: TuningResult, place: Path) -> None:
+def test_plain_libraries_give_the_stored_loss_and_tune_an_exported_folder(
+    full: TuningResult, lora: TuningResult, place: Path
+) -> None:
     rows = [row for row in map(conversation, range(32)) if row["split"] == "test"]
     (place / "held_out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    folders = (full.folder, lora.folder, place / "decoder", place / "held_out.jsonl")
+    folders = (full.folder, lora.folder, place / "decoder", place / "encoder", place / "held_out.jsonl")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, str(PLAIN), *map(str, folders)], cwd=place, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
     plain = json.loads(done.stdout.splitlines()[-1])
-    assert plain["ours"] == []
+    assert plain["ours"] == [] and plain["filled"] == 3 and plain["written"].startswith("The cat") and plain["tuned"]
     assert plain["full"] == pytest.approx(value(full.after, "loss"), abs=1e-5)
     assert plain["merged"] == pytest.approx(value(lora.after, "loss"), abs=1e-5)
     assert plain["adapter"] == pytest.approx(plain["merged"], abs=1e-5)

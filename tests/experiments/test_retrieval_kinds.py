@@ -1,5 +1,6 @@
 """Multi-vector, sparse and reranking models from end to end, and the same scores by the plain library in a process of its own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -36,40 +37,7 @@ KINDS = {
     "sparse": ("mteb.sparse.splade", ()),
     "reranker": ("mteb.reranker.bce", ("reranker.negatives=2", "reranker.candidates=6")),
 }
-# What a stranger does with a folder: the library, its own search, and pytrec_eval.
-PLAIN = """
-import csv, gzip, json, sys
-import pytrec_eval
-from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
-
-sets, retriever, *jobs = sys.argv[1:]
-rows = lambda name: [json.loads(line) for line in gzip.open(f"{sets}/{name}.jsonl.gz", "rt")]
-documents = {row["_id"]: row["text"] for row in rows("corpus")}
-relevant = {}
-for row in csv.DictReader(open(f"{sets}/qrels/test.tsv"), delimiter="\t"):
-    relevant.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
-queries = {row["_id"]: row["text"] for row in rows("queries") if row["_id"] in relevant}
-
-def search(model):
-    asked, answers = (encode(list(texts.values())) for encode, texts in
-                      ((model.encode_query, queries), (model.encode_document, documents)))
-    scores = model.similarity(asked, answers).tolist()
-    return {query: dict(zip(documents, row)) for query, row in zip(queries, scores)}
-
-def rerank(model):
-    ranking = {}
-    for query, hits in search(SentenceTransformer(retriever, device="cpu")).items():
-        best = sorted(hits, key=hits.get, reverse=True)[:6]
-        ranking[query] = dict(zip(best, map(float, model.predict([(queries[query], documents[name]) for name in best]))))
-    return ranking
-
-classes = {"dense": SentenceTransformer, "multivector": MultiVectorEncoder, "sparse": SparseEncoder, "reranker": CrossEncoder}
-for kind, folder in (job.split("=", 1) for job in jobs):
-    ranking = (rerank if kind == "reranker" else search)(classes[kind](folder, device="cpu"))
-    judged = pytrec_eval.RelevanceEvaluator(relevant, {"ndcg_cut.10"}).evaluate(ranking)
-    print(sum(row["ndcg_cut_10"] for row in judged.values()) / len(judged))
-assert not any(name.startswith(("ettin", "experiments", "analysis")) for name in sys.modules)
-"""
+PLAIN = Path(__file__).parent / "fixtures" / "plain_retrieval.py"
 
 
 @pytest.fixture(scope="module")
@@ -127,13 +95,16 @@ def test_every_member_has_a_score_and_what_it_costs(place: Path, scores: dict[st
     assert "first stage" in table(scores["reranker"]) and "active" not in table(scores["reranker"])
 
 
-def test_the_plain_library_gives_the_stored_scores(place: Path, scores: dict[str, list[GridScore]]) -> None:
+def test_the_plain_library_gives_the_stored_scores_and_trains_exported_folders(
+    place: Path, scores: dict[str, list[GridScore]]
+) -> None:
     folders = {trial(place, member, way_of(kind)): kind for kind in KINDS for member in MEMBERS}
     jobs = [f"{kind}={folder / 'model'}" for folder, kind in folders.items()]
-    arguments = [str(place / "eval/retrieval/animals"), str(trial(place, "encoder", "mean") / "model"), *jobs]
+    exports = [str(place / f"hf-{member}") for member in MEMBERS]
+    arguments = [*exports, str(place / "eval/retrieval/animals"), str(trial(place, "encoder", "mean") / "model"), *jobs]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", PLAIN, *arguments],
+        [sys.executable, str(PLAIN), *arguments],
         cwd=place,
         env=environment,
         capture_output=True,
@@ -141,9 +112,11 @@ def test_the_plain_library_gives_the_stored_scores(place: Path, scores: dict[str
         check=False,
     )
     assert done.returncode == 0, done.stderr[-1000:]
-    for folder, printed in zip(folders, done.stdout.split(), strict=True):
+    plain = json.loads(done.stdout.splitlines()[-1])
+    assert plain["ours"] == [] and plain["trained"] == ["dense", "dense", "multivector", "sparse", "reranker"]
+    for folder, score in zip(folders, plain["scores"], strict=True):
         stored = read_json_lines(folder / "evaluations/animals.test/measurements.jsonl")[0]["value"]
-        assert float(printed) == pytest.approx(stored, abs=1e-5), folder.name
+        assert score == pytest.approx(stored, abs=1e-5), folder.name
 
 
 def test_repeated_nothing_is_done(

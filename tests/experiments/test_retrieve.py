@@ -18,6 +18,7 @@ from ettin_core.data.corpus import Corpus  # noqa: E402
 from ettin_core.evaluation.retrieval.backbone import end_with_eos  # noqa: E402
 from ettin_core.evaluation.retrieval.checkpoints import open_checkpoint  # noqa: E402
 from ettin_core.evaluation.retrieval.config import ContrastiveConfig  # noqa: E402
+from ettin_core.evaluation.retrieval.items import query_ndcg  # noqa: E402
 from ettin_core.evaluation.retrieval.kinds.dense import Dense  # noqa: E402
 from ettin_core.evaluation.retrieval.table import table  # noqa: E402
 from ettin_core.evaluation.retrieval.tasks import load, local_task, open_tasks  # noqa: E402
@@ -160,6 +161,44 @@ def test_mteb_by_hand_gives_the_same_number(place: Path, lines: list[Any]) -> No
             assert result.get_score() == stored["value"]
             kept = read_json(folder / f"evaluations/{name}.test/mteb.json")
             assert kept["scores"]["test"][0]["main_score"] == pytest.approx(stored["value"], abs=1e-6)
+
+
+def test_pairs_clusters_and_candidates_are_measured_as_mteb_and_by_hand(
+    place: Path, request_of: RetrieveRequest
+) -> None:
+    import mteb
+    from sentence_transformers import SentenceTransformer
+    from sklearn.metrics import average_precision_score
+
+    names = ("alike", "kinds", "asked")
+    here = replace(request_of, models=(str(place / "hf-encoder"),), train=False, retrieval_dir=str(place / "kinds"))
+    stored = {line.measurement.task: line for line in retrieve(replace(here, tasks=names))}
+    model = SentenceTransformer(str(next((place / "kinds").glob("*/model"))), device="cpu")
+    tasks = {name: local_task(name, place / "eval") for name in names}
+    for name, task in tasks.items():
+        result = mteb.evaluate(model, task, cache=None, show_progress_bar=False)[0]
+        assert (stored[name].measurement.metric, stored[name].measurement.value) == (
+            task.metadata.main_score,
+            result.get_score(),
+        )
+        task.load_data()  # MTEB unloads what it has measured
+    pairs = tasks["alike"].dataset["test"]
+    left, right = (model.encode(pairs[name]) for name in ("sentence1", "sentence2"))
+    [kept] = (place / "kinds").glob("*/evaluations/alike.test/mteb.json")
+    assert read_json(kept)["scores"]["test"][0]["cosine_ap"] == pytest.approx(
+        average_precision_score(pairs["labels"], (left * right).sum(1)), abs=1e-5
+    )
+    data = tasks["asked"].dataset["default"]["test"]
+    texts = dict(zip(data["corpus"]["id"], data["corpus"]["text"], strict=True))
+    asked = model.encode(data["queries"]["text"])
+    hits = [
+        {name: float(query @ model.encode(texts[name])) for name in data["top_ranked"][row]}
+        for row, query in zip(data["queries"]["id"], asked, strict=True)
+    ]
+    values = query_ndcg(data["relevant_docs"], dict(zip(data["queries"]["id"], hits, strict=True)), 10)
+    assert stored["asked"].measurement.value == pytest.approx(np.mean(list(values.values())), abs=1e-5)
+    assert len(stored["asked"].items) == 4 and stored["asked"].value_of("bm25_ndcg_at_10") == 1.0
+    assert [stored[name].measurement.n for name in names] == [140, 20, 4]
 
 
 def test_records_say_where_a_number_comes_from(place: Path, lines: list[Any]) -> None:

@@ -60,6 +60,9 @@ def test_predictions_move_a_little_and_the_folder_shrinks(
         deviation = float(load(folders[direction])(torch.arange(60)[None]).logits.detach().std())
         assert 0 < change.mean < BOUNDS[method] * deviation, (direction, method, change)
         assert change.after.size < 0.75 * change.before.size and change.after.tokens_per_second > 0
+        packed = sum(layer.weight.numel() for _, layer in matrices(load(folders[direction]))) // 2
+        assert change.after.size - change.after.nominal == (packed if method == "int4_weight_only" else 0)
+        assert change.before.nominal == change.before.size
         assert change.divergence > 0 and 0 < change.agreement <= 1
         assert read_json(folder / "ettin.json")["quantisation"]["method"] == method
         assert {file.name for file in folders[direction].iterdir()} - {file.name for file in folder.iterdir()} == set()

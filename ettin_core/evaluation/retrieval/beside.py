@@ -112,6 +112,11 @@ def is_search(task: Any) -> bool:
     return isinstance(task, AbsTaskRetrieval) and len(task.eval_splits) == 1 and len(task.hf_subsets) == 1
 
 
+def has_candidates(task: Any) -> bool:
+    """Whether a task comes with the documents to be reranked."""
+    return str(task.metadata.type).endswith("Reranking")
+
+
 def mean_ndcg(task: Any, ranking: Ranking) -> float:
     """The mean nDCG at 10 of a ranking of a task's documents; a query without hits has none."""
     relevant = only_split(task)["relevant_docs"]
@@ -121,10 +126,15 @@ def mean_ndcg(task: Any, ranking: Ranking) -> float:
 
 @cache
 def bm25_ranking(task: Any) -> StageResult:
-    """BM25's ranking of a task's documents, title before text, and what it cost; computed once."""
+    """BM25's ranking of a task's documents (its candidates, where it has them), title before text; computed once."""
     split = only_split(task)
     texts = [f"{row['title']} {row['text']}".strip() for row in split["corpus"]]
     index = BM25(split["corpus"]["id"], texts)
     begun = time.monotonic()
-    ranking = index.rank(split["queries"]["id"], split["queries"]["text"], TOP)
-    return StageResult(ranking, SearchCost(index.index_bytes, time.monotonic() - begun))
+    ranking = index.rank(split["queries"]["id"], split["queries"]["text"], len(texts) if has_candidates(task) else TOP)
+    seconds = time.monotonic() - begun
+    if has_candidates(task):
+        candidates = {query: set(names) for query, names in split["top_ranked"].items()}
+        for query, hits in ranking.items():
+            ranking[query] = {name: score for name, score in hits.items() if name in candidates[query]}
+    return StageResult(ranking, SearchCost(index.index_bytes, seconds))

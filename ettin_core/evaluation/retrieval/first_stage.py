@@ -4,15 +4,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ettin_core.evaluation.retrieval.beside import StageResult, bm25_ranking, measured_index, search_cost
+from ettin_core.evaluation.retrieval.beside import (
+    StageResult,
+    bm25_ranking,
+    has_candidates,
+    measured_index,
+    search_cost,
+)
 from ettin_core.evaluation.retrieval.evaluator import evaluate, read_predictions
 from ettin_core.evaluation.retrieval.items import only_split
 from ettin_core.evaluation.retrieval.retriever import Retriever
-
-
-def has_candidates(task: Any) -> bool:
-    """Whether a task of MTEB comes with the documents to be reranked."""
-    return str(task.metadata.type).endswith("Reranking")
 
 
 class FirstStage:
@@ -30,7 +31,7 @@ class FirstStage:
         return {"first_stage": by, "candidates": self._candidates}
 
     def task_settings(self, task: Any) -> dict[str, Any]:
-        """What decides the candidates of a task: a reranking task of MTEB has its own."""
+        """What decides the candidates of a task: a reranking task has its own."""
         return {"first_stage": "task"} if has_candidates(task) else self.settings
 
     def prepare(self, task: Any, batch: int, device: str) -> StageResult | None:

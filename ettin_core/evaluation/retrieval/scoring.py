@@ -117,7 +117,11 @@ def _main_result(task: Any, result: Any, values: dict[str, float], clusters: dic
 
 
 def _size(task: Any) -> int:
-    """Samples that MTEB counts in a task whose score has no items; 0 where it does not say."""
+    """The rows of a local task whose score has no items; of others the samples that MTEB counts, 0 where it does not say."""
+    from ettin_core.evaluation.retrieval.tasks import is_local
+
+    if is_local(task):
+        return len(task.dataset[task.split])
     known = task.metadata.descriptive_stats or {}
     return sum(int(known.get(split, {}).get("num_samples", 0)) for split in task.eval_splits)
 

@@ -3,6 +3,9 @@
 retrieval/<name>/corpus.jsonl  (_id, title, text), queries.jsonl (_id, text), qrels/<split>.tsv      as in BEIR
 sts/<name>.jsonl               (split, text1, text2, score from 0 to 5)
 cls/<name>.jsonl               (split, text, label)
+pairs/<name>.jsonl             (split, text1, text2, label: 1 where both mean the same)
+clustering/<name>.jsonl        (split, text, label)
+reranking/<name>.jsonl         (split, query, positive and negative: lists of texts)
 
 Files may be compressed, a folder in BEIR's form may be at the top, and a task file (docs/tasks.md) may say otherwise. Sets of
 one name in two folders are known as <folder>.<name>.
@@ -16,30 +19,38 @@ from typing import Any
 
 from ettin_core.evaluation.lines import (
     FOLDER,
-    NUMBER,
     SUFFIXES,
-    Kind,
     check_field,
-    checked_rows,
     find,
     need,
     rows_of,
     stem_of,
 )
 from ettin_core.evaluation.retrieval.files import judgements
-from ettin_core.evaluation.tasks.config import read_task_file
+from ettin_core.evaluation.tasks.config import KINDS as TASK_KINDS
+from ettin_core.evaluation.tasks.config import TaskFile, read_task_file
 from ettin_core.evaluation.tasks.find import Task, user_files
-from ettin_core.evaluation.tasks.rows import label_number, labels_of, task_rows
-from ettin_core.foundation.errors import UserError, invalid, unknown
+from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.randomness import derive
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text
 
 SPLITS = {"dev": ("dev", "validation"), "test": ("test",), "train": ("train",)}  # and what files call them
-KINDS = {"retrieval": "Retrieval", "sts": "STS", "classification": "Classification"}  # ours, and MTEB's
+KINDS = {  # ours, and MTEB's
+    "retrieval": "Retrieval",
+    "sts": "STS",
+    "classification": "Classification",
+    "pair_classification": "PairClassification",
+    "clustering": "Clustering",
+    "reranking": "Reranking",
+}
+BY_TASK = ("pair_classification", "clustering", "reranking")  # read as a task file without a word would describe them
 SCORES = {
     "Retrieval": "ndcg_at_10",
     "STS": "cosine_spearman",
     "Classification": "accuracy",
+    "PairClassification": "max_ap",
+    "Clustering": "v_measure",
+    "Reranking": "ndcg_at_10",
     "spearman": "cosine_spearman",
     "pearson": "cosine_pearson",
 }
@@ -104,8 +115,13 @@ def local_sets(folder: Path) -> dict[str, LocalSet]:
     sets = [LocalSet(path.name, "Retrieval", path) for path in _beir(folder)]
     sets += [LocalSet(stem_of(path.name), "STS", path) for path in _files(folder / "sts")]
     sets += [LocalSet(stem_of(path.name), "Classification", path) for path in _files(folder / "cls") if _single(path)]
-    described = {item.root for item in from_task_files}
-    sets = [item for item in sets if folder / stem_of(str(item.root.relative_to(folder))) not in described]
+    sets += [
+        LocalSet(stem_of(path.name), KINDS[kind], path, Task(stem_of(path.name), TaskFile(kind), folder))
+        for kind in BY_TASK
+        for path in _files(folder / TASK_KINDS[kind].folder)
+    ]
+    described = {key for item in from_task_files for key in ((item.root, item.kind), (item.root, item.name))}
+    sets = [item for item in sets if not described & {(_stem(item), item.kind), (_stem(item), item.name)}]
     sets += [item for item in from_task_files if item.kind in KINDS.values()]
     count = Counter(item.name for item in sets)
     unlike = [item if count[item.name] == 1 else replace(item, name=_full_name(item)) for item in sets]
@@ -148,40 +164,6 @@ def read_retrieval(local: LocalSet, split: str) -> tuple[list[dict[str, str]], l
             problem = f"in {table} has no document with a score above 0, so that every model would fail it"
             raise invalid("query-id", query, problem, "take its judgements out, or add one that answers it")
     return corpus, [{"id": query, "text": texts[query]} for query in relevant], relevant
-
-
-def read_rows(local: LocalSet, split: str) -> list[dict[str, Any]]:
-    """A split's rows of a set of pairs or of labelled texts. Raises ValueError when there are none."""
-    pairs: dict[str, Kind] = {"split": str, "text1": str, "text2": str, "score": NUMBER}
-    fields = pairs if local.kind == "STS" else {"split": str, "text": str, "label": int}
-    if local.task is not None:
-        rows = _task_file_rows(local.task, split)
-    else:
-        rows = [row for _, row in checked_rows(local.root, fields) if row["split"] in SPLITS[split]]
-    if not rows:
-        raise local.lacks(split)
-    return rows
-
-
-def _task_file_rows(task: Task, split: str) -> list[dict[str, Any]]:
-    """A split's rows of a task file; labels by number. Raises ValueError naming file and line."""
-    labels, rows = labels_of(task), []
-    for row in task_rows(task, unsplit="test"):
-        texts = {name: value for name, value in row.values.items() if name not in ("label", "score")}
-        if not all(isinstance(text, str) and text for text in texts.values()):
-            raise invalid("row", row.place, "has no text where one belongs", "give every text as a string")
-        if task.spec.kind == "sts":
-            score = row.values["score"]
-            if not isinstance(score, (int, float)) or isinstance(score, bool):
-                raise invalid("row", row.place, f"has the score {score!r}", "give a number")
-            rows.append((row.part, texts | {"score": score}))
-            continue
-        label = row.values["label"]
-        number = label_number(labels, label)
-        if number is None:
-            raise unknown("row", row.place, f"has the label {label!r}", labels)
-        rows.append((row.part, texts | {"label": number}))
-    return [values for part, values in rows if part == split]
 
 
 def held_out_queries(local: LocalSet) -> set[str]:
@@ -229,6 +211,10 @@ def _texts(path: Path, documents: bool) -> Iterator[dict[str, Any]]:
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("[!.]*")) if path.name.endswith(SUFFIXES)]
+
+
+def _stem(local: LocalSet) -> Path:
+    return local.root.with_name(stem_of(local.root.name))
 
 
 def _full_name(local: LocalSet) -> str:

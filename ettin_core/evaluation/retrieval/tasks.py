@@ -5,15 +5,23 @@ Importing this module imports mteb, which takes seconds.
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import mteb
 from datasets import Dataset, DatasetDict
-from mteb.abstasks import AbsTaskClassification, AbsTaskRetrieval, AbsTaskSTS
+from mteb.abstasks import (
+    AbsTaskClassification,
+    AbsTaskClustering,
+    AbsTaskPairClassification,
+    AbsTaskRetrieval,
+    AbsTaskSTS,
+)
 from mteb.abstasks.task_metadata import TaskMetadata
 
-from ettin_core.evaluation.retrieval.sets import LocalSet, local_sets, named, read_retrieval, read_rows
+from ettin_core.evaluation.retrieval.rows import read_rows
+from ettin_core.evaluation.retrieval.sets import LocalSet, local_sets, named, query_texts, read_retrieval
 from ettin_core.foundation.errors import UserError, invalid
 
 
@@ -80,7 +88,7 @@ def _of_set(local: LocalSet, split: str) -> Any:
         name=local.name,
         description=f"{local.name}, {split} split, from a folder of evaluation sets",
         type=local.kind,
-        category="t2c" if local.kind == "Classification" else "t2t",
+        category="t2c" if local.kind in ("Classification", "Clustering") else "t2t",
         modalities=["text"],
         dataset={"path": f"local/{local.name}", "revision": local.revision(split)},
         eval_splits=[split],
@@ -113,6 +121,15 @@ class _Local:
     def read(self) -> Any:
         """The data in the form in which MTEB wants a task of this kind."""
 
+    def queries(self) -> set[str]:
+        """The texts that ask for documents, which are not to be trained on; none of most kinds."""
+        return set()
+
+    def columns(self, split: str, **names: str) -> Dataset:
+        """A split's rows, each field under MTEB's name."""
+        rows = read_rows(self.local, split)
+        return Dataset.from_dict({theirs: [row[ours] for row in rows] for theirs, ours in names.items()})
+
 
 class LocalRetrieval(_Local, AbsTaskRetrieval):
     """Find the documents that answer a query."""
@@ -123,6 +140,10 @@ class LocalRetrieval(_Local, AbsTaskRetrieval):
         parts = {"corpus": Dataset.from_list(corpus), "queries": Dataset.from_list(queries)}
         return {"default": {self.split: parts | {"relevant_docs": relevant, "top_ranked": None}}}
 
+    def queries(self) -> set[str]:
+        """The queries of the split."""
+        return query_texts(self.local, self.split)
+
 
 class LocalSTS(_Local, AbsTaskSTS):
     """Order pairs of sentences by how similar they are."""
@@ -131,11 +152,7 @@ class LocalSTS(_Local, AbsTaskSTS):
 
     def read(self) -> Any:
         """Split, then pairs with scores."""
-        rows = read_rows(self.local, self.split)
-        names = {"sentence1": "text1", "sentence2": "text2", "score": "score"}
-        return DatasetDict(
-            {self.split: Dataset.from_dict({new: [row[old] for row in rows] for new, old in names.items()})}
-        )
+        return DatasetDict({self.split: self.columns(self.split, sentence1="text1", sentence2="text2", score="score")})
 
 
 class LocalClassification(_Local, AbsTaskClassification):
@@ -143,11 +160,7 @@ class LocalClassification(_Local, AbsTaskClassification):
 
     def read(self) -> Any:
         """The training split and the measured one."""
-        splits = {}
-        for split in ("train", self.split):
-            rows = read_rows(self.local, split)
-            splits[split] = Dataset.from_dict({name: [row[name] for row in rows] for name in ("text", "label")})
-        return DatasetDict(splits)
+        return DatasetDict({split: self.columns(split, text="text", label="label") for split in ("train", self.split)})
 
     def _calculate_scores(self, y_test: Any, y_pred: Any) -> Any:
         """MTEB's scores of one probe, and Matthews' correlation, which a task file may name."""
@@ -156,4 +169,51 @@ class LocalClassification(_Local, AbsTaskClassification):
         return {**super()._calculate_scores(y_test, y_pred), "mcc": float(matthews_corrcoef(y_test, y_pred))}
 
 
-TASKS: dict[str, Any] = {"Retrieval": LocalRetrieval, "STS": LocalSTS, "Classification": LocalClassification}
+class LocalPairClassification(_Local, AbsTaskPairClassification):
+    """Tell pairs of the same meaning from others by their similarity."""
+
+    def read(self) -> Any:
+        """Split, then pairs with labels."""
+        return DatasetDict({self.split: self.columns(self.split, sentence1="text1", sentence2="text2", labels="label")})
+
+
+class LocalClustering(_Local, AbsTaskClustering):
+    """MTEB's k-means, ten times on as many texts as there are, drawn with replacement."""
+
+    max_fraction_of_documents_to_embed = None
+
+    def read(self) -> Any:
+        """Split, then texts with labels."""
+        data = self.columns(self.split, sentences="text", labels="label")
+        self.max_documents_per_cluster = min(type(self).max_documents_per_cluster, len(data))
+        return DatasetDict({self.split: data})
+
+
+class LocalReranking(_Local, AbsTaskRetrieval):
+    """Order the candidates of each query."""
+
+    def read(self) -> Any:
+        """As of retrieval, with each query's candidates; equal texts are one document."""
+        rows = read_rows(self.local, self.split)
+        candidates = [row["positive"] + row["negative"] for row in rows]
+        names = {text: f"d{number}" for number, text in enumerate(dict.fromkeys(chain.from_iterable(candidates)))}
+        relevant = {f"q{number}": {names[text]: 1 for text in row["positive"]} for number, row in enumerate(rows)}
+        ranked = {f"q{number}": [names[text] for text in texts] for number, texts in enumerate(candidates)}
+        corpus = [{"id": name, "title": "", "text": text} for text, name in names.items()]
+        queries = [{"id": f"q{number}", "text": row["query"]} for number, row in enumerate(rows)]
+        parts = {"corpus": Dataset.from_list(corpus), "queries": Dataset.from_list(queries)}
+        return {"default": {self.split: parts | {"relevant_docs": relevant, "top_ranked": ranked}}}
+
+    def queries(self) -> set[str]:
+        """The queries of the split."""
+        return {row["query"] for row in read_rows(self.local, self.split)}
+
+
+TASKS: dict[str, Any] = {
+    "Retrieval": LocalRetrieval,
+    "STS": LocalSTS,
+    "Classification": LocalClassification,
+    "PairClassification": LocalPairClassification,
+    "Clustering": LocalClustering,
+    "Reranking": LocalReranking,
+}

@@ -1,14 +1,17 @@
 """A task file: YAML that says of which kind a set is and where its rows differ from the kind's own form.
 
-kind            reads                          commands
-classification  text, label                    finetune, retrieve
-pair            text1, text2, label            finetune
-regression      text, score                    finetune
-sts             text1, text2, score            finetune, retrieve
-tags            tokens, tags                   finetune
-multiple_choice question, choices, answer      evaluate, harness
-minimal_pairs   good, bad                      evaluate, harness
-retrieval       a folder in BEIR's form        retrieve
+kind                 reads                      commands
+classification       text, label                finetune, retrieve
+pair                 text1, text2, label        finetune
+regression           text, score                finetune
+sts                  text1, text2, score        finetune, retrieve
+tags                 tokens, tags               finetune
+multiple_choice      question, choices, answer  evaluate, harness
+minimal_pairs        good, bad                  evaluate, harness
+retrieval            a folder in BEIR's form    retrieve
+reranking            query, positive, negative  retrieve
+pair_classification  text1, text2, label        retrieve
+clustering           text, label                retrieve
 """
 
 from collections.abc import Mapping
@@ -35,6 +38,7 @@ class Kind:
 
 LABELS = ("accuracy", "mcc", "f1")
 CORRELATIONS = ("spearman", "pearson")
+NDCG = tuple(f"ndcg_at_{cut}" for cut in (10, 1, 3, 5, 20, 100))
 KINDS = {
     "classification": Kind("cls", ("text", "label"), LABELS, ("finetune", "retrieve")),
     "pair": Kind("cls", ("text1", "text2", "label"), LABELS, ("finetune",)),
@@ -43,7 +47,10 @@ KINDS = {
     "tags": Kind("token", ("tokens", "tags"), ("accuracy", "entity_f1"), ("finetune",)),
     "multiple_choice": Kind("mc", ("question", "choices", "answer"), ("accuracy",), ("evaluate", "harness")),
     "minimal_pairs": Kind("probing", ("good", "bad"), ("accuracy",), ("evaluate", "harness")),
-    "retrieval": Kind("retrieval", (), tuple(f"ndcg_at_{cut}" for cut in (10, 1, 3, 5, 20, 100)), ("retrieve",)),
+    "retrieval": Kind("retrieval", (), NDCG, ("retrieve",)),
+    "reranking": Kind("reranking", ("query", "positive", "negative"), NDCG, ("retrieve",)),
+    "pair_classification": Kind("pairs", ("text1", "text2", "label"), ("max_ap", "cosine_ap"), ("retrieve",)),
+    "clustering": Kind("clustering", ("text", "label"), ("v_measure", "ami"), ("retrieve",)),
 }
 PARTS = {
     "train": ("train",),

@@ -82,9 +82,8 @@ def tasks_for(command: str, folder: Path | None) -> dict[str, Task]:
     if folder is None:
         return {}
     tasks = {name: Task(name, read_task_file(path), folder) for name, path in user_files(folder).items()}
-    claimed = {task.stem for task in tasks.values()} | {
-        Task(name, spec, folder).stem for name, spec in builtin().items()
-    }
+    described = [task for task in tasks.values() if command in KINDS[task.spec.kind].commands]
+    claimed = {task.stem for task in described} | {Task(name, spec, folder).stem for name, spec in builtin().items()}
     for kind, stem in _in_place(folder):
         name = stem.partition("/")[2]
         if NAME.fullmatch(name) and stem not in claimed and name not in tasks and name not in builtin():

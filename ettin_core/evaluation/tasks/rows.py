@@ -51,11 +51,11 @@ def _cluster(value: str) -> str:
 @functools.cache
 def labels_of(task: Task) -> tuple[str, ...]:
     """The labels of a task in the order of their numbers: those that it states, or those that its rows have."""
-    if task.spec.labels or task.spec.kind in ("regression", "sts"):
+    field = "tags" if task.spec.kind == "tags" else "label"
+    if task.spec.labels or field not in KINDS[task.spec.kind].fields:
         return task.spec.labels
     labels = set()
-    field = "tags" if task.spec.kind == "tags" else "label"
-    for row in task_rows(task):
+    for row in task_rows(task, unsplit="test"):
         value = row.values[field]
         for label in value if isinstance(value, list) else [value]:
             if type(label) not in (int, str):

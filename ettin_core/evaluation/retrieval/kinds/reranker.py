@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ettin_core.evaluation.retrieval.backbone import check_filled, quiet, seeded, set_text_ends
-from ettin_core.evaluation.retrieval.beside import StageResult, is_search
+from ettin_core.evaluation.retrieval.beside import StageResult, has_candidates, is_search
 from ettin_core.evaluation.retrieval.checkpoints import CheckpointToEmbed
 from ettin_core.evaluation.retrieval.config import ContrastiveConfig
-from ettin_core.evaluation.retrieval.first_stage import FirstStage, has_candidates
+from ettin_core.evaluation.retrieval.first_stage import FirstStage
 from ettin_core.evaluation.retrieval.kinds.base import SEARCH, LibraryClasses, RetrievalKind, Triplets
 from ettin_core.evaluation.retrieval.retriever import REMEDY, Retriever
 from ettin_core.foundation.errors import invalid
