@@ -224,11 +224,21 @@ def _check_versions(measurements: pd.DataFrame) -> None:
                 f"task={task!r} of protocol={protocol!r} has versions {', '.join(sorted(versions))} in one comparison, and "
                 f"they measure different things ({named}); evaluate all runs with one version and remove the other."
             )
-        settings = {json.dumps(_measured_with(origin), sort_keys=True) for origin in group["provenance"]}
-        if len(settings) > 1:
+        _check_settings(str(task), str(protocol), group)
+
+
+def _check_settings(task: str, protocol: str, group: pd.DataFrame) -> None:
+    """Raises ValueError, naming what differs, for records of one task that were not measured alike."""
+    measured = [(run, _measured_with(origin)) for run, origin in zip(group["run"], group["provenance"], strict=True)]
+    for name in sorted({name for _, settings in measured for name in settings}):
+        runs: dict[str, set[str]] = {}
+        for run, settings in measured:
+            runs.setdefault(json.dumps(settings.get(name), sort_keys=True), set()).add(run)
+        if len(runs) > 1:
+            named = "; ".join(f"{name}={value} of {', '.join(sorted(those))}" for value, those in sorted(runs.items()))
             raise ValueError(
-                f"task={task!r} of protocol={protocol!r} was measured with different settings in one comparison "
-                f"({sorted(settings)}); evaluate all runs with the same suite."
+                f"task={task!r} of protocol={protocol!r} was measured with different settings in one comparison ({named}); "
+                "measure all runs with the same suite, data and grid."
             )
 
 

@@ -68,9 +68,9 @@ def read(path: Path, cluster: str | None = None) -> dict[Key, Scored]:
 
 
 def _records(path: Path) -> dict[Key, Scored]:
-    """Our own records: of a run's last checkpoint, or of every file of measurements below the folder."""
+    """Our own records: of a run's last checkpoint those that ask most, or every file of measurements below the folder."""
     folder = RunFolder(path)
-    files = sorted((path / "evaluations").glob("[!.]*@*/measurements.jsonl"))
+    files = [place / "measurements.jsonl" for _, place in sorted(folder.evaluations().items())]
     files = files or sorted(file for file in path.rglob("measurements*.jsonl"))
     measured = [row for file in files for row in _rows(file, Measurement)]
     items = _items([file.with_name("items.jsonl") for file in files])

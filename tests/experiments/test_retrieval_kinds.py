@@ -14,6 +14,7 @@ import torch
 
 pytest.importorskip("mteb", reason="the extra `embedding` is not installed")
 
+from analysis.load import load  # noqa: E402
 from ettin_core.data.corpus import Corpus  # noqa: E402
 from ettin_core.evaluation.retrieval.checkpoints import open_checkpoint  # noqa: E402
 from ettin_core.evaluation.retrieval.kinds.reranker import Reranker, RerankerOptions  # noqa: E402
@@ -168,8 +169,8 @@ def test_matryoshka_widths_are_parts_of_the_task(place: Path, requests: dict[str
     refused(replace(here, matryoshka=(4096,)), "matryoshka", "4096", "dimensions")
 
 
-def test_unequal_grids_differ_in_what_a_report_compares(
-    requests: dict[str, RetrieveRequest], scores: dict[str, list[GridScore]]
+def test_members_of_unequal_grids_do_not_share_a_table(
+    place: Path, requests: dict[str, RetrieveRequest], scores: dict[str, list[GridScore]]
 ) -> None:
     settings = [row.measurement.provenance["settings"] for row in scores["sparse"]]
     assert settings[0] == settings[1]
@@ -177,6 +178,10 @@ def test_unequal_grids_differ_in_what_a_report_compares(
     [row] = retrieve(replace(requests["sparse"], models=requests["sparse"].models[1:], contrastive=twice))
     changed = {name for name, value in row.measurement.provenance["settings"].items() if value != settings[1][name]}
     assert changed == {"grid"} and row.trials == 2
+    with pytest.raises(
+        ValueError, match=r"mteb.sparse.splade' was measured with different settings .*grid=.*same .* grid"
+    ):
+        load(place / "runs")
 
 
 def test_other_losses_and_untrained_models(place: Path, requests: dict[str, RetrieveRequest]) -> None:
