@@ -49,8 +49,8 @@ def write_sets(folder: Path) -> Path:
     ]
     write_rows(folder / "cls/places.jsonl.gz", labelled)
     write_rows(folder / "cls/entailed.jsonl.gz", [{"split": "test", "text1": "a", "text2": "b", "label": 0}])
-    told = [{"split": "test", "text": f"one {a} was {p}", "label": a} for a, p in names]
-    write_rows(folder / "clustering/kinds.jsonl.gz", told)
+    grouped = [{"split": "test", "text": f"one {a} was {p}", "label": a} for a, p in names]
+    write_rows(folder / "clustering/kinds.jsonl.gz", grouped)
     alike = [
         {"text1": f"a {a} {p}", "text2": f"{q} a {b}", "label": int(a == b)} for a, p in names for b, q in names[::3]
     ]

@@ -142,6 +142,10 @@ FAMILIES = {  # by what is before the first dot of a name
         "Chat",
         "Bits per byte of the assistant's answers in held-out conversations; base: before any tuning.",
     ),
+    "chat_filled": ProtocolWords(
+        "Chat, filled",
+        "The same of encoders: an answer's tokens from the left, with masks for those to come, whose number is given.",
+    ),
     "preferences": ProtocolWords(
         "Preferences",
         "How often the chosen of two answers is the likelier one, on held-out questions, before and after tuning.",

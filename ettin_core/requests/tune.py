@@ -9,7 +9,7 @@ import torch
 from ettin_core.evaluation.chat.model import CONVERT, TunedModel, need_packages, open_tuned
 from ettin_core.evaluation.chat.rows import SplitRows, read_conversations, read_preferences
 from ettin_core.evaluation.chat.trainers import LORA, TuningConfig
-from ettin_core.evaluation.chat.tuning import DPO, SFT, Tuning, TuningKind, TuningResult, tune
+from ettin_core.evaluation.chat.tuning import DPO, FILLING, SFT, Tuning, TuningKind, TuningResult, tune
 from ettin_core.evaluation.exports import own_export
 from ettin_core.foundation.distributed import ProcessGroup, choose_device
 from ettin_core.foundation.errors import invalid
@@ -119,7 +119,10 @@ def dpo(request: DpoRequest) -> TuningResult:
 def _tune(kind: TuningKind, request: TuneRequest, data: SplitRows) -> TuningResult:
     torch.set_num_threads(request.threads)
     rows = replace(data, train=data.train[: request.max_rows], held_out=data.held_out[: request.held_out_rows])
-    origin = _open(request)
+    origin = _open(request, encoders=kind is SFT)
+    if origin.model.fills:
+        _check_filling(request.config)
+        kind = FILLING
     if (
         request.method == LORA and origin.model.adapter is not None
     ):  # its folder names one base, not a base and an adapter
@@ -136,17 +139,27 @@ def _tune(kind: TuningKind, request: TuneRequest, data: SplitRows) -> TuningResu
     return tune(tuning, lambda line: print(line, file=sys.stderr))
 
 
-def _open(request: TuneRequest) -> _Origin:
+def _check_filling(config: TuningConfig) -> None:
+    """Raises ValueError for what an encoder cannot do with conversations."""
+    if config.packing:
+        problem = "would let the conversations of a row see each other in an encoder"
+        raise invalid("packing", config.packing, problem, "use packing=false")
+    if not config.assistant_only:
+        problem = "is for decoders: an encoder fills the answers alone"
+        raise invalid("assistant_only", config.assistant_only, problem, "use assistant_only=true")
+
+
+def _open(request: TuneRequest, encoders: bool) -> _Origin:
     """A run is exported once; folders and hub ids are taken as they are, and their run is looked for in `runs_dir`."""
     source, home = request.model, None
     if find_run_or_none(request.model) is not None:
         home, run = open_run(request.model)
-        if run.readout[0] != "causal":
+        if run.readout[0] not in ("causal", *(["bidirectional"] if encoders else [])):
             raise invalid("model", request.model, f"is {run.readout[0]}, not a decoder", CONVERT)
         source = str(own_export(run, home, open_corpus(run, Path(request.corpora_dir)), request.checkpoint))
     elif request.checkpoint is not None:
         raise invalid("checkpoint", request.checkpoint, "belongs to a run", "leave it out, or give a run")
-    model = open_tuned(source, request.base)
+    model = open_tuned(source, request.base, encoders)
     if home is None:
         named = folder_of(model.checkpoint.run, Path(request.runs_dir))
         home = named if named.config_file.is_file() else None

@@ -18,11 +18,11 @@ pytest.importorskip("peft", reason="the extra `chat` is not installed")
 
 from analysis.compare import compare  # noqa: E402
 from ettin_core.data.corpus import Corpus  # noqa: E402
-from ettin_core.evaluation.chat import scoring, trainers  # noqa: E402
+from ettin_core.evaluation.chat import filling, scoring, trainers  # noqa: E402
 from ettin_core.evaluation.chat.model import open_tuned  # noqa: E402
 from ettin_core.evaluation.chat.rows import read_conversations, read_preferences  # noqa: E402
 from ettin_core.evaluation.chat.table import table  # noqa: E402
-from ettin_core.evaluation.chat.template import encode, set_template  # noqa: E402
+from ettin_core.evaluation.chat.template import EncodedConversation, encode, set_template  # noqa: E402
 from ettin_core.evaluation.chat.tuning import TuningResult  # noqa: E402
 from ettin_core.foundation.errors import UserError  # noqa: E402
 from ettin_core.records.folders import RunFolder  # noqa: E402
@@ -91,6 +91,17 @@ def lora(request_of: SftRequest, place: Path) -> TuningResult:
     return sft(replace(request_of, method="lora", out=str(place / "lora")))
 
 
+@pytest.fixture(scope="module")
+def filling_request(request_of: SftRequest, place: Path) -> SftRequest:
+    small: dict[str, Any] = {"packing": False, "max_rows": 12, "held_out_rows": 4}
+    return replace(request_of, model=str(place / "encoder.run"), out=str(place / "filled"), **small)
+
+
+@pytest.fixture(scope="module")
+def filled(filling_request: SftRequest) -> TuningResult:
+    return sft(filling_request)
+
+
 def value(rows: list[Any], metric: str) -> float:
     return next(row.value for row in rows if row.metric == metric)
 
@@ -99,19 +110,20 @@ PLAIN = Path(__file__).parent / "fixtures" / "plain_chat.py"
 
 
 def test_plain_libraries_give_the_stored_loss_and_tune_an_exported_folder(
-    full: TuningResult, lora: TuningResult, place: Path
+    full: TuningResult, lora: TuningResult, filled: TuningResult, place: Path
 ) -> None:
     rows = [row for row in map(conversation, range(32)) if row["split"] == "test"]
     (place / "held_out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    folders = (full.folder, lora.folder, place / "decoder", place / "encoder", place / "held_out.jsonl")
+    folders = (full.folder, lora.folder, place / "decoder", place / "encoder", filled.folder, place / "held_out.jsonl")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, str(PLAIN), *map(str, folders)], cwd=place, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
     plain = json.loads(done.stdout.splitlines()[-1])
-    assert plain["ours"] == [] and plain["filled"] == 3 and plain["written"].startswith("The cat") and plain["tuned"]
+    assert plain["ours"] == [] and plain["words"] == 3 and plain["written"].startswith("The cat") and plain["tuned"]
     assert plain["full"] == pytest.approx(value(full.after, "loss"), abs=1e-5)
+    assert plain["filled"] == pytest.approx(value(filled.after, "loss"), abs=1e-5)
     assert plain["merged"] == pytest.approx(value(lora.after, "loss"), abs=1e-5)
     assert plain["adapter"] == pytest.approx(plain["merged"], abs=1e-5)
 
@@ -181,6 +193,56 @@ def test_preferences_from_an_sft_folder_are_learned(
     adapted = replace(request, model=str(lora.folder / "adapter"), out=str(place / "dpo-adapter"))
     first, second = dpo(adapted), replace(adapted, model=str(lora.folder), out=str(place / "dpo-merged"))
     assert [row.value for row in first.before] == pytest.approx([row.value for row in dpo(second).before], abs=1e-6)
+
+
+def test_an_encoder_learns_to_fill_answers(
+    filled: TuningResult,
+    filling_request: SftRequest,
+    request_of: SftRequest,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert value(filled.after, "bits_per_byte") < value(filled.before, "bits_per_byte")
+    again = replace(filling_request, out=str(place / "filled-again"))
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.optim.AdamW, "step", _failing(torch.optim.AdamW.step, []))
+        with pytest.raises(KeyboardInterrupt):
+            sft(again)
+    assert (sft(again).folder / "model.safetensors").read_bytes() == (filled.folder / "model.safetensors").read_bytes()
+    lora = sft(replace(filling_request, method="lora", out=str(place / "filled-lora")))
+    assert value(lora.after, "bits_per_byte") < value(lora.before, "bits_per_byte")
+    protocols = {row.protocol for row in RunFolder((place / "encoder.run").resolve()).measurements()}
+    assert {"chat_filled.base", "chat_filled.sft_full", "chat_filled.sft_lora"} <= protocols
+    for model, expected in (
+        ("encoder", "is not a decoder .ModernBertForMaskedLM."),
+        ("encoder.run", "is bidirectional"),
+    ):
+        values = {name: getattr(request_of, name) for name in (*COMMON, "runs_dir", "corpora_dir")}
+        preferences = str(place / "choices.jsonl")
+        with pytest.raises(UserError, match=expected):
+            dpo(
+                DpoRequest(model=str(place / model), out=str(place / "no"), preferences=preferences, beta=0.3, **values)
+            )
+
+
+def test_filled_answers_by_hand(place: Path) -> None:
+    """The row's tokens to come are masks, other answers are whole, and later turns are not there."""
+    model = open_tuned(str(place / "encoder"), None, encoders=True)
+    tokenizer, loaded = model.tokenizer(), model.load().eval().requires_grad_(False)
+    mask = tokenizer.mask_token_id
+    row = EncodedConversation([2, 10, 11, 12, 13, 14, 15, 16], [2, 3, 6])
+    asked = [([2, 10, mask, mask], 2), ([2, 10, 11, mask], 3), ([2, 10, 11, 12, 13, 14, mask], 6)]
+    logits = [loaded(torch.tensor([ids])).logits[0, at].log_softmax(-1)[row.ids[at]] for ids, at in asked]
+    assert filling.nats(loaded, tokenizer, [row]) == pytest.approx([-float(sum(logits))], abs=1e-4)
+    torch.manual_seed(0)
+    batch = filling.padded([{"ids": row.ids, "answers": row.answers}, {"ids": [2], "answers": [0]}], 0)
+    assert batch["attention_mask"].tolist() == [[1] * 8, [1] + [0] * 7]
+    hidden, weights = filling.hidden(batch["answers"][:1].repeat(300, 1))
+    assert {tuple(np.flatnonzero(places).tolist()) for places in hidden.numpy()} == {
+        (2,), (3,), (6,), (2, 3), (2, 6), (3, 6), (2, 3, 6)
+    }  # fmt: skip
+    assert torch.allclose(weights.sum(1), torch.tensor(3.0)) and not weights[~hidden].any()
+    assert np.bincount(hidden.sum(1))[1:] == pytest.approx([100, 100, 100], abs=30)
 
 
 def test_answers_are_the_generation_block(place: Path) -> None:
@@ -292,8 +354,8 @@ def test_what_cannot_be_tuned_ends_in_one_line(
     mistakes: list[tuple[dict[str, Any], str]] = [
         ({"template": str(plain)}, "has no generation block, which assistant_only=true needs"),
         ({"template": str(tmp_path / "none")}, "is not a file"),
-        ({"model": str(place / "encoder")}, "is not a decoder .ModernBertForMaskedLM.; give a decoder, or convert it"),
-        ({"model": str(place / "encoder.run")}, "is bidirectional, not a decoder"),
+        ({"model": str(place / "encoder")}, "packing=True would let the conversations of a row see each other"),
+        ({"model": str(place / "encoder"), "packing": False, "assistant_only": False}, "an encoder fills the answers"),
         ({"model": str(lora.folder / "adapter"), "base": str(place / "full")}, "is an adapter for another base"),
         ({"model": str(lora.folder / "adapter"), "method": "lora"}, "would be an adapter on top of an adapter"),
         ({"base": str(place / "decoder")}, "belongs to an adapter"),

@@ -1,4 +1,4 @@
-"""What is tuned: a decoder as transformers loads it, from a folder or hub id, or a PEFT adapter merged into its base."""
+"""What is tuned: a decoder (or encoder) as transformers loads it, from a folder or hub id, or a PEFT adapter on its base."""
 
 import importlib.util
 import warnings
@@ -10,6 +10,7 @@ from ettin_core.evaluation.retrieval.checkpoints import CheckpointToEmbed, open_
 from ettin_core.foundation.errors import invalid, with_extra
 from ettin_core.foundation.storage import canonical_json, hash_file, hash_text, read_mapping, write_json
 from ettin_core.interop.huggingface import METADATA_FILE
+from ettin_core.records.readout import AT_MASK
 
 PACKAGES = ("trl", "peft", "datasets")
 ADAPTER_FILE, ADAPTER_WEIGHTS, BASE_FILE = "adapter_config.json", "adapter_model.safetensors", "ettin_base.json"
@@ -30,6 +31,11 @@ class TunedModel:
         return list(self.facts.get("tuned", []))
 
     @property
+    def fills(self) -> bool:
+        """Whether it is an encoder, which fills masks."""
+        return self.checkpoint.architecture in _masked_classes()
+
+    @property
     def content(self) -> str:
         """What decides the weights."""
         return self._with_adapter(self.checkpoint.content)
@@ -48,7 +54,7 @@ class TunedModel:
 
     def load(self) -> Any:
         """The model of transformers, in fp32 and with its adapter merged."""
-        model = load_decoder(self.checkpoint.folder)
+        model = load_model(self.checkpoint.folder, self.fills)
         return model if self.adapter is None else _merged(model, self.adapter, self.checkpoint)
 
     def tokenizer(self) -> Any:
@@ -61,14 +67,13 @@ class TunedModel:
         )
 
 
-def load_decoder(folder: Path) -> Any:
-    """The model of a transformers folder, in fp32."""
+def load_model(folder: Path, fills: bool) -> Any:
+    """The decoder of a transformers folder, or the encoder that fills masks, in fp32."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
-    return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-    )
+    auto: Any = AutoModelForMaskedLM if fills else AutoModelForCausalLM
+    return auto.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True)
 
 
 def need_packages() -> None:
@@ -78,17 +83,18 @@ def need_packages() -> None:
             raise invalid("package", name, "is not installed", with_extra("chat"))
 
 
-def open_tuned(source: str, base: str | None) -> TunedModel:
+def open_tuned(source: str, base: str | None, encoders: bool = False) -> TunedModel:
     """A decoder's folder, hub id, or the folder of a PEFT adapter, whose base is `base` (None: the one it names).
 
-    Raises ValueError for what is not a decoder, and for an adapter of another base.
+    With `encoders`, a model that predicts a masked token in its own place will do as well. Raises ValueError for what is
+    neither, and for an adapter of another base.
     """
     folder = Path(source)
     adapter = folder.resolve() if (folder / ADAPTER_FILE).is_file() else None
     if adapter is None:
         if base is not None:
             raise invalid("base", base, f"belongs to an adapter, and {source} is a model", "leave it out")
-        return _of_checkpoint(open_checkpoint(source), None)
+        return _of_checkpoint(open_checkpoint(source), None, encoders)
     if not (adapter / ADAPTER_WEIGHTS).is_file():
         raise invalid("model", source, f"is an adapter without {ADAPTER_WEIGHTS}", "save it with save_pretrained")
     named = read_mapping(adapter / ADAPTER_FILE).get("base_model_name_or_path")
@@ -99,7 +105,7 @@ def open_tuned(source: str, base: str | None) -> TunedModel:
         raise invalid(
             "model", source, problem, f"give base=<the folder of {read_mapping(file)['run']} it was trained on>"
         )
-    return _of_checkpoint(checkpoint, adapter)
+    return _of_checkpoint(checkpoint, adapter, encoders)
 
 
 def write_base(adapter: Path, checkpoint: CheckpointToEmbed, facts: dict[str, Any]) -> None:
@@ -108,17 +114,27 @@ def write_base(adapter: Path, checkpoint: CheckpointToEmbed, facts: dict[str, An
     write_json(adapter / METADATA_FILE, facts)
 
 
-def _of_checkpoint(checkpoint: CheckpointToEmbed, adapter: Path | None) -> TunedModel:
+def _masked_classes() -> set[str]:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    return set(MODEL_FOR_MASKED_LM_MAPPING_NAMES.values())
+
+
+def _of_checkpoint(checkpoint: CheckpointToEmbed, adapter: Path | None, encoders: bool) -> TunedModel:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     config = read_mapping(checkpoint.folder / "config.json")
     architectures = config.get("architectures") or [
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(str(config.get("model_type")), "")
     ]
-    if not set(architectures) & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()):
-        raise invalid("model", checkpoint.run, f"is not a decoder ({', '.join(architectures)})", CONVERT)
     file = (adapter or checkpoint.folder) / METADATA_FILE
-    return TunedModel(checkpoint, adapter, read_mapping(file) if file.is_file() else {})
+    model = TunedModel(checkpoint, adapter, read_mapping(file) if file.is_file() else {})
+    if not set(architectures) & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()) and not (encoders and model.fills):
+        raise invalid("model", checkpoint.run, f"is not a decoder ({', '.join(architectures)})", CONVERT)
+    if model.fills and (readout := model.facts.get("readout", AT_MASK.name)) != AT_MASK.name:
+        problem = f"is read as {readout}, and masks are filled in their own place"
+        raise invalid("model", checkpoint.run, problem, "give an encoder of mlm, or a decoder")
+    return model
 
 
 def _merged(model: Any, adapter: Path, checkpoint: CheckpointToEmbed) -> Any:

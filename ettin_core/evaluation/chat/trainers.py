@@ -64,14 +64,16 @@ def sft_trainer(model: Any, tokenizer: Any, rows: list[Conversation], config: Tu
     from trl import SFTConfig, SFTTrainer
 
     arguments = SFTConfig(
-        packing=bool(config.packing), assistant_only_loss=bool(config.assistant_only), **_arguments(model, config, work)
+        packing=bool(config.packing),
+        assistant_only_loss=bool(config.assistant_only),
+        **arguments_of(model, config, work),
     )
     trainer = SFTTrainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list([{"messages": row.messages} for row in rows]),
         processing_class=tokenizer,
-        peft_config=_adapter(config),
+        peft_config=adapter_of(config),
     )
     with_whole_head(trainer.model)
     return trainer
@@ -87,10 +89,10 @@ def dpo_trainer(model: Any, tokenizer: Any, rows: list[Preference], config: Tuni
     trainer = DPOTrainer(
         model=model,
         ref_model=reference,
-        args=DPOConfig(beta=float(config.beta or 0), **_arguments(model, config, work)),
+        args=DPOConfig(beta=float(config.beta or 0), **arguments_of(model, config, work)),
         train_dataset=Dataset.from_list([{name: getattr(row, name) for name in columns} for row in rows]),
         processing_class=tokenizer,
-        peft_config=_adapter(config),
+        peft_config=adapter_of(config),
     )
     with_whole_head(trainer.model)
     if reference is not None:
@@ -166,7 +168,7 @@ def _check_loss(model: Any) -> None:
         raise invalid("model", type(model).__name__, problem, "use a class whose output matrix follows its last layer")
 
 
-def _arguments(model: Any, config: TuningConfig, work: Path) -> dict[str, Any]:
+def arguments_of(model: Any, config: TuningConfig, work: Path) -> dict[str, Any]:
     """What both trainers are given; precision and memory are the same for every member."""
     on_cpu = model.device.type == "cpu"
     return {
@@ -189,10 +191,10 @@ def _arguments(model: Any, config: TuningConfig, work: Path) -> dict[str, Any]:
     }
 
 
-def _adapter(config: TuningConfig) -> Any:
-    """LoRA on every linear map but the output matrix, which is tied; None for full tuning."""
+def adapter_of(config: TuningConfig, task: str | None = "CAUSAL_LM") -> Any:
+    """LoRA on every linear map but the output matrix, which is tied, for PEFT's class of `task`; None for full tuning."""
     if config.method == FULL:
         return None
     from peft import LoraConfig
 
-    return LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+    return LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules="all-linear", task_type=task)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ettin_core.checkpoints.native import hash_tensors
-from ettin_core.evaluation.chat import scoring, trainers
-from ettin_core.evaluation.chat.model import TunedModel, load_decoder, write_base
+from ettin_core.evaluation.chat import filling, scoring, trainers
+from ettin_core.evaluation.chat.model import TunedModel, load_model, write_base
 from ettin_core.evaluation.chat.rows import SplitRows
 from ettin_core.evaluation.chat.template import EncodedConversation, encode, set_template, template_text
 from ettin_core.evaluation.chat.trainers import LORA, Diverged, TuningConfig
@@ -31,6 +31,7 @@ from ettin_core.interop.huggingface import FACTS_OF_WEIGHTS, METADATA_FILE
 from ettin_core.records.evaluations import SETTINGS, place_of, seal
 from ettin_core.records.files import append, read_items, read_measurements
 from ettin_core.records.folders import RunFolder
+from ettin_core.records.readout import AT_MASK, NEXT_TOKEN
 from ettin_core.records.schema import Item, Measurement
 
 VERSION = 1
@@ -40,11 +41,16 @@ Records = tuple[list[Measurement], list[Item]]
 
 @dataclass(frozen=True)
 class TuningKind:
-    """What SFT and DPO differ in: rows as answers to score, their scores, and the trainer."""
+    """What SFT, SFT of encoders and DPO differ in: rows as answers to score, their scores, and the trainer.
+
+    `readout` is how the tuned model is read.
+    """
 
     name: str
     protocol: str
+    readout: str
     encode: Callable[[Any, Sequence[Any]], list[EncodedConversation]]
+    nats: Callable[[Any, Any, list[EncodedConversation]], list[float]]
     scores: Callable[[str, Sequence[Any], list[EncodedConversation], list[float], list[float] | None], Measured]
     trainer: Callable[[Any, Any, list[Any], TuningConfig, Path], Any]
 
@@ -52,14 +58,19 @@ class TuningKind:
 SFT = TuningKind(
     "sft",
     "chat",
+    NEXT_TOKEN.name,
     lambda tokenizer, rows: [encode(tokenizer, row.messages) for row in rows],
+    lambda model, tokenizer, encoded: scoring.nats(model, encoded),
     lambda task, rows, encoded, values, before: scoring.conversation_scores(task, rows, encoded, values),
     trainers.sft_trainer,
 )
+FILLING = replace(SFT, protocol="chat_filled", readout=AT_MASK.name, nats=filling.nats, trainer=filling.filling_trainer)
 DPO = TuningKind(
     "dpo",
     "preferences",
+    NEXT_TOKEN.name,
     scoring.preference_rows,
+    lambda model, tokenizer, encoded: scoring.nats(model, encoded),
     lambda task, rows, encoded, values, before: scoring.preference_scores(task, rows, values, before),
     trainers.dpo_trainer,
 )
@@ -191,21 +202,21 @@ def _train_and_write(tuning: Tuning, prepared: _Prepared, work: Path) -> None:
     model = tuning.base.load().to(tuning.device)
     start = work / "before.json"
     if not start.is_file():
-        write_json(start, scoring.nats(model, prepared.encoded))
+        write_json(start, tuning.kind.nats(model, prepared.tokenizer, prepared.encoded))
     before = [float(value) for value in read_json(start)]
     trainer = tuning.kind.trainer(model, prepared.tokenizer, prepared.train, tuning.config, work)
     trainers.run(trainer, work)
     with folder_under_construction(tuning.out, tuning.kind.name) as building:
         facts = {name: value for name, value in tuning.base.facts.items() if name not in FACTS_OF_WEIGHTS}
         facts |= {"run": tuning.base.checkpoint.run, "checkpoint": tuning.base.checkpoint.checkpoint}
-        facts["tuned"] = [*tuning.base.stages, tuning.stage]
+        facts |= {"tuned": [*tuning.base.stages, tuning.stage], "readout": tuning.kind.readout}
         _save(trainer.model, tuning, prepared.tokenizer, facts, building)
-        model = load_decoder(building).to(tuning.device)  # the trainer's computes in bf16 on a GPU
+        model = load_model(building, tuning.base.fills).to(tuning.device)  # the trainer's computes in bf16 on a GPU
         facts["weights"] = hash_tensors(dict(model.named_parameters()))
         write_json(building / METADATA_FILE, facts)
         write_json(building / IDENTITY, tuning.identity)
         write_json(building / "training.json", trainer.state.log_history)
-        after = scoring.nats(model, prepared.encoded)
+        after = tuning.kind.nats(model, prepared.tokenizer, prepared.encoded)
         place = Path("evaluations") / f"{tuning.kind.protocol}@{VERSION}"
         of_base = {"base": tuning.base.content} if tuning.base.stages else {}  # a run has many tuned models
         settings = tuning.measuring | of_base | {"weights": tuning.base.weights}

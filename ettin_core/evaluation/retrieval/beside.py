@@ -94,7 +94,10 @@ def search_results(task: Any, cost: SearchCost, size: IndexSize, stage: StageRes
     if stage is not None:
         cost = SearchCost(stage.cost.index_bytes, stage.cost.seconds + cost.seconds)
         results.append(Result(name, "first_stage_ndcg_at_10", mean_ndcg(task, stage.ranking), queries))
-    results.append(Result(name, "index_bytes", float(cost.index_bytes), len(split["corpus"]), higher_is_better=False))
+    if cost.index_bytes:  # a reranker of given candidates has none
+        results.append(
+            Result(name, "index_bytes", float(cost.index_bytes), len(split["corpus"]), higher_is_better=False)
+        )
     if cost.seconds > 0:
         results.append(Result(name, "queries_per_second", queries / cost.seconds, queries))
     if size.active is not None:
