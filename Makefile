@@ -60,7 +60,7 @@ $(PAPER):
 	touch $@
 
 demo: $(BASE)
-	$(BIN)/python -m experiments.study study=demo
+	$(BIN)/python -m experiments.study study=demo precision=auto
 
 test: $(TEST)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not gpu and not slow"
