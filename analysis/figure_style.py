@@ -58,7 +58,7 @@ _SERIES = tuple(
     )
 )
 
-GENDERS = {"male": "#117733", "neutral": "#DDDDDD", "female": "#882255"}
+GENDERS = {"male": "#004488", "neutral": "#DDDDDD", "female": "#BB5566"}  # apart in grey too
 
 
 def applied() -> AbstractContextManager[None]:

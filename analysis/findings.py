@@ -16,13 +16,12 @@ import pandas as pd
 
 from analysis import findings_figure, render, verdicts
 from analysis.findings_figure import Panel
-from analysis.records_archive import ARCHIVE, STUDY, unpacked
+from analysis.records_archive import ARCHIVE, unpacked
 from analysis.tables import signed
 from analysis.wording import metric_name, protocol_name
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import read_mapping
 from ettin_core.records.folders import run_folders
-from ettin_core.records.studies import read_study
 
 LIST = "findings.yaml"
 SHOWN = ["Question", "Measured by", "Estimate [95%]", "Verdict", "Study"]
@@ -182,8 +181,6 @@ def answered(question: Question, results: Path, files: Mapping[Path, bytes]) -> 
 def _trained(archive: Path) -> dict[str, Any]:
     """What the runs of a study were trained on, how many they are, and the commits that trained them, from packed records."""
     with unpacked(archive) as folder:
-        study = read_study(folder / STUDY)
-        cells = study.get("cells", [])
         origins = [json.loads(file.read_text()) for file in sorted(folder.glob("runs/*/provenance.json"))]
         summaries = [run.summary() for run in run_folders(folder / "runs")]
     commits = sorted({str(origin.get("commit"))[:7] + ("+" if origin.get("dirty") else "") for origin in origins})
@@ -191,7 +188,7 @@ def _trained(archive: Path) -> dict[str, Any]:
         "sizes": ", ".join(sorted({summary["size"] for summary in summaries})),
         "corpora": ", ".join(sorted({summary["corpus"].rpartition("-")[0] for summary in summaries})),
         "tokens": max(summary["tokens"] for summary in summaries),
-        "seeds": len({cell["axes"].get("seed") for cell in cells}),
+        "seeds": len({summary["seed"] for summary in summaries}),
         "runs": len(summaries),
         "commit": ", ".join(commits),
     }
@@ -199,7 +196,8 @@ def _trained(archive: Path) -> dict[str, Any]:
 
 def _scale(trained: dict[str, Any]) -> str:
     tokens = f"up to {trained['tokens'] / 1e6:.1f}M tokens of {trained['corpora']}"
-    return f"{trained['runs']} runs of {trained['sizes']}, {trained['seeds']} seeds, {tokens} each"
+    seeds = f"{trained['seeds']} seed" + ("s" if trained["seeds"] > 1 else "")
+    return f"{trained['runs']} runs of {trained['sizes']}, {seeds}, {tokens} each"
 
 
 def inserted(text: str, block: str, readme: Path) -> str:

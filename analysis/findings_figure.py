@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis import figure_style
+from analysis import figure_style, wording
 from analysis.figures import ReportFigure, new_figure
 from analysis.kinds import panels
+from analysis.labels import labels
+from analysis.study_records import rows_of
 from analysis.uncertainty import Interval
 from ettin_core.foundation.errors import invalid, unknown
 
@@ -20,7 +22,7 @@ WIDTH, HEIGHT = 2.6, 2.7  # inches of a panel
 
 @dataclass(frozen=True)
 class Panel:
-    """A measurement of a study, drawn as in the study's own figure (`interaction`, `curve` or `frontier`)."""
+    """A measurement of a study, drawn as in the study's own figure (`interaction`, `curve`, `frontier` or `comparison`)."""
 
     study: str
     figure: str
@@ -104,8 +106,34 @@ def _frontier(axis: Axes, rows: pd.DataFrame) -> None:
     axis.legend(fontsize=6)
 
 
+def _comparison(axis: Axes, rows: pd.DataFrame) -> None:
+    """A point with its interval for each member, and for each size or corpus where there are several."""
+    blocks, members = (list(rows[name].drop_duplicates()) for name in ("block", "member"))
+    members = [name for name in wording.members_first(set(members)) if name in members]
+    for member in members:
+        group, look = rows[rows["member"] == member], figure_style.look(member, members)
+        shift = (
+            0.6 / len(members) * (members.index(member) - (len(members) - 1) / 2)
+            if len(blocks) > 1
+            else members.index(member)
+        )
+        places = np.array([blocks.index(block) + shift for block in group["block"]])
+        panels.draw_points(axis, places, [(row.value, Interval(row.low, row.high)) for row in rows_of(group)], look)
+        axis.plot([], [], color=look.colour, linestyle="", marker=look.marker, markersize=5, label=member)
+    for reference in set(rows["reference"].dropna()):
+        axis.axhline(reference, color="0.25", linestyle=":", linewidth=1.2)
+    if len(blocks) > 1:
+        axis.set_xticks(range(len(blocks)), labels(blocks, 12), fontsize=8)
+        axis.set_xlim(-0.5, len(blocks) - 0.5)
+        axis.legend(fontsize=7)
+    else:
+        axis.set_xticks(range(len(members)), [name.replace("-from-", "\nfrom ") for name in members], fontsize=7.5)
+        axis.set_xlim(-0.5, len(members) - 0.5)
+
+
 DRAWN: dict[str, Callable[[Axes, pd.DataFrame], None]] = {
     "interaction": _interaction,
     "curve": _curve,
     "frontier": _frontier,
+    "comparison": _comparison,
 }

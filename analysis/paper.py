@@ -6,6 +6,7 @@ fonts lack come from installed ones, and a letter that no font has is printed as
 """
 
 import json
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from ettin_core.foundation.storage import hash_file, read_mapping, write_bytes
 SOURCE, GENERATED, FILE = "main.typ", "generated", "paper.json"
 NOT_MAIN = ("predictions", "cells", "rulers")  # tables that no finding is read from
 AS_PUBLISHED = "published-"  # how tables and figures of the original begin
+TALLEST = 1.5  # height over width of a figure that a page shows
 READ = ("Question", "Measured by", "Estimate [95%]", "Verdict")
 
 
@@ -72,7 +74,8 @@ def _section(
     figures = [
         figure
         for figure in report["figures"]
-        if figure["name"].startswith(AS_PUBLISHED) or (figure["name"] == listing.figures[name] and main.data.empty)
+        if figure["name"].startswith(AS_PUBLISHED)
+        or (figure["name"] == listing.figures[name] and main.data.empty and _fits(files[f"{figure['name']}.png"]))
     ]
     drawn = {f"{name}-{figure['name']}.pdf": files[f"{figure['name']}.pdf"] for figure in figures}
     figures = [figure | {"file": f"{name}-{figure['name']}.pdf"} for figure in figures]
@@ -91,6 +94,12 @@ def _section(
         "numbers": report["numbers"],
     }
     return section, drawn
+
+
+def _fits(png: bytes) -> bool:
+    """Whether an image can be read on a page: many measurements of one study make a strip."""
+    width, height = struct.unpack(">II", png[16:24])
+    return bool(height < TALLEST * width)
 
 
 def _main_table(name: str, report: dict[str, Any], listing: Made) -> str:

@@ -74,12 +74,13 @@ def shares(item: Published, points: pd.DataFrame) -> ReportFigure:
     theirs = theirs.assign(bar=theirs["kind"] + ", " + theirs["size"], published=True)
     bars = [_bars(ours), _bars(theirs)]
     with figure_style.applied():
-        heights = [len(table) + 0.6 for table in bars]
+        heights = [len(bars[0]) + 0.6, 0.7 * (len(bars[1]) + 0.6)]
         figure = new_figure(7.0, ROW * sum(heights) + 1.3)
         axes = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": heights})
         for axis, table, title in zip(axes, bars, ("This study", "Published"), strict=True):
             draw_bars(axis, table)
             axis.set_title(title)
+            axis.set_ylim(len(table) - 0.5, -0.5)
         axes[-1].set_xlabel("share of sentences")
         handles = [Patch(facecolor=colour, label=gender) for gender, colour in figure_style.GENDERS.items()]
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))

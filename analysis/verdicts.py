@@ -51,7 +51,7 @@ def tally(rows: pd.DataFrame) -> dict[str, int]:
 
 def shown(row: dict[str, Any]) -> dict[str, str]:
     """A row as it is read, by the heading of its column; the study without links."""
-    protocol, *rest = str(row["measured"]).split(": ")
+    protocol, *rest = (part.strip() for part in str(row["measured"]).split(":"))
     if rest:
         rest[-1] = metric_name(rest[-1])
     bounds = "" if pd.isna(row["low"]) else f" [{signed(row['low'])}, {signed(row['high'])}]"

@@ -27,7 +27,10 @@ def checkout(four_kinds: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = json.loads(four_kinds.study().read_text()) | {"name": "planted", "claim": CLAIM}
     (folder / "study.json").write_text(json.dumps(study | {"predictions": stated(predictions, [])}))
     pack(folder / "study.json", four_kinds.root, folder / "results")
-    (folder / "results" / "findings.yaml").write_text("figure: []\nfindings: []\nlimits: {planted: It is planted.}\n")
+    (folder / "results" / "findings.yaml").write_text(
+        "figure:\n  - {study: planted, figure: comparison, protocol: minimal_pairs.left_to_right, task: syntax,\n"
+        "     metric: accuracy, title: Syntax}\nfindings: []\nlimits: {planted: It is planted.}\n"
+    )
     (folder / "README.md").write_text(f"{BEGIN}\n{END}\n")
     (folder / "paper").mkdir()
     (folder / "paper" / "main.typ").write_bytes((ROOT / "paper" / "main.typ").read_bytes())
@@ -54,7 +57,8 @@ def test_the_paper_has_every_verdict_and_edits_are_never_typeset(
     first = pdf.read_bytes()
     text = " ".join(page.extract_text() for page in PdfReader(pdf).pages)
     assert "efficient effect of ΔΩ on" in text and "confirmed" in text  # ligatures and Greek are copied as letters
-    assert "planted" in text and "2 predictions: 1 are confirmed, 1 contradicted" in " ".join(text.split())
+    assert "planted" in text and "2 stated predictions, 1 are confirmed, 1 contradicted" in " ".join(text.split())
+    assert "enc\nfrom dec" in text and "It is planted." in text  # the panel of the members, and the limits
     assert b"/Type3" not in first and b"CreationDate" not in first
     assert (checkout / "results" / "verdicts.csv").read_text().count("planted") >= 2
     assert "[figure](./planted/comparison.png)" in (checkout / "results" / "README.md").read_text()
@@ -77,7 +81,7 @@ def test_a_key_without_a_record_is_a_dash_and_a_fault_is_one_line(tmp_path: Path
     file.write_text(source)
     document = tmp_path / "main.pdf"
     document.write_bytes(paper.typeset(file))
-    assert "reports — studies" in " ".join(PdfReader(document).pages[0].extract_text().split())
+    assert "reports — studies." in " ".join(PdfReader(document).pages[0].extract_text().split())
     file.write_text("#nothing")
     with pytest.raises(ValueError, match=r"main.typ is not typeset: unknown variable: nothing"):
         paper.typeset(file)
