@@ -57,9 +57,13 @@ def listed(results: Path, readme: Path, listing: Made) -> Files:
 
 
 def write(results: Path, readme: Path, files: Mapping[Path, bytes]) -> None:
-    """Write every generated file and the manifest; remove what no record makes any more."""
+    """Write every generated file and the manifest; remove what no record makes any more.
+
+    The manifest goes first and comes last: what a kill leaves half-written is stale, and not taken for an edit.
+    """
     for stale in _written_before(results).keys() - files.keys():
         stale.unlink(missing_ok=True)
+    (results / MANIFEST).unlink(missing_ok=True)
     for path, content in files.items():
         write_bytes(path, content)
     hashes = {_name(path, results): sha256(content) for path, content in files.items() if path != readme}
@@ -79,6 +83,8 @@ def stale(results: Path, files: Mapping[Path, bytes]) -> list[str]:
     """
     unmade = sorted(_generated(results) - files.keys())
     lines = [f"{path} is not made from any record (delete it, or move it elsewhere)" for path in unmade]
+    if not (results / MANIFEST).exists():
+        lines.append(f"{results / MANIFEST} is missing")
     for path, content in files.items():
         if not path.exists():
             lines.append(f"{path} is missing")

@@ -69,6 +69,18 @@ def test_files_that_no_record_makes_and_that_are_missing_are_named(copied: Path)
     assert f"{HERE / 'factorial' / 'effects.md'} is missing" in lines
 
 
+def test_what_a_kill_leaves_half_written_is_no_edit(copied: Path) -> None:
+    files = committed()
+    table = HERE / "factorial" / "effects.md"
+    with pytest.raises(OSError):
+        results.write(HERE, README, files | {table: b"newer", table / "below a file": b""})
+    assert results.edits(HERE) == []
+    lines = results.stale(HERE, files)
+    assert (
+        lines[0] == f"{HERE / 'manifest.json'} is missing" and f"{HERE / 'factorial' / 'effects.md'} is stale" in lines
+    )
+
+
 def test_only_files_of_the_manifest_are_removed(copied: Path) -> None:
     """Notes beside a report, and a folder that is not packed yet, stay; what no record makes any more goes."""
     reported = committed()
