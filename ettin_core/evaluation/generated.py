@@ -82,6 +82,29 @@ def facts(world: World, count: int) -> Iterator[Row]:
         yield {"id": f"world.{number}", **asked, "relation": item.relation}
 
 
+def conversations(world: World, count: int) -> Iterator[Row]:
+    """Questions about facts, with the value as the answer."""
+    for number, item in enumerate(fact_items(world, count)):
+        asked = {"id": f"world.{number}", "split": _split(number)}
+        yield asked | {"messages": [_asked(item.prefix), _answer(item.choices[item.answer])]}
+
+
+def preferences(world: World, count: int) -> Iterator[Row]:
+    """The same questions: the value is chosen, another one of its relation rejected."""
+    for number, item in enumerate(fact_items(world, count)):
+        wrong = (item.answer + 1 + derive(0, "rejected", number) % (len(item.choices) - 1)) % len(item.choices)
+        answers = {"chosen": [_answer(item.choices[item.answer])], "rejected": [_answer(item.choices[wrong])]}
+        yield {"id": f"world.{number}", "split": _split(number), "prompt": [_asked(item.prefix)], **answers}
+
+
+def _asked(prefix: str) -> Row:
+    return {"role": "user", "content": f"{prefix} ...?"}
+
+
+def _answer(choice: str) -> Row:
+    return {"role": "assistant", "content": f"{choice.strip()}."}
+
+
 def agreement(world: World, count: int) -> Iterator[Row]:
     """Minimal pairs of agreement."""
     for number, pair in enumerate(agreement_pairs(world, count)):
@@ -220,6 +243,8 @@ SETS = (
     GeneratedSet("retrieval/train_triplets.jsonl", triplets),
     GeneratedSet("pairs/world_questions.jsonl", questions),
     GeneratedSet("reranking/world_candidates.jsonl", candidates),
+    GeneratedSet("chat/world_conversations.jsonl", conversations),
+    GeneratedSet("chat/world_preferences.jsonl", preferences),
     GeneratedSet("probing/blimp.jsonl", blimp, "BLiMP"),
     GeneratedSet("bias/winogender.jsonl", winogender, "Winogender"),
     GeneratedSet("bias/winobias.jsonl", winobias, "WinoBias"),
