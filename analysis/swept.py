@@ -186,13 +186,20 @@ def _add(name: str, known: Mapping[str, RunFolder], settings: dict[str, Settings
 
 
 def _members(parents: Sequence[Any], known: Mapping[str, RunFolder]) -> str:
-    """The members of a merge's parents, the same for every seed; a run that is elsewhere by its name."""
-    names = []
+    """The members of a merge's parents, the same for every seed; a run that is elsewhere by its name.
+
+    A parent of another seed than the first names its seed: merges of one run with two others are not the same.
+    """
+    names: list[str] = []
+    seeds = [
+        known[run].summary().get(SEED) for run in (str(_mapping(item).get("run")) for item in parents) if run in known
+    ]
     for parent in map(_mapping, parents):
         run = str(parent.get("run"))
         summary = known[run].summary() if run in known else {}
         last = parent.get("checkpoint") == summary.get("final_checkpoint")
-        names.append(summary.get("member", run) + ("" if last else f"@{parent.get('checkpoint')}"))
+        drawn = f" s{summary[SEED]}" if summary and summary[SEED] != seeds[0] else ""
+        names.append(summary.get("member", run) + drawn + ("" if last else f"@{parent.get('checkpoint')}"))
     return " + ".join(names)
 
 
