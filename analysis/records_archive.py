@@ -16,7 +16,7 @@ from ettin_core.records.studies import read_study
 ARCHIVE = "records.tar.xz"
 STUDY = "study.json"
 LARGEST = 1 << 30  # bytes that an archive may unpack to
-NOT_RECORDS = ("checkpoints", "hf", "tensorboard", "heartbeat.json")  # weights, exports and signs of life
+NOT_RECORDS = ("checkpoints", "hf", "stages", "tensorboard", "heartbeat.json")  # weights, exports and signs of life
 
 
 def pack(study: Path, runs: Path, results: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ettin_core.pairs.audit import NOT_MATCHED, Certificate
 from ettin_core.planning.forecast import Machine, forecast
 from ettin_core.requests.compose import composer
 from ettin_core.studies.grid import StudyRequest, audits, cells_of, plan_runs
+from ettin_core.studies.stages import Stage, stages_of
 from ettin_core.training.config import PlacementConfig, RunConfig
 from experiments.cli.entry import entry
 from experiments.cli.report import analyse
@@ -48,6 +50,7 @@ class SizePlan:
     size: str
     runs: dict[str, RunConfig]
     certificates: dict[tuple[str, str], Certificate]
+    stages: dict[str, Stage]
 
     @property
     def matched(self) -> bool:
@@ -82,16 +85,18 @@ def plan_size(request: PlanRequest, size: str, overrides: list[str]) -> SizePlan
         raise invalid("size", size, "is set for each cell", f"use sizes=[{size}]")
     cells = cells_of(request, [*overrides, f"size={size}"], composer("plan", PlanRequest))
     runs = plan_runs(cells, lambda data: None)
-    return SizePlan(size, runs, audits(cells, runs))
+    return SizePlan(size, runs, audits(cells, runs), stages_of(request, cells))
 
 
 def verdicts_of(plan: SizePlan) -> list[str]:
-    """A line for each pair, by members: runs have their names only with a corpus."""
+    """A line for each pair, by members (runs have their names only with a corpus), and for each stage."""
     lines = []
     for (left, right), item in plan.certificates.items():
         names = [plan.runs[name].member for name in (left, right)]
         sentence = item.sentence().replace(item.left, names[0], 1).replace(item.right, names[1], 1)
         lines.append(f"{plan.size:<5} {sentence}")
+    jobs = Counter((stage.label, stage.config.command) for stage in plan.stages.values())
+    lines += [f"{plan.size:<5} stage {label}: {count} jobs of {command}" for (label, command), count in jobs.items()]
     return lines
 
 

@@ -36,11 +36,12 @@ def table(study: Study) -> list[str]:
     """A line per cell, and the number of cells in each state."""
     named = [name for name in study.ready if study.has_corpus(name)]
     states = {name: UNPREPARED if name in study.ready else WAITS for name in study.cells}
+    states |= {name: study.stages.state(name) for name in study.stages.stages}
     states |= {name: state(study.folder(name)) for name in named}
-    wide = max(len("cell"), *map(len, study.cells))
+    wide = max(len("cell"), *map(len, states))
     width = max(len("state"), *(len(item) for item in states.values()))
     lines = [f"{'cell':<{wide}}  {'state':<{width}}  protocols  run"]
-    for name in study.cells:
+    for name in states:
         line = f"{name:<{wide}}  {states[name]:<{width}}"
         known = f"  {measured(study, name):<9}  {study.folder(name).path}" if name in named else ""
         lines.append((line + known).rstrip())
@@ -50,7 +51,7 @@ def table(study: Study) -> list[str]:
 
 def measured(study: Study, name: str) -> str:
     """With how many of its applicable protocols a cell was measured."""
-    asked = settings_of(study.request.suite, study.runs[name].read_as)
+    asked = settings_of(study.request_of(name).suite, study.runs[name].read_as)
     return f"{len(asked.keys() & replace(study.folder(name), suite=asked).evaluations().keys())}/{len(asked)}"
 
 

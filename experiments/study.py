@@ -10,6 +10,7 @@ from ettin_core.foundation.errors import RunStopped
 from ettin_core.foundation.storage import write_json
 from ettin_core.pairs.audit import NOT_MATCHED
 from ettin_core.requests.compose import composer
+from ettin_core.requests.stages import Commands
 from ettin_core.studies.grid import StudyRequest
 from ettin_core.studies.run_cells import run_cells
 from ettin_core.studies.stale import RETRAIN
@@ -22,12 +23,11 @@ from experiments.cli.report import analyse
 def main(request: StudyRequest) -> None:
     """Run the study and print verdict, table and paths."""
     overrides = list(HydraConfig.get().overrides.task)
-    study = Study(request, overrides, composer("study", StudyRequest))
+    compose, commands = composer("study", StudyRequest), Commands()
+    study = Study(request, overrides, compose, commands=commands)
     study.check()
     if request.stale == RETRAIN and study.set_aside_stale():
-        study = Study(
-            request, overrides, composer("study", StudyRequest)
-        )  # conversions of what is trained again wait for it
+        study = Study(request, overrides, compose, commands=commands)  # what follows from those trained again waits
     study.state()
     failures = run_cells(study)
     if failures:

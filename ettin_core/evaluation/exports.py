@@ -9,6 +9,7 @@ from typing import Any
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.evaluation.suite import open_model
+from ettin_core.foundation.folders import locked
 from ettin_core.foundation.storage import canonical_json, hash_text, read_mapping
 from ettin_core.foundation.strict_config import plain
 from ettin_core.interop.huggingface import METADATA_FILE, export
@@ -28,10 +29,11 @@ def own_export(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: st
     name: str = folder.summary()["final_checkpoint"] if checkpoint is None else checkpoint
     is_last = folder.complete and name == folder.summary()["final_checkpoint"]
     out = folder.export_folder(None if is_last else name)
-    if not _holds(out, folder, name):
-        # They may have been exported into this folder, when each of them was the last.
-        earlier = tuple(path.name for path in folder.checkpoints.glob("[!.]*"))
-        export_checkpoint(run, folder, corpus, name, out, overwrite=True, alongside=earlier)
+    with locked(folder.checkpoints, wait=True):  # several stages of a study may follow one run
+        if not _holds(out, folder, name):
+            # They may have been exported into this folder, when each of them was the last.
+            earlier = tuple(path.name for path in folder.checkpoints.glob("[!.]*"))
+            export_checkpoint(run, folder, corpus, name, out, overwrite=True, alongside=earlier)
     return out
 
 

@@ -90,25 +90,29 @@ def merged_run(
     for number, item in enumerate(sources):
         if item.parent in parents[:number]:
             raise invalid("parents", item.text, "is given twice", "name each checkpoint once, and give it its weight")
-    last = first.past[-1]
-    phase = PhaseRecipe(
-        1.0,
-        max(item.context for item in first.past),
-        1,
-        "merge",
-        mask_rate=last.mask_rate if last.mask_rate_end is None else last.mask_rate_end,
-        rope_base_global=last.rope_base_global,
-        rope_base_local=last.rope_base_local,
-        mixture=last.mixture,
-    )
     return replace(
         first.run,
         member=f"merge-{method}",
-        recipe=RecipeConfig(0, {"merge": phase}),
+        recipe=RecipeConfig(0, {"merge": last_phase(first, "merge")}),
         checkpoint=CheckpointConfig(),
         parent=None,
         adapter=None,
         merge=Merge(method, parents, tuple(weights), None if base is None else base.parent, density),
+    )
+
+
+def last_phase(first: MergeSource, prefix: str) -> PhaseRecipe:
+    """The phase of a run of no step that reads as a checkpoint does: its context, mask rate, bases and mixture."""
+    last = first.past[-1]
+    return PhaseRecipe(
+        1.0,
+        max(item.context for item in first.past),
+        1,
+        prefix,
+        mask_rate=last.mask_rate if last.mask_rate_end is None else last.mask_rate_end,
+        rope_base_global=last.rope_base_global,
+        rope_base_local=last.rope_base_local,
+        mixture=last.mixture,
     )
 
 

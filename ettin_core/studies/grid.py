@@ -28,6 +28,7 @@ from ettin_core.planning.run_plan import MemberConfig, TrainingParts
 from ettin_core.planning.sizes import SizeConfig
 from ettin_core.records.analyses import ANALYSES
 from ettin_core.records.predictions import Prediction
+from ettin_core.studies.stage_config import StageConfig, level_of
 from ettin_core.studies.stale import REMEASURE, RETRAIN, check_choice
 from ettin_core.training.config import PlacementConfig, RunConfig, Seeds
 from ettin_core.training.phases import RecipeConfig
@@ -55,6 +56,7 @@ class StudyRequest:
     knobs: dict[str, tuple[str, ...]]
     leave_out: tuple[dict[str, Any], ...]
     conversions: dict[str, ConversionAxes]
+    stages: dict[str, StageConfig]
     match_on: str
     rates: dict[str, float]
     predictions: tuple[Prediction, ...]
@@ -106,6 +108,8 @@ class StudyRequest:
                 if level not in self.axes.get(axis, ()):
                     known = ", ".join(f"{name}: {list(values)}" for name, values in self.axes.items())
                     raise invalid(f"{path}.{axis}", level, "is not a level of an axis", f"the axes are {known}")
+        for name, stage in self.stages.items():
+            stage.check(name)
         if self.jobs is not None and self.jobs < 1:
             raise invalid("jobs", self.jobs, "is not positive", "use 1 or more, or null")
 
@@ -116,6 +120,11 @@ class StudyRequest:
         for conversion in self.conversions.values():
             for axis, values in conversion.axes.items():
                 levels[axis] = [*levels.get(axis, []), *values]
+        for name, stage in self.stages.items():
+            if stage.makes_run:
+                members += [f"{member}+{name}" for member in members if member in stage.members(members)]
+                for axis, values in stage.axes.items():
+                    levels[axis] = [*levels.get(axis, []), *map(level_of, values)]
         levels["member"] = members
         lines = []
         for number, prediction in enumerate(self.predictions):
@@ -155,7 +164,12 @@ class Cell:
     @property
     def name(self) -> str:
         """Its levels in short: encoder s21 budget=0.1."""
-        return " ".join(_spell(axis, level) for axis, level in self.axes.items())
+        return name_of_levels(self.axes)
+
+
+def name_of_levels(axes: dict[str, Any]) -> str:
+    """The levels of some axes in short."""
+    return " ".join(_spell(axis, level) for axis, level in axes.items())
 
 
 def _spell(axis: str, level: Any) -> str:
@@ -175,14 +189,14 @@ def cells_of(request: StudyRequest, overrides: list[str], compose: Compose) -> d
                 raise invalid(key, axis, "is an axis of the study and is set as well", f"use 'axes.{axis}=[...]'")
 
     cells: dict[str, Cell] = {}
-    for levels in _product(request.axes):
+    for levels in product(request.axes):
         if not any(item.items() <= levels.items() for item in request.leave_out):
             cell = Cell(levels, compose([*overrides, *_settings(request, levels)]))
             cells[cell.name] = cell
     for member, conversion in request.conversions.items():
         for parent in [cell for cell in cells.values() if cell.parent is None]:
             if conversion.of.items() <= parent.axes.items():
-                for levels in _product(conversion.axes):
+                for levels in product(conversion.axes):
                     inherited = {axis: level for axis, level in parent.axes.items() if axis not in conversion.of}
                     settings = [item for item in _settings(request, parent.axes) if not item.startswith("member")]
                     settings += [f"member={member}", *_settings(request, levels)]
@@ -193,7 +207,8 @@ def cells_of(request: StudyRequest, overrides: list[str], compose: Compose) -> d
     return cells
 
 
-def _product(axes: dict[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+def product(axes: dict[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+    """Every combination of the levels of some axes."""
     return (dict(zip(axes, levels, strict=True)) for levels in itertools.product(*axes.values()))
 
 

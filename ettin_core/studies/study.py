@@ -21,20 +21,30 @@ from ettin_core.planning.precision import AUTO, choose, chosen_before, with_prec
 from ettin_core.records.folders import RunFolder, folder_of
 from ettin_core.records.predictions import hash_of, stated
 from ettin_core.studies.grid import Compose, StudyRequest, audits, cells_of, pairs_of, plan_runs
+from ettin_core.studies.stage_jobs import StageCommands, StageJobs
+from ettin_core.studies.stages import stages_of
 from ettin_core.studies.stale import KEEP, record_changes, run_changes, set_aside
 from ettin_core.studies.worker_pool import Job
 
-TRAIN = "train"  # the kind of a job, whose cell others wait for
+TRAIN, EVALUATE, EXPORT = "train", "evaluate", "export"  # kinds of jobs beside the commands of stages
 
 
 class Study:
     """A study on its prepared corpora: its runs, and the jobs that follow when one is done.
 
     `runs` are by cell. The run of a conversion has its starting weights, and so its name, once its parent is complete
-    (`ready`). Without `prepares` missing corpora are not prepared.
+    (`ready`). So has the run that a stage makes, once that is done. Without `prepares` missing corpora are not prepared.
+    `commands` run the stages, which a study that only looks does without.
     """
 
-    def __init__(self, request: StudyRequest, overrides: list[str], compose: Compose, prepares: bool = True) -> None:
+    def __init__(
+        self,
+        request: StudyRequest,
+        overrides: list[str],
+        compose: Compose,
+        prepares: bool = True,
+        commands: StageCommands | None = None,
+    ) -> None:
         if request.precision == AUTO:
             overrides = with_precision(overrides, _settled(request, overrides, compose, prepares))
             request = compose(overrides)
@@ -48,6 +58,7 @@ class Study:
         for name, cell in self.cells.items():
             if cell.parent is not None and self.folder(cell.parent).complete:
                 self.make_ready(name)
+        self.stages = StageJobs(self, stages_of(request, self.cells), commands)
 
     def corpus(self, data: DataConfig) -> Corpus:
         """The prepared corpus of a cell."""
@@ -64,7 +75,7 @@ class Study:
 
     def has_corpus(self, name: str) -> bool:
         """Whether the corpus of a cell is prepared, without which its run has no name."""
-        return self._corpus(self.cells[name].request.data) is not None
+        return self._corpus(self.request_of(name).data) is not None
 
     def check(self) -> None:
         """Raises ValueError, before anything is trained, if cells are not matched or do not fit their corpus or placement."""
@@ -73,6 +84,7 @@ class Study:
 
         for name, cell in self.cells.items():
             check_fit(self.runs[name], self.corpus(cell.request.data), cell.request.placement, ProcessGroup())
+        self.stages.check()
         certificates = list(audits(self.cells, self.runs).values())
         for line in [f"audit: {line}" for line in summarise(certificates)] + self.request.unanswerable():
             print(line, flush=True)
@@ -101,19 +113,26 @@ class Study:
 
     def followers(self, name: str) -> list[Job]:
         """The jobs that follow once a cell is trained: its conversions (first), its measurements and its export."""
-        from ettin_core.studies.run_jobs import evaluate_stage, export_stage
-
-        request, path = self.cells[name].request, self.folder(name).path
         children = [child for child, cell in self.cells.items() if cell.parent == name]
         for child in children:
             if child not in self.ready:
                 self.make_ready(child)
-        jobs = [self.training_job(child) for child in children]
+        return [self.training_job(child) for child in children] + self.measuring_jobs(name)
+
+    def request_of(self, name: str) -> StudyRequest:
+        """The request of a cell, also of one that a stage makes."""
+        return self.cells[name].request if name in self.cells else self.stages.stages[name].request
+
+    def measuring_jobs(self, name: str) -> list[Job]:
+        """The measurements and the export of a complete cell."""
+        from ettin_core.studies.run_jobs import evaluate_stage, export_stage
+
+        request, path = self.request_of(name), self.folder(name).path
         corpora = self.corpus(request.data).folder.parent
         again = self.request.stale != KEEP
-        jobs.append(Job("evaluate", name, evaluate_stage, (path, corpora, request.suite, request.placement, again)))
+        jobs = [Job(EVALUATE, name, evaluate_stage, (path, corpora, request.suite, request.placement, again))]
         if request.export:
-            jobs.append(Job("export", name, export_stage, (path, corpora)))
+            jobs.append(Job(EXPORT, name, export_stage, (path, corpora)))
         return jobs
 
     def stale(self) -> dict[str, dict[str, Any]]:
@@ -121,7 +140,7 @@ class Study:
         stale_cells = {}
         for name in self.ready:
             run, folder = self.runs[name], self.folder(name)
-            records = record_changes(run, folder, self.cells[name].request.suite)
+            records = record_changes(run, folder, self.request_of(name).suite)
             if (changes := run_changes(run, folder)) != [] or records:
                 stale_cells[name] = {"run": changes, "records": records}
         return stale_cells
@@ -148,6 +167,8 @@ class Study:
     def path(self) -> Path:
         """The folder of the study: certificates and report."""
         identity: dict[str, Any] = {"runs": sorted(run.name for run in self.runs.values()), "suite": self.request.suite}
+        if self.request.stages:  # whose runs have no names yet
+            identity |= {"runs": self._planned, "stages": self.request.stages}
         if self.request.predictions:  # they are stated before the names of conversions are known, so by planned names
             identity |= {"runs": self._planned, "predictions": hash_of(self.request.predictions)}
         return Path(self.request.studies_dir) / content_name(f"{self.request.name}-{self.request.size.name}", identity)
@@ -180,6 +201,17 @@ class Study:
                     "stale": stale.get(name),
                 }
                 for name, cell in self.cells.items()
+            ]
+            + [
+                {
+                    "name": name,
+                    "run": runs[name],
+                    "axes": stage.axes,
+                    "parent": runs[stage.sources[0]],
+                    "stale": stale.get(name),
+                }
+                for name, stage in self.stages.stages.items()
+                if name in runs
             ],
             "suite": {run.name: settings_of(self.request.suite, run.read_as) for run in self.runs.values()},
             "analysis": self.request.analysis,

@@ -27,6 +27,7 @@ from ettin_core.training.config import RunConfig
 FILE = Path(__file__).with_name("names.json")
 VOCABULARY, FINGERPRINT = 2048, "0" * 64  # of a corpus that is not there
 ONE_SEED = {"factorial", "biphasic", "conversion_frontier", "density", "masking_ratio", "rulers"}
+ONE_SEED |= {"merging", "quantisation", "retrieval_kinds", "tuning"}
 CORPORA = ("world", "text", "huggingface", "mds", "open_english", "ettin")  # quality's names hold library versions
 
 

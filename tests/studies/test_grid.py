@@ -28,9 +28,13 @@ STUDIES = {  # cells of one seed
     "density": 3,
     "factorial": 5,
     "masking_ratio": 6,
+    "merging": 4,
     "published": 4,
+    "quantisation": 2,
+    "retrieval_kinds": 2,
     "rulers": 4,
     "seeds": 12,
+    "tuning": 3,
 }
 
 

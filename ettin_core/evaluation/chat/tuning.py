@@ -220,9 +220,9 @@ def _train_and_write(tuning: Tuning, prepared: _Prepared, work: Path) -> None:
         place = Path("evaluations") / f"{tuning.kind.protocol}@{VERSION}"
         of_base = {"base": tuning.base.content} if tuning.base.stages else {}  # a run has many tuned models
         settings = tuning.measuring | of_base | {"weights": tuning.base.weights}
-        _write(building / "before" / place, _records(tuning, prepared, before, None, settings), settings)
+        write_records(building / "before" / place, _records(tuning, prepared, before, None, settings), settings)
         settings = tuning.identity | {"weights": facts["weights"]}
-        _write(building / place, _records(tuning, prepared, after, before, settings), settings)
+        write_records(building / place, _records(tuning, prepared, after, before, settings), settings)
 
 
 def _save(model: Any, tuning: Tuning, tokenizer: Any, facts: dict[str, Any], folder: Path) -> None:
@@ -249,7 +249,8 @@ def _records(
     return [checkpoint.measurement(protocol, VERSION, result, origin) for result in results], rows
 
 
-def _write(folder: Path, records: Records, settings: dict[str, Any]) -> None:
+def write_records(folder: Path, records: Records, settings: dict[str, Any]) -> None:
+    """Write and seal the folder of a protocol's records."""
     folder.mkdir(parents=True, exist_ok=True)
     append(folder / "measurements.jsonl", records[0])
     append(folder / "items.jsonl", records[1])
@@ -278,4 +279,4 @@ def _copy(folder: Path, home: RunFolder, protocol: str, earlier: str | None) -> 
     items = [replace(item, protocol=protocol) for item in read_items(folder / "items.jsonl")]
     target = place_of(home.evaluation_folder(protocol, VERSION, earlier), settings)
     with folder_under_construction(target) as building:
-        _write(building, (rows, items), settings)
+        write_records(building, (rows, items), settings)
