@@ -14,8 +14,24 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.preparation.prepare import prepare
 from ettin_core.foundation import source_code
 
+CACHE = Path(tempfile.gettempdir()) / f"ettin-tests-{os.getuid()}"  # of what may be kept from one session to the next
+MEMORY = Path("/dev/shm")  # a folder in memory (Linux): a write that is forced to the disk waits for none there
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("ETTIN_CACHE", str(Path(tempfile.gettempdir()) / f"ettin-tests-{os.getuid()}"))
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for processes that tests start
+os.environ.setdefault("ETTIN_CACHE", str(CACHE))
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE / "inductor"))
+torch.set_num_threads(1)  # for fixtures of a module or session, which are made before `_one_thread`
+
+
+def _has_room(folder: Path) -> bool:
+    """Whether a session's files fit into a folder, and can be run there."""
+    usable = folder.is_dir() and os.access(folder, os.W_OK) and not os.statvfs(folder).f_flag & os.ST_NOEXEC
+    return usable and shutil.disk_usage(folder).free > 8 * 2**30
+
+
+if _has_room(MEMORY):
+    tempfile.tempdir = str(MEMORY)  # a third of a short training was waiting for the disk
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 ):  # as in the background of a script, and so would processes begun here

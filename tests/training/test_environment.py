@@ -1,8 +1,10 @@
 """The environment of a run: what is recorded of code, libraries and numerics, what a resumed run is held to, and what not."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from ettin_core.foundation.distributed import ProcessGroup
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.storage import read_json
 from ettin_core.model.config import AdapterConfig
+from ettin_core.records.folders import RunFolder
 from ettin_core.training import environment
 from ettin_core.training.config import PlacementConfig
 from ettin_core.training.environment import changed_since, describe, differences, training_code
@@ -20,6 +23,19 @@ from ettin_core.training.numerics import numerics, processor
 from tests.runs import PLACEMENT, edit, tiny_run, train_tiny
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def at_four(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped after four steps."""
+    return train_tiny(tiny_run(corpus), tmp_path_factory.mktemp("stopped"), corpus, stop_after=4).path
+
+
+@pytest.fixture
+def continued(at_four: Path, corpus: Corpus, tmp_path: Path) -> Callable[..., RunFolder]:
+    """`continued(**options)` trains a copy of that run further."""
+    shutil.copytree(at_four, tmp_path / at_four.name)
+    return partial(train_tiny, tiny_run(corpus), tmp_path, corpus)
 
 
 def test_what_a_session_records(corpus: Corpus, tmp_path: Path) -> None:
@@ -79,17 +95,14 @@ def test_another_environment_is_refused_by_name_unless_allowed(
     planted: Callable[[pytest.MonkeyPatch, Path], None],
     named: str,
     group: str,
-    corpus: Corpus,
-    tmp_path: Path,
+    continued: Callable[..., RunFolder],
     code: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = tiny_run(corpus)
-    train_tiny(run, tmp_path, corpus, stop_after=4)
     planted(monkeypatch, code)
     with pytest.raises(UserError, match=rf"{named}.*allow_mismatch=\[{group}\]"):
-        train_tiny(run, tmp_path, corpus, stop_after=5)
-    train_tiny(run, tmp_path, corpus, placement=replace(PLACEMENT, allow_mismatch=(group,)), stop_after=5)
+        continued(stop_after=5)
+    continued(placement=replace(PLACEMENT, allow_mismatch=(group,)), stop_after=5)
 
 
 def test_an_unknown_name_is_refused() -> None:
@@ -98,12 +111,10 @@ def test_an_unknown_name_is_refused() -> None:
 
 
 def test_what_does_not_train_a_run_may_change(
-    corpus: Corpus, tmp_path: Path, code: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Corpus, continued: Callable[..., RunFolder], code: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tiny_run(corpus)
-    train_tiny(run, tmp_path, corpus, stop_after=4)
     edit(code, "objectives.kinds.skip", "OBJECTIVE = None")
-
     edit(code, "objectives.kinds.clm", "LATER = 1")  # an encoder does not use it
     edit(code, "evaluation.multiple_choice", "LATER = 1")
     edit(code, "training.trackers", "LATER = 1")
@@ -111,7 +122,7 @@ def test_what_does_not_train_a_run_may_change(
     versions = environment.library_versions("peft")
     others = {"lm-eval": "9.9", "mteb": "9.9", "transformers": "9.9", "peft": "9.9"}
     monkeypatch.setattr(environment, "library_versions", lambda *more: versions | others)
-    folder = train_tiny(run, tmp_path, corpus)
+    folder = continued()
     assert len(folder.summary()["sessions"]) == 1
     assert changed_since(run, folder.summary()) == []
     edit(code, "optim.stable_adamw", "LATER = 1")
