@@ -20,7 +20,8 @@ class StageConfig:
 
     `of` selects cells, also those that an earlier stage makes. `settings` are keys of the command's configuration, `axes` those
     that vary. A merge has further parents, each the cell that `others` selects beside the first, and perhaps a `base`. The
-    `retriever` of a retrieval kind is the model of another stage on the same cell.
+    `retriever` of a retrieval kind is the model that an earlier `stage` made of the one cell with its other levels: the same for
+    all members, or their records could not be compared.
     """
 
     command: str
@@ -29,7 +30,7 @@ class StageConfig:
     settings: dict[str, Any] = field(default_factory=dict)
     others: tuple[Levels, ...] = ()
     base: Levels | None = None
-    retriever: str | None = None
+    retriever: Levels | None = None
 
     def check(self, name: str) -> None:
         """Raises ValueError for what no command of a stage could do."""

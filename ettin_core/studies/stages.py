@@ -11,7 +11,7 @@ from ettin_core.foundation.override_text import assignment, spell
 from ettin_core.studies.grid import Cell, StudyRequest, name_of_levels, product
 from ettin_core.studies.stage_config import Levels, StageConfig, level_of
 
-MEMBER = "member"
+MEMBER, STAGE = "member", "stage"
 SETS = "{sets}"  # in a setting: the folder of generated evaluation sets
 
 
@@ -99,14 +99,22 @@ def _stage(
     base = None if config.base is None else _beside(f"stages.{label}.base", config.base, source, axes)
     shown = {axis: level_of(level) for axis, level in levels.items()}
     named = {MEMBER: f"{source.get(MEMBER, request.member.name)}+{label}"}
-    retriever = None
-    if config.retriever is not None:
-        jobs = [job.name for job in earlier.values() if job.label == config.retriever and job.sources == (name,)]
-        if len(jobs) != 1:
-            problem = f"is not an earlier stage with one job on {name}"
-            raise invalid(f"stages.{label}.retriever", config.retriever, problem, "name one without axes")
-        retriever = jobs[0]
+    retriever = (
+        None if config.retriever is None else _retriever(f"stages.{label}.retriever", config.retriever, axes, earlier)
+    )
     return Stage(label, config, levels, {**source, **named, **shown}, (name, *others), request, base, retriever)
+
+
+def _retriever(field: str, choice: Levels, axes: Mapping[str, Levels], earlier: Mapping[str, Stage]) -> str:
+    """The one job of the named stage on the cell with the other levels."""
+    levels = {axis: level for axis, level in choice.items() if axis != STAGE}
+    jobs = [
+        job for job in earlier.values() if job.label == choice.get(STAGE) and _selects(levels, axes[job.sources[0]])
+    ]
+    if len(jobs) != 1:
+        remedy = "name an earlier stage and the levels of one cell, e.g. {stage: dense, member: encoder, seed: 21}"
+        raise invalid(field, choice, f"selects {len(jobs)} jobs", remedy)
+    return jobs[0].name
 
 
 def _selects(choice: Levels, axes: Levels) -> bool:

@@ -162,6 +162,20 @@ def test_merges_differ_in_weights_and_not_in_the_runs_of_each_seed(tmp_path: Pat
     assert axes(load(tmp_path)) == ["member", "merge.weights", "seed"]
 
 
+def test_merges_of_one_run_with_two_seeds_are_two_cells(tmp_path: Path) -> None:
+    first, *others = [run_of(seed=seed) for seed in (1, 2, 3)]
+    for run in (first, *others):
+        finish(tmp_path, run, 2.0)
+    recipe = RecipeConfig(0, {"merge": replace(first.recipe.phases["decay"], share=1.0)})
+    for second in others:
+        held = tuple(Parent(run.name, "decay5", "b" * 64) for run in (first, second))
+        merge = Merge("average", held, (0.5, 0.5))
+        finish(tmp_path, replace(first, member="merge-average", recipe=recipe, merge=merge), 2.0)
+    cells = load(tmp_path).cells.values()
+    parents = {cell["axes"]["merge.parents"] for cell in cells}
+    assert parents == {None, "encoder + encoder s2", "encoder + encoder s3"}
+
+
 def test_members_of_other_objectives_never_share_a_loss(tmp_path: Path) -> None:
     for member, rate in (("encoder", 1e-3), ("encoder", 3e-3), ("decoder", 1e-3), ("decoder", 3e-3)):
         finish(tmp_path, run_of(member, rate), 2.0)

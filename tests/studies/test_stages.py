@@ -49,10 +49,10 @@ def test_parents_and_base_of_a_merge_are_of_its_seed() -> None:
     assert request.unanswerable() == []
 
 
-def test_a_reranker_waits_for_its_own_members_retriever() -> None:
+def test_all_rerankers_wait_for_one_retriever() -> None:
     _, stages = planned("study=retrieval_kinds")
     assert len(stages) == 2 * 2 * 5
-    assert stages["encoder+reranker s21"].waits_for == ("encoder s21", "encoder+dense s21")
+    assert stages["decoder+reranker s22"].waits_for == ("decoder s22", "encoder+dense s21")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_reranker_waits_for_its_own_members_retriever() -> None:
         ("stages.quantised.of={member:sparse}", "selects no cell; the members are encoder, decoder"),
         ("stages.quantised.axes={method:[nf4,nf4]}", "name each level once"),
         ("+stages.quantised.others=[{member:decoder}]", "has no meaning for quantise"),
-        ("+stages.quantised.retriever=dense", "has no meaning for quantise"),
+        ("+stages.quantised.retriever={stage:dense}", "has no meaning for quantise"),
     ],
 )
 def test_what_cannot_be_planned(override: str, message: str) -> None:
