@@ -18,27 +18,16 @@ from analysis.study_records import StudyRecords, rows_of
 from analysis.tables import HOLE, Table, grouped, number, probability, signed
 from analysis.uncertainty import holm
 from analysis.ways import with_own_ways
-from ettin_core.records.predictions import Prediction, Side, hash_of
+from ettin_core.records.predictions import Prediction, Side, restored
 
 SUPPORTED, CONTRADICTED, UNDECIDED, NOT_MEASURED = "supported", "contradicted", "undecided", "not measured"
 LEVEL = 0.05
 
 
-def predictions_of(study: StudyRecords) -> tuple[Prediction, ...]:
-    """The study's predictions. Raises ValueError for a record that was edited after it was written."""
-    predictions = tuple(
-        Prediction(**item | {"size": None if item["size"] is None else tuple(item["size"])})
-        for item in study.predictions.get("stated", [])
-    )
-    if predictions and hash_of(predictions) != study.predictions["hash"]:
-        raise ValueError("predictions in study.json are not those whose hash it holds; restore the file of the study.")
-    return predictions
-
-
 def judge(study: StudyRecords) -> pd.DataFrame:
     """A row for each prediction and measurement that it is about."""
     rows = []
-    for prediction in predictions_of(study):
+    for prediction in restored(study.predictions):
         measured = list(_measured(study, prediction))
         rows += measured or [_named(prediction) | {"measured": prediction.measure}]
     frame = pd.DataFrame(rows)

@@ -1,11 +1,13 @@
 """What a study's author expects, stated in its file before anything is trained, so that the report can judge it."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from ettin_core.foundation.errors import invalid, unknown
-from ettin_core.foundation.storage import canonical_json, hash_text
+from ettin_core.foundation.storage import canonical_json, check_shape, hash_text
 
+REMEDY = "restore the file of the study"
 SIGNS = ("better", "worse", "higher", "lower")
 Side = str | dict[str, Any]  # a member, or the levels of some axes: {member: decoder, budget: 0.5}
 
@@ -64,3 +66,22 @@ def stated(predictions: tuple[Prediction, ...], trained_before: list[str]) -> di
         "trained_before": trained_before,
         "stated": [asdict(item) for item in predictions],
     }
+
+
+def restored(record: dict[str, Any]) -> tuple[Prediction, ...]:
+    """The predictions that a study's record has; none of an empty one."""
+    return tuple(
+        Prediction(**item | {"size": None if item["size"] is None else tuple(item["size"])})
+        for item in record.get("stated", [])
+    )
+
+
+def check_stated(path: Path, record: dict[str, Any]) -> None:
+    """Raises ValueError naming the file if its predictions are not those that were stated."""
+    check_shape(path, record, REMEDY, True, "predictions", hash=str, trained_before=list, stated=list)
+    try:
+        same = hash_of(restored(record)) == record["hash"]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise invalid("file", str(path), f"holds predictions that cannot be read ({error})", REMEDY) from error
+    if not same:
+        raise invalid("file", str(path), "holds predictions that were changed after they were stated", REMEDY)

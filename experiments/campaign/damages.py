@@ -128,6 +128,11 @@ STUDY = DOCUMENT | {
     **{f"name={wrong!r}": document(setting(name=wrong)) for wrong in NO_TEXT},
     "a cell without its run": document(setting(cells=[{"name": "a", "axes": {}}])),
     "a cell whose axes are a list": document(setting(cells=[{"name": "a", "run": "b", "axes": []}])),
+    "two runs of one cell": document(lambda study: study | {"cells": [*study["cells"], study["cells"][0] | {"run": "b"}]}),
+    **{f"predictions={wrong!r}": document(setting(predictions=wrong))
+       for wrong in (3, [], {}, {"hash": "a", "trained_before": [], "stated": [3]},
+                     {"hash": "a", "trained_before": [], "stated": [{"statement": "s"}]},
+                     {"hash": "a", "trained_before": [], "stated": []})},
     "a certificate without a verdict": document(setting(certificates=[{"pair": "p"}])),
 }  # fmt: skip
 CONFIG = SYNTAX | ONLY_JSON | {
