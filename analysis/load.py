@@ -15,6 +15,7 @@ from analysis.cell_names import cell_labels
 from analysis.costs import RULERS, checkpoints, seconds_at, trained_on
 from analysis.harness import harness_files, harness_items, harness_measurements
 from analysis.items import Items, Key
+from analysis.sources import record_files
 from analysis.study_records import ALL, DISTINCT, MEASURE, PAIR, StudyRecords
 from ettin_core.foundation.errors import unknown
 from ettin_core.foundation.storage import read_mapping
@@ -71,6 +72,7 @@ def load(
         analysis=analysis,
         ruler=ruler,
         predictions=plan.get("predictions") or {},
+        files=record_files(complete, runs, harness_files(complete, records)),
     )
 
 

@@ -11,9 +11,11 @@ from typing import Any
 import pandas as pd
 
 from analysis import families, wording
+from analysis.answer import Answer, Verdict, named
 from analysis.cell_names import level_name, short_names
 from analysis.compare import COULD_SEE
 from analysis.estimates import RECORD, by_measure, paired
+from analysis.sources import Cell
 from analysis.study_records import StudyRecords, rows_of
 from analysis.tables import HOLE, Table, grouped, number, probability, signed
 from analysis.uncertainty import holm
@@ -123,6 +125,23 @@ def predictions_table(judged: pd.DataFrame, study: StudyRecords) -> Table:
     return Table("predictions", "Predictions", header, grouped(rows), notes)
 
 
+def answers(judged: pd.DataFrame) -> list[Answer]:
+    """What became of each prediction, with the differences that say so."""
+    answered = []
+    for statement, rows in judged.groupby("statement", sort=False):
+        by_verdict: dict[str, list[str]] = {}
+        for row in rows_of(rows):
+            name, _, difference, _, verdict = _cells(row)
+            seen = verdict.removeprefix(row.verdict)
+            by_verdict.setdefault(row.verdict, []).append(f"{name} {difference}{seen}")
+        verdicts = [
+            Verdict(f"{verdict}{f' in {len(names)} of {len(rows)}' if len(rows) > 1 else ''}: {named(names)}")
+            for verdict, names in by_verdict.items()
+        ]
+        answered.append(Answer(str(statement), sorted(verdicts, key=lambda item: not item.decides), "predictions"))
+    return answered
+
+
 def _source(row: Any) -> str:
     return f" ({row.source})" if row.source else ""
 
@@ -131,7 +150,7 @@ def _cells(row: Any) -> list[str]:
     predicted = f"{row.left} {row.sign} than {row.right}" if row.size is None else f"{row.left} − {row.right} in "
     predicted += "" if row.size is None else f"[{signed(row.size[0])}, {signed(row.size[1])}]"
     protocol, *rest = str(row.measured).split(": ")
-    name = ": ".join([wording.protocol_name(protocol), *rest])
+    name = Cell(": ".join([wording.protocol_name(protocol), *rest]), (protocol, *rest))
     if row.verdict == NOT_MEASURED:
         return [name, predicted, HOLE, HOLE, row.verdict]
     interval = "" if math.isnan(row.low) else f" [{signed(row.low)}, {signed(row.high)}]"

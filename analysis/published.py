@@ -10,6 +10,7 @@ import yaml
 
 from analysis.estimates import MISSING_RUN, NOT_MEASURED
 from analysis.groups import ALIASES, plain_task
+from analysis.sources import Cell
 from analysis.study_records import StudyRecords
 from analysis.tables import HOLE, Footnotes, Table, estimated, grouped
 from analysis.ways import OWN, split
@@ -186,6 +187,12 @@ def _lacking(rows_of_item: pd.DataFrame) -> str:
     return "; ".join(parts)
 
 
+def _shown(cell: pd.Series, footnotes: Footnotes) -> Cell:
+    """A value with the records of its protocol behind it."""
+    protocol = (cell["way"],) if isinstance(cell["way"], str) else ()
+    return Cell(estimated(cell, footnotes), protocol, str(cell["member"]))
+
+
 def published_table(item: Published, filled: pd.DataFrame) -> Table:
     """One published table, with the study's members in its rows and its measures in columns."""
     rows_of_item = filled[filled["exhibit"] == item.name]
@@ -193,7 +200,7 @@ def published_table(item: Published, filled: pd.DataFrame) -> Table:
     rows = []
     for (block, kind), cells in rows_of_item.groupby(["block", "kind"], sort=False):
         by_measure = cells.assign(lacking=None).set_index("measure")
-        shown = [estimated(by_measure.loc[measure.name], footnotes) for measure in item.measures]
+        shown = [_shown(by_measure.loc[measure.name], footnotes) for measure in item.measures]
         rows.append((str(block), [str(kind), *shown]))
     notes = [
         *footnotes.notes(),

@@ -1,5 +1,6 @@
 """Rebuild every table and figure from recorded runs: `python -m analysis.report runs=<folder> out=<folder>`."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +9,13 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from analysis import contents, figures, kinds, numbers, page, render, tables
+from analysis import contents, control, figures, kinds, numbers, page, predictions, render, tables
 from analysis.artifacts import artifact_folder
 from analysis.command import command
 from analysis.figures import ReportFigure
 from analysis.kinds.design import ReportTable
 from analysis.load import load
-from analysis.predictions import judge, predictions_table
+from analysis.sources import Sources
 from analysis.stale import stale_lines
 from analysis.study_records import StudyRecords
 from analysis.swept import flat
@@ -27,20 +28,25 @@ def build(
     ruler: str = "tokens",
     records: Path | None = None,
     where: Mapping[str, Any] | None = None,
+    packed: str = "",
 ) -> list[Path]:
     """Write the report of a study (or of all complete runs of a folder) into `out`; returns the files.
 
     `records` is a folder with more measurements of the runs, as lm-eval writes them. `ruler` is what the axes of cost
-    show, `where` the settings that runs must have. Raises ValueError for what cannot be reported.
+    show, `where` the settings that runs must have. Links lead into `runs`, or to the file beside the page that has the
+    runs `packed`. Raises ValueError for what cannot be reported.
     """
     recorded = load(runs, study, ruler, records, where)
     findings = kinds.analyse(recorded)
     costs = ReportTable(tables.rulers_table(recorded), tables.rulers_table, recorded.runs.reset_index())
-    judged = _predictions(recorded)
-    report_tables = [_with_verdicts(item, recorded) for item in (*judged, *findings.tables)] + [costs]
-    drawn = [*_losses(recorded, findings.cells), *findings.figures]
+    judged = predictions.judge(recorded)
+    shown_tables = [*_predictions(judged, recorded), *findings.tables, costs]
+    report_tables = [_with_control(item, recorded) for item in shown_tables]
+    drawn = [*findings.figures, *_losses(recorded, findings.cells)]
     report_figures = [replace(figure, caption=_caption(figure, recorded)) for figure in drawn]
     images = {figure.name: figure.encoded("png") for figure in report_figures}
+    answers = predictions.answers(judged) if len(judged) else findings.answers
+    sources = Sources(recorded, os.path.relpath(runs.resolve(), out.resolve()), packed)
 
     with artifact_folder(out, recorded.fingerprint) as folder:
         for item in report_tables:
@@ -56,31 +62,32 @@ def build(
         by_key = numbers.by_key(recorded, findings.numbers)
         folder.put("numbers.tex", numbers.macros(by_key), numbers.macros)
         folder.put(contents.FILE, contents.contents(recorded, shown, report_figures, by_key), contents.contents)
-        folder.put("index.html", page.page(recorded, findings.cells, shown, report_figures, images), page.page)
+        plain = [item.table for item in shown_tables]
+        html = page.page(recorded, findings.cells, answers, plain, drawn, images, sources)
+        folder.put("index.html", html, page.page)
     _announce(recorded, report_tables, out, report_figures)
     return folder.files_in(out)
 
 
-def _predictions(recorded: StudyRecords) -> list[ReportTable]:
+def _predictions(judged: pd.DataFrame, recorded: StudyRecords) -> list[ReportTable]:
     """What was stated before training, judged; nothing where the study states nothing."""
-    judged = judge(recorded)
     if judged.empty:
         return []
-    table = predictions_table(judged, recorded)
-    ranges = judged.pop("size")
-    least, most = zip(*((None, None) if size is None else size for size in ranges), strict=True)
-    judged = judged.assign(least=least, most=most)
-    return [ReportTable(table, predictions_table, judged)]
+    table = predictions.predictions_table(judged, recorded)
+    least, most = zip(*((None, None) if size is None else size for size in judged["size"]), strict=True)
+    data = judged.drop(columns="size").assign(least=least, most=most)
+    return [ReportTable(table, predictions.predictions_table, data)]
 
 
-def _with_verdicts(item: ReportTable, recorded: StudyRecords) -> ReportTable:
-    """A table with the certificates' verdicts below it, so that no comparison is read without them."""
-    notes = [*item.table.notes, *tables.control(recorded)]
+def _with_control(item: ReportTable, recorded: StudyRecords) -> ReportTable:
+    """A table with the certificates' verdicts and what is missing below it, so that no comparison is read without them."""
+    notes = [*item.table.notes, *control.control(recorded), *control.missing_lines(recorded)]
     return replace(item, table=replace(item.table, notes=notes))
 
 
 def _caption(figure: ReportFigure, recorded: StudyRecords) -> str:
-    return " ".join([figure.caption, *(line.rstrip(".") + "." for line in tables.control(recorded))])
+    lines = [*control.control(recorded), *control.missing_lines(recorded)]
+    return " ".join([figure.caption, *(line.rstrip(".") + "." for line in lines)])
 
 
 def _losses(recorded: StudyRecords, cells: pd.DataFrame) -> list[ReportFigure]:
@@ -94,9 +101,9 @@ def _announce(
     recorded: StudyRecords, report_tables: list[ReportTable], out: Path, report_figures: list[ReportFigure]
 ) -> None:
     for certificate in recorded.certificates:
-        print(tables.verdict(certificate))
-    for name in recorded.missing:
-        print(f"missing run: {name}")
+        print(control.verdict(certificate))
+    for line in control.missing_lines(recorded):
+        print(line)
     for line in stale_lines(recorded.cells):
         print(line)
     print("\n" + "\n\n".join(render.text(item.table) for item in report_tables[:2]) + "\n")

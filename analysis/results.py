@@ -96,7 +96,7 @@ def stale(results: Path, files: Mapping[Path, bytes]) -> list[str]:
 def _reported(archive: Path) -> dict[str, bytes]:
     """The report of a packed study, by file name."""
     with unpacked(archive) as folder, tempfile.TemporaryDirectory() as scratch, _silence():
-        written = report.build(folder / "runs", Path(scratch) / "report", folder / STUDY)
+        written = report.build(folder / "runs", Path(scratch) / "report", folder / STUDY, packed=ARCHIVE)
         files = {file.name: file.read_bytes() for file in written}
         return files | {"README.md": _overview(read_study(folder / STUDY), files).encode()}
 

@@ -14,6 +14,7 @@ OWN_SCORING, BEST_BY_DEV = "own_scoring", "best_by_dev"  # ways that differ betw
 MEASURE = ["protocol", "task", "metric"]
 ALL = "all"  # the task that is every item of its protocol
 DISTINCT = 8  # colours that a reader can tell apart
+TRAINING = "training"  # in place of a protocol: the loss that training recorded
 PAIR, SWEEP = "pair", "sweep"  # the first is the analysis of a study that names no other
 
 
@@ -29,7 +30,8 @@ class StudyRecords:
 
     A study may state its `claim`, its `cells` (by name: the run, the parent's run and the axes) and the `analysis` that
     answers it. For any kind but "pair" a run's member is its cell's label (in `labels`), and all runs are one block. A
-    curve of a run is `drawn_as` that label, or where there are many as the member it was trained as.
+    curve of a run is `drawn_as` that label, or where there are many as the member it was trained as. `files` has the record
+    files of each run and protocol, by paths within the folder of runs.
     """
 
     name: str
@@ -47,6 +49,7 @@ class StudyRecords:
     analysis: dict[str, Any] = field(default_factory=lambda: {"kind": PAIR})
     ruler: str = "tokens"
     predictions: dict[str, Any] = field(default_factory=dict)
+    files: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     @property
     def blocks(self) -> list[str]:

@@ -1,7 +1,6 @@
 """Numbers to readable tables: the comparison, the paired differences and the rulers."""
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -12,8 +11,9 @@ import pandas as pd
 from analysis import wording
 from analysis.families import described, is_part, redundant
 from analysis.flags import left_out_note, with_flags
+from analysis.sources import Cell
 from analysis.stale import stale_lines
-from analysis.study_records import SWEEP, StudyRecords, rows_of
+from analysis.study_records import MEASURE, StudyRecords, rows_of
 from analysis.ways import OWN, split, way_name
 
 SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -87,15 +87,25 @@ def members_table(name: str, title: str, cells: pd.DataFrame, members: list[str]
 
     def row(group: pd.DataFrame) -> list[str]:
         by_member = group.set_index("member")
+        first = group.iloc[0]
+        key = key_of(first)
         shown = [
-            estimated(by_member.loc[member], footnotes) if member in by_member.index else footnotes.hole("missing run")
+            Cell(estimated(by_member.loc[member], footnotes), key, member)
+            if member in by_member.index
+            else footnotes.hole("missing run")
             for member in members
         ]
-        first = group.iloc[0]
         asked = [way_name(first["way"])] if ways else []
         rates = [_rates(group["ties"])] if tied else []
         beside = [*rates, *([first["left_out"]] if explained else [])]
-        return [measure(first), *asked, *shown, _or_blank(first["reference"], number), _counts(group["n"]), *beside]
+        return [
+            Cell(measure(first), key),
+            *asked,
+            *shown,
+            _or_blank(first["reference"], number),
+            _counts(group["n"]),
+            *beside,
+        ]
 
     rows = []
     for _, question in cells.groupby(["block", "question"], sort=False):
@@ -122,8 +132,8 @@ def differences_table(differences: pd.DataFrame, stated: dict[str, list[str]] | 
         single = differences["block"].nunique() == 1
         section = f"{row.left} − {row.right}" + ("" if single else f" ({row.block})")
         name = f"{wording.question_name(str(row.question))}: {measure(row._asdict())}"
-        shown = [name, way_name(str(row.way)), *tested(row), f"{row.n:,}", str(row.over), str(row.words)]
-        rows.append((section, shown))
+        asked = [Cell(name, key_of(row._asdict())), way_name(str(row.way))]
+        rows.append((section, [*asked, *tested(row), f"{row.n:,}", str(row.over), str(row.words)]))
     notes = [
         "Brackets: 95% interval of the paired difference over seeds and items together, with items in their clusters. With one "
         "seed it is over items alone, which leaves out the noise of training.",
@@ -147,11 +157,12 @@ def _ways_together(differences: pd.DataFrame) -> pd.DataFrame:
 
 
 def rulers_table(study: StudyRecords) -> Table:
-    """What each run cost by every ruler, with the verdicts of the certificates below."""
+    """What each run cost by every ruler."""
     runs = study.runs.assign(place=study.runs["member"].map(wording.members_first(set(study.runs["member"])).index))
     rows = []
     for run in rows_of(runs.sort_values(["block", "place", "seed"])):
-        cells = [str(run.Index), str(run.member), str(run.seed), f"{run.tokens:,}", f"{run.loss_tokens:,}"]
+        name = Cell(str(run.Index), run=str(run.Index))
+        cells = [name, str(run.member), str(run.seed), f"{run.tokens:,}", f"{run.loss_tokens:,}"]
         parent = run.parent if isinstance(run.parent, str) else "from scratch"
         rows.append((str(run.block), [*cells, power(run.flops), f"{run.seconds:,.1f}", *_parameters(run), parent]))
     header = [
@@ -166,9 +177,7 @@ def rulers_table(study: StudyRecords) -> Table:
         "Other parameters",
         "Parent",
     ]
-    missing = [f"Missing run: {name}" for name in study.missing]
-    notes = [*map(verdict, study.certificates), "A conversion's numbers exclude its parent's.", *missing]
-    notes += stale_lines(study.cells)
+    notes = ["A conversion's numbers exclude its parent's.", *stale_lines(study.cells)]
     return Table("rulers", "What each run cost", header, grouped(rows), notes)
 
 
@@ -176,43 +185,6 @@ def _parameters(run: Any) -> list[str]:
     """Embedding and other parameters; all as others where the shape is not known."""
     embedding = 0 if math.isnan(run.embedding) else int(run.embedding)
     return [f"{embedding:,}" if embedding else HOLE, f"{run.parameters - embedding:,}"]
-
-
-def verdict(certificate: dict[str, Any]) -> str:
-    """One line of a certificate: the pair, the verdict and what its sides differ in, as the contract names it."""
-    fields = []
-    for item in certificate["differences"]:
-        if item["allowed"]:
-            fields.append(str(item["under"]))
-        else:
-            fields.append(f"{item['field']} ({item['left']} / {item['right']}; NOT ALLOWED)")
-    for name, item in certificate["evidence"].items():
-        if item.get("required") and not item["equal"]:
-            fields.append(f"{name} ({item['left']} / {item['right']}; NOT EQUAL)")
-    named = f": {', '.join(dict.fromkeys(fields))}" if fields else ""
-    if "deviation" in certificate["evidence"]:
-        named += f" (another placement; deviation: {certificate['evidence']['deviation']['left']})"
-    return f"{certificate['pair']}: {certificate['verdict']}{named} [{certificate['left']} | {certificate['right']}]"
-
-
-def verdicts(certificates: list[dict[str, Any]]) -> list[str]:
-    """The verdicts in a line each, comparisons of the same verdict together; one that broke its contract has its own line."""
-    if not certificates:
-        return ["No certificate: nothing proves that these runs differ only where they should."]
-    lines = [verdict(certificate) for certificate in certificates]
-    kept = [
-        line if certificate["verdict"] == "not matched" else line.rpartition(" [")[0]
-        for certificate, line in zip(certificates, lines, strict=True)
-    ]
-    counts = Counter(kept)
-    return [line + (f" ({count} comparisons)" if count > 1 else "") for line, count in counts.items()]
-
-
-def control(study: StudyRecords) -> list[str]:
-    """What says how far the runs are comparable: certificates, or what the runs of a sweep differ in."""
-    if not study.certificates and study.analysis["kind"] == SWEEP and study.claim:
-        return [study.claim]
-    return verdicts(study.certificates)
 
 
 def number(value: float) -> str:
@@ -257,6 +229,17 @@ def estimated(cell: pd.Series, footnotes: Footnotes) -> str:
 def measure(row: Any) -> str:
     """A measurement as a row's name: task, metric and which way is better."""
     return f"{row['task']}, {wording.metric_name(row['metric'])}{wording.arrow(row['metric'], row['higher_is_better'])}"
+
+
+def measurement(row: Any) -> Cell:
+    """A measurement as a name that needs no section: protocol, task, metric and which way is better."""
+    return Cell(f"{wording.protocol_name(str(row['protocol']))}: {measure(row)}", key_of(row))
+
+
+def key_of(row: Any) -> tuple[str, str, str]:
+    """The measurement that a row is of: protocol, task and metric."""
+    protocol, task, metric = (str(row[name]) for name in MEASURE)
+    return protocol, task, metric
 
 
 def _section(row: pd.Series, cells: pd.DataFrame) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 from analysis.data_report.record import DataRecord
 from analysis.figures import ReportFigure
-from analysis.page import embedded, rendered
+from analysis.html import embedded, rendered
 from analysis.tables import Table
 
 _TEMPLATE = """{% extends "base" %}{% import "parts" as parts %}

@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import families, wording
+from analysis import families
+from analysis.answer import counted
 from analysis.estimates import NOT_DEFINED, paired, verdicts
 from analysis.figures import ReportFigure, comparison
 from analysis.kinds import design
 from analysis.kinds.design import Findings, ReportTable
+from analysis.sources import Cell
 from analysis.study_records import MEASURE, StudyRecords, rows_of
-from analysis.tables import Footnotes, Table, estimated, grouped, measure, number, signed, tested
+from analysis.tables import Footnotes, Table, estimated, grouped, key_of, measurement, number, signed, tested
 from analysis.uncertainty import detectable
 
 NO_ERROR_TERM = "one repetition: no error term"
@@ -42,7 +44,7 @@ def analyse(study: StudyRecords) -> Findings:
         f"cells/{row.member}/{row.protocol}/{row.task}/{row.metric}": number(row.value)
         for row in rows_of(means[means["value"].notna()])
     }
-    tables = [every_cell(means, scored, options.block)]
+    tables, answers = [every_cell(means, scored, options.block)], []
     if options.base is not None:
         if options.base not in design.labels(cells):
             raise design.unknown_name("analysis.base", options.base, "is not a cell of the study", design.labels(cells))
@@ -53,10 +55,11 @@ def analyse(study: StudyRecords) -> Findings:
                 differences_table(compared, options, study.analysis.get("families")), differences_table, compared
             ),
         )
+        answers = counted(compared, ["left", "right"], "differences")
         for row in rows_of(compared):
             key = f"difference/{row.left}/{row.protocol}/{row.task}/{row.metric}"
             numbers |= {key: signed(row.value), f"{key}/words": row.words}
-    return Findings(means, tables, figures, numbers)
+    return Findings(means, tables, figures, numbers, answers)
 
 
 def to_base(study: StudyRecords, scored: pd.DataFrame, base: str, block: str) -> pd.DataFrame:
@@ -87,7 +90,7 @@ def differences_table(differences: pd.DataFrame, options: Options, stated: dict[
     """Rows are cells within each measurement."""
     rows = []
     for row in rows_of(differences):
-        section = f"{wording.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
+        section = measurement(row._asdict())
         rows.append((section, [str(row.left), *tested(row), str(row.repetitions), row.words]))
     notes = [
         f"Difference: the cell minus {options.base}, paired by {options.block} and item.",
@@ -120,10 +123,11 @@ def cells_table(cells: pd.DataFrame, block: str) -> Table:
     footnotes = Footnotes()
     rows = []
     for place, row in enumerate(rows_of(cells)):
-        section = f"{wording.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
+        section = measurement(row._asdict())
+        mean = Cell(estimated(cells.iloc[place], footnotes), key_of(row._asdict()), str(row.member))
         several = not np.isnan(row.deviation)
         spread = [number(row.deviation), number(row.detectable)] if several else ["", ""]
-        rows.append((section, [str(row.member), estimated(cells.iloc[place], footnotes), *spread, str(row.runs)]))
+        rows.append((section, [str(row.member), mean, *spread, str(row.runs)]))
     bases = sorted(set(cells["over"].dropna()) - {"none"})
     notes = [
         f"Brackets: 95% interval over {' or '.join(bases) or 'nothing'}. Deviation: standard deviation between runs.",

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import families, figure_style, wording
+from analysis.answer import Answer, counted
 from analysis.cell_names import level_name
 from analysis.estimates import NO_SPREAD, NO_VERDICT, distinguishable, estimate, paired
 from analysis.figures import ReportFigure
@@ -15,7 +16,7 @@ from analysis.kinds.cells import every_cell
 from analysis.kinds.design import Findings, ReportTable
 from analysis.labels import fitting, label
 from analysis.study_records import MEASURE, StudyRecords, rows_of
-from analysis.tables import Table, grouped, measure, number, signed, tested
+from analysis.tables import Table, grouped, measurement, number, signed, tested
 from analysis.uncertainty import Interval
 
 ONE_REPETITION = "one repetition: cannot be told"
@@ -51,7 +52,23 @@ def analyse(study: StudyRecords) -> Findings:
         every_cell(means, scored, options.block),
     ]
     figures = [curves(points, on_axis, options.x)] if len(points) else []
-    return Findings(means, tables, figures, _numbers(best))
+    return Findings(means, tables, figures, _numbers(best), answers_of(best, options))
+
+
+def answers_of(best: pd.DataFrame, options: Options) -> list[Answer]:
+    """Whether the best level is distinguishable from the second, and which it is then."""
+
+    def words(row: Any) -> str:
+        verdict = str(row.words).partition(";")[0]
+        return f"{verdict} from the second" if "distinguishable" in verdict else verdict
+
+    def question(key: tuple[str, ...]) -> str:
+        return f"The best {_axis(options.x)}" + (f", {key[0]}" if key[0] else "")
+
+    def name(row: Any) -> str:
+        return f"{measurement(row._asdict())} (best at {row.best:g})"
+
+    return counted(best, ["curve"], "best_levels", question, words, name)
 
 
 def best_levels(study: StudyRecords, on_axis: pd.DataFrame, options: Options) -> pd.DataFrame:
@@ -104,7 +121,7 @@ def best_table(
     """Rows are measurements, sections are curves."""
     rows = []
     for row in rows_of(best.sort_values("curve", kind="stable", key=lambda names: pd.factorize(names)[0])):
-        name = f"{wording.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
+        name = measurement(row._asdict())
         cells = [name, f"{row.best:g}", number(row.best_value), f"{row.second:g}", *tested(row), row.words]
         rows.append((str(row.curve), cells))
     method = [

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import estimates
+from analysis.answer import Answer
 from analysis.families import is_part
 from analysis.figures import ReportFigure
 from analysis.study_records import ALL, MEASURE, PSEUDO_LIKELIHOOD, StudyRecords
@@ -30,12 +31,13 @@ class ReportTable:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a kind of analysis hands to the report; `cells` has every member's measurements and holes."""
+    """What a kind of analysis hands to the report; `cells` has every member's measurements and holes, `answers` the verdicts."""
 
     cells: pd.DataFrame
     tables: list[ReportTable]
     figures: list[ReportFigure]
     numbers: dict[str, str] = field(default_factory=dict)
+    answers: list[Answer] = field(default_factory=list)
 
 
 def options(kind: Any, study: StudyRecords) -> Any:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import families, figure_style, wording
+from analysis import families, figure_style
+from analysis.answer import counted
 from analysis.cell_names import level_name
 from analysis.estimates import distinguishable, estimate, words
 from analysis.figures import ReportFigure
@@ -19,7 +20,7 @@ from analysis.kinds.cells import NO_ERROR_TERM, every_cell
 from analysis.kinds.design import Findings, ReportTable
 from analysis.labels import name_columns
 from analysis.study_records import MEASURE, StudyRecords, rows_of
-from analysis.tables import Table, grouped, measure, number, signed, tested
+from analysis.tables import Table, grouped, measurement, number, signed, tested
 from analysis.uncertainty import Interval
 
 Part = tuple[tuple[Any, ...], tuple[Any, ...]]  # levels of the two factors all of whose combinations exist
@@ -53,7 +54,7 @@ def analyse(study: StudyRecords) -> Findings:
         every_cell(means, scored, options.block),
     ]
     figures = [interaction(study, crossed, cells, options)] if len(crossed) else []
-    return Findings(means, tables, figures, _numbers(estimated))
+    return Findings(means, tables, figures, _numbers(estimated), counted(estimated, ["term"], "effects"))
 
 
 def effects(
@@ -194,7 +195,7 @@ def effects_table(estimated: pd.DataFrame, notes: list[str], stated: dict[str, l
     """Rows are measurements within each contrast."""
     rows = []
     for row in rows_of(estimated.sort_values("term", kind="stable", key=lambda terms: pd.factorize(terms)[0])):
-        name = f"{wording.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
+        name = measurement(row._asdict())
         rows.append((row.term, [name, *tested(row), f"{row.repetitions} ({row.freedom})", row.words]))
     method = [
         "Least squares with the repetitions (seeds) as blocks. Brackets: 95% interval over runs, and over items where known.",

@@ -1,5 +1,6 @@
 """The conversion frontier: how far a converted member is behind the native one, against what the conversion cost."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import figure_style, wording
+from analysis import figure_style
+from analysis.answer import Answer, counted
 from analysis.costs import RULERS
 from analysis.figures import ReportFigure
 from analysis.kinds import design, panels
@@ -16,7 +18,7 @@ from analysis.kinds.design import Findings, ReportTable
 from analysis.kinds.gaps import MEMBER, crossings_of, gaps_of, on_ruler, pairs_of
 from analysis.labels import fitting, label
 from analysis.study_records import MEASURE, StudyRecords, rows_of
-from analysis.tables import HOLE, Table, grouped, measure, number, signed
+from analysis.tables import HOLE, Table, grouped, measurement, number, signed
 from analysis.uncertainty import Interval
 
 
@@ -53,14 +55,27 @@ def analyse(study: StudyRecords) -> Findings:
         every_cell(means, scored, options.block),
     ]
     figures = [frontier(gaps, crossings, study, options)] if (gaps["x"] > 0).any() else []
-    return Findings(means, tables, figures, _numbers(gaps, crossings))
+    return Findings(means, tables, figures, _numbers(gaps, crossings), answers_of(crossings))
+
+
+def answers_of(crossings: pd.DataFrame) -> list[Answer]:
+    """For each curve, in how many measurements the converted member catches up, and where."""
+
+    def words(row: Any) -> str:
+        return re.split(r" at |: ", str(row.words))[0]
+
+    def name(row: Any) -> str:
+        _, at, place = str(row.words).partition(" at ")
+        return f"{measurement(row._asdict())}{at}{place}"
+
+    return counted(_by_curve(crossings), ["curve"], "crossings", words=words, name=name)
 
 
 def crossings_table(crossings: pd.DataFrame, gaps: pd.DataFrame, options: Options, lacking: list[str]) -> Table:
     """Rows are measurements within each curve."""
     rows = []
     for row in rows_of(_by_curve(crossings)):
-        name = f"{wording.protocol_name(str(row.protocol))}: {measure(row._asdict())}"
+        name = measurement(row._asdict())
         slope = HOLE if np.isnan(row.slope) else signed(row.slope * float(np.log(2)))
         rows.append((str(row.curve), [name, slope, str(row.over), str(row.words)]))
     method = [
@@ -78,10 +93,10 @@ def gaps_table(gaps: pd.DataFrame, study: StudyRecords, options: Options) -> Tab
     """Rows are measurements within each curve, columns are budgets."""
     levels = sorted(set(gaps["level"]))
     rows = []
-    for (curve, *key), of_measure in _by_curve(gaps).groupby(["curve", *MEASURE], sort=False):
+    for (curve, *_), of_measure in _by_curve(gaps).groupby(["curve", *MEASURE], sort=False):
         by_level = of_measure.set_index("level")
         shown = [_shown(by_level.loc[level]) if level in by_level.index else HOLE for level in levels]
-        rows.append((str(curve), [f"{wording.protocol_name(str(key[0]))}: {measure(of_measure.iloc[0])}", *shown]))
+        rows.append((str(curve), [measurement(of_measure.iloc[0]), *shown]))
     bases = " or ".join(sorted(set(gaps["over"]) - {"none"})) or "nothing"
     notes = [
         "Gap: how far the converted member is behind the native one; below zero it is ahead.",

@@ -15,6 +15,7 @@ from analysis import (
     published_values,
     tables,
 )
+from analysis.answer import counted
 from analysis.families import is_part
 from analysis.figures import ReportFigure
 from analysis.groups import group_means, groups_table
@@ -56,7 +57,14 @@ def analyse(study: StudyRecords) -> Findings:
     filled = published.coverage(study, cells)
     report_tables += [*published_tables(filled), *_beside(filled, study)]
     report_figures = [*_figures(study, cells), *figures_as_published(filled, study)]
-    return Findings(cells, report_tables, report_figures, numbers.of_pair(study, cells, differences))
+    whole = differences[~is_part(differences)]
+    answers = counted(whole, ["block", "left", "right"], "differences", lambda key: _compared(key, study.blocks))
+    return Findings(cells, report_tables, report_figures, numbers.of_pair(study, cells, differences), answers)
+
+
+def _compared(key: tuple[str, ...], blocks: list[str]) -> str:
+    block, left, right = key
+    return f"{left} − {right}" + (f" ({block})" if len(blocks) > 1 else "")
 
 
 def published_tables(filled: pd.DataFrame) -> list[ReportTable]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import estimates, families, wording
+from analysis.answer import Answer, counted
 from analysis.costs import RULERS
 from analysis.families import is_part
 from analysis.figures import smoothed
@@ -15,12 +16,11 @@ from analysis.inference import difference_of_runs
 from analysis.kinds import design
 from analysis.kinds.cells import every_cell
 from analysis.kinds.design import Findings, ReportTable
-from analysis.study_records import MEASURE, OWN_SCORING, StudyRecords
-from analysis.tables import Table, grouped, measure, signed
+from analysis.study_records import MEASURE, OWN_SCORING, TRAINING, StudyRecords
+from analysis.tables import Table, grouped, measurement, signed
 from analysis.ways import own_scoring
 from ettin_core.records.readout import fills_masks
 
-TRAINING = "training"  # in place of a protocol: the loss that training recorded
 SAME = 1e-2  # costs that differ by less than this share are equal
 NOT_COMPARABLE = "not comparable"  # losses of different objectives or mask rates
 NO_EVALUATION = "not measured there"
@@ -61,7 +61,17 @@ def analyse(study: StudyRecords) -> Findings:
         ReportTable(winners_table(compared), winners_table, compared),
         every_cell(means, scored, options.block),
     ]
-    return Findings(means, tables, [], _numbers(compared))
+    return Findings(means, tables, [], _numbers(compared), answers_of(compared))
+
+
+def answers_of(compared: pd.DataFrame) -> list[Answer]:
+    """For each pair, in how many measurements the winner depends on the ruler."""
+
+    def question(key: tuple[str, ...]) -> str:
+        title, left, right = key
+        return f"{left} − {right}" + (f" ({title})" if title else "") + ": does the winner depend on the ruler?"
+
+    return counted(compared, ["title", "left", "right"], "winners", question, lambda row: str(row.depends))
 
 
 Pair = tuple[
@@ -223,8 +233,7 @@ def winners_table(compared: pd.DataFrame) -> Table:
             + ("" if np.isnan(row[ruler]) else f" ({signed(row[ruler])})")
             for ruler in RULERS
         ]
-        protocol = "Training" if row["protocol"] == TRAINING else wording.protocol_name(row["protocol"])
-        rows.append((title, [f"{protocol}: {measure(row)}", *shown, row["depends"]]))
+        rows.append((title, [measurement(row), *shown, row["depends"]]))
     method = [
         "A ruler is a measure of cost. Each column shows the better member, and the difference, at equal cost by that ruler: "
         "the whole cost of the cheaper member. The other member is then still in the middle of its schedule.",

@@ -15,9 +15,9 @@ from analysis.figures import ROLLING_SHARE, ReportFigure, described
 from analysis.kinds import curve, design, panels
 from analysis.kinds.cells import every_cell
 from analysis.kinds.design import Findings, ReportTable
-from analysis.kinds.rulers import TRAINING
 from analysis.labels import labels
-from analysis.study_records import DISTINCT, MEASURE, StudyRecords, rows_of
+from analysis.sources import Cell
+from analysis.study_records import DISTINCT, MEASURE, TRAINING, StudyRecords, rows_of
 from analysis.tables import HOLE, Footnotes, Table, estimated, grouped, number
 from analysis.uncertainty import Interval
 
@@ -106,7 +106,7 @@ def _score(means: pd.DataFrame, label: str, key: tuple[str, str, str], footnotes
     cell = means[(means["member"] == label) & (design.keys(means) == key)]
     if cell.empty or cell.iloc[0]["hole"] == NOT_DEFINED:
         return HOLE
-    return estimated(cell.iloc[0], footnotes)
+    return Cell(estimated(cell.iloc[0], footnotes), key, label)
 
 
 def _titled(row: pd.Series) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis.report import build
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.schema import Item, Measurement, TimingRecord, TrainingRecord
 
@@ -312,3 +313,11 @@ def four_kinds(tmp_path_factory: pytest.TempPathFactory) -> SyntheticStudy:
         study.add(member)
     study.study()
     return study
+
+
+@pytest.fixture(scope="session")
+def report(four_kinds: SyntheticStudy) -> Path:
+    """The report of the four kinds, beside their runs; tests only read it."""
+    out = four_kinds.root.parent / "report"
+    build(four_kinds.root, out, four_kinds.study())
+    return out

@@ -1,14 +1,16 @@
 """Texts survive their dresses: LaTeX prints what was meant, Markdown keeps its columns, macros never break."""
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from analysis import estimates
+from analysis.control import in_words, verdict
 from analysis.load import load
 from analysis.numbers import by_key, macros, of_pair
 from analysis.render import LATEX_ROWS, csv, escape, latex, markdown, text
-from analysis.tables import Table, number, power, probability, signed, verdict
+from analysis.tables import Table, number, power, probability, signed
 
 TABLE = Table("t", "Title", ["A_1", "B"], [("first & last", [["50%", "a|b"], ["—¹", "[0.1, 0.2]"]])], ["¹ why_not"])
 
@@ -71,12 +73,15 @@ def test_numbers_are_spelled_consistently() -> None:
     assert power(2.163e13) == "2.16×10¹³" and probability(0.0001) == "<0.001"
 
 
-def test_a_broken_contract_is_said_aloud() -> None:
+def test_a_broken_contract_is_said_aloud(four_kinds: Any) -> None:
     difference = {"field": "lr", "left": 1, "right": 2, "allowed": False, "under": None, "reason": None}
     evidence = {"data_hash": {"left": "x", "right": "y", "equal": False, "required": True}}
     certificate = {"pair": "p", "left": "a", "right": "b", "verdict": "not matched", "evidence": evidence}
-    line = verdict(certificate | {"differences": [difference]})
-    assert line == "p: not matched: lr (1 / 2; NOT ALLOWED), data_hash (x / y; NOT EQUAL) [a | b]"
+    broken = certificate | {"differences": [difference]}
+    assert verdict(broken) == "p: not matched: lr (1 / 2; NOT ALLOWED), data_hash (x / y; NOT EQUAL) [a | b]"
+    study = load(four_kinds.root, four_kinds.study())
+    study = replace(study, certificates=[*study.certificates, broken])
+    assert in_words(study) == "NOT MATCHED: 1 of 2 pairs of runs, which also differ in lr, data_hash."
 
 
 def test_allowed_differences_are_named_as_the_contract_names_them() -> None:

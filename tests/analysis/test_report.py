@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from analysis import artifacts, estimates
 from analysis.load import load
 from analysis.report import build
-from analysis.tables import comparison_table, rulers_table
+from analysis.tables import comparison_table
 from analysis.wording import MEMBERS
 from ettin_core.foundation.folders import MARK
 from ettin_core.records.folders import RunFolder, append
@@ -22,13 +23,6 @@ from ettin_core.records.schema import Measurement
 from tests.kills import killed_at_every_change
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def report(four_kinds: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("report") / "out"
-    build(four_kinds.root, out, four_kinds.root.parent / "study.json")
-    return out
 
 
 def test_every_promised_file_is_there_and_in_the_manifest(report: Path) -> None:
@@ -45,16 +39,26 @@ def test_every_promised_file_is_there_and_in_the_manifest(report: Path) -> None:
         assert entry["made_by"].startswith("analysis.") and len(entry["inputs"]) == 64
 
 
-def test_same_records_same_bytes(report: Path, four_kinds: Any, tmp_path: Path) -> None:
-    build(four_kinds.root, tmp_path, four_kinds.root.parent / "study.json")
+def test_same_records_same_bytes(report: Path, four_kinds: Any) -> None:
+    again = report.with_name("again")
+    build(four_kinds.root, again, four_kinds.study())
     for path in sorted(report.iterdir()):
-        assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
+        assert path.read_bytes() == (again / path.name).read_bytes(), path.name
 
 
-def test_page_starts_with_the_verdict_and_needs_no_other_file(report: Path) -> None:
+def test_page_leads_with_the_answer_then_tables_then_control(report: Path) -> None:
     page = (report / "index.html").read_text()
-    assert page.index("matched except") < page.index('id="comparison"')
-    assert page.count("data:image/png;base64,") == 4 and "<script" not in page and "demo_100%" in page
+    order = [
+        'class="verdicts"',
+        "1 pair of runs compared, matched in full",
+        "<figure",
+        'id="comparison"',
+        'id="control"',
+    ]
+    order += ["<details", "matched except", 'id="records"']
+    assert sorted(order, key=page.index) == order and page.count("matched except") == 1
+    assert "encoder − decoder</a></dt>" in page and "decoder better in " in page
+    assert page.count("data:image/png;base64,") == 4 and "demo_100%" in page
     assert "3.100 bits per token" in page and "1.265 times" in page
 
 
@@ -73,8 +77,8 @@ def test_a_missing_run_is_named(synthetic: Any, tmp_path: Path) -> None:
     assert set(cells[cells["member"] == "decoder"]["hole"]) == {"missing run"}
     assert cells[cells["member"] == "decoder"]["value"].isna().all()
     assert any("missing run" in note for note in comparison_table(cells).notes)
-    assert "Missing run: nano-decoder-lost" in rulers_table(recorded).notes
     build(synthetic.root, tmp_path / "out", synthetic.root.parent / "study.json")
+    assert "\nMissing run: nano-decoder-lost\n" in (tmp_path / "out" / "rulers.md").read_text()
 
 
 def test_a_value_that_could_not_be_measured_is_not_a_zero(synthetic: Any) -> None:
@@ -217,3 +221,25 @@ def test_a_report_is_not_written_into_a_folder_of_others(precious: str, tmp_path
     ):
         pytest.fail("nothing is written before the check")
     assert [path.name for path in tmp_path.iterdir()] == [precious]
+
+
+def test_a_record_that_is_deleted_leaves_holes_with_their_reason_everywhere(synthetic: Any, tmp_path: Path) -> None:
+    _, decoder = synthetic.add("encoder"), synthetic.add("decoder")
+    plan = json.loads(synthetic.study().read_text())
+    plan["suite"] = {decoder.name: {"facts.left_to_right@1": "any"}}
+    (tmp_path / "study.json").write_text(json.dumps(plan))
+    shutil.rmtree(decoder.evaluation_folder("facts.left_to_right", 1))
+    out = tmp_path / "out"
+    build(tmp_path / "runs", out, tmp_path / "study.json")
+    missing = f"Missing record: facts.left_to_right@1 of {decoder.name}"
+    holes = pd.read_csv(out / "comparison.csv").set_index(["protocol", "task"])["holes"]
+    assert "decoder: not measured" in holes["facts.left_to_right", "once"]
+    table, latex, page = ((out / f"{name}").read_text() for name in ("comparison.md", "comparison.tex", "index.html"))
+    (row,) = (line for line in table.splitlines() if line.startswith("| once, accuracy ↑ | left to right"))
+    mark = row.split("|")[4].strip().removeprefix("—")
+    assert f"\n{mark} not measured" in table and missing in table
+    assert "not measured" in latex and missing.replace("_", r"\_") in latex
+    figures = json.loads((out / "report.json").read_text())["figures"]
+    assert len(figures) > 3 and all(f"{missing}." in figure["caption"] for figure in figures)
+    assert f"{missing}." in page and f'title="not measured">{mark}</a>' in page
+    assert "decoder: not measured: Facts, left to right (once, accuracy)" in page
