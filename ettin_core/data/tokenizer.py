@@ -83,16 +83,17 @@ class Tokenizer:
         encoded: list[list[np.ndarray]] = [[] for _ in texts]
         for group in _groups((number, part) for number, text in enumerate(texts) for part in self._stretches(text)):
             for (number, _), ids in zip(group, self._encode_all([part for _, part in group]), strict=True):
-                encoded[number].append(np.array(ids, dtype=np.uint32))
+                encoded[number].append(ids)
         return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in encoded]
 
     def _stretches(self, text: str) -> list[str]:
         return _stretches(text, STRETCH) if len(text) > STRETCH and self._cuts_at_spaces else [text]
 
-    def _encode_all(self, texts: list[str]) -> list[list[int]]:
+    def _encode_all(self, texts: list[str]) -> list[np.ndarray]:
         if self._words is not None:
             return self._words.encode(texts)
-        return [item.ids for item in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
+        items = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(item.ids, dtype=np.uint32) for item in items]
 
     @cached_property
     def _words(self) -> WordMemory | None:

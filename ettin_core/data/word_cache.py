@@ -1,15 +1,17 @@
 """Encoding by remembered words. Byte-level BPE cuts a text into words and encodes each by itself, so that a word that was
 seen need not be encoded again: the library encodes every distinct word, this module finds and remembers them.
 
-It is not used for a tokenizer that does more than that. Nor is it used for text with letters whose class has changed between
-versions of Unicode, where two libraries might divide words differently.
+It is not used for a tokenizer that does more than that. Nor is it used around letters whose class has changed between versions
+of Unicode, where two libraries might divide words differently. Ids are kept as bytes: numbers of Python's would cost
+more to join than the words to find, and lists of them keep its garbage collector busy.
 """
 
 import json
 import re
 import unicodedata
-from itertools import chain
+from itertools import chain, groupby
 
+import numpy as np
 from tokenizers import Tokenizer as BackendTokenizer
 
 KEPT_WORDS = 2**18
@@ -20,6 +22,9 @@ _FAMILIAR = (
     "\u2010-\u2027\u2030-\u205e\u20a0-\u20bf\u2100-\u22ff"
 )
 _UNFAMILIAR = re.compile(f"[^{_FAMILIAR}]")
+# No word spans these places, and no word before one depends on what follows.
+_BETWEEN_LINES = re.compile(r"(?<=[!-~]\n)(?=[A-Za-z])")
+_BETWEEN_WORDS = re.compile(r"(?<=[A-Za-z])(?= [A-Za-z])")
 
 
 def _of_class(letter: str) -> str:
@@ -42,7 +47,7 @@ class WordMemory:
 
     def __init__(self, backend: BackendTokenizer) -> None:
         self._backend = backend
-        self._ids: dict[str, list[int]] = {}
+        self._ids: dict[str, bytes] = {}
 
     @staticmethod
     def suits(backend: BackendTokenizer) -> bool:
@@ -59,19 +64,25 @@ class WordMemory:
             and all(token["special"] for token in parts["added_tokens"])
         )
 
-    def encode(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, the same as the tokenizer's own."""
-        words_by_text = [None if _UNFAMILIAR.search(text) else _WORD.findall(text) for text in texts]
+    def encode(self, texts: list[str]) -> list[np.ndarray]:
+        """Token ids of each text, uint32, the same as the tokenizer's own."""
+        parts_by_text = [_parts(text) for text in texts]
+        parts = list(chain.from_iterable(parts_by_text))
         known = self._ids
-        new = list(set(chain.from_iterable(words for words in words_by_text if words)).difference(known))
-        whole = [text for text, words in zip(texts, words_by_text, strict=True) if words is None]
-        encoded = [item.ids for item in self._backend.encode_batch_fast(new + whole, add_special_tokens=False)]
+        new = list(set(chain.from_iterable(part for part in parts if isinstance(part, list))).difference(known))
+        whole = [part for part in parts if isinstance(part, str)]
+        encoded = [
+            np.array(item.ids, dtype=np.uint32).tobytes()
+            for item in self._backend.encode_batch_fast(new + whole, add_special_tokens=False)
+        ]
         known.update(zip(new, encoded, strict=False))
         rest = iter(encoded[len(new) :])
-        ids = [
-            next(rest) if words is None else list(chain.from_iterable(map(known.__getitem__, words)))
-            for words in words_by_text
-        ]
+        ids = []
+        for text_parts in parts_by_text:
+            encodings = (
+                (next(rest),) if isinstance(part, str) else map(known.__getitem__, part) for part in text_parts
+            )
+            ids.append(np.frombuffer(bytearray().join(chain.from_iterable(encodings)), dtype=np.uint32))
         self._forget(new)
         return ids
 
@@ -82,3 +93,14 @@ class WordMemory:
                 del self._ids[word]
         if len(self._ids) > KEPT_WORDS:
             self._ids.clear()
+
+
+def _parts(text: str) -> list[list[str] | str]:
+    """The words of a text; what is around unfamiliar characters is left whole."""
+    if not _UNFAMILIAR.search(text):
+        return [_WORD.findall(text)]
+    lines = _BETWEEN_LINES.split(text)
+    pieces = chain.from_iterable(_BETWEEN_WORDS.split(line) if _UNFAMILIAR.search(line) else [line] for line in lines)
+    groups = groupby(pieces, key=lambda piece: _UNFAMILIAR.search(piece) is not None)
+    parts = ((unfamiliar, "".join(group)) for unfamiliar, group in groups)
+    return [part if unfamiliar else _WORD.findall(part) for unfamiliar, part in parts]

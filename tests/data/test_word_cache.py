@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -22,6 +23,12 @@ def tokenizer(corpus: Corpus) -> Tokenizer:
     return Tokenizer(corpus.folder / "tokenizer")
 
 
+def by_memory(memory: WordMemory, texts: list[str]) -> list[list[int]]:
+    ids = memory.encode(texts)
+    assert all(row.dtype == np.uint32 and row.flags.writeable for row in ids)
+    return [row.tolist() for row in ids]
+
+
 def by_library(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
     return [item.ids for item in tokenizer.backend.encode_batch_fast(texts, add_special_tokens=False)]
 
@@ -38,7 +45,7 @@ def by_library(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
 )
 @example(["日本 x", "e\u0301 \u2028 \u200b x", "\U0001f600 smile"])
 def test_any_text(tokenizer: Tokenizer, texts: list[str]) -> None:
-    assert WordMemory(tokenizer.backend).encode(texts) == by_library(tokenizer, texts)
+    assert by_memory(WordMemory(tokenizer.backend), texts) == by_library(tokenizer, texts)
 
 
 def test_every_familiar_character_in_every_neighbourhood(tokenizer: Tokenizer) -> None:
@@ -46,8 +53,27 @@ def test_every_familiar_character_in_every_neighbourhood(tokenizer: Tokenizer) -
     assert len(familiar) > 1900
     texts = [f"a{c}b {c}c  {c} {c}{c}1{c}'s{c}\n{c}  {c}'{c} \n" for c in familiar]
     memory = WordMemory(tokenizer.backend)
-    assert memory.encode(texts) == by_library(tokenizer, texts)
-    assert memory.encode(texts) == by_library(tokenizer, texts), "the second time all words are remembered"
+    assert by_memory(memory, texts) == by_library(tokenizer, texts)
+    assert by_memory(memory, texts) == by_library(tokenizer, texts), "the second time all words are remembered"
+
+
+@given(
+    st.lists(
+        st.sampled_from(["\n", " ", "\r", "\t", "a", "B", "'", "s", "7", ".", "é", "再", "\u200b", "\x85", "[MASK]"])
+    )
+)
+@example(list("a\nB再\ns.\n\na\n's"))
+def test_lines_with_unfamiliar_characters_among_others(tokenizer: Tokenizer, pieces: list[str]) -> None:
+    texts = ["".join(pieces), "再\n" + "".join(pieces), "a.\nB" + "".join(pieces) + "a\n再\nb"]
+    assert by_memory(WordMemory(tokenizer.backend), texts) == by_library(tokenizer, texts)
+
+
+def test_only_what_is_around_unfamiliar_characters_is_left_whole() -> None:
+    assert word_cache._parts("One line.\nThe word 再见 for goodbye.\nA last line.") == [
+        ["One", " line", ".", "\n", "The"],
+        " word 再见 for",
+        [" goodbye", ".", "\n", "A", " last", " line", "."],
+    ]
 
 
 def test_real_text(tokenizer: Tokenizer, real_data: Path) -> None:
@@ -62,7 +88,7 @@ def test_memory_is_bounded(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
     memory = WordMemory(tokenizer.backend)
     for number in range(30):
         text = f"{'z' * 100} alpha{number} beta{number}"
-        assert memory.encode([text]) == by_library(tokenizer, [text])
+        assert by_memory(memory, [text]) == by_library(tokenizer, [text])
         assert len(memory._ids) <= 20 and not any(len(word) > word_cache.LONGEST_WORD for word in memory._ids)
 
 
