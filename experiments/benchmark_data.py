@@ -1,8 +1,9 @@
 """python -m experiments.benchmark_data: how fast text becomes tokens and rows here, as ratios to named peers, in one run.
 
 Preparation is timed against `datasets.map` with the same tokenizer, the same files and the same number of processes, in
-turns; the loader against random crops of one memory map, the least that any loader has to do; the order of rows on an index
-of two trillion tokens, which it must not hold in memory.
+turns; with `whole=true` all of the data is also prepared as it is configured (tokenizer, held-out text, curation), and each
+stage is timed. The loader is timed against random crops of one memory map, the least that any loader has to do; the order of
+rows on an index of two trillion tokens, which it must not hold in memory.
 """
 
 import itertools
@@ -22,7 +23,7 @@ from ettin_core.data.loader import Loader
 from ettin_core.data.order import Order
 from ettin_core.data.packing import PACKINGS
 from ettin_core.foundation.errors import invalid
-from experiments.benchmarks.preparation import preparation
+from experiments.benchmarks.preparation import preparation, whole_preparation
 from experiments.benchmarks.tools import anonymous_memory, random_corpus
 from experiments.cli.entry import entry
 
@@ -35,6 +36,7 @@ class BenchmarkDataRequest:
 
     data: DataConfig
     megabytes: float
+    whole: bool
     workers: int
     rounds: int
     corpus_tokens: int
@@ -50,9 +52,11 @@ class BenchmarkDataRequest:
 
 @entry("benchmark_data", BenchmarkDataRequest)
 def main(request: BenchmarkDataRequest) -> None:
-    """Print the three comparisons."""
+    """Print the comparisons."""
     with tempfile.TemporaryDirectory(prefix="ettin-benchmark-") as temporary:
         folder = Path(temporary)
+        if request.whole:
+            print("\n".join(whole_preparation(request.data, request.workers, folder)), flush=True)
         print(
             "\n".join(preparation(request.data, request.megabytes, request.workers, request.rounds, folder)), flush=True
         )

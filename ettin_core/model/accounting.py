@@ -151,6 +151,17 @@ class FlopCounter:
         matrices = (self.per_token + self.adapter_per_token) * tokens
         return matrices + self._attention(lengths, prefixes) + (self.per_scored + self.adapter_per_scored) * scored
 
+    def reading(self, lengths: np.ndarray, reads: np.ndarray) -> int:
+        """Forward FLOPs for documents of which `reads` positions each are read: the last layer computes these alone.
+
+        It still computes the keys and values of all, and each read position is counted with all keys of its document.
+        """
+        config, hidden = self.config, self.config.hidden_size
+        spared = 2 * (2 * hidden**2 + 3 * hidden * config.intermediate_size)  # by a token that is not read
+        last = attention_pairs(lengths, self.direction, None)  # the last layer is global
+        pairs = int((reads * lengths).sum()) - last
+        return self.forward(lengths, int(reads.sum())) - spared * int((lengths - reads).sum()) + 4 * hidden * pairs
+
     def _attention(self, lengths: np.ndarray, prefixes: np.ndarray | None) -> int:
         """Forward FLOPs of scores and weighted values."""
         config, pairs = self.config, 0

@@ -50,6 +50,34 @@ def preparation(data: DataConfig, megabytes: float, workers: int, rounds: int, f
     return lines
 
 
+def whole_preparation(data: DataConfig, workers: int, folder: Path) -> list[str]:
+    """Lines with the speed of preparing the whole of `data` as it is configured, and the seconds of each stage."""
+    clock = _StageClock()
+    corpus = prepare(data, folder / "whole", workers, clock)
+    seconds = clock.seconds()
+    sources = corpus.manifest["sources"].values()
+    size, tokens = (sum(split[unit] for source in sources for split in source.values()) for unit in ("bytes", "tokens"))
+    total = sum(seconds.values())
+    lines = [f"preparation of the whole of {data.name}, {size / 1e6:,.0f} MB of text, {workers} processes"]
+    lines.append(f"  {total:.1f} s, {size / total / 1e6:.1f} MB/s, {tokens / total:,.0f} tokens/s")
+    return lines + [f"  {stage:<16}{taken:>8.1f} s" for stage, taken in seconds.items()]
+
+
+class _StageClock:
+    """A progress report that notes when each stage reports first; what is before is the tokenizer's training."""
+
+    def __init__(self) -> None:
+        self._begun = {"tokenizer": time.perf_counter()}
+
+    def __call__(self, stage: str, done: float, total: float, documents: int) -> None:
+        self._begun.setdefault(stage, time.perf_counter())
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each stage until the next one, of the last until now."""
+        ends = [*self._begun.values(), time.perf_counter()][1:]
+        return {stage: end - begin for (stage, begin), end in zip(self._begun.items(), ends, strict=True)}
+
+
 def _write_files(data: DataConfig, megabytes: float, folder: Path) -> int:
     """Write the first megabytes of the data's training documents as JSON lines; returns the bytes of text."""
     folder.mkdir()

@@ -20,6 +20,7 @@ from ettin_core.evaluation.scoring import score, split_pair
 from ettin_core.interop.huggingface import TOKENIZER_FILES, export
 from ettin_core.model.transformer import Transformer
 from ettin_core.records.readout import KNOWN
+from experiments import benchmark_scoring
 from tests.evaluation.test_estimators import tiny
 
 PAIRS = [
@@ -66,6 +67,18 @@ def test_an_exported_model_answers_as_the_native_one(
         pretrained.log_probability(PAIRS, protocol), native.log_probability(PAIRS, protocol), strict=True
     ):
         assert (left.tokens, left.greedy) == (right.tokens, right.greedy)
+
+
+@pytest.mark.parametrize(
+    ("objective", "names"),
+    [("clm", ["shared", "batched", "one at a time"]), ("mlm", ["batched", "one at a time"])],
+)
+def test_the_sides_of_the_benchmark_answer_alike(objective: str, names: list[str], folders: dict[str, Path]) -> None:
+    model, peer = benchmark_scoring.load_both(str(folders[objective]))
+    pairs = [split_pair(model.tokenizer, *pair) for pair in PAIRS]
+    sides = benchmark_scoring.sides_of(model, peer)
+    first, *others = [side(pairs) for side in sides.values()]
+    assert list(sides) == names and all(values == pytest.approx(first, abs=1e-4) for values in others)
 
 
 @pytest.mark.parametrize(("objective", "protocol"), PROTOCOLS)

@@ -32,7 +32,7 @@ SMALLER = {
     "experiments.evaluate": " suite=smoke",
     "experiments.faults": " kills=1 tokens=20000 members=[encoder]",
     "experiments.benchmark": " rounds=2",
-    "experiments.benchmark_data": " megabytes=1 rounds=1 corpus_tokens=1e6 contexts=[128]",
+    "experiments.benchmark_data": " megabytes=1 whole=true rounds=1 corpus_tokens=1e6 contexts=[128]",
 }
 
 
