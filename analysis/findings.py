@@ -16,17 +16,20 @@ import pandas as pd
 
 from analysis import findings_figure, render, verdicts
 from analysis.findings_figure import Panel
-from analysis.records_archive import ARCHIVE, unpacked
+from analysis.predictions import CONTRADICTED, SUPPORTED, UNDECIDED
+from analysis.records_archive import ARCHIVE, STUDY, unpacked
 from analysis.tables import signed
 from analysis.wording import metric_name, protocol_name
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import read_mapping
 from ettin_core.records.folders import run_folders
+from ettin_core.records.studies import read_study
 
 LIST = "findings.yaml"
 SHOWN = ["Question", "Measured by", "Estimate [95%]", "Verdict", "Study"]
 NAMES = ("README.md", "findings.csv", "findings.png", "findings.data.csv", *verdicts.NAMES)
 MAIN_FIGURES = ("comparison", "interaction", "curve", "frontier", "size", "loss")  # of a study that no panel shows
+JUDGED = {SUPPORTED: "as predicted", CONTRADICTED: "against the prediction", UNDECIDED: "not distinguishable"}
 BEGIN, END = "<!-- findings: made by python -m analysis.results -->", "<!-- end of findings -->"
 
 _PAGE = """# What was found
@@ -174,8 +177,14 @@ def answered(question: Question, results: Path, files: Mapping[Path, bytes]) -> 
         "question": question.question,
         **{column: row[column] for column in ("protocol", "task", "metric")},
         **{column: float(row[column]) for column in ("value", "low", "high")},
-        "words": row["words"],
+        "words": row["words"] if "words" in frame else _judged(row),
     }
+
+
+def _judged(row: pd.Series) -> str:
+    """What became of a prediction. An interval beside zero may not be enough: there are as many tests as predictions."""
+    alone = row["verdict"] == UNDECIDED and not row["low"] <= 0 <= row["high"]
+    return JUDGED[row["verdict"]] + (" after correction" if alone else "")
 
 
 def _trained(archive: Path) -> dict[str, Any]:
@@ -183,12 +192,16 @@ def _trained(archive: Path) -> dict[str, Any]:
     with unpacked(archive) as folder:
         origins = [json.loads(file.read_text()) for file in sorted(folder.glob("runs/*/provenance.json"))]
         summaries = [run.summary() for run in run_folders(folder / "runs")]
+        cells = read_study(folder / STUDY).get("cells", [])
     commits = sorted({str(origin.get("commit"))[:7] + ("+" if origin.get("dirty") else "") for origin in origins})
     return {
         "sizes": ", ".join(sorted({summary["size"] for summary in summaries})),
         "corpora": ", ".join(sorted({summary["corpus"].rpartition("-")[0] for summary in summaries})),
         "tokens": max(summary["tokens"] for summary in summaries),
-        "seeds": len({summary["seed"] for summary in summaries}),
+        # A cell's seed, where it has one: a conversion's own seed is another, and its repetition is that of its parent.
+        "seeds": len(
+            {cell["axes"]["seed"] for cell in cells if "seed" in cell["axes"]} or {each["seed"] for each in summaries}
+        ),
         "runs": len(summaries),
         "commit": ", ".join(commits),
     }

@@ -16,7 +16,7 @@ from analysis.cell_names import level_name, short_names
 from analysis.compare import COULD_SEE
 from analysis.estimates import RECORD, by_measure, paired
 from analysis.sources import Cell
-from analysis.study_records import StudyRecords, rows_of
+from analysis.study_records import MEASURE, StudyRecords, rows_of
 from analysis.tables import HOLE, Table, grouped, number, probability, signed
 from analysis.uncertainty import holm
 from analysis.ways import with_own_ways
@@ -91,7 +91,10 @@ def _measured(study: StudyRecords, prediction: Prediction) -> Any:
             if difference is not None:
                 better = bool(records["higher_is_better"].iloc[0])
                 yield (
-                    _named(prediction) | {"measured": ": ".join(map(str, key)), "higher_is_better": better} | difference
+                    _named(prediction)
+                    | dict(zip(MEASURE, key, strict=True))
+                    | {"measured": ": ".join(map(str, key)), "higher_is_better": better}
+                    | difference
                 )
 
 
