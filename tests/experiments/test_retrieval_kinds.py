@@ -186,14 +186,18 @@ def test_members_of_unequal_grids_do_not_share_a_table(
 
 def test_other_losses_and_untrained_models(place: Path, requests: dict[str, RetrieveRequest]) -> None:
     request = replace(requests["multivector"], models=requests["multivector"].models[1:])
-    protocols = []
+    protocols, both = [], ("animals", "asked")
     for loss in ("contrastive", "margin_mse"):
-        [row] = retrieve(replace(request, multivector=replace(request.multivector, loss=loss)))
-        protocols.append(row.measurement.protocol)
+        ranked = retrieve(replace(request, multivector=replace(request.multivector, loss=loss), tasks=both))
+        protocols.append(ranked[0].measurement.protocol)
+        assert ranked[1].value_of("index_bytes") is not None and len(ranked[1].items) == 4
     assert protocols == ["mteb.multivector.contrastive", "mteb.multivector.margin_mse"]
-    [bare] = retrieve(replace(requests["reranker"], models=request.models, train=False, retriever=None))
+    untrained = replace(requests["reranker"], models=request.models, train=False, retriever=None, tasks=both)
+    bare, asked = retrieve(untrained)
     assert bare.measurement.protocol == "mteb.reranker.untrained"
     assert bare.value_of("first_stage_ndcg_at_10") == bare.value_of("bm25_ndcg_at_10") == 1.0
+    assert asked.value_of("bm25_ndcg_at_10") == 1.0 and asked.value_of("queries_per_second") is not None
+    assert asked.value_of("first_stage_ndcg_at_10") is asked.value_of("index_bytes") is None  # candidates are given
 
 
 def refused(request: RetrieveRequest, *words: str) -> None:

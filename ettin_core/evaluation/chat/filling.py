@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from ettin_core.evaluation.chat.rows import Conversation
 from ettin_core.evaluation.chat.template import EncodedConversation, encode
@@ -81,7 +82,7 @@ def nats(model: Any, tokenizer: Any, rows: Sequence[EncodedConversation]) -> lis
     asked = [(number, *each) for number, row in enumerate(rows) for each in _reveals(row, tokenizer.mask_token_id)]
     asked.sort(key=lambda each: len(each[1]))
     values = [0.0] * len(rows)
-    for begin in range(0, len(asked), ROWS):
+    for begin in tqdm(range(0, len(asked), ROWS), desc="answers", unit="batch", leave=False):
         some = asked[begin : begin + ROWS]
         batch = padded([{"ids": ids, "answers": []} for _, ids, _, _ in some], 0)
         logits = model(**{name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}).logits
