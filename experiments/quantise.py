@@ -16,7 +16,7 @@ def main(request: QuantiseRequest) -> None:
 def table(change: Effect) -> str:
     """Both sides, and how far predictions moved."""
     before, after = change.before, change.after
-    rows = {"bytes of weights": (before.size, after.size)}
+    rows: dict[str, tuple[float, float]] = {"bytes of weights": (before.size, after.size)}
     if after.nominal != after.size:
         rows["at four bits a value"] = (before.nominal, after.nominal)
     rows["tokens per second"] = (before.tokens_per_second, after.tokens_per_second)

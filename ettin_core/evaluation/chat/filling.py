@@ -25,7 +25,9 @@ def filling_trainer(model: Any, tokenizer: Any, rows: list[Conversation], config
     from transformers import Trainer, TrainingArguments
 
     class FillingTrainer(Trainer):
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **rest: Any) -> Any:
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
             ids, attention = inputs["input_ids"], inputs["attention_mask"]
             hides, weights = hidden(inputs["answers"])
             outputs = model(input_ids=ids.masked_fill(hides, tokenizer.mask_token_id), attention_mask=attention)

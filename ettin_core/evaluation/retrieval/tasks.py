@@ -181,11 +181,12 @@ class LocalClustering(_Local, AbsTaskClustering):
     """MTEB's k-means, ten times on as many texts as there are, drawn with replacement."""
 
     max_fraction_of_documents_to_embed = None
+    max_documents_per_cluster: int = 16_384  # MTEB's
 
     def read(self) -> Any:
         """Split, then texts with labels."""
         data = self.columns(self.split, sentences="text", labels="label")
-        self.max_documents_per_cluster = min(type(self).max_documents_per_cluster, len(data))
+        self.max_documents_per_cluster = min(self.max_documents_per_cluster, len(data))
         return DatasetDict({self.split: data})
 
 
