@@ -74,6 +74,8 @@ def test_sets_are_found_by_where_they_lie(sets: Path) -> None:
         "animals": "Retrieval", "pairs": "STS", "places": "Classification",
         "alike": "PairClassification", "asked": "Reranking", "kinds": "Clustering",
     }  # fmt: skip
+    write_rows(sets / "clustering/split/test.jsonl.gz", [{"text": word, "label": word} for word in ("a", "b")])
+    assert read_rows(local_sets(sets)["split"], "test") == [{"text": "a", "label": 0}, {"text": "b", "label": 1}]
     _, queries, relevant = read_retrieval(by_name["animals"], "test")
     assert [query["id"] for query in queries] == list(relevant) == [f"q{number}" for number in range(1, 20, 2)]
     assert {row["split"] for row in read_rows(by_name["pairs"], "dev")} == {"validation"}

@@ -118,7 +118,7 @@ def local_sets(folder: Path) -> dict[str, LocalSet]:
     sets += [
         LocalSet(stem_of(path.name), KINDS[kind], path, Task(stem_of(path.name), TaskFile(kind), folder))
         for kind in BY_TASK
-        for path in _files(folder / TASK_KINDS[kind].folder)
+        for path in _files_and_folders(folder / TASK_KINDS[kind].folder)
     ]
     described = {key for item in from_task_files for key in ((item.root, item.kind), (item.root, item.name))}
     sets = [item for item in sets if not described & {(_stem(item), item.kind), (_stem(item), item.name)}]
@@ -211,6 +211,11 @@ def _texts(path: Path, documents: bool) -> Iterator[dict[str, Any]]:
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("[!.]*")) if path.name.endswith(SUFFIXES)]
+
+
+def _files_and_folders(folder: Path) -> list[Path]:
+    """Sets of one file, and those with a file for each split."""
+    return [*_files(folder), *(path for path in sorted(folder.glob("[!.]*")) if path.is_dir())]
 
 
 def _stem(local: LocalSet) -> Path:
