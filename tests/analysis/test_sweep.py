@@ -173,7 +173,7 @@ def test_merges_of_one_run_with_two_seeds_are_two_cells(tmp_path: Path) -> None:
         finish(tmp_path, replace(first, member="merge-average", recipe=recipe, merge=merge), 2.0)
     cells = load(tmp_path).cells.values()
     parents = {cell["axes"]["merge.parents"] for cell in cells}
-    assert parents == {None, "encoder + encoder s2", "encoder + encoder s3"}
+    assert parents == {None, *(f"encoder@decay5 + encoder s{seed}@decay5" for seed in (2, 3))}
 
 
 def test_members_of_other_objectives_never_share_a_loss(tmp_path: Path) -> None:
