@@ -30,6 +30,8 @@ SMALLER = {
     "experiments.search": " recipe=smoke suite=smoke trials=1 data.documents=1500 data.vocab_size=1024",
     "experiments.convert": " recipe=smoke_conversion",
     "experiments.evaluate": " suite=smoke",
+    "experiments.boundaries": " tokens=2048",
+    "experiments.plan": " sizes=[17m,1b]",
     "experiments.faults": " kills=1 tokens=20000 members=[encoder]",
     "experiments.benchmark": " rounds=2",
     "experiments.benchmark_data": " megabytes=1 whole=true rounds=1 corpus_tokens=1e6 contexts=[128]",

@@ -1,6 +1,7 @@
 """A whole study in a tiny setting: killed and started again it ends with the numbers of an undisturbed one."""
 
 import re
+import shutil
 import signal
 import socket
 import time
@@ -14,13 +15,13 @@ from tests.evaluation.small_sets import SETS
 
 
 def start(folder: Path, *options: str) -> processes.Process:
-    """Start the smoke study in a folder."""
-    return processes.start(folder, "experiments.study", "study=smoke", "export=false", *options)
+    """Start a smoke study of few steps in a folder."""
+    return processes.start(folder, "experiments.study", "study=smoke", "recipe.tokens=8000", "export=false", *options)
 
 
-def finished(folder: Path) -> str:
+def finished(folder: Path, *options: str) -> str:
     """Run the smoke study to its end and return what it printed."""
-    study = start(folder)
+    study = start(folder, *options)
     assert study.wait() == 0, study.stderr[-3000:]
     return study.stdout
 
@@ -64,16 +65,20 @@ def test_conversions_start_from_their_parents(undisturbed: Path) -> None:
 def test_again_it_repeats_nothing(undisturbed: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in undisturbed.glob("runs/*/COMPLETE")}
     before |= {path: path.stat().st_mtime_ns for path in undisturbed.glob("runs/*/evaluations/*/measurements.jsonl")}
-    finished(undisturbed)
+    finished(undisturbed, "jobs=1")
     assert len(before) > 20
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 def test_killed_and_started_again_ends_with_the_same_numbers(undisturbed: Path, tmp_path: Path) -> None:
-    moments = {"runs/*/checkpoints/step0": signal.SIGKILL, "runs/*/COMPLETE": signal.SIGINT}
-    moments |= {"runs/*/evaluations/*/measurements.jsonl": signal.SIGKILL}
-    for sign, how in moments.items():
-        study = start(tmp_path)
+    """With one worker and with two; each worker imports torch, so the kills between have one."""
+    moments = {
+        "runs/*/checkpoints/step0": (signal.SIGKILL, "jobs=1"),
+        "runs/*/COMPLETE": (signal.SIGINT, "jobs=2"),
+        "runs/*/evaluations/*/measurements.jsonl": (signal.SIGKILL, "jobs=1"),
+    }
+    for sign, (how, jobs) in moments.items():
+        study = start(tmp_path, jobs)
         while not list(tmp_path.glob(sign)) and study.poll() is None:
             time.sleep(0.01)
         study.send_signal(how)
@@ -82,7 +87,12 @@ def test_killed_and_started_again_ends_with_the_same_numbers(undisturbed: Path, 
     assert numbers(tmp_path) == numbers(undisturbed)
 
 
-def test_a_failing_cell_leaves_the_others_and_a_non_zero_status(tmp_path: Path) -> None:
+def test_a_failing_cell_leaves_the_others_and_a_non_zero_status(undisturbed: Path, tmp_path: Path) -> None:
+    """What is measured of every cell fails, and the conversions are trained all the same."""
+    shutil.copytree(undisturbed / "corpora", tmp_path / "corpora")
+    for run in run_folders(undisturbed / "runs"):
+        if run.summary()["parent"] is None:
+            shutil.copytree(run.path, tmp_path / "runs" / run.name)
     for name in SETS:
         (tmp_path / "sets" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "sets" / name).write_bytes(b"this is not gzip")
