@@ -105,7 +105,8 @@ def _fits(png: bytes) -> bool:
 def _main_table(name: str, report: dict[str, Any], listing: Made) -> str:
     """The table that the study's first finding is read from, or the first with results."""
     asked = [question.table for question in listing.questions if question.study == name]
-    return asked[0] if asked else next(t["name"] for t in report["tables"] if t["name"] not in NOT_MAIN)
+    names = [table["name"] for table in report["tables"]]
+    return next(iter([*asked, *(table for table in names if table not in NOT_MAIN), *names]))
 
 
 def _texts(row: dict[str, str]) -> list[str]:

@@ -58,7 +58,7 @@ def shown(row: dict[str, Any]) -> dict[str, str]:
     hidden = row["verdict"] == WORDS[predictions.UNDECIDED] and not pd.isna(row["could_see"])
     return {
         "Prediction": str(row["statement"]),
-        "Measured by": ": ".join(filter(None, [protocol_name(protocol), ", ".join(rest)])),
+        "Measured by": ": ".join(filter(None, [protocol_name(protocol), ", ".join(filter(None, rest))])),
         "Predicted": _predicted(row),
         "Difference [95%]": HOLE if pd.isna(row["value"]) else signed(row["value"]) + bounds,
         "p (Holm)": HOLE if pd.isna(row["p_corrected"]) else probability(row["p_corrected"]),
