@@ -1,6 +1,7 @@
 """Model and loss as one module, so that DDP and FSDP wrap a single forward call."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +11,10 @@ from torch import nn
 from ettin_core.data.loader import Batch
 from ettin_core.model.config import AttentionSpec
 from ettin_core.model.transformer import Transformer
-from ettin_core.objectives.loss import summed_cross_entropy
+from ettin_core.objectives.loss import UNSCORED, summed_cross_entropy
 from ettin_core.objectives.targets import Targets
+
+PARTS = 32  # of a micro-batch's positions; the scored ones are padded to whole parts, at most 3 % of all
 
 
 class MicroBatch(NamedTuple):
@@ -55,13 +58,28 @@ class LossModule(nn.Module):
 
 
 def tensors(micro: MicroBatch, device: torch.device) -> tuple[torch.Tensor | None, ...]:
-    """The loss module's tensor arguments on its device."""
+    """The loss module's tensor arguments on its device; on a GPU the scored positions are padded."""
     batch, targets = micro
+    if device.type != "cpu":
+        targets = padded(targets)
     arrays = (targets.inputs, batch.document_ids, batch.position_ids, targets.scored_positions, targets.labels)
     if targets.prefix_mask is None:
         return *to_device(arrays, device), None
     *integers, prefix_mask = to_device((*arrays, targets.prefix_mask), device)
     return *integers, prefix_mask.bool()
+
+
+def padded(targets: Targets) -> Targets:
+    """The targets with scored positions that have no label, up to a number that is the same in nearly all micro-batches.
+
+    A GPU's kernels are chosen and compiled for a shape. The number of positions that a mask rate selects is never the same.
+    """
+    missing = -len(targets.labels) % -(-targets.inputs.size // PARTS)
+    return replace(
+        targets,
+        scored_positions=np.pad(targets.scored_positions, (0, missing)),
+        labels=np.pad(targets.labels, (0, missing), constant_values=UNSCORED),
+    )
 
 
 def to_device(arrays: Sequence[np.ndarray], device: torch.device) -> list[torch.Tensor]:

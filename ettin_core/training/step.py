@@ -92,8 +92,9 @@ class LossSums:
 
     @torch.no_grad()
     def add(self, micro: MicroBatch, loss: torch.Tensor, per_token: torch.Tensor) -> None:
-        """Add a micro-batch: its summed loss, and the losses (N,) of its scored positions."""
+        """Add a micro-batch: its summed loss, and the losses (N,) of its scored positions, padded or not."""
         self.total += loss.detach()
+        per_token = per_token[: len(micro.targets.labels)]
         rows = micro.targets.scored_positions // micro.batch.tokens.shape[1]
         (source,) = to_device([micro.batch.sources[rows]], self.by_source.device)
         counted = torch.stack((per_token.double(), torch.ones_like(per_token, dtype=torch.float64)))

@@ -57,6 +57,33 @@ def test_edges_of_chunks_leave_no_trace(rows: int, monkeypatch: pytest.MonkeyPat
     check_equal(example(rows))
 
 
+@pytest.mark.parametrize("rows", [1, 6, 7, 8, 70])
+@pytest.mark.parametrize("padding", [0, 1, 9])
+def test_the_expression_for_a_gpu_is_the_same_with_padding(
+    rows: int, padding: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uncompiled, on the CPU, in chunks: padded positions, whatever their states, add exactly nothing."""
+    states, weight, bias, labels = example(rows)
+    expected = total(states, weight, bias, labels)
+    monkeypatch.setitem(loss.CHUNK_ROWS, "cpu", 7)
+    monkeypatch.setitem(loss.SOFTMAX, "cpu", loss.softmax_in_one_pass)
+    monkeypatch.setattr(loss, "_compiled", lambda: loss.losses_and_gradient)
+    more = torch.cat([states, torch.full((padding, 16), 3.0)])
+    value, each = summed_cross_entropy(more, weight, bias, F.pad(labels, (0, padding), value=loss.UNSCORED))
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-5)
+    assert not each[rows:].any()
+    tensors = (states, weight, bias)
+    for left, right in zip(torch.autograd.grad(value, tensors), torch.autograd.grad(expected, tensors), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = total(states, weight, bias, labels)
+    torch.testing.assert_close(low, expected, rtol=2**-7, atol=0.0)
+    for left, right in zip(
+        torch.autograd.grad(low, tensors), gradients(reference(*tensors, labels), (*tensors, labels)), strict=True
+    ):
+        assert (left - right).norm() < 2**-6 * right.norm()
+
+
 def test_blocks_and_pieces_move_no_bit_of_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = example(64, width=32)
     outcomes = []

@@ -1,12 +1,14 @@
-"""Micro-batches reach a device as they are, in one copy."""
+"""Micro-batches reach a device as they are, in one copy; a GPU's scored positions are padded, which changes no number."""
 
 import numpy as np
 import pytest
 import torch
 
 from ettin_core.data.corpus import Corpus
-from ettin_core.objectives.targets import Targets
-from ettin_core.training.loss_module import MicroBatch, pack, tensors, unpack
+from ettin_core.model.transformer import Transformer
+from ettin_core.objectives import loss
+from ettin_core.objectives.targets import Targets, Vocabulary
+from ettin_core.training.loss_module import LossModule, MicroBatch, pack, padded, tensors, unpack
 from tests.runs import tiny_run
 
 
@@ -34,9 +36,33 @@ def test_nothing_scored_is_packed_too() -> None:
     assert [copy.shape for copy in copies] == [(2, 3), (0,)]
 
 
+@pytest.mark.parametrize("member", ["encoder", "decoder"])
+def test_padding_leaves_few_shapes_and_changes_no_number(
+    member: str, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(loss.SOFTMAX, "cpu", loss.softmax_in_one_pass)
+    monkeypatch.setattr(loss, "_compiled", lambda: loss.losses_and_gradient)
+    run, cpu = tiny_run(corpus, member), torch.device("cpu")
+    phase, vocabulary = run.phases[0], Vocabulary.of(corpus.tokenizer)
+    batches = [phase.loader(corpus, run.seeds.order).batch(step) for step in range(12)]
+    targets = [run.targets(batch, phase, step, vocabulary) for step, batch in enumerate(batches)]
+    counts = [len(one.labels) for one in targets]
+    sizes = [len(padded(one).labels) for one in targets]
+    assert len(set(sizes)) < 4 <= len(set(counts)) and all(0 <= s - c < 12 for s, c in zip(sizes, counts, strict=True))
+    module = LossModule(Transformer(run.model))
+    found = []
+    for one in (targets[0], padded(targets[0])):
+        value, each = module(*tensors(MicroBatch(batches[0], one), cpu), phase.attention(one.direction))
+        assert not each[counts[0] :].any()
+        found.append([value, each[: counts[0]], *torch.autograd.grad(value, list(module.parameters()))])
+    for left, right in zip(*found, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.gpu
 def test_a_gpu_gets_what_a_cpu_has(micro: MicroBatch) -> None:
-    here, there = (tensors(micro, torch.device(name)) for name in ("cpu", "cuda"))
+    there = tensors(micro, torch.device("cuda"))
+    here = tensors(micro._replace(targets=padded(micro.targets)), torch.device("cpu"))
     for left, right in zip(here, there, strict=True):
         if left is None or right is None:
             assert left is right
