@@ -14,7 +14,7 @@ from ettin_core.objectives.directions import DIRECTIONS
 from ettin_core.objectives.kinds import OBJECTIVES
 from ettin_core.planning.throughput import Throughput, throughput
 from ettin_core.training.config import PlacementConfig, RunConfig
-from ettin_core.training.memory import FP32, Memory, check_memory, estimate_memory
+from ettin_core.training.memory import FP32, Memory, check_memory, estimate_memory, micro_batch_count
 from ettin_core.training.phases import Phase
 
 UNKNOWN = "not prepared"  # name and fingerprint of a corpus that does not exist yet
@@ -128,7 +128,8 @@ def _phase(
     scored, flops = (round(float(shares @ np.array(column))) for column in zip(*by_component, strict=True))
     batches = phase.rows / rows  # the size of the phase in samples
     corrupts = any(OBJECTIVES[component.objective].corrupts for component in components)
-    micro_rows = phase.batch_rows // machine.gpus // placement.micro_batches(phase.batch_rows, machine.gpus)
+    micro_rows = phase.batch_rows // machine.gpus
+    micro_rows //= micro_batch_count(run, placement, phase.batch_rows, phase.context, machine.gpus)
     shards = machine.gpus if placement.parallel == "fsdp" else 1
     share = scored / (rows * phase.context)
     return PhaseForecast(

@@ -10,16 +10,19 @@ from tqdm import tqdm
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.allocation import keep_freed_memory
-from ettin_core.foundation.distributed import ProcessGroup, join, leave
+from ettin_core.foundation.distributed import ProcessGroup, choose_device, join, leave
 from ettin_core.foundation.errors import USER_ERRORS, BusyError, RunStopped
 from ettin_core.foundation.exits import StopRequested
 from ettin_core.foundation.storage import write_json
 from ettin_core.model.leak_check import LeakError
 from ettin_core.planning.conversion import parent_weights
+from ettin_core.planning.step_model import expected_rate
 from ettin_core.records.folders import RunFolder, folder_of
 from ettin_core.studies.stale import KEEP, RETRAIN, run_changes, run_line, set_aside
 from ettin_core.training.config import PlacementConfig, RunConfig
+from ettin_core.training.expected_rate import ExpectedRate
 from ettin_core.training.loop import train
+from ettin_core.training.numerics import device_name
 from ettin_core.training.step import NonFiniteError
 
 Weights = Callable[[], dict[str, torch.Tensor] | None]
@@ -71,7 +74,8 @@ def train_run(
             if group.is_main:
                 begin(folder)
             group.barrier()
-        train(run, folder, corpus, placement, group, start() if start else parent_weights(run, Path(runs_dir)))
+        weights = start() if start else parent_weights(run, Path(runs_dir))
+        train(run, folder, corpus, placement, group, weights, expected=_expected(run, placement, group))
     except BusyError as error:
         raise BusyError(f"{run.name} is being trained by another process; wait for it to end, or stop it") from error
     except (LeakError, NonFiniteError) as error:
@@ -92,6 +96,18 @@ def _keep_freed_memory() -> None:
     """Ask the allocator to keep what a step frees, and report it."""
     if keep_freed_memory():
         tqdm.write("memory that a step frees stays with the process for the next one (glibc's mallopt)", sys.stderr)
+
+
+def _expected(run: RunConfig, placement: PlacementConfig, group: ProcessGroup) -> ExpectedRate | None:
+    """The expected rate, reported on the main process; None on a CPU and on a GPU that the model does not know."""
+    device = choose_device(placement.device, group)
+    found = expected_rate(run, placement, group.world_size, device_name(device)) if run.tokens else None
+    if found is None:
+        return None
+    rate, line = found
+    if group.is_main:
+        tqdm.write(line, sys.stderr)
+    return rate
 
 
 def _set_aside_stale(run: RunConfig, folder: RunFolder, group: ProcessGroup) -> None:

@@ -49,14 +49,16 @@ class PlacementConfig:
 
     Several processes (torchrun) hold whole copies of the weights (`parallel` ddp) or a part each (fsdp). `recompute`
     keeps only each layer's input for the backward pass. `workers` processes prepare batches and targets ahead of the
-    step (0: the training process does). `trackers` (training/trackers.py) mirror the records. A process that does no step
-    for `stall_seconds` ends itself (0: never). `allow_mismatch` names the groups of ENVIRONMENT that may differ when a
-    run is resumed.
+    step (0: the training process does). Without `micro_rows`, a micro-batch has as many rows as have activations of
+    `activation_gib` GiB by the estimate of training/memory.py (None: the whole batch). `trackers` (training/trackers.py)
+    mirror the records. A process that does no step for `stall_seconds` ends itself (0: never). `allow_mismatch` names the
+    groups of ENVIRONMENT that may differ when a run is resumed.
     """
 
     device: str = "auto"
     threads: int = 1
     micro_rows: int | None = None
+    activation_gib: float | None = None
     attention: str = "auto"
     compile: bool = False
     parallel: str = "ddp"
@@ -72,6 +74,8 @@ class PlacementConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise invalid(f"placement.{name}", value, "is not positive", "use 1 or more")
+        if self.activation_gib is not None and not 0 < self.activation_gib < float("inf"):
+            raise invalid("placement.activation_gib", self.activation_gib, "is not positive", "use 32, or null")
         for name in ("workers", "stall_seconds"):
             if getattr(self, name) < 0:
                 raise invalid(f"placement.{name}", getattr(self, name), "is negative", "use 0 (none) or more")

@@ -29,6 +29,7 @@ OBSERVERS = (  # what these report never reaches a weight
     "foundation.source_code",
     "foundation.terminal",
     "training.environment",
+    "training.expected_rate",
     "training.hardware",
     "training.memory",
     "training.numerics",
@@ -73,6 +74,8 @@ def describe(run: RunConfig, placement: PlacementConfig, group: "ProcessGroup", 
     placed = {name: getattr(placement, name) for name in PLACED} | {"processes": group.world_size}
     if group.world_size == 1:
         placed["parallel"] = "alone"
+    if placement.micro_rows is None and placement.activation_gib is not None:
+        placed["activation_gib"] = placement.activation_gib
     return canonical_json(
         {
             "code": training_code(run),

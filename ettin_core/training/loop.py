@@ -19,9 +19,10 @@ from ettin_core.records.folders import RunFolder
 from ettin_core.training.checkpointing import finish, resume, save
 from ettin_core.training.config import PlacementConfig, RunConfig
 from ettin_core.training.diagnostics import probed
+from ettin_core.training.expected_rate import ExpectedRate
 from ettin_core.training.hardware import peak_flops
 from ettin_core.training.loss_module import MicroBatch
-from ettin_core.training.memory import check_memory, device_memory
+from ettin_core.training.memory import check_memory, device_memory, micro_batch_count
 from ettin_core.training.monitor import Monitor, Snapshot
 from ettin_core.training.pending import PendingSteps
 from ettin_core.training.phases import Phase
@@ -39,11 +40,12 @@ def train(
     group: ProcessGroup,
     parent_weights: dict[str, torch.Tensor] | None = None,
     stop_after: int | None = None,
+    expected: ExpectedRate | None = None,
 ) -> dict[str, Any] | None:
     """Train a run to its end, from its last checkpoint; returns its summary, also of a run that is complete already.
 
     `parent_weights` are a conversion's starting weights. `stop_after` ends the session after that many global steps, as
-    an interruption would, and returns None.
+    an interruption would, and returns None. Of a rate below the `expected` one the cause is reported.
     Raises ValueError if corpus or configuration do not fit, LeakError for a broken mask, and NonFiniteError before a bad
     update. Raises StopRequested after SIGTERM, SIGUSR1 or Ctrl-C, with the last step saved.
     """
@@ -55,7 +57,7 @@ def train(
         session = open_session(run, folder, corpus, placement, group, parent_weights)
         progress, pending = resume(session), PendingSteps(run)
         with (
-            _monitor(session, progress) as monitor,
+            _monitor(session, progress, expected) as monitor,
             PreemptionSignal(group) as request,
             Watchdog(placement.stall_seconds, run.name) as watchdog,
         ):
@@ -64,7 +66,7 @@ def train(
                 loader = phase.loader(corpus, run.seeds.order)
                 progress = replace(progress, phase=number, step=progress.step if number == progress.phase else 0)
                 make = partial(_micro_batches, session, phase, loader)
-                for micro_batches in feed(make, range(progress.step, phase.steps), placement.workers):
+                for micro_batches in monitor.watched(feed(make, range(progress.step, phase.steps), placement.workers)):
                     progress = train_step(session, phase, loader.sources, micro_batches, progress, pending, monitor)
                     watchdog.step()
                     stopping = request.agreed()
@@ -116,20 +118,20 @@ def train_step(
     return progress
 
 
-def _monitor(session: Session, progress: Progress) -> Monitor:
+def _monitor(session: Session, progress: Progress, expected: ExpectedRate | None) -> Monitor:
     """The monitor of a session that starts at this progress."""
     run, group = session.run, session.group
     peak = peak_flops(session.device, run.precision) * group.world_size
     start = Snapshot(time.perf_counter(), progress.tokens, progress.flops)
     clock = _clock(run, progress)
     trackers = session.placement.trackers
-    return Monitor(session.folder, run.tokens, clock, start, progress.seconds, group.is_main, peak, trackers)
+    return Monitor(session.folder, run.tokens, clock, start, progress.seconds, group.is_main, peak, trackers, expected)
 
 
 def _micro_batches(session: Session, phase: Phase, loader: Loader, step: int) -> list[MicroBatch]:
     """This process's micro-batches of a step with their targets."""
     run, group = session.run, session.group
-    count = session.placement.micro_batches(phase.batches.rows_of(step), group.world_size)
+    count = micro_batch_count(run, session.placement, phase.batches.rows_of(step), phase.context, group.world_size)
     micro_batches = []
     for number in range(count):
         batch = loader.batch(step, micro_batch=group.rank * count + number, micro_batches=group.world_size * count)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ettin_core.foundation.distributed import ProcessGroup
 
 FP32, BF16 = 4, 2  # bytes
+MOST_TOKENS = 2**17  # of a micro-batch that memory bounds: beyond it a GPU gains nothing
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,21 @@ def estimate_memory(
         loss=scored * (12 + 3 * operand) * hidden + chunk * vocabulary * (FP32 + operand) + output,
         rows=rows,
     )
+
+
+def micro_batch_count(run: RunConfig, placement: PlacementConfig, batch_rows: int, context: int, processes: int) -> int:
+    """The number of micro-batches of each process in a batch, by `micro_rows` or, where that is None, `activation_gib`.
+
+    By the latter the fewest equal ones whose activations fit, of MOST_TOKENS tokens at most, and one row at least. Raises
+    ValueError if the rows do not divide.
+    """
+    by_rows = placement.micro_batches(batch_rows, processes)
+    if placement.micro_rows is not None or placement.activation_gib is None:
+        return by_rows
+    rows = batch_rows // processes
+    one = estimate_memory(run, 1, context, 0.0, recompute=placement.recompute).activations
+    most = max(1, min(int(placement.activation_gib * 2**30) // one, MOST_TOKENS // context))
+    return next(count for count in range(1, rows + 1) if rows % count == 0 and rows // count <= most)
 
 
 def layer_parameters(model: ModelConfig) -> int:

@@ -3,9 +3,10 @@
 import os
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -15,9 +16,12 @@ from ettin_core.foundation.provenance import machine_code
 from ettin_core.foundation.storage import write_bytes, write_json
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.schema import TimingRecord, TrainingRecord
+from ettin_core.training.expected_rate import ExpectedRate
 from ettin_core.training.trackers import Tracker, open_trackers, scalars_of
 
 HEARTBEAT_SECONDS = 10.0
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,8 @@ class Monitor:
     """Shows progress with rate, MFU and time left, appends records, writes the heartbeat, feeds the trackers.
 
     `clock` counts tokens by the schedules' clock out of `total_tokens`. `last` is the run at the last record, or at the
-    start of the session. `seconds` sum the training so far. `peak_flops` is that of all processes. A disabled monitor
-    only counts seconds.
+    start of the session. `seconds` sum the training so far. `peak_flops` is that of all processes. The cause of a rate
+    below the `expected` one is reported once. A disabled monitor only counts seconds.
     """
 
     folder: RunFolder
@@ -46,6 +50,9 @@ class Monitor:
     enabled: bool
     peak_flops: float
     trackers: tuple[str, ...] = ()
+    expected: ExpectedRate | None = None
+    _waited: float = 0.0  # seconds for batches, since the last record
+    _records: int = 0
     _bar: Any = None
     _open: list[Tracker] = field(default_factory=list)
     _beat: float = float("-inf")
@@ -72,6 +79,16 @@ class Monitor:
             self._bar.close()
         for tracker in self._open:
             tracker.close()
+
+    def watched(self, items: Iterator[Item]) -> Iterator[Item]:
+        """The items, while the time that they are waited for is counted."""
+        while True:
+            begin = time.perf_counter()
+            item = next(items, None)
+            self._waited += time.perf_counter() - begin
+            if item is None:
+                return
+            yield item
 
     def step(self, clock: int, step: int, loss: float | None) -> None:
         """After every step: the bar, and every few seconds the heartbeat, which `experiments.status` reads.
@@ -100,11 +117,19 @@ class Monitor:
         if not self.enabled:
             return
         self._mfu = flops / self.peak_flops
+        self._compare(rate, self._waited / elapsed)
         timing = TimingRecord(row.step, round(self.seconds, 3), round(rate, 1), round(self._mfu, 4))
         append(self.folder.metrics_file, [row])
         append(self.folder.timing_file, [timing])
         for tracker in self._open:
             tracker.log(scalars_of(row, timing), row)
+
+    def _compare(self, rate: float, waited: float) -> None:
+        """Report once why a rate is below what was expected; the first record is left out, as it holds the compilation."""
+        self._records, self._waited = self._records + 1, 0.0
+        if self.expected is not None and self._records > 1 and (cause := self.expected.cause(rate, waited)):
+            tqdm.write(cause, sys.stderr)
+            self.expected = None
 
 
 def truncate_rows(path: Path, rows: int) -> None:

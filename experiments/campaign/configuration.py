@@ -35,7 +35,7 @@ FREE = {
 }
 # Fields that nothing in this run reads, and numbers for which any value is valid.
 FINE = {"size.tokens=-1", "size.tokens=1e30", "size.warmup_share=-1", "size.batch_warmup_share=-1"}
-ANY_NUMBER = {"batch_warmup_stages", "micro_rows", "log_every", "every_steps", "keep_last", "gpus"}
+ANY_NUMBER = {"batch_warmup_stages", "micro_rows", "activation_gib", "log_every", "every_steps", "keep_last", "gpus"}
 
 
 def cases(place: Place) -> list[Case]:
