@@ -69,7 +69,7 @@ class StepShape:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class StepPrediction:
     """Seconds a token by part of the step, and those in which the host issues its kernels."""
 
     parts: dict[str, float]
@@ -93,7 +93,7 @@ class Prediction:
         return ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in ordered)
 
 
-def predict(model: ModelConfig, direction: str, shape: StepShape, gpu: Gpu) -> Prediction:
+def predict(model: ModelConfig, direction: str, shape: StepShape, gpu: Gpu) -> StepPrediction:
     """The prediction for a compiled model in bf16."""
     counter, hidden, layers = FlopCounter(model, direction), model.hidden_size, model.num_layers
     rate, bandwidth = MATRIX_SHARE * gpu.matrix_rate, BANDWIDTH_SHARE * gpu.bandwidth
@@ -108,7 +108,7 @@ def predict(model: ModelConfig, direction: str, shape: StepShape, gpu: Gpu) -> P
     softmax = logits * (8 + 12 * hidden / HEAD_ROWS) + 60 * hidden
     copies = 16 * parameters / tokens  # of weights to bf16, and gradients that are added to
     launches = LAUNCHES_A_LAYER * layers + LAUNCHES_AROUND + 12 * shape.scored * tokens / HEAD_ROWS
-    return Prediction(
+    return StepPrediction(
         {
             "matrices": products,
             "attention": BACKWARD
@@ -157,20 +157,20 @@ def expected_rate(
     phase = max(run.phases, key=lambda phase: phase.tokens)
     shape = step_shape(run, placement, phase, processes)
     visibility = DIRECTIONS[run.objective.under(run.direction)[0].direction].visibility
-    found = predict(run.model, "causal" if visibility == "causal" else "bidirectional", shape, gpu)
-    low, high = (processes * rate for rate in found.band)
+    prediction = predict(run.model, "causal" if visibility == "causal" else "bidirectional", shape, gpu)
+    low, high = (processes * rate for rate in prediction.band)
     suspects = []
     if not placement.compile:
         suspects.append("the model is not compiled: placement.compile=true")
     if run.precision != "bf16":
         suspects.append(f"the precision is {run.precision}, the expectation holds for bf16")
-    if found.launches > sum(found.parts.values()) / 2:
+    if prediction.launches > sum(prediction.parts.values()) / 2:
         suspects.append(f"micro-batches of {shape.rows} x {shape.context} tokens are too small to hide kernel launches")
     if phase.packing == "off":
         suspects.append("rows hold padding, which is not counted: packing=best_fit or stream")
     where = f"{processes} x {gpu.name}" if processes > 1 else gpu.name
     line = (
         f"expected on {where}: {low:,.0f} to {high:,.0f} tokens/s in phase {phase.name} (a prediction for bf16 and a compiled "
-        f"model, never measured; docs/model_of_the_step.md). Time by part: {found.largest}."
+        f"model, never measured; docs/model_of_the_step.md). Time by part: {prediction.largest}."
     )
     return ExpectedRate(low, high, tuple(suspects)), line

@@ -101,10 +101,10 @@ def _keep_freed_memory() -> None:
 def _expected(run: RunConfig, placement: PlacementConfig, group: ProcessGroup) -> ExpectedRate | None:
     """The expected rate, reported on the main process; None on a CPU and on a GPU that the model does not know."""
     device = choose_device(placement.device, group)
-    found = expected_rate(run, placement, group.world_size, device_name(device)) if run.tokens else None
-    if found is None:
+    answer = expected_rate(run, placement, group.world_size, device_name(device)) if run.tokens else None
+    if answer is None:
         return None
-    rate, line = found
+    rate, line = answer
     if group.is_main:
         tqdm.write(line, sys.stderr)
     return rate

@@ -94,8 +94,8 @@ def micro_batch_count(run: RunConfig, placement: PlacementConfig, batch_rows: in
     if placement.micro_rows is not None or placement.activation_gib is None:
         return by_rows
     rows = batch_rows // processes
-    one = estimate_memory(run, 1, context, 0.0, recompute=placement.recompute).activations
-    most = max(1, min(int(placement.activation_gib * 2**30) // one, MOST_TOKENS // context))
+    a_row = estimate_memory(run, 1, context, 0.0, recompute=placement.recompute).activations
+    most = max(1, min(int(placement.activation_gib * 2**30) // a_row, MOST_TOKENS // context))
     return next(count for count in range(1, rows + 1) if rows % count == 0 and rows // count <= most)
 
 

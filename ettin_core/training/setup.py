@@ -145,7 +145,7 @@ def open_session(
         built=built,
         parameters=parameters,
         trained_parameters=sum(parameter.numel() for parameter in trained(model).values()),
-        parallel_model=parallelize(loss_module, placement, group, device),
+        parallel_model=parallelize(loss_module, placement, group, device, run.precision),
         update=build_update(run.optimizer, model, run.top_rate),
         initial_weights=initial_weights,
         temporary_checkpoints=[],

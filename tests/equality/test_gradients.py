@@ -35,22 +35,26 @@ def scored(batch: Batch, targets: Targets, rest: int | None) -> Targets:
     return replace(targets, scored_positions=targets.scored_positions[keep], labels=targets.labels[keep])
 
 
-def gradients(case: str, corpus: Corpus, group: ProcessGroup, parallel: str = "ddp") -> dict[str, torch.Tensor]:
+def gradients(
+    case: str, corpus: Corpus, group: ProcessGroup, parallel: str = "ddp", precision: str = "fp32"
+) -> dict[str, torch.Tensor]:
     """Whole gradients of one step in which each process takes its share of the same rows, nearly all of them masked; and
-    the norm that the step told (`NORM`).
+    the norm that the step reported (`NORM`). A process of a group has two micro-batches.
     """
     member, rest = CASES[case]
     run = tiny_run(corpus, member)
     model = Transformer(run.model, 1)
-    wrapped = parallelize(
-        LossModule(model), PlacementConfig(device="cpu", parallel=parallel), group, torch.device("cpu")
-    )
-    batch = Loader(corpus, 128, BatchSchedule(ROWS), 7, "test").batch(0, group.rank, group.world_size)
-    vocabulary = Vocabulary.of(corpus.tokenizer)
-    targets = scored(batch, targets_of(run.objective.name, batch, vocabulary, Masking(0.95), 7), rest)
+    placement = PlacementConfig(device="cpu", parallel=parallel)
+    wrapped = parallelize(LossModule(model), placement, group, torch.device("cpu"), precision)
+    parts, vocabulary = 1 if group.world_size == 1 else 2, Vocabulary.of(corpus.tokenizer)
+    micro_batches = []
+    for part in range(group.rank * parts, (group.rank + 1) * parts):
+        batch = Loader(corpus, 128, BatchSchedule(ROWS), 7, "test").batch(0, part, group.world_size * parts)
+        targets = targets_of(run.objective.name, batch, vocabulary, Masking(0.95), 7)
+        micro_batches.append(MicroBatch(batch, scored(batch, targets, 0 if rest and part > group.world_size else rest)))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     state = TrainState(wrapped, Update(optimizer), group, torch.device("cpu"))
-    step = optimizer_step(state, [MicroBatch(batch, targets)], StepSettings(run.phases[0].attention, 0.0))
+    step = optimizer_step(state, micro_batches, StepSettings(run.phases[0].attention, 0.0, precision))
     found = {name: full_tensor(one.grad).clone() for name, one in model.named_parameters() if one.grad is not None}
     return found | {NORM: torch.tensor(step.gradient_norm, dtype=torch.float64)}
 
@@ -67,6 +71,9 @@ def together(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 found = gradients(case, corpus, group, parallel)
                 if group.is_main:
                     save_file(found, folder / f"{parallel}, {case}")
+            found = gradients("clm", corpus, group, parallel, "bf16")
+            if group.is_main:
+                save_file(found, folder / f"{parallel}, bf16")
         leave()
 
     run_group(folder, of_all)
@@ -87,3 +94,14 @@ def test_two_processes_take_the_gradient_of_one(case: str, parallel: str, corpus
     assert max(differences.values()) < 1e-6, max(differences, key=differences.__getitem__)
     whole, expected = (torch.cat([one[name].flatten() for name in alone]) for one in (found, alone))
     assert float((whole - expected).norm()) < 3e-7 * float(expected.norm())
+
+
+@pytest.mark.parametrize("parallel", PARALLEL)
+def test_in_bf16_it_is_that_of_one_but_for_rounding(parallel: str, corpus: Corpus, together: Path) -> None:
+    """FSDP exchanges the weights in bf16; what autocast leaves in fp32 is as exact as alone."""
+    alone, exact = gradients("clm", corpus, ProcessGroup(), precision="bf16"), gradients("clm", corpus, ProcessGroup())
+    found = load_file(together / f"{parallel}, bf16")
+    assert found.keys() == alone.keys() and all(one.dtype == alone[name].dtype for name, one in found.items())
+    whole, expected, without = (torch.cat([one[name].flatten() for name in alone]) for one in (found, alone, exact))
+    rounding = float((expected - without).norm())
+    assert 1e-4 * float(without.norm()) < rounding and float((whole - expected).norm()) < rounding

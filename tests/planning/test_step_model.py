@@ -9,7 +9,7 @@ import pytest
 from ettin_core.data.corpus import Corpus
 from ettin_core.model.config import ModelConfig
 from ettin_core.planning.forecast import UNKNOWN
-from ettin_core.planning.step_model import Prediction, StepShape, expected_rate, known_gpu, predict, step_shape
+from ettin_core.planning.step_model import StepPrediction, StepShape, expected_rate, known_gpu, predict, step_shape
 from ettin_core.planning.throughput import throughput
 from ettin_core.requests.compose import composed, configurations
 from ettin_core.requests.train import TrainRequest
@@ -32,7 +32,7 @@ def published(size: str, member: str) -> tuple[RunConfig, PlacementConfig]:
     return asked.parts.planned(asked.member, 50_368, UNKNOWN, UNKNOWN), asked.placement
 
 
-def predictions(size: str, member: str) -> Iterator[tuple[StepShape, Prediction]]:
+def predictions(size: str, member: str) -> Iterator[tuple[StepShape, StepPrediction]]:
     """For an H100 and an H200, four of each, in the first phase."""
     run, placement = published(size, member)
     shape = step_shape(run, placement, run.phases[0], 4)
