@@ -88,7 +88,7 @@ def to_base(study: StudyRecords, scored: pd.DataFrame, base: str, block: str) ->
 
 def differences_table(differences: pd.DataFrame, options: Options, stated: dict[str, list[str]] | None = None) -> Table:
     """Rows are cells within each measurement."""
-    rows = []
+    rows: list[tuple[str, list[str]]] = []
     for row in rows_of(differences):
         section = measurement(row._asdict())
         rows.append((section, [str(row.left), *tested(row), str(row.repetitions), row.words]))
@@ -121,7 +121,7 @@ def cells_table(cells: pd.DataFrame, block: str) -> Table:
     """Rows are cells within each measurement that is defined for them."""
     cells = cells[cells["hole"] != NOT_DEFINED]
     footnotes = Footnotes()
-    rows = []
+    rows: list[tuple[str, list[str]]] = []
     for place, row in enumerate(rows_of(cells)):
         section = measurement(row._asdict())
         mean = Cell(estimated(cells.iloc[place], footnotes), key_of(row._asdict()), str(row.member))
