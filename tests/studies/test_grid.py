@@ -76,7 +76,7 @@ def test_every_study_is_planned_and_matched(name: str, scale: str, study: Callab
 def test_every_study_is_documented() -> None:
     text = (CONFIGURATIONS.parent / "docs" / "commands.md").read_text()
     files = {path.stem for path in (CONFIGURATIONS / "study").glob("*.yaml")}
-    assert files == {*STUDIES, "grid", "smoke"} and all(f"`{name}`" in text for name in files - {"smoke"})
+    assert files == {*STUDIES, "evidence", "grid", "smoke"} and all(f"`{name}`" in text for name in files - {"smoke"})
 
 
 def test_cells_are_the_product_but_for_what_is_left_out(study: Callable[..., dict[str, Cell]]) -> None:
