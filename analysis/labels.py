@@ -1,6 +1,7 @@
 """Names of others in figures: short, printable and apart. Tables and CSV files have them in full."""
 
 import functools
+import textwrap
 import unicodedata
 from collections.abc import Iterable
 
@@ -65,6 +66,12 @@ def labels(names: Iterable[object], letters: int = LETTERS) -> list[str]:
             short = f"{label(name, letters - len(str(number)) - 3)} ({number})"
         by_name.setdefault(name, short)
     return [by_name[name] for name in texts]
+
+
+def wrapped(text: str, letters: int) -> str:
+    """A text on up to three lines, each printable and at most `letters` wide."""
+    lines = textwrap.wrap(text, letters, max_lines=3, placeholder="…", break_long_words=False)
+    return "\n".join(label(line, letters) for line in lines)
 
 
 def fitting(inches: float, points: float) -> int:

@@ -54,6 +54,16 @@ class Prediction:
         return main and all(asked in ("", name) for asked, name in zip(wanted, (protocol, task, metric), strict=False))
 
 
+def check_apart(predictions: tuple[Prediction, ...]) -> None:
+    """Raises ValueError for two predictions of one statement: a reader could not tell their verdicts apart."""
+    seen: dict[str, int] = {}
+    for number, prediction in enumerate(predictions):
+        first = seen.setdefault(prediction.statement, number)
+        if first != number:
+            problem = f"is that of predictions.{first} too"
+            raise invalid(f"predictions.{number}.statement", prediction.statement, problem, "say what each is about")
+
+
 def hash_of(predictions: tuple[Prediction, ...]) -> str:
     """The hash that a study carries of what was stated."""
     return hash_text(canonical_json([asdict(item) for item in predictions]))

@@ -27,7 +27,7 @@ from ettin_core.planning.matching import Ruler
 from ettin_core.planning.run_plan import MemberConfig, TrainingParts
 from ettin_core.planning.sizes import SizeConfig
 from ettin_core.records.analyses import ANALYSES
-from ettin_core.records.predictions import Prediction
+from ettin_core.records.predictions import Prediction, check_apart
 from ettin_core.studies.stage_config import StageConfig, level_of
 from ettin_core.studies.stale import REMEASURE, RETRAIN, check_choice
 from ettin_core.training.config import PlacementConfig, RunConfig, Seeds
@@ -92,6 +92,7 @@ class StudyRequest:
             kind = self.analysis.get("kind")
             raise unknown("analysis.kind", kind, "is not a kind of analysis", ANALYSES)
         Ruler(self.match_on, self.rates)
+        check_apart(self.predictions)
         if not self.axes:
             raise invalid("axes", {}, "is an empty study", "give axes, e.g. '+axes={member:[encoder,decoder]}'")
         named = {"axes": self.axes} | {f"conversions.{name}.axes": item.axes for name, item in self.conversions.items()}

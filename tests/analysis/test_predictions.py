@@ -15,7 +15,7 @@ from analysis.report import build
 from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.storage import read_json
 from ettin_core.foundation.strict_config import build as structured
-from ettin_core.records.predictions import Prediction, stated
+from ettin_core.records.predictions import Prediction, check_apart, stated
 from ettin_core.requests.compose import composer, to_plain
 from ettin_core.studies.grid import StudyRequest
 from ettin_core.studies.study import Study
@@ -115,6 +115,9 @@ def test_bad_predictions_are_errors(case: str) -> None:
     changes, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         predicted("facts", **changes)  # type: ignore[arg-type]
+    twice = (predicted("facts", "better"), predicted("facts", "better"))
+    with pytest.raises(ValueError, match=r"predictions.1.statement='facts better' is that of predictions.0 too"):
+        check_apart(twice)
     with pytest.raises(ValueError, match=r"predictions.reason='' is empty"):
         Prediction("s", "facts", "a", "b", " ", sign="better")
 
