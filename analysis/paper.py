@@ -104,7 +104,9 @@ def _fits(png: bytes) -> bool:
 
 def _main_table(name: str, report: dict[str, Any], listing: Made) -> str:
     """The table that the study's first finding is read from, or the first with results."""
-    asked = [question.table for question in listing.questions if question.study == name]
+    asked = [
+        question.table for question in listing.questions if question.study == name and question.table not in NOT_MAIN
+    ]
     names = [table["name"] for table in report["tables"]]
     return next(iter([*asked, *(table for table in names if table not in NOT_MAIN), *names]))
 
