@@ -39,14 +39,15 @@ def gradients(
     case: str, corpus: Corpus, group: ProcessGroup, parallel: str = "ddp", precision: str = "fp32"
 ) -> dict[str, torch.Tensor]:
     """Whole gradients of one step in which each process takes its share of the same rows, nearly all of them masked; and
-    the norm that the step reported (`NORM`). A process of a group has two micro-batches.
+    the norm that the step reported (`NORM`). In bf16 a process of a group has two micro-batches.
     """
     member, rest = CASES[case]
     run = tiny_run(corpus, member)
     model = Transformer(run.model, 1)
     placement = PlacementConfig(device="cpu", parallel=parallel)
     wrapped = parallelize(LossModule(model), placement, group, torch.device("cpu"), precision)
-    parts, vocabulary = 1 if group.world_size == 1 else 2, Vocabulary.of(corpus.tokenizer)
+    parts = 2 if group.world_size > 1 and precision == "bf16" else 1
+    vocabulary = Vocabulary.of(corpus.tokenizer)
     micro_batches = []
     for part in range(group.rank * parts, (group.rank + 1) * parts):
         batch = Loader(corpus, 128, BatchSchedule(ROWS), 7, "test").batch(0, part, group.world_size * parts)
