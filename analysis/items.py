@@ -58,7 +58,9 @@ class Items(dict[Key, pd.DataFrame]):
 
 
 def kind_of(metric: str) -> str:
-    """What decides a metric's interval: "share" (a mean within 0 and 1), "correlation", or any other "mean"."""
+    """What decides a metric's interval: "share" (a mean within 0 and 1), "correlation", or any other "mean", also of changes."""
+    if metric.endswith("_change"):
+        return "mean"
     if any(name in metric for name in CORRELATIONS):
         return "correlation"
     return "share" if metric in SHARES or metric.startswith(SHARE_PREFIXES) else "mean"

@@ -25,7 +25,7 @@ def protocol_name(protocol: str) -> str:
         return PROTOCOLS[protocol].title
     family, _, rest = protocol.partition(".")
     if family in FAMILIES:
-        return f"{FAMILIES[family].title}, {_plain(rest).replace('.', ', ')}"
+        return FAMILIES[family].title + (f", {_plain(rest).replace('.', ', ')}" if rest else "")
     return _plain(protocol).capitalize()
 
 
