@@ -40,7 +40,8 @@ def write(paper: Path, results: Path, reported: Mapping[Path, bytes], listing: M
         raise invalid("paper", str(paper), f"has no {SOURCE}", "name the folder of the paper")
     panels = read_list(results / LIST, "figure", Panel)
     limits = read_mapping(results / LIST).get("limits") or {}
-    studies, figures = [], {}
+    studies: list[dict[str, Any]] = []
+    figures: dict[str, bytes] = {}
     for name in dict.fromkeys([*listing.answers.get("study", []), *listing.scales]):
         files = {path.name: content for path, content in reported.items() if path.parent == results / name}
         report = json.loads(files[contents.FILE])

@@ -76,7 +76,8 @@ class StableAdamW(Optimizer):
         betas = [beta * (1 - beta ** (count - 1)) / (1 - beta**count) for beta in group["betas"]]
         new_1, new_2 = ((1 - beta) * kept for beta in betas)  # weights of this gradient: zero in an update left out
         weights = [local_part(parameter) for parameter in parameters]
-        gradients = [local_part(parameter.grad).masked_fill(kept == 0, 0.0) for parameter in parameters]
+        given = [parameter.grad for parameter in parameters if parameter.grad is not None]  # all: see _buckets
+        gradients = [local_part(gradient).masked_fill(kept == 0, 0.0) for gradient in given]
         first, second = ([local_part(state[name]) for state in states] for name in ("first", "second"))
         torch._foreach_mul_(first, (1 - new_1).float())
         torch._foreach_add_(first, torch._foreach_mul(gradients, new_1.float()))

@@ -68,7 +68,9 @@ class StageWork:
 class StageCommands(Protocol):
     """The commands of stages, which compose their own configurations."""
 
-    run: Callable[[StageWork], Result]
+    @property
+    def run(self) -> Callable[[StageWork], Result]:
+        """Does what is missing of a stage and returns what it made; found by name in another process."""
 
     def check(self, stage: Stage) -> None:
         """Raises ValueError for options that the command does not have, or a missing extra."""

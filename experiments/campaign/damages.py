@@ -117,6 +117,14 @@ ITEMS = (
 )
 ITEMS |= values("run", "another", 3) | values("item", 3, None) | values("details", [], {"a": {"b": [NAN]}}, None)
 DOCUMENT = SYNTAX | ONLY_JSON
+NO_PREDICTIONS: tuple[Any, ...] = (
+    3,
+    [],
+    {},
+    {"hash": "a", "trained_before": [], "stated": [3]},
+    {"hash": "a", "trained_before": [], "stated": [{"statement": "s"}]},
+    {"hash": "a", "trained_before": [], "stated": []},
+)
 NO_LIST: tuple[Any, ...] = (3, "a", {"a": 1}, [3], [None], [[]], True)
 NO_MAPPING: tuple[Any, ...] = (3, "a", [1])
 NO_TEXT: tuple[Any, ...] = (3, None, [])
@@ -129,10 +137,7 @@ STUDY = DOCUMENT | {
     "a cell without its run": document(setting(cells=[{"name": "a", "axes": {}}])),
     "a cell whose axes are a list": document(setting(cells=[{"name": "a", "run": "b", "axes": []}])),
     "two runs of one cell": document(lambda study: study | {"cells": [*study["cells"], study["cells"][0] | {"run": "b"}]}),
-    **{f"predictions={wrong!r}": document(setting(predictions=wrong))
-       for wrong in (3, [], {}, {"hash": "a", "trained_before": [], "stated": [3]},
-                     {"hash": "a", "trained_before": [], "stated": [{"statement": "s"}]},
-                     {"hash": "a", "trained_before": [], "stated": []})},
+    **{f"predictions={wrong!r}": document(setting(predictions=wrong)) for wrong in NO_PREDICTIONS},
     "a certificate without a verdict": document(setting(certificates=[{"pair": "p"}])),
 }  # fmt: skip
 CONFIG = SYNTAX | ONLY_JSON | {
