@@ -68,7 +68,7 @@ def labels(names: Iterable[object], letters: int = LETTERS) -> list[str]:
     return [by_name[name] for name in texts]
 
 
-def wrapped(text: str, letters: int) -> str:
+def multiline(text: str, letters: int) -> str:
     """A text on up to three lines, each printable and at most `letters` wide."""
     lines = textwrap.wrap(text, letters, max_lines=3, placeholder="…", break_long_words=False)
     return "\n".join(label(line, letters) for line in lines)

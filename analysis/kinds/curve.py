@@ -14,7 +14,7 @@ from analysis.figures import ReportFigure
 from analysis.kinds import design, panels
 from analysis.kinds.cells import every_cell
 from analysis.kinds.design import Findings, ReportTable
-from analysis.labels import fitting, wrapped
+from analysis.labels import fitting, multiline
 from analysis.study_records import MEASURE, StudyRecords, rows_of
 from analysis.tables import Table, grouped, measurement, number, signed, tested
 from analysis.uncertainty import Interval
@@ -149,7 +149,7 @@ def curves(points: pd.DataFrame, on_axis: pd.DataFrame, x: str) -> ReportFigure:
                 panels.draw_line(axis, places, list(zip(of_curve["value"], intervals, strict=True)), drawn_as)
                 repetitions = runs[runs["curve"] == name]
                 panels.draw_runs(axis, repetitions[x].astype(float), repetitions["value"], drawn_as)
-            axis.set_xlabel(wrapped(_axis(x), fitting(panels.PLOT, 9)))
+            axis.set_xlabel(multiline(_axis(x), fitting(panels.PLOT, 9)))
             if spread >= LOGARITHMIC:
                 panels.use_logarithms(axis)
         if len(names) > 1:

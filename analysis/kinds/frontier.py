@@ -16,7 +16,7 @@ from analysis.kinds import design, panels
 from analysis.kinds.cells import every_cell
 from analysis.kinds.design import Findings, ReportTable
 from analysis.kinds.gaps import MEMBER, crossings_of, gaps_of, on_ruler, pairs_of
-from analysis.labels import fitting, wrapped
+from analysis.labels import fitting, multiline
 from analysis.study_records import MEASURE, StudyRecords, rows_of
 from analysis.tables import HOLE, Table, grouped, measurement, number, signed
 from analysis.uncertainty import Interval
@@ -117,7 +117,7 @@ def frontier(gaps: pd.DataFrame, crossings: pd.DataFrame, study: StudyRecords, o
         for axis, group in drawn:
             axis.axhline(0.0, color="0.25", linewidth=1.2)
             panels.use_logarithms(axis)
-            axis.set_xlabel(wrapped(_axis(study, options), fitting(panels.PLOT, 9)))
+            axis.set_xlabel(multiline(_axis(study, options), fitting(panels.PLOT, 9)))
             axis.set_ylabel("native − converted")
             fits = crossings[design.keys(crossings) == design.keys(group).iloc[0]].set_index("curve")
             for name in curves:

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from analysis import figure_style, wording
 from analysis.figures import add_legend, described, new_figure
 from analysis.kinds.design import main_measures, measured
-from analysis.labels import fitting, wrapped
+from analysis.labels import fitting, multiline
 from analysis.uncertainty import Interval
 
 COLUMNS, WIDTH, HEIGHT = 3, 3.1, 2.7  # panels in a row, and inches of each
@@ -35,7 +35,7 @@ def panels(frame: pd.DataFrame) -> Iterator[tuple[Figure, list[tuple[Axes, pd.Da
         for axis, group in zip(axes, groups, strict=False):
             first = group.iloc[0]
             lines = [wording.protocol_name(first["protocol"]), described(first)]
-            axis.set_title("\n".join(wrapped(line, fitting(PLOT, TITLE)) for line in lines), fontsize=TITLE)
+            axis.set_title("\n".join(multiline(line, fitting(PLOT, TITLE)) for line in lines), fontsize=TITLE)
             axis.margins(x=0.08)
         yield figure, list(zip(axes, groups, strict=False))
 

@@ -20,6 +20,7 @@ PAGES = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "docs/index.md",
+    "paper/protocol.md",
     *sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "paper").rglob("README.md")),
 )  # read from elsewhere than docs/
 CODE = {".py": "python", ".yaml": "yaml", ".cff": "yaml", ".json": "json", ".ipynb": "json"}

@@ -29,7 +29,9 @@ def own_export(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: st
     name: str = folder.summary()["final_checkpoint"] if checkpoint is None else checkpoint
     is_last = folder.complete and name == folder.summary()["final_checkpoint"]
     out = folder.export_folder(None if is_last else name)
-    with locked(folder.checkpoints, wait=True):  # several stages of a study may follow one run
+    if _holds(out, folder, name):
+        return out
+    with locked(out.parent / ".locks" / out.name, wait=True):  # several stages of a study may follow one run
         if not _holds(out, folder, name):
             # They may have been exported into this folder, when each of them was the last.
             earlier = tuple(path.name for path in folder.checkpoints.glob("[!.]*"))

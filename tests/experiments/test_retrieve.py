@@ -309,7 +309,7 @@ def refused(request: RetrieveRequest, *words: str) -> None:
 
 
 def test_what_cannot_be_measured_is_refused(place: Path, request_of: RetrieveRequest, tmp_path: Path) -> None:
-    refused(replace(request_of, tasks=("animal",)), "animal", "animals, pairs, places", "MTEB(eng, v2)")
+    refused(replace(request_of, tasks=("animal",)), "animal", "animals, asked, kinds, pairs, places", "MTEB(eng, v2)")
     refused(replace(request_of, select_by="places"), "places", "no dev split")
     refused(replace(request_of, max_length=500), "max_length", "500", "80")
     refused(replace(request_of, models=(str(tmp_path),)), "models", "config.json")

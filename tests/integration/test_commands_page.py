@@ -83,6 +83,7 @@ def test_the_longer_commands_of_the_docs_run(tmp_path: Path) -> None:
     run_all(commands, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_commands_of_the_docs_run(workplace: Path) -> None:
     commands = [command for command in COMMANDS if not any(word in command for word in LONGER)]
