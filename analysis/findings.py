@@ -16,7 +16,7 @@ import pandas as pd
 
 from analysis import findings_figure, render, verdicts
 from analysis.findings_figure import Panel
-from analysis.predictions import CONTRADICTED, SUPPORTED, UNDECIDED
+from analysis.predictions import UNDECIDED
 from analysis.records_archive import ARCHIVE, STUDY, unpacked
 from analysis.tables import signed
 from analysis.wording import metric_name, protocol_name
@@ -29,7 +29,6 @@ LIST = "findings.yaml"
 SHOWN = ["Question", "Measured by", "Estimate [95%]", "Verdict", "Study"]
 NAMES = ("README.md", "findings.csv", "findings.png", "findings.data.csv", *verdicts.NAMES)
 MAIN_FIGURES = ("comparison", "interaction", "curve", "frontier", "size", "loss")  # of a study that no panel shows
-JUDGED = {SUPPORTED: "as predicted", CONTRADICTED: "against the prediction", UNDECIDED: "not distinguishable"}
 BEGIN, END = "<!-- findings: made by python -m analysis.results -->", "<!-- end of findings -->"
 
 _PAGE = """# What was found
@@ -48,8 +47,9 @@ with a plus had changes that were not committed.
 
 {predictions}
 """
-_PREDICTIONS = """What each study stated before it was trained, and what became of it: {counts}. A difference is the first
-side less the second. Not distinguishable (could see x): a true difference of x would have been found with power 0.8.
+_PREDICTIONS = """What each study stated, and what became of it: {counts}. Below its own table of predictions a study says
+which of its cells had begun to train by then. A difference is the first side less the second. Not distinguishable (could see
+x): a true difference of x would have been found with power 0.8.
 
 {table}"""
 _BLOCK = """
@@ -184,7 +184,7 @@ def answered(question: Question, results: Path, files: Mapping[Path, bytes]) -> 
 def _judged(row: pd.Series) -> str:
     """What became of a prediction. An interval beside zero may not be enough: there are as many tests as predictions."""
     alone = row["verdict"] == UNDECIDED and not row["low"] <= 0 <= row["high"]
-    return JUDGED[row["verdict"]] + (" after correction" if alone else "")
+    return verdicts.WORDS[row["verdict"]] + (" after correction" if alone else "")
 
 
 def _trained(archive: Path) -> dict[str, Any]:

@@ -19,8 +19,7 @@ class Prediction:
     `measure` is a protocol, and behind colons its task and metric ("facts.own_scoring:once:accuracy"); without them it is every
     whole task and its main metric, and an empty task is every whole task ("heldout_clm::loss"). `left` and `right` are members
     as a report names them, or the levels that pick one cell of each seed. Either `sign` says what left is (better, worse, higher,
-    lower), or `size` the range that left less right is in.
-    `reason` says why, `source` who said so.
+    lower), or `size` the range that left less right is in. `reason` says why, `source` who said so.
     """
 
     statement: str

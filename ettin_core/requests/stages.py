@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ettin_core.evaluation.chat.model import need_packages as need_chat
 from ettin_core.evaluation.chat.rows import read_conversations, read_preferences
@@ -37,7 +37,6 @@ from ettin_core.studies.stage_jobs import Result, StageWork
 from ettin_core.studies.stages import Stage
 from ettin_core.studies.train_run import train_run
 
-Request = TypeVar("Request")
 REQUESTS: dict[str, type] = {
     "sft": SftRequest,
     "dpo": DpoRequest,

@@ -50,13 +50,17 @@ class StageConfig:
 
     def members(self, known: list[str]) -> list[str]:
         """Those of the known members that it follows."""
-        wanted = self.of.get("member", known)
-        return list(wanted) if isinstance(wanted, list | tuple) else [wanted]
+        return any_of(self.of.get("member", known))
 
     @property
     def makes_run(self) -> bool:
         """Whether it makes a cell."""
         return self.command in MAKES_RUNS
+
+
+def any_of(levels: Any) -> list[Any]:
+    """The levels of a choice, of which any will do: one, or a list."""
+    return list(levels) if isinstance(levels, list | tuple) else [levels]
 
 
 def level_of(value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.override_text import assignment, spell
 from ettin_core.studies.grid import Cell, StudyRequest, name_of_levels, product
-from ettin_core.studies.stage_config import Levels, StageConfig, level_of
+from ettin_core.studies.stage_config import Levels, StageConfig, any_of, level_of
 
 MEMBER, STAGE = "member", "stage"
 SETS = "{sets}"  # in a setting: the folder of generated evaluation sets
@@ -118,11 +118,7 @@ def _retriever(field: str, choice: Levels, axes: Mapping[str, Levels], earlier: 
 
 
 def _selects(choice: Levels, axes: Levels) -> bool:
-    return all(axis in axes and axes[axis] in _any(levels) for axis, levels in choice.items())
-
-
-def _any(levels: Any) -> list[Any]:
-    return list(levels) if isinstance(levels, list | tuple) else [levels]
+    return all(axis in axes and axes[axis] in any_of(levels) for axis, levels in choice.items())
 
 
 def _beside(field: str, choice: Levels, source: Levels, axes: Mapping[str, Levels]) -> str:
