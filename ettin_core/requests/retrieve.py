@@ -88,6 +88,13 @@ class RetrieveRequest:
         if self.train and self.eval_data is None:
             raise invalid("eval_data", None, "is needed to train and to select", FOLDER)
 
+    def check(self) -> None:
+        """Raises ValueError for a set that is not there, or a missing extra."""
+        need_packages()
+        _tasks(self)
+        if self.train and self.eval_data is not None and self.contrastive.triplets is None:
+            need(Path(self.eval_data), TRIPLETS)
+
 
 @dataclass(frozen=True)
 class RetrievalMember:
@@ -109,15 +116,12 @@ class MemberGrid:
 def retrieve(request: RetrieveRequest) -> list[GridScore]:
     """Train and measure what is missing. Every row of the table; records go to the runs' evaluations, or beside the trials
     for other models."""
-    need_packages()
-    from ettin_core.evaluation.retrieval.tasks import local_task, open_tasks
-
+    request.check()
     torch.set_num_threads(request.threads)
     device = str(choose_device(request.device, ProcessGroup()))
     folder = None if request.eval_data is None else Path(request.eval_data)
     kinds = _kinds(request)
-    tasks = open_tasks(request.tasks, folder)
-    dev = local_task(request.select_by, folder, "dev") if request.train and folder is not None else None
+    tasks, dev = _tasks(request)
     members = [_member(name, request) for name in request.models]
     _check(request, kinds, members, tasks if dev is None else [dev, *tasks])
     held_out = set() if dev is None else held_out_queries(dev.local)
@@ -125,6 +129,15 @@ def retrieve(request: RetrieveRequest) -> list[GridScore]:
     grids = [MemberGrid(member, _trials(request, member, kind, triplets)) for member in members for kind in kinds]
     _run(request, grids, triplets, tasks if dev is None else [dev, *tasks], device)
     return [score for grid in grids for score in _scores(request, grid, tasks, dev)]
+
+
+def _tasks(request: RetrieveRequest) -> tuple[list[Any], Any]:
+    """The tasks that are measured, and the dev split that chooses the setting (None: nothing is trained)."""
+    from ettin_core.evaluation.retrieval.tasks import local_task, open_tasks
+
+    folder = None if request.eval_data is None else Path(request.eval_data)
+    dev = local_task(request.select_by, folder, "dev") if request.train and folder is not None else None
+    return open_tasks(request.tasks, folder), dev
 
 
 def _kinds(request: RetrieveRequest) -> list[RetrievalKind]:

@@ -14,7 +14,6 @@ from ettin_core.evaluation.generated_folder import make
 from ettin_core.evaluation.protocol import MeasuredModel
 from ettin_core.evaluation.quantised import record_changes
 from ettin_core.evaluation.retrieval.backbone import quiet
-from ettin_core.evaluation.retrieval.files import need_packages as need_retrieval
 from ettin_core.evaluation.suite import settings_of
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.override_text import assignment
@@ -29,6 +28,7 @@ from ettin_core.planning.tuned import tuned_run
 from ettin_core.records.folders import RunFolder
 from ettin_core.requests.compose import composed, configurations
 from ettin_core.requests.evaluate import EvaluateRequest, evaluate_pretrained
+from ettin_core.requests.finetune import FinetuneRequest, finetune
 from ettin_core.requests.merge import PLACEMENT, MergeRequest
 from ettin_core.requests.quantise import RECORD, QuantiseRequest, quantised
 from ettin_core.requests.retrieve import RetrieveRequest, retrieve
@@ -41,6 +41,7 @@ REQUESTS: dict[str, type] = {
     "sft": SftRequest,
     "dpo": DpoRequest,
     "merge": MergeRequest,
+    "finetune": FinetuneRequest,
     "retrieve": RetrieveRequest,
     "quantise": QuantiseRequest,
 }
@@ -67,8 +68,8 @@ class Commands:
         request = _composed(stage.config.command, tuple(stage.options), _places(stage))
         if isinstance(request, QuantiseRequest):
             check_method(request.method)
-        elif isinstance(request, RetrieveRequest):
-            need_retrieval()
+        elif isinstance(request, FinetuneRequest | RetrieveRequest):
+            request.check()
         elif isinstance(request, SftRequest | DpoRequest):
             need_chat()
             _check_rows(request, stage)
@@ -95,7 +96,7 @@ def _places(stage: Stage) -> dict[str, Any]:
         return {"parents": [f"{UNNAMED}_{number}" for number in range(len(stage.sources))], **base}
     if stage.config.command == "retrieve":
         return {"models": [UNNAMED], **({} if stage.retriever is None else {"retriever": UNNAMED})}
-    return {"model": UNNAMED, "out": UNNAMED}
+    return {"run": UNNAMED} if stage.config.command == "finetune" else {"model": UNNAMED, "out": UNNAMED}
 
 
 def _composed(command: str, options: tuple[str, ...], places: dict[str, Any]) -> Any:
@@ -142,6 +143,12 @@ def _merge(work: StageWork) -> Result:
     request = _request(work, parents=[str(path) for path in work.sources], runs_dir=work.runs_dir, **base)
     run, corpus, start = request.prepared()
     return {"run": train_run(run, corpus, PLACEMENT, work.runs_dir, start).name}
+
+
+def _finetune(work: StageWork) -> Result:
+    device = {"device": work.placement.device, "threads": work.placement.threads}
+    finetune(_request(work, run=str(work.sources[0]), **device))
+    return {}
 
 
 def _retrieve(work: StageWork) -> Result:
@@ -195,6 +202,7 @@ COMMANDS: dict[str, Callable[[StageWork], Result]] = {
     "sft": _sft,
     "dpo": _dpo,
     "merge": _merge,
+    "finetune": _finetune,
     "retrieve": _retrieve,
     "quantise": _quantise,
 }

@@ -8,7 +8,7 @@ from ettin_core.foundation.fields import check_name
 from ettin_core.foundation.override_text import spell
 
 MAKES_RUNS = ("sft", "dpo", "merge")  # each makes a run, which is a cell of the study
-ADDS_RECORDS = ("retrieve", "quantise")  # each adds records to the run of its cell
+ADDS_RECORDS = ("finetune", "retrieve", "quantise")  # each adds records to the run of its cell
 COMMANDS = (*MAKES_RUNS, *ADDS_RECORDS)
 
 Levels = dict[str, Any]  # by axis; a list means any of its levels

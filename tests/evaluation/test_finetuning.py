@@ -25,8 +25,8 @@ from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.storage import read_json
 from ettin_core.interop.huggingface import export
 from ettin_core.records.folders import RunFolder
+from ettin_core.requests.finetune import FinetuneRequest
 from ettin_core.training.config import RunConfig
-from experiments.finetune import FinetuneRequest
 from tests import processes
 from tests.evaluation.finetuning import config, member, plant, planted
 from tests.runs import tiny_run, train_tiny

@@ -10,6 +10,7 @@ from analysis import kinds
 from analysis.load import load
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.errors import UserError
+from ettin_core.foundation.override_text import spell
 from ettin_core.foundation.storage import write_json
 from ettin_core.requests.compose import composed, composer, configurations
 from ettin_core.requests.stages import Commands
@@ -19,6 +20,7 @@ from ettin_core.studies.stages import Stage, stages_of
 from ettin_core.studies.study import Study
 from ettin_core.studies.worker_pool import Job, Outcome
 from experiments.status import table
+from tests.evaluation.finetuning import plant
 
 
 def planned(*overrides: str) -> tuple[StudyRequest, dict[str, Stage]]:
@@ -77,6 +79,10 @@ def test_the_command_checks_a_stage_before_anything_is_trained(tmp_path: Path) -
             Commands.check(stage)
 
     check("merging")
+    sets = f"stages.understanding.settings.eval_data={plant(tmp_path / 'sets')}"
+    check("evidence", "data=world", sets, "stages.understanding.settings.task=[sst2,rte]", "~stages.retrieval")
+    with pytest.raises(UserError, match="lacks cls/trec"):
+        check("evidence", "data=world", sets)
     with pytest.raises(UserError, match="grup"):
         check("quantisation", "+stages.quantised.settings={grup:32}")
     with pytest.raises(UserError, match="int9"):
@@ -128,16 +134,19 @@ def test_a_study_with_stages_runs_once_and_is_reported(corpus: Corpus, tmp_path:
     pytest.importorskip("torchao", reason="the extra `quantisation` is not installed")
     merge = "half:{command:merge,of:{member:encoder},others:[{member:decoder}],settings:{method:average}}"
     copy = "small:{command:quantise,of:{member:[encoder,encoder+half]},settings:{method:int8_weight_only,rounds:1}}"
+    grid = {"task": "sst2", "way": "bidirectional", "eval_data": str(plant(tmp_path / "sets")), "finetuning.seeds": [0]}
+    tuned = f"tuned:{{command:finetune,of:{{member:encoder}},settings:{spell(grid)}}}"
     overrides = [
-        "study=grid", "+axes={member:[encoder,decoder],seed:[21]}", f"stages={{{merge},{copy}}}", "size=pico", "recipe=smoke",
-        "recipe.tokens=6000", "suite=smoke", "export=false", "data.documents=1500", "data.tokenizer_sample_mb=32",
+        "study=grid", "+axes={member:[encoder,decoder],seed:[21]}", f"stages={{{merge},{copy},{tuned}}}", "size=pico",
+        "recipe=smoke", "recipe.tokens=6000", "suite=smoke", "export=false", "data.documents=1500", "data.tokenizer_sample_mb=32",
         f"corpora_dir={corpus.folder.parent}", f"runs_dir={tmp_path / 'runs'}", f"studies_dir={tmp_path / 'studies'}",
     ]  # fmt: skip
     study, names = run(overrides)
     assert names.index("evaluate encoder s21") < names.index("merge encoder+half s21")
+    assert names.index("evaluate encoder s21") < names.index("finetune encoder+tuned s21")
     assert names.index("evaluate encoder+half s21") < names.index("quantise encoder+half+small s21")
     again, repeated = run(overrides)
-    assert not [name for name in repeated if name.startswith(("merge", "quantise"))]
+    assert not [name for name in repeated if name.startswith(("merge", "quantise", "finetune"))]
     assert again.path == study.path
     assert "encoder+half+small s21  complete" in "\n".join(table(again))
 
@@ -149,4 +158,6 @@ def test_a_study_with_stages_runs_once_and_is_reported(corpus: Corpus, tmp_path:
     assert set(changes["member"]) == {"encoder", "encoder+half"}
     moved = changes[changes["metric"].str.endswith("_change")].set_index(["member", "task"])["value"]
     assert 0 < moved.loc["encoder"].abs().max() < 0.2
+    sentiment = recorded.measurements[recorded.measurements["protocol"] == "finetune.sst2.bidirectional"]
+    assert set(sentiment["member"]) == {"encoder"} and "accuracy" in set(sentiment["metric"])
     assert kinds.analyse(recorded).tables
