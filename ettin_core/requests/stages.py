@@ -25,7 +25,9 @@ from ettin_core.objectives.directions import DIRECTIONS
 from ettin_core.planning.merging import source
 from ettin_core.planning.run_plan import open_corpus, open_run
 from ettin_core.planning.tuned import tuned_run
+from ettin_core.records.evaluations import settings_hash
 from ettin_core.records.folders import RunFolder
+from ettin_core.records.schema import Measurement
 from ettin_core.requests.compose import composed, configurations
 from ettin_core.requests.evaluate import EvaluateRequest, evaluate_pretrained
 from ettin_core.requests.finetune import FinetuneRequest, finetune
@@ -147,8 +149,8 @@ def _merge(work: StageWork) -> Result:
 
 def _finetune(work: StageWork) -> Result:
     device = {"device": work.placement.device, "threads": work.placement.threads}
-    finetune(_request(work, run=str(work.sources[0]), **device))
-    return {}
+    rows = finetune(_request(work, run=str(work.sources[0]), **device))
+    return {"measured": {_versioned(row): settings_hash(row.provenance["settings"]) for row in rows}}
 
 
 def _retrieve(work: StageWork) -> Result:
@@ -156,8 +158,14 @@ def _retrieve(work: StageWork) -> Result:
     device = {"device": work.placement.device, "threads": work.placement.threads}
     root = str(Path(work.runs_dir).parent / "retrieval")
     request = _request(work, models=[work.model], retrieval_dir=root, **device, **retriever)
-    chosen = [score.measurement.provenance["chosen"] for score in retrieve(request)]
-    return {"model": f"{root}/{chosen[0][0]}"} if chosen and chosen[0] else {}
+    rows = [score.measurement for score in retrieve(request)]
+    chosen = rows[0].provenance["chosen"]
+    measured = {_versioned(row): row.provenance["settings"]["grid"] for row in rows}
+    return {"measured": measured} | ({"model": f"{root}/{chosen[0]}"} if chosen else {})
+
+
+def _versioned(row: Measurement) -> str:
+    return f"{row.protocol}@{row.version}"
 
 
 def _quantise(work: StageWork) -> Result:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from ettin_core.studies.study import Study
 
 FOLDER = "stages"  # of a run folder: the models and the marks of what followed it
-Result = dict[str, Any]  # run: the name of the run that was made; model: the folder of a model
+# run: the name of the run that was made; model: the folder of a model; measured: the hash of the settings of the records that
+# were added to the cell's run, by <protocol>@<version>
+Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,15 @@ class StageJobs:
         runs_dir = Path(self.stages[name].request.runs_dir)
         gone = "run" in result and not folder_of(str(result["run"]), runs_dir).complete
         return None if gone else result
+
+    def measured(self, run: str) -> dict[str, str]:
+        """The settings of what stages measured of a run, so that a report reads these records and no others."""
+        results = [
+            self.result(name) or {}
+            for name in self.stages
+            if self._study.folder(self.stages[name].sources[0]).name == run
+        ]
+        return {protocol: settings for result in results for protocol, settings in result.get("measured", {}).items()}
 
     def take(self, name: str, result: Result) -> None:
         """Enter the run that a job made among those of the study."""

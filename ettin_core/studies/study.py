@@ -213,7 +213,10 @@ class Study:
                 for name, stage in self.stages.stages.items()
                 if name in runs
             ],
-            "suite": {run.name: settings_of(self.request.suite, run.read_as) for run in self.runs.values()},
+            "suite": {
+                run.name: settings_of(self.request.suite, run.read_as) | self.stages.measured(run.name)
+                for run in self.runs.values()
+            },
             "analysis": self.request.analysis,
             "predictions": self._stated(),
             "certificates": [asdict(item) for item in certificates],

@@ -13,6 +13,7 @@ from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.override_text import spell
 from ettin_core.foundation.storage import write_json
 from ettin_core.requests.compose import composed, composer, configurations
+from ettin_core.requests.finetune import FinetuneRequest, finetune
 from ettin_core.requests.stages import Commands
 from ettin_core.studies.grid import StudyRequest, cells_of
 from ettin_core.studies.run_cells import StudyProgress
@@ -150,6 +151,11 @@ def test_a_study_with_stages_runs_once_and_is_reported(corpus: Corpus, tmp_path:
     assert again.path == study.path
     assert "encoder+half+small s21  complete" in "\n".join(table(again))
 
+    more = [f"{key}={spell(value)}" for key, value in (grid | {"finetuning.seeds": [0, 1]}).items()]
+    places = [f"run={study.folder('encoder s21').path}", f"corpora_dir={corpus.folder.parent}"]
+    with configurations():
+        other = composed("finetune", FinetuneRequest, [*more, *places])
+    finetune(other)  # the same by more trials, which a report would take if the study did not say what it measured
     record = study.path / "study.json"
     write_json(record, study.record(study.certificates()))
     recorded = load(tmp_path / "runs", record)
@@ -160,4 +166,5 @@ def test_a_study_with_stages_runs_once_and_is_reported(corpus: Corpus, tmp_path:
     assert 0 < moved.loc["encoder"].abs().max() < 0.2
     sentiment = recorded.measurements[recorded.measurements["protocol"] == "finetune.sst2.bidirectional"]
     assert set(sentiment["member"]) == {"encoder"} and "accuracy" in set(sentiment["metric"])
+    assert {origin["trials"] for origin in sentiment["provenance"]} == {2}
     assert kinds.analyse(recorded).tables
