@@ -16,7 +16,7 @@ from analysis.cell_names import level_name, short_names
 from analysis.compare import COULD_SEE
 from analysis.estimates import RECORD, by_measure, paired
 from analysis.sources import Cell
-from analysis.study_records import MEASURE, StudyRecords, rows_of
+from analysis.study_records import MEASURE, OWN_SCORING, StudyRecords, rows_of
 from analysis.tables import HOLE, Table, grouped, number, probability, signed
 from analysis.uncertainty import holm
 from analysis.ways import with_own_ways
@@ -84,7 +84,7 @@ def _measured(study: StudyRecords, prediction: Prediction) -> Any:
         measured = study.measurements[study.measurements["run"].isin(runs.index)]
         if measured.empty:
             continue
-        measured = with_own_ways(measured[RECORD], runs)
+        measured = with_own_ways(measured[RECORD], runs, asked=OWN_SCORING in prediction.measure)
         for key, records in by_measure(measured[~families.is_part(measured)]):
             sides = [records[records["run"].isin(of_side)] for of_side in names]
             difference = paired(study.items, *sides) if prediction.asks(*map(str, key)) else None

@@ -25,10 +25,13 @@ def split(protocol: str) -> tuple[str, str]:
     return question, way
 
 
-def with_own_ways(measurements: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """The measurements, and under a name of its own the way of each member where ways differ between members."""
+def with_own_ways(measurements: pd.DataFrame, runs: pd.DataFrame, asked: bool = False) -> pd.DataFrame:
+    """The measurements, and under a name of its own the way of each member where ways differ between members.
+
+    Also where all are scored alike, if that name is `asked` for: a prediction may be about two members of one kind.
+    """
     added = [best_by_dev(measurements)]
-    if runs["readout"].map(fills_masks).nunique() > 1:
+    if asked or runs["readout"].map(fills_masks).nunique() > 1:
         added += [own_scoring(measurements, runs), harness_own(measurements, runs)]
     added = [frame for frame in added if len(frame)]
     return pd.concat([measurements, *added], ignore_index=True) if added else measurements

@@ -62,6 +62,14 @@ def test_signs_and_sizes_are_judged(four_kinds: Any, tmp_path: Path) -> None:
     assert "undecided (could see" in shown or verdicts[6] != "undecided"
 
 
+def test_own_scoring_of_two_members_of_one_kind(four_kinds: Any) -> None:
+    own, alike = "minimal_pairs.own_scoring:syntax:accuracy", "minimal_pairs.pseudo_likelihood:syntax:accuracy"
+    sides: dict[str, Any] = {"left": "enc-from-dec", "right": "encoder"}
+    predictions = [predicted(measure, "better", **sides) for measure in (own, alike)]
+    judged = judge(load(four_kinds.root, with_predictions(four_kinds, *predictions)))
+    assert judged["value"].nunique() == 1 and judged["value"].notna().all() and len(judged) == 2
+
+
 def test_cells_are_picked_by_levels() -> None:
     """On the committed records of a grid: the difference of two cells is that of their runs, by seed."""
     masked, next_token = {"direction": "causal", "objective": "mlm"}, {"direction": "causal", "objective": "clm"}
