@@ -29,7 +29,7 @@ def meant(kind: type, overrides: Iterable[str]) -> list[str]:
     """
     corrected: list[str] = []
     for text in overrides:
-        override = _parsed(text)
+        override = parsed(text)
         if override is None or override.is_delete() or override.is_sweep_override():
             corrected.append(text)
             continue
@@ -44,7 +44,7 @@ def meant(kind: type, overrides: Iterable[str]) -> list[str]:
     return corrected
 
 
-def _parsed(text: str) -> Override | None:
+def parsed(text: str) -> Override | None:
     """An argument as an override (None: an option, or what Hydra will say cannot be)."""
     if text.startswith("-") or "=" not in text:
         return None

@@ -1,19 +1,22 @@
 """What is typed on the command line is what is trained: mappings replace, a group takes one name, order counts."""
 
+import shutil
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import initialize_config_dir
+from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.override_text import spell
+from ettin_core.foundation.strict_config import build
 from ettin_core.pairs.audit import audit
 from ettin_core.requests.audit import AuditRequest
-from ettin_core.requests.compose import composed, composer
+from ettin_core.requests.compose import composed, composer, to_plain
 from ettin_core.requests.overrides import meant
 from ettin_core.requests.train import TrainRequest
 from ettin_core.studies.grid import StudyRequest, cells_of, plan_runs
@@ -45,6 +48,36 @@ def asked(kind: Any, *overrides: str) -> Any:
     name = {TrainRequest: "train", StudyRequest: "study", SearchRequest: "search", AuditRequest: "audit"}[kind]
     with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"):
         return composed(name, kind, overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["seed=1", "member=decoder", "seed=2", "recipe.phases.decay={share:0.3}", "size.num_layers=7"],
+        ["+data.at_least={world:0.1}", "data.at_least.world=0.2", "data.documents=9", "++data.documents=8", "size=17m"],
+        ["recipe.phases.decay.share=0.2", "~recipe.phases.extension", "recipe.phases.decay.share=0.4"],
+        ["hydra.job.name=other", "seed=3"],
+        ["optimizer=muon", "optimizer.learning_rate=1e-3", "precision=${oc.env:NO_SUCH_VARIABLE,bf16}"],
+    ],
+)
+def test_a_request_is_what_hydra_composes_however_often(overrides: list[str]) -> None:
+    with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"):
+        of_hydra = build(TrainRequest, to_plain(compose("train", meant(TrainRequest, overrides))))
+        assert composed("train", TrainRequest, overrides) == of_hydra
+        assert composed("train", TrainRequest, [*overrides, "seed=99"]).seed == 99
+        assert composed("train", TrainRequest, overrides) == of_hydra, "values are set in a copy"
+
+
+def test_a_file_that_is_edited_is_read_again(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(CONFIGURATIONS, tmp_path / "conf"))
+
+    def layers() -> int:
+        with initialize_config_dir(str(folder), version_base="1.3"):
+            return composed("train", TrainRequest, ["size=nano", "seed=4"]).size.num_layers
+
+    before, file = layers(), folder / "size" / "nano.yaml"
+    file.write_text(file.read_text().replace(f"num_layers: {before}", f"num_layers: {before + 3}"))
+    assert layers() == before + 3
 
 
 def test_a_mixture_replaces_the_files_and_the_dry_run_prints_it(command: Told) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 from analysis.plan_figure import schedules, tokens_text
 from ettin_core.checkpoints.retention import CheckpointConfig
@@ -16,8 +15,6 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.preparation.plan import expected_ids
 from ettin_core.data.tokenizer import train
 from ettin_core.foundation.errors import UserError
-from ettin_core.foundation.manual import CONFIGURATIONS
-from ettin_core.foundation.strict_config import build
 from ettin_core.model.accounting import activation_bytes
 from ettin_core.model.config import AttentionSpec, ModelConfig
 from ettin_core.model.transformer import Transformer
@@ -26,7 +23,7 @@ from ettin_core.planning import measured_rate as rates
 from ettin_core.planning.forecast import Forecast, Machine, forecast
 from ettin_core.planning.plan_checks import rope_reach
 from ettin_core.planning.throughput import throughput
-from ettin_core.requests.compose import to_plain
+from ettin_core.requests.compose import composed, configurations
 from ettin_core.requests.train import TrainRequest
 from ettin_core.training.config import PlacementConfig, RunConfig
 from ettin_core.training.memory import estimate_memory
@@ -39,8 +36,8 @@ from tests.runs import PLACEMENT, tiny_run, train_tiny
 
 def request(*overrides: str) -> TrainRequest:
     """A training as composed."""
-    with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"):
-        return build(TrainRequest, to_plain(compose("train", list(overrides))))
+    with configurations():
+        return composed("train", TrainRequest, overrides)
 
 
 def planned(*overrides: str) -> RunConfig:
@@ -279,8 +276,8 @@ def test_a_plan_of_what_was_published_is_not_matched(tmp_path: Path) -> None:
 
 
 def test_sizes_that_are_not_there() -> None:
-    with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"):
-        request = build(PlanRequest, to_plain(compose("plan")))
+    with configurations():
+        request = composed("plan", PlanRequest, [])
         with pytest.raises(UserError, match="size='17n' is not there; did you mean '17m'"):
             plan_size(request, "17n", [])
         with pytest.raises(UserError, match=r"size='17m' is set for each cell; use sizes=\[17m\]"):

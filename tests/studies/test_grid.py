@@ -7,15 +7,13 @@ from operator import attrgetter
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from ettin_core.data.corpus import Corpus
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.manual import CONFIGURATIONS
-from ettin_core.foundation.strict_config import build
 from ettin_core.pairs.audit import NOT_MATCHED
 from ettin_core.planning.matching import TOLERANCE, Ruler
-from ettin_core.requests.compose import composer, to_plain
+from ettin_core.requests.compose import composer, configurations
 from ettin_core.studies.grid import FORECAST_TOLERANCE, Cell, StudyRequest, audits, cells_of, pairs_of, plan_runs
 from ettin_core.training.config import RunConfig
 from tests.runs import tiny_run
@@ -43,12 +41,12 @@ STUDIES = {  # cells of one seed
 def study() -> Callable[..., dict[str, Cell]]:
     """`study(*overrides)`: the cells of a command line."""
 
-    def composed(*overrides: str) -> dict[str, Cell]:
-        with initialize_config_dir(str(CONFIGURATIONS), version_base="1.3"):
-            request = build(StudyRequest, to_plain(compose("study", list(overrides))))
-            return cells_of(request, list(overrides), composer("study", StudyRequest))
+    def cells(*overrides: str) -> dict[str, Cell]:
+        compose = composer("study", StudyRequest)
+        with configurations():
+            return cells_of(compose(overrides), list(overrides), compose)
 
-    return composed
+    return cells
 
 
 def planned(cells: dict[str, Cell]) -> dict[str, RunConfig]:
