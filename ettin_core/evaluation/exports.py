@@ -39,6 +39,11 @@ def own_export(run: RunConfig, folder: RunFolder, corpus: Corpus, checkpoint: st
     return out
 
 
+def has_own_export(folder: RunFolder) -> bool:
+    """Whether a complete run's folder holds the transformers folder of its last checkpoint."""
+    return _holds(folder.export_folder(None), folder, folder.summary()["final_checkpoint"])
+
+
 def export_checkpoint(
     run: RunConfig,
     folder: RunFolder,

@@ -16,13 +16,13 @@ from ettin_core.evaluation.made_with import FILE, changes, made_with
 from ettin_core.evaluation.protocol import ItemResult, MeasuredModel, Protocol
 from ettin_core.evaluation.registry import PROTOCOLS
 from ettin_core.evaluation.suite_config import SuiteConfig
-from ettin_core.foundation.errors import invalid, unknown
+from ettin_core.foundation.errors import UserError, invalid, unknown
 from ettin_core.foundation.folders import folder_under_construction, locked
 from ettin_core.foundation.progress_bars import may_draw_below
 from ettin_core.foundation.provenance import library_versions
 from ettin_core.foundation.storage import write_json
 from ettin_core.foundation.strict_config import plain
-from ettin_core.records.evaluations import SETTINGS, measured, place_of, seal, settings_hash
+from ettin_core.records.evaluations import SETTINGS, holds, measured, place_of, seal, settings_hash
 from ettin_core.records.folders import RunFolder, append
 from ettin_core.records.readout import Readout
 from ettin_core.records.schema import Item, Measurement, is_finite
@@ -109,6 +109,20 @@ def evaluate(
     subject = MeasuredModel(folder.name, run.member, run.size, run.seeds.initialisation, name, weights)
     measure_all(model, subject, folder, checkpoint, corpus, suite, chosen, progress, remeasure)
     return replace(folder, suite=settings_of(suite, run.read_as)).measurements(checkpoint)
+
+
+def all_measured(run: RunConfig, folder: RunFolder, suite: SuiteConfig, remeasure: bool = False) -> bool:
+    """Whether `evaluate` would leave all records of a complete run's last checkpoint alone; no model is opened."""
+    weights = folder.summary()["final_weights"]
+    try:
+        for protocol in applicable(run.read_as, suite):
+            settings = _settings(protocol, weights, suite, run.read_as)
+            place = place_of(folder.evaluation_folder(protocol.name, protocol.version), settings)
+            if not holds(place, settings) or (remeasure and changes(place, protocol) != []):
+                return False
+    except UserError:  # `evaluate` says which records or sets are damaged
+        return False
+    return True
 
 
 def check_items(protocols: Sequence[Protocol], suite: SuiteConfig) -> None:

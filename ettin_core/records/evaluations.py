@@ -68,17 +68,22 @@ def check(folder: Path) -> None:
             raise invalid("records", str(file), problem, AGAIN)
 
 
+def holds(folder: Path, settings: dict[str, Any]) -> bool:
+    """Whether a folder holds records of these settings. Raises ValueError if they are damaged."""
+    file = folder / SETTINGS
+    if not file.exists() or read_mapping(file) != settings:
+        return False
+    check(folder)
+    return True
+
+
 def measured(folder: Path, settings: dict[str, Any]) -> bool:
     """Whether a folder holds whole records of these settings; prints that damaged ones are measured again."""
-    file = folder / SETTINGS
     try:
-        if not file.exists() or read_mapping(file) != settings:
-            return False
-        check(folder)
+        return holds(folder, settings)
     except UserError as error:
         tqdm.write(f"{error} It is measured again now.", file=sys.stderr)
         return False
-    return True
 
 
 def by_settings(place: Path) -> dict[str, dict[str, Path]]:

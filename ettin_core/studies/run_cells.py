@@ -54,7 +54,7 @@ class StudyProgress:
                 if following.kind == TRAIN:
                     self._train(following.cell)
                 else:
-                    self._pool.add(following)
+                    self._add(following)
         elif job.kind == EVALUATE:
             self._ended.add(job.cell)
         elif job.cell in self._study.stages.stages and job.kind != EXPORT:
@@ -80,13 +80,20 @@ class StudyProgress:
         if failure is not None and not self._study.request.retry:
             self._errors[f"train {name}"] = f"{failure} (before; retry=true tries it again)"
         else:
-            self._pool.add(self._study.training_job(name))
+            self._add(self._study.training_job(name))
+
+    def _add(self, job: Job) -> None:
+        """Queue a job, or settle it at once where its work is done: a finished study starts no worker."""
+        if self._study.is_done(job):
+            self.settle(Outcome(job, None, None))
+        else:
+            self._pool.add(job)
 
     def _stage_done(self, name: str) -> None:
         """A stage is done: its cell is measured, or its records are there."""
         if self._study.stages.stages[name].config.makes_run:
             for job in self._study.measuring_jobs(name):
-                self._pool.add(job)
+                self._add(job)
         else:
             self._ended.add(name)
         self._begin_stages()

@@ -11,7 +11,7 @@ from ettin_core.data.corpus import Corpus
 from ettin_core.data.preparation.plan import expected_ids
 from ettin_core.data.preparation.prepare import prepared_before
 from ettin_core.data.preparation.progress_bar import prepared
-from ettin_core.evaluation.suite import settings_of
+from ettin_core.evaluation.suite import all_measured, settings_of
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import canonical_json, content_name, read_json, write_json
 from ettin_core.foundation.strict_config import plain
@@ -134,6 +134,18 @@ class Study:
         if request.export:
             jobs.append(Job(EXPORT, name, export_stage, (path, corpora)))
         return jobs
+
+    def is_done(self, job: Job) -> bool:
+        """Whether a job that trains, measures or exports would find its work done, so that no worker is needed for it."""
+        from ettin_core.evaluation.exports import has_own_export  # with torch, which a look at a study does without
+
+        folder = self.folder(job.cell)
+        if not folder.complete:
+            return False
+        if job.kind == EVALUATE:
+            request = self.request_of(job.cell)
+            return all_measured(self.runs[job.cell], folder, request.suite, request.stale != KEEP)
+        return job.kind == TRAIN or has_own_export(folder)
 
     def stale(self) -> dict[str, dict[str, Any]]:
         """By stale cell: what changed since its run was trained (`run`) and its protocols were measured (`records`)."""
