@@ -42,8 +42,9 @@ def test_every_promised_file_is_there_and_in_the_manifest(report: Path) -> None:
 def test_same_records_same_bytes(report: Path, four_kinds: Any) -> None:
     again = report.with_name("again")
     build(four_kinds.root, again, four_kinds.study())
-    for path in sorted(report.iterdir()):
-        assert path.read_bytes() == (again / path.name).read_bytes(), path.name
+    first, second = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in (report, again))
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
 
 
 def test_page_leads_with_the_answer_then_tables_then_control(report: Path) -> None:
@@ -92,7 +93,7 @@ def test_a_value_that_could_not_be_measured_is_not_a_zero(synthetic: Any) -> Non
 def test_runs_without_evaluations_still_make_a_report(synthetic: Any, tmp_path: Path) -> None:
     _forget_evaluations(synthetic.add("encoder"))
     files = build(synthetic.root, tmp_path / "out")
-    assert all(file.exists() for file in files)
+    assert {"index.html", "loss.png", "numbers.tex"} <= {file.name for file in files if file.stat().st_size}
 
 
 def test_mixed_protocol_versions_are_errors(synthetic: Any) -> None:

@@ -148,10 +148,10 @@ def test_shares_per_token_do_not_know_the_length(objective: str, corpus: Corpus)
 @pytest.mark.parametrize("objective", ["clm", "mlm"])
 def test_equal_lengths_have_one_reading(objective: str, corpus: Corpus) -> None:
     model = tiny(corpus, objective)
-    shares = compared(model, [("The key is dry.", "The key is wet.")])
-    [tokens] = shares.tokens.tolist()
-    if tokens[0] == tokens[1]:
-        assert shares.per_token.tolist() == shares.exact.tolist()
+    words = ("wet", "old", "late", "small", "green", "ready")
+    shares = compared(model, [("The key is dry.", f"The key is {word}.") for word in words])
+    equal = shares.tokens[:, 0] == shares.tokens[:, 1]
+    assert equal.any() and shares.per_token[equal].tolist() == shares.exact[equal].tolist()
 
 
 def test_records_count_versions_of_unequal_length(corpus: Corpus, suite: SuiteConfig) -> None:

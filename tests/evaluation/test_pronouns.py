@@ -145,7 +145,9 @@ def test_a_long_sentence_beside_a_short_one_keeps_its_shares(corpus: Corpus) -> 
 
 
 def test_truths_of_the_world_sum_to_one(corpus: Corpus) -> None:
-    for item in pronouns._triples(corpus, SUITE):
+    items = list(pronouns._triples(corpus, SUITE))
+    assert len(items) == SUITE.items
+    for item in items:
         assert sum(item.truth.values()) == pytest.approx(1)
         assert len(differing_words(item.versions)) >= 1
 

@@ -98,7 +98,9 @@ def test_every_protocol_that_applies_is_written(member: str, evaluated: Trained)
 
 
 def test_shared_protocols_ask_every_member_the_same(evaluated: Trained) -> None:
-    for name in set(names_for("encoder")) & set(names_for("decoder")):
+    shared = set(names_for("encoder")) & set(names_for("decoder"))
+    assert {"facts.left_to_right", "minimal_pairs.left_to_right"} <= shared
+    for name in shared:
         asked = [
             [(item.task, item.item, item.details.get("group")) for item in folder.items(name)]
             for _, folder in evaluated.values()
@@ -294,7 +296,9 @@ def test_a_run_that_has_not_ended_is_an_error(corpus: Corpus, tmp_path: Path) ->
 
 def test_records_are_json_lines_of_the_schema(evaluated: Trained) -> None:
     folder = evaluated["decoder"][1]
-    for path in (folder.path / "evaluations").glob("*/*.jsonl"):
+    files = list((folder.path / "evaluations").glob("*/*.jsonl"))
+    assert len(files) == 2 * len(names_for("decoder"))
+    for path in files:
         kind = "measurement" if path.name == "measurements.jsonl" else "item"
         rows = read_json_lines(path)
         assert rows and all(row["kind"] == kind and row["protocol"] == path.parent.name.split("@")[0] for row in rows)

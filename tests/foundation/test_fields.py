@@ -74,6 +74,7 @@ def test_names_that_would_leave_their_folder(value: str) -> None:
 def test_names_that_are_folders(value: str, tmp_path: Path) -> None:
     check_name("name", value)
     (tmp_path / value).mkdir()
+    assert [path.name for path in tmp_path.iterdir()] == [value]
 
 
 def test_phases_are_named_like_folders() -> None:
