@@ -93,7 +93,7 @@ def test_audit_fails_with_its_own_status(workplace: Path) -> None:
 
 
 def test_multirun_trains_each_cell(workplace: Path) -> None:
-    done = run(workplace, "train", "-m", "seed=1,2", *SMOKE)
+    done = run(workplace, "train", "-m", "seed=1,2", "recipe.tokens=5e3", *SMOKE)
     assert done.returncode == 0, done.stderr
     assert {path.name.split("-")[2] for path in workplace.glob("runs/nano-encoder-*")} >= {"s1", "s2"}
 

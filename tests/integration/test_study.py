@@ -30,7 +30,7 @@ def finished(folder: Path, *options: str) -> str:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study that nobody touched."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    (folder / "printed").write_text(finished(folder))
+    (folder / "printed").write_text(finished(folder, "jobs=1"))
     return folder
 
 
@@ -83,7 +83,7 @@ def test_killed_and_started_again_ends_with_the_same_numbers(undisturbed: Path, 
             time.sleep(0.01)
         study.send_signal(how)
         assert study.wait() == (130 if how == signal.SIGINT else -how)
-    finished(tmp_path)
+    finished(tmp_path, "jobs=1")
     assert numbers(tmp_path) == numbers(undisturbed)
 
 
@@ -96,7 +96,7 @@ def test_a_failing_cell_leaves_the_others_and_a_non_zero_status(undisturbed: Pat
     for name in SETS:
         (tmp_path / "sets" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "sets" / name).write_bytes(b"this is not gzip")
-    study = start(tmp_path, f"suite.eval_data={tmp_path / 'sets'}")
+    study = start(tmp_path, f"suite.eval_data={tmp_path / 'sets'}", "jobs=1")
     assert study.wait() == 2
     for member in ("encoder", "decoder", "enc-from-dec", "dec-from-enc"):
         assert re.search(rf"  evaluate {member}: UserError: .*cut short or damaged", study.stderr)
@@ -139,9 +139,9 @@ def test_what_cannot_be_converted_is_refused_before_training(tmp_path: Path) -> 
 
 
 def test_evaluations_never_touch_the_checkpoint(undisturbed: Path) -> None:
-    for run in run_folders(undisturbed / "runs"):
-        weights = {row.provenance["weights"] for row in run.measurements()}
-        assert weights == {run.summary()["final_weights"]}
+    runs = run_folders(undisturbed / "runs")
+    weights = {run.name: {row.provenance["weights"] for row in run.measurements()} for run in runs}
+    assert weights == {run.name: {run.summary()["final_weights"]} for run in runs} and len(weights) == 4
 
 
 def test_what_it_writes_names_no_place_and_no_machine(undisturbed: Path) -> None:
