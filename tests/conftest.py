@@ -49,6 +49,7 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(10_000)  # and what tests make is looked at less often
         gc.enable()
 
 
