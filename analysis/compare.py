@@ -25,11 +25,10 @@ from analysis.items import aligned, kind_of
 from analysis.outside import Key, Scored
 from analysis.render import csv, markdown, text
 from analysis.tables import HOLE, Table, number, probability, signed
-from analysis.uncertainty import holm
+from analysis.uncertainty import could_see, holm
 from ettin_core.foundation.errors import unknown
 from ettin_core.foundation.storage import write_text
 
-COULD_SEE = (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) / stats.norm.ppf(0.975)  # of an interval's reach: power 0.8
 HEADER = [
     "Question",
     "Metric",
@@ -133,7 +132,7 @@ def _test_row(bounds: Bounds, n: int, test: str, unpaired: float, gained: float,
         "n": n,
         "left_only": gained,
         "right_only": lost,
-        "could_see": (high - low) / 2 * COULD_SEE,
+        "could_see": could_see((high - low) / 2),
     }
 
 
@@ -189,7 +188,8 @@ def table(frame: pd.DataFrame, left: Sequence[Path], right: Sequence[Path], marg
     tasks = _over_questions(frame)
     notes = [
         f"Left: {', '.join(map(str, left))}. Right: {', '.join(map(str, right))}.",
-        "Difference: left minus right, with a 95% interval. Could see x: a true difference of x is found with power 0.8.",
+        "Difference: left minus right, with a 95% interval. Could see x: one test alone, not corrected, "
+        "finds a true difference of x with power 0.8.",
         "McNemar a:b: exact test; a items are right on the left alone, b on the right alone. p, unpaired: a z-test of "
         "independent errors.",
         "Ties: share of items whose best answers have equal scores, left and right.",

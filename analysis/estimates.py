@@ -203,17 +203,25 @@ def _compare(study: StudyRecords, runs: pd.DataFrame, left: str, right: str) -> 
     return rows
 
 
-def paired(items: Items, left: pd.DataFrame, right: pd.DataFrame, by: str = "seed") -> dict[str, Any] | None:
+def paired(
+    items: Items,
+    left: pd.DataFrame,
+    right: pd.DataFrame,
+    by: str = "seed",
+    against: float = 0.0,
+    level: float = inference.LEVEL,
+) -> dict[str, Any] | None:
     """The difference of two members' records over their common seeds (or what else they are paired `by`) and items.
 
-    None without a common seed.
+    p is that of the test `against` a difference, the interval has the `level`. None without a common seed.
     """
     sides = [side[side["value"].notna()].drop_duplicates(by).set_index(by, drop=False) for side in (left, right)]
     seeds = sorted(set(sides[0].index) & set(sides[1].index))
     if not seeds:
         return None
     sides = [side.loc[seeds] for side in sides]
-    bounds, n, basis = _paired_bounds(items, *sides)
+    bounds, n, basis = _paired_bounds(items, *sides, against, level)
+    bounds = bounds._replace(**{name: getattr(bounds, name) + against for name in ("value", "low", "high")})
     bounds = _within(bounds, str(left["metric"].iloc[0]))
     runs = f"{len(seeds)} seeds"
     over = (basis or "none") if len(seeds) == 1 else f"{runs} and {basis}" if basis else runs
@@ -236,21 +244,24 @@ def _within(bounds: Bounds, metric: str) -> Bounds:
     return bounds._replace(low=np.maximum(bounds.low, -most), high=np.minimum(bounds.high, most))
 
 
-def _paired_bounds(items: Items, left: pd.DataFrame, right: pd.DataFrame) -> tuple[Bounds, int, str]:
-    """The estimate, its items and what it is over beside runs: common items, or the errors of unpaired ones."""
+def _paired_bounds(
+    items: Items, left: pd.DataFrame, right: pd.DataFrame, against: float, level: float
+) -> tuple[Bounds, int, str]:
+    """The estimate less `against`, its items and what it is over beside runs: common items, or errors of unpaired ones."""
     records = [*left.to_dict("records"), *right.to_dict("records")]
     paired = aligned([item_values(items, record) for record in records])
     if paired is not None:
         values, clusters = paired
-        sides = values[: len(left)], values[len(left) :]
+        sides = values[: len(left)] - against, values[len(left) :]
         choices = kind_of(records[0]["metric"]) == "share" and bool(np.isin(values, (0.0, 0.5, 1.0)).all())
-        return inference.difference(*sides, clusters, choices), values.shape[1], "items"
+        return inference.difference(*sides, clusters, choices, level), values.shape[1], "items"
     ours, theirs = (side["value"].to_numpy(dtype=float) for side in (left, right))
+    ours = ours - against
     errors = left["standard_error"].to_numpy(dtype=float), right["standard_error"].to_numpy(dtype=float)
     n = int(min(left["n"].min(), right["n"].min()))
     if np.isnan(errors).any():
-        return inference.difference_of_runs(ours, theirs), n, ""
-    return inference.difference_of_runs(ours, theirs, errors), n, "unpaired items"
+        return inference.difference_of_runs(ours, theirs, level=level), n, ""
+    return inference.difference_of_runs(ours, theirs, errors, level), n, "unpaired items"
 
 
 def components(items: Items, left: pd.DataFrame, right: pd.DataFrame | None = None) -> VarianceComponents:

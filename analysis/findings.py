@@ -35,7 +35,8 @@ _PAGE = """# What was found
 
 Newest first. Every number is made from the records in the folders beside this page by `python -m analysis.results`, which needs
 no torch and takes seconds; a test compares. Verdicts are those of each study's own table, corrected within its families. A commit
-with a plus had changes that were not committed.
+with a plus had changes that were not committed. How often the intervals and tests are right in drawn studies of the same shape is
+in [coverage.md](coverage.md).
 
 {table}
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from analysis.observed import estimator
 from ettin_core.foundation.intervals import wilson_ends
 
 LEVEL = 0.95
@@ -62,6 +63,7 @@ def in_clusters(values: np.ndarray, clusters: np.ndarray | None) -> tuple[np.nda
     return np.add.reduceat(values[..., order], starts, axis=-1), sizes.astype(float)
 
 
+@estimator
 def variance_components(values: np.ndarray, clusters: np.ndarray | None = None) -> VarianceComponents:
     """The variance components of the mean of (..., runs, items). One run has no variance between runs (not a number)."""
     sums, sizes = in_clusters(values, clusters)
@@ -90,15 +92,23 @@ def cluster_variance(sums: np.ndarray, share: np.ndarray) -> np.ndarray:
     return (sums**2 / (1 - share)).sum(-1)
 
 
-def difference(left: np.ndarray, right: np.ndarray, clusters: np.ndarray | None = None, share: bool = False) -> Bounds:
-    """The mean of left - right, both (..., runs, items), paired by run and by item.
+@estimator
+def difference(
+    left: np.ndarray,
+    right: np.ndarray,
+    clusters: np.ndarray | None = None,
+    share: bool = False,
+    level: float = LEVEL,
+) -> Bounds:
+    """The mean of left - right, both (..., runs, items), paired by run and by item, with the interval at a level.
 
     For shares of 0/1 items the items' noise is that with one more item of either sign (Bonett and Price 2012), so that a
     handful of items that agree claims nothing.
     """
-    return judged(components_of_difference(left, right, clusters, share), _largest(left) + _largest(right))
+    return judged(components_of_difference(left, right, clusters, share), _largest(left) + _largest(right), level)
 
 
+@estimator
 def components_of_difference(
     left: np.ndarray, right: np.ndarray, clusters: np.ndarray | None = None, share: bool = False
 ) -> VarianceComponents:
@@ -110,8 +120,12 @@ def components_of_difference(
     return components
 
 
+@estimator
 def difference_of_runs(
-    left: np.ndarray, right: np.ndarray, errors: tuple[np.ndarray, np.ndarray] | None = None
+    left: np.ndarray,
+    right: np.ndarray,
+    errors: tuple[np.ndarray, np.ndarray] | None = None,
+    level: float = LEVEL,
 ) -> Bounds:
     """The mean of left - right, both (..., runs), where no items are known, paired by run.
 
@@ -120,15 +134,17 @@ def difference_of_runs(
     """
     left, right = np.asarray(left, dtype=float), np.asarray(right, dtype=float)
     components = components_of_runs(left - right, None if errors is None else errors[0] ** 2 + errors[1] ** 2)
-    return judged(components, scale=_largest(left) + _largest(right))
+    return judged(components, _largest(left) + _largest(right), level)
 
 
+@estimator
 def mean_of_runs(values: np.ndarray, errors: np.ndarray | None = None) -> Bounds:
     """The mean of (..., runs) where no items are known; `errors` are their standard errors over items."""
     values = np.asarray(values, dtype=float)
     return judged(components_of_runs(values, None if errors is None else errors**2), _largest(values))
 
 
+@estimator
 def correlation(values: np.ndarray, n: int, errors: np.ndarray | None = None) -> Bounds:
     """The mean of correlations of `n` pairs, (..., runs), on Fisher's scale; a constant prediction has an interval too."""
     values = np.asarray(values, dtype=float)
@@ -141,6 +157,7 @@ def correlation(values: np.ndarray, n: int, errors: np.ndarray | None = None) ->
     return Bounds(values.mean(-1), np.tanh(bounds.low), np.tanh(bounds.high), bounds.p)
 
 
+@estimator
 def contrasts(
     values: np.ndarray, weights: np.ndarray, clusters: np.ndarray | None = None, errors: np.ndarray | None = None
 ) -> list[Bounds]:
@@ -175,6 +192,7 @@ def contrasts(
     return bounds
 
 
+@estimator
 def components_of_runs(values: np.ndarray, variances: np.ndarray | None) -> VarianceComponents:
     """Components where only runs are known: their common items' noise is the mean of the runs', and none of their spread."""
     runs = values.shape[-1]
@@ -184,6 +202,7 @@ def components_of_runs(values: np.ndarray, variances: np.ndarray | None) -> Vari
     return VarianceComponents(values.mean(-1), spread, np.zeros(values.shape[:-1]), items, runs - 1, 1e7)
 
 
+@estimator
 def weighted(components: Sequence[VarianceComponents], weights: Sequence[float], values: np.ndarray) -> Bounds:
     """The weighted sum of means over tasks, which share runs and no items; `values` are the means, (..., tasks, runs).
 
@@ -206,6 +225,7 @@ def _largest(values: np.ndarray) -> float:
     return float(np.abs(values).max(initial=0.0))
 
 
+@estimator
 def mean(values: np.ndarray, clusters: np.ndarray | None = None, share: bool = False) -> Bounds:
     """The mean of (..., runs, items). A `share` is within 0 and 1, and so does its interval (Wilson's, clustered)."""
     values = np.asarray(values, dtype=float)
@@ -222,21 +242,22 @@ def mean(values: np.ndarray, clusters: np.ndarray | None = None, share: bool = F
     return wilson(bounds, n, groups, choices=bool(np.isin(values, (0.0, 0.5, 1.0)).all()))
 
 
-def judged(components: VarianceComponents, scale: float) -> Bounds:
+def judged(components: VarianceComponents, scale: float, level: float = LEVEL) -> Bounds:
     """Interval and p-value of variance components. Variance below rounding at that `scale` of values is zero."""
     floor = TINY * max(scale, 1e-30) ** 2
     items = np.where(components.items > floor, components.items, 0.0)
     unknown = np.isnan(components.items)
     if not components.run_freedom:
-        reach, p = student(components.value, items, np.full(components.value.shape, components.item_freedom))
+        reach, p = student(components.value, items, np.full(components.value.shape, components.item_freedom), level)
     else:
         runs = np.where(components.runs > floor, components.runs, 0.0)
         extra = np.maximum(0.0, runs - np.where(np.isnan(components.residual), 0.0, components.residual))
         total = extra + items
         with np.errstate(divide="ignore", invalid="ignore"):
             freedom = total / (extra / components.run_freedom + items / components.item_freedom)
-        reach, p = student(components.value, total, freedom)
-        alone, p_alone = student(components.value, runs, np.full(components.value.shape, float(components.run_freedom)))
+        reach, p = student(components.value, total, freedom, level)
+        of_runs = np.full(components.value.shape, float(components.run_freedom))
+        alone, p_alone = student(components.value, runs, of_runs, level)
         reach, p = np.maximum(reach, alone), np.maximum(p, p_alone)
         unknown = unknown & (runs == 0)
     known = (reach > 0) & ~unknown
@@ -244,11 +265,13 @@ def judged(components: VarianceComponents, scale: float) -> Bounds:
     return Bounds(components.value, components.value - reach, components.value + reach, p)
 
 
-def student(value: np.ndarray, variance: np.ndarray, freedom: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Reach of the 95% interval and two-sided p of a value; without variance no reach, and p is that of certainty."""
+def student(
+    value: np.ndarray, variance: np.ndarray, freedom: np.ndarray, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reach of the interval and two-sided p of a value; without variance no reach, and p is that of certainty."""
     freedom = np.where(np.isfinite(freedom), np.clip(freedom, 1.0, 1e7), 1e7)
     error = np.sqrt(variance)
-    reach = stats.t.ppf(0.5 + LEVEL / 2, freedom) * error
+    reach = stats.t.ppf(0.5 + level / 2, freedom) * error
     with np.errstate(divide="ignore", invalid="ignore"):
         p = np.where(error > 0, 2 * stats.t.sf(np.abs(value) / error, freedom), (value == 0).astype(float))
     return reach, p

@@ -8,12 +8,13 @@ fonts lack come from installed ones, and a letter that no font has is printed as
 import json
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from matplotlib import font_manager, get_data_path
 
-from analysis import contents, findings_figure, labels, verdicts
+from analysis import contents, coverage_files, findings_figure, labels, verdicts
 from analysis.artifacts import artifact_folder, edited, sha256
 from analysis.figures import ReportFigure
 from analysis.findings import LIST, Made, read_list, shown
@@ -53,6 +54,7 @@ def write(paper: Path, results: Path, reported: Mapping[Path, bytes], listing: M
         "numbers": _numbers(studies, listing),
         "studies": studies,
         "verdicts": [_texts(verdicts.shown(row)) for row in listing.judged.to_dict("records")],
+        "coverage": [asdict(table) for table in coverage_files.tables(*coverage_files.read(results))],
     }
     inputs = sha256("".join(hash_file(results / name / ARCHIVE) for name in sorted(listing.scales)).encode())
     with artifact_folder(paper / GENERATED, inputs) as folder:

@@ -42,6 +42,7 @@ def kinds() -> Iterator[tuple[str, str, int, Simulation]]:
             yield "Difference of losses, 40 clusters", noise.name, runs, loss_difference(noise, runs, 40)
     for runs in (1, *RUNS):
         yield "Difference of losses, unequal clusters", NOISES[1].name, runs, loss_difference(NOISES[1], runs, 30, True)
+        yield "Difference of losses, 6 clusters", NOISES[1].name, runs, loss_difference(NOISES[1], runs, 6)
     for share in SHARES:
         for runs in (1, *RUNS):
             yield "Difference of shares, 40 clusters", f"about {share}", runs, share_difference(share, runs)

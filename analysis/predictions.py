@@ -2,7 +2,9 @@
 
 A sign is supported where the interval of the difference is on its side and p, Holm-corrected over all predictions of the
 study, is below 5%; contradicted where that holds of the other side. A size is supported where the whole interval is within
-it, contradicted where none of it does. All else is undecided, with the difference that could have been seen (power 0.8).
+it, contradicted where none of it is; its p is that of a difference at the nearer end, and is corrected with the others, since
+each verdict may be wrong. All else is undecided, with the difference that could have been seen with power 0.8: by the test
+that Holm's correction leaves to the undecided predictions, 5% over their number.
 """
 
 import math
@@ -13,12 +15,11 @@ import pandas as pd
 from analysis import families, wording
 from analysis.answer import Answer, Verdict, named
 from analysis.cell_names import level_name, short_names
-from analysis.compare import COULD_SEE
 from analysis.estimates import RECORD, by_measure, paired
 from analysis.sources import Cell
 from analysis.study_records import MEASURE, OWN_SCORING, StudyRecords, rows_of
 from analysis.tables import HOLE, Table, grouped, number, probability, signed
-from analysis.uncertainty import holm
+from analysis.uncertainty import could_see, holm
 from analysis.ways import with_own_ways
 from ettin_core.records.predictions import Prediction, Side, restored
 
@@ -32,16 +33,24 @@ def judge(study: StudyRecords) -> pd.DataFrame:
     for prediction in restored(study.predictions):
         measured = list(_measured(study, prediction))
         rows += measured or [_named(prediction) | {"measured": prediction.measure}]
+    sides = [row.pop("sides", None) for row in rows]
     frame = pd.DataFrame(rows)
     if frame.empty:
         return frame
     for name in ("value", "low", "high", "p"):
         frame[name] = frame[name].astype(float) if name in frame else float("nan")
     frame["p_corrected"] = float("nan")
-    tested = frame[frame["p"].notna() & frame["sign"].notna()]
+    tested = frame[frame["p"].notna()]
     frame.loc[tested.index, "p_corrected"] = holm(list(tested["p"]))
-    frame["could_see"] = (frame["high"] - frame["low"]) / 2 * COULD_SEE
+    frame["could_see"] = float("nan")
     frame["verdict"] = [_verdict(row) for row in frame.to_dict("records")]
+    undecided = tested.index[frame.loc[tested.index, "verdict"] == UNDECIDED]
+    for place in undecided:
+        level = 1 - LEVEL / len(undecided)
+        interval = paired(study.items, *sides[place], level=level)
+        assert interval is not None, "it has been compared"
+        reach = max(interval["high"] - interval["value"], interval["value"] - interval["low"])  # one may end at a bound
+        frame.loc[place, "could_see"] = could_see(reach, level)
     return frame
 
 
@@ -89,12 +98,16 @@ def _measured(study: StudyRecords, prediction: Prediction) -> Any:
             sides = [records[records["run"].isin(of_side)] for of_side in names]
             difference = paired(study.items, *sides) if prediction.asks(*map(str, key)) else None
             if difference is not None:
+                if prediction.size is not None:
+                    ends = [paired(study.items, *sides, against=end) for end in prediction.size]
+                    difference["p"] = max(end["p"] for end in ends if end is not None)
                 better = bool(records["higher_is_better"].iloc[0])
                 yield (
                     _named(prediction)
                     | dict(zip(MEASURE, key, strict=True))
                     | {"measured": ": ".join(map(str, key)), "higher_is_better": better}
                     | difference
+                    | {"sides": sides}
                 )
 
 
@@ -104,10 +117,12 @@ def _verdict(row: dict[str, Any]) -> str:
     low, high = row["low"], row["high"]
     if math.isnan(low):
         return UNDECIDED
+    if not row["p_corrected"] < LEVEL:
+        return UNDECIDED
     if row["size"] is not None:
         least, most = row["size"]
         return SUPPORTED if least <= low and high <= most else CONTRADICTED if high < least or most < low else UNDECIDED
-    if low <= 0 <= high or not row["p_corrected"] < LEVEL:
+    if low <= 0 <= high:
         return UNDECIDED
     upwards = row["sign"] == "higher" or (row["sign"] == ("better" if row["higher_is_better"] else "worse"))
     return SUPPORTED if (row["value"] > 0) == upwards else CONTRADICTED
@@ -120,12 +135,19 @@ def predictions_table(judged: pd.DataFrame, study: StudyRecords) -> Table:
     when = "before any cell was trained" if not before else f"after {len(before)} cells had begun: {', '.join(before)}"
     notes = [
         f"Stated {when}; hash {study.predictions['hash'][:12]}.",
-        "Difference: the first member minus the second, with a 95% interval. p: Holm-corrected over the study's predictions.",
-        "Undecided (could see x): a true difference of x would have been found with power 0.8.",
+        "Difference: the first member minus the second, with a 95% interval. p: Holm-corrected over the study's predictions. Of "
+        "a range it is that of a difference at the nearer end.",
+        "Undecided (could see x): a true difference of x would have been found with power 0.8, at the level that the correction "
+        f"leaves to the undecided predictions (5% / {_undecided(judged)}).",
         *dict.fromkeys(f"{row.statement}: {row.reason}" + _source(row) for row in rows_of(judged)),
     ]
     header = ["Measurement", "Predicted", "Difference", "p (Holm)", "Verdict"]
     return Table("predictions", "Predictions", header, grouped(rows), notes)
+
+
+def _undecided(judged: pd.DataFrame) -> int:
+    """How many predictions share the level of the undecided ones."""
+    return max(1, int(judged["could_see"].notna().sum()))
 
 
 def answers(judged: pd.DataFrame) -> list[Answer]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from analysis import findings, paper, report
+from analysis import coverage_files, findings, paper, report
 from analysis.artifacts import MANIFEST, different, sha256
 from analysis.command import command
 from analysis.findings import Made
@@ -153,8 +153,8 @@ def main(config: DictConfig) -> None:
         raise UserError(f"{'; '.join(edited)}; undo the edit or delete it, then start again.")
     reported = reports(results)
     listing = findings.make(results, readme, kept(reported))
-    files = kept(reported) | listed(results, readme, listing)
-    lines = stale(results, files)
+    files = kept(reported) | listed(results, readme, listing) | coverage_files.committed(results)
+    lines = [*stale(results, files), *coverage_files.stale(results)]
     if config.check:
         if edited or lines:
             remedy = "undo an edit or delete the file; python -m analysis.results makes the rest anew"

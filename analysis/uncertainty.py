@@ -6,6 +6,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import optimize, stats
 
+from analysis.observed import estimator
+
 LEVEL = 0.95
 
 
@@ -47,6 +49,7 @@ class Crossing:
     bends: bool = False
 
 
+@estimator
 def crossing(x: np.ndarray, values: np.ndarray) -> Crossing:
     """The zero of a line fitted to `values` (units, levels) against log `x` (levels): seeds are units, or paired items.
 
@@ -104,6 +107,15 @@ def _fieller(lines: np.ndarray) -> Interval | None:
     with np.errstate(over="ignore"):
         low, high = np.exp([(-middle - reach) / square, (-middle + reach) / square])
     return Interval(float(low), float(high))
+
+
+def could_see(reach: float, level: float = LEVEL, power: float = 0.8) -> float:
+    """The true difference that a test finds with that power, where `reach` is half of the interval at the test's level.
+
+    By normal quantiles: with the two degrees of freedom of three seeds it is 2 to 9 % more than is needed, with ten 2 %.
+    """
+    quantile = float(stats.norm.ppf(0.5 + level / 2))
+    return reach * (quantile + float(stats.norm.ppf(power))) / quantile
 
 
 def detectable(deviation: float, n: int, power: float = 0.8) -> float:

@@ -19,7 +19,7 @@ EXPERIMENTS = """
     search audit boundaries plan plan_study prepare preview data_report view_batch benchmark benchmark_data
     benchmark_scoring faults bad_inputs
 """
-ANALYSES = "report compare simulate"
+ANALYSES = "report compare simulate coverage"
 COMMANDS = {name: f"experiments.{name}" for name in EXPERIMENTS.split()}  # in the order in which one meets them
 COMMANDS |= {name: f"analysis.{name}" for name in ANALYSES.split()}
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from scipy import stats
 
 from analysis.load import load
 from analysis.predictions import judge
 from analysis.records_archive import ARCHIVE, unpacked
 from analysis.report import build
+from analysis.uncertainty import could_see
 from ettin_core.foundation.manual import CONFIGURATIONS
 from ettin_core.foundation.storage import read_json
 from ettin_core.foundation.strict_config import build as structured
@@ -53,7 +55,7 @@ def test_signs_and_sizes_are_judged(four_kinds: Any, tmp_path: Path) -> None:
     verdicts = judged.drop_duplicates("statement")["verdict"].tolist()
     assert verdicts[:6] == ["supported", "supported", "contradicted", "contradicted", "supported", "contradicted"]
     assert verdicts[7:] == ["supported", "not measured"]  # a lower loss is better
-    tested = judged[judged["p"].notna() & judged["sign"].notna()]
+    tested = judged[judged["p"].notna()]
     assert (tested["p_corrected"] > tested["p"]).any()
     out = tmp_path / "out"
     build(four_kinds.root, out, path)
@@ -68,6 +70,20 @@ def test_own_scoring_of_two_members_of_one_kind(four_kinds: Any) -> None:
     predictions = [predicted(measure, "better", **sides) for measure in (own, alike)]
     judged = judge(load(four_kinds.root, with_predictions(four_kinds, *predictions)))
     assert judged["value"].nunique() == 1 and judged["value"].notna().all() and len(judged) == 2
+
+
+def test_sizes_share_the_correction_and_undecided_ones_the_level(four_kinds: Any) -> None:
+    """A size may be judged wrong as a sign may, so its p is in the family; at its end nothing is decided."""
+    first = judge(load(four_kinds.root, with_predictions(four_kinds, predicted(LEFT_TO_RIGHT, "better")))).iloc[0]
+    sizes = [(first["value"], 2.0), (first["value"] - 1e-6, 2.0), (-1.0, 2.0)]
+    path = with_predictions(four_kinds, *(predicted(LEFT_TO_RIGHT, size=size) for size in sizes))
+    judged = judge(load(four_kinds.root, path))
+    assert judged["verdict"].tolist() == ["undecided", "undecided", "supported"]
+    assert judged["p"].iloc[0] > 0.99 and judged["p"].iloc[2] < first["p"] < 0.05
+    assert judged["p_corrected"].iloc[2] == pytest.approx(3 * judged["p"].iloc[2])
+    alone = could_see(first["high"] - first["value"])
+    corrected = alone * could_see(1, 0.975) / could_see(1) * stats.norm.ppf(0.9875) / stats.norm.ppf(0.975)
+    assert judged["could_see"].iloc[0] > alone and judged["could_see"].iloc[0] == pytest.approx(corrected, rel=0.02)
 
 
 def test_cells_are_picked_by_levels() -> None:
