@@ -39,6 +39,13 @@ def tables(intervals: pd.DataFrame, families: pd.DataFrame) -> list[Table]:
         return []
     drawn = ["coverage", "studies", "error", "sees"]
     intervals = intervals.drop_duplicates(["study", "kind", "seeds", "items", "clusters", "reason", *drawn])
+    claimed = intervals[intervals["claims"].notna()]
+    shown = [_intervals_table(intervals)]
+    shown += [_families_table(families)] if len(families) else []
+    return [*shown, _power_table(claimed)] if len(claimed) else shown
+
+
+def _intervals_table(intervals: pd.DataFrame) -> Table:
     rows = [
         (str(study), [str(kind), *_covered(of_kind)])
         for (study, kind), of_kind in intervals.groupby(["study", "kind"], sort=False)
@@ -48,18 +55,11 @@ def tables(intervals: pd.DataFrame, families: pd.DataFrame) -> list[Table]:
         f"{LEAST:.0%} or above {MOST:.0%} by more than {SURE:g} Monte Carlo errors.",
         "Not drawn: how many have fewer than ten clusters to draw from, or nothing that varies.",
     ]
-    header = [
-        "Interval",
-        "Number",
-        "Seeds",
-        "Items (clusters)",
-        "Coverage",
-        "Lowest to highest",
-        "Narrow",
-        "Wide",
-        "Not drawn",
-    ]
-    shown = [Table("coverage", "Coverage in studies of the same shape", header, grouped(rows), notes)]
+    header = ["Interval", "Number", "Seeds", "Items (clusters)", "Coverage", "Lowest to highest", "Narrow", "Wide"]
+    return Table("coverage", "Coverage in studies of the same shape", [*header, "Not drawn"], grouped(rows), notes)
+
+
+def _families_table(families: pd.DataFrame) -> Table:
     rows = [
         (str(study), [str(table), f"{len(of_table)}", _span(of_table["tests"]), *_errors(of_table)])
         for (study, table), of_table in families.groupby(["study", "table"], sort=False)
@@ -68,19 +68,17 @@ def tables(intervals: pd.DataFrame, families: pd.DataFrame) -> list[Table]:
         "Error: studies without any effect that have at least one verdict in a family, after Holm. ±: Monte Carlo error."
     ]
     header = ["Table", "Families", "Tests", "Error, mean", "Error, largest"]
-    shown.append(Table("coverage_families", "False verdicts of families of tests", header, grouped(rows), notes))
-    claimed = intervals[intervals["claims"].notna()]
+    return Table("coverage_families", "False verdicts of families of tests", header, grouped(rows), notes)
+
+
+def _power_table(claimed: pd.DataFrame) -> Table:
     rows = [
         (str(row["study"]), [row["name"], number(row["claims"]), number(row["sees"])])
         for row in claimed.to_dict("records")
     ]
     notes = ["Drawn: the effect that four in five drawn studies find at the same level."]
-    if rows:
-        header = ["Undecided prediction", "Could see", "Drawn"]
-        shown.append(
-            Table("coverage_power", "What undecided predictions could have seen", header, grouped(rows), notes)
-        )
-    return shown
+    header = ["Undecided prediction", "Could see", "Drawn"]
+    return Table("coverage_power", "What undecided predictions could have seen", header, grouped(rows), notes)
 
 
 def _covered(intervals: pd.DataFrame) -> list[str]:
