@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ettin_core.records.item_tables import ItemTable
+
 CORRELATIONS = ("correlation", "spearman", "pearson", "mcc", "matthews")  # metrics whose names hold one of these
 SHARES = {
     *(
@@ -30,7 +32,7 @@ SHARES = {
 }
 SHARE_PREFIXES = ("probability_", "predicted_", "ndcg_at_", "accuracy_", "acc,", "exact_match,")
 BY_METRIC = "by_metric"  # of an item's details: its values of several metrics, where lm-eval's samples have them
-AGREEMENT = 1e-4  # a measurement may be stored rounded
+AGREEMENT = 1e-4  # of the value, or of one: a measurement and its items may be stored rounded
 
 Key = tuple[str, str, str]  # run, protocol and task
 
@@ -57,6 +59,35 @@ class Items(dict[Key, pd.DataFrame]):
         return task_items.iloc[in_part] if in_part else None
 
 
+def item_frames(tables: Sequence[ItemTable]) -> dict[Key, pd.DataFrame]:
+    """`value` and `details` of the items of every task."""
+    by_task: dict[Key, list[ItemTable]] = {}
+    for table in tables:
+        by_task.setdefault((table.run, table.protocol, table.task), []).append(table)
+    return {key: item_frame(parts) for key, parts in by_task.items()}
+
+
+def item_frame(tables: Sequence[ItemTable], by_task: bool = False) -> pd.DataFrame:
+    """`value` and `details` by item, sorted; items of several tasks are named `by_task`.
+
+    Raises ValueError for an item that is there twice.
+    """
+    names = [f"{table.task}/{item}" if by_task else item for table in tables for item in table.items]
+    columns = {
+        "value": [value for table in tables for value in table.values],
+        "details": [details for table in tables for details in table.details],
+    }
+    frame = pd.DataFrame(columns, index=pd.Index(names, name="item")).sort_index()
+    if not frame.index.is_unique:
+        twice = frame.index[frame.index.duplicated()][0]
+        where = {"run": tables[0].run, "protocol": tables[0].protocol, "task": tables[0].task, "item": twice}
+        raise ValueError(
+            f"record={where!r} appears {int((frame.index == twice).sum())} times; "
+            "delete that evaluation folder and evaluate the run again."
+        )
+    return frame
+
+
 def kind_of(metric: str) -> str:
     """What decides a metric's interval: "share" (a mean within 0 and 1), "correlation", or any other "mean", also of changes."""
     if metric.endswith("_change"):
@@ -75,7 +106,8 @@ def item_values(items: Items, record: Any) -> pd.DataFrame | None:
     values = _values(task_items, record["metric"])
     if values is None or values.isna().any() or values.empty:
         return None
-    return values_in_clusters(values, task_items) if abs(values.mean() - value) < AGREEMENT else None
+    agree = abs(values.mean() - value) < AGREEMENT * max(1.0, abs(value))
+    return values_in_clusters(values, task_items) if agree else None
 
 
 def values_in_clusters(values: pd.Series, items: pd.DataFrame) -> pd.DataFrame:

@@ -14,13 +14,14 @@ from analysis import swept
 from analysis.cell_names import cell_labels
 from analysis.costs import RULERS, checkpoints, seconds_at, trained_on
 from analysis.harness import harness_files, harness_items, harness_measurements
-from analysis.items import Items, Key
+from analysis.items import Items, Key, item_frame, item_frames
 from analysis.sources import record_files
 from analysis.study_records import ALL, DISTINCT, MEASURE, PAIR, StudyRecords
 from ettin_core.foundation.errors import unknown
 from ettin_core.foundation.storage import read_mapping
+from ettin_core.records.evaluations import COLUMNS
 from ettin_core.records.folders import RunFolder, run_folders
-from ettin_core.records.schema import CHOICE, Item, Measurement, TrainingRecord
+from ettin_core.records.schema import CHOICE, Measurement, TrainingRecord
 from ettin_core.records.studies import CERTIFICATE, read_study
 
 
@@ -168,15 +169,14 @@ def _check_one_run_per_cell(summaries: pd.DataFrame) -> None:
 
 
 def _items(folders: list[RunFolder], protocols: list[str]) -> dict[Key, pd.DataFrame]:
-    records = [record for folder in folders for protocol in protocols for record in folder.items(protocol)]
-    frame = _unique(_frame(Item, records), ["run", "protocol", "task", "item"])
-    items = {
-        (str(run), str(protocol), str(task)): group.set_index("item").sort_index()
-        for (run, protocol, task), group in frame.groupby(["run", "protocol", "task"])
-    }
-    for (run, protocol), group in frame.groupby(["run", "protocol"]):
-        together = group.assign(item=group["task"] + "/" + group["item"]).set_index("item").sort_index()
-        items.setdefault((str(run), str(protocol), ALL), together)
+    """The items of every task, and all of a protocol together."""
+    items: dict[Key, pd.DataFrame] = {}
+    for folder in folders:
+        for protocol in protocols:
+            tables = folder.item_tables(protocol)
+            items |= item_frames(tables)
+            if tables:
+                items.setdefault((folder.name, protocol, ALL), item_frame(tables, by_task=True))
     return items
 
 
@@ -268,7 +268,9 @@ def _certificates(folders: list[RunFolder]) -> list[dict[str, Any]]:
 def _fingerprint(folders: list[RunFolder], study: Path | None, records: Path | None = None) -> str:
     digest = hashlib.sha256()
     for folder in folders:
-        evaluations = sorted(folder.path.glob("evaluations/[!.]*/**/*.jsonl"))
+        evaluations = sorted(
+            file for name in ("*.jsonl", COLUMNS) for file in folder.path.glob(f"evaluations/[!.]*/**/{name}")
+        )
         files = [folder.path / "COMPLETE", folder.config_file, folder.metrics_file, folder.timing_file]
         for file in [*files, folder.certificate_file, *evaluations]:
             if file.exists():

@@ -14,10 +14,11 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.items import Items, item_values, items_of
+from analysis.items import Items, item_frames, item_values, items_of
 from ettin_core.foundation.storage import read_json_lines
 from ettin_core.records.folders import RunFolder
-from ettin_core.records.schema import CHOICE, Item, Measurement, from_row
+from ettin_core.records.item_tables import read_item_tables
+from ettin_core.records.schema import CHOICE, Measurement, from_row
 
 SAMPLES, RESULTS = "samples_*.jsonl", "results_*.json"
 CLUSTERS = {  # the field of a row whose equal values mark rows that are not independent, by the beginning of a task's name
@@ -73,7 +74,8 @@ def _records(path: Path) -> dict[Key, Scored]:
     files = [place / "measurements.jsonl" for _, place in sorted(folder.evaluations().items())]
     files = files or sorted(file for file in path.rglob("measurements*.jsonl"))
     measured = [row for file in files for row in _rows(file, Measurement)]
-    items = _items([file.with_name("items.jsonl") for file in files])
+    places = dict.fromkeys(file.parent for file in files)
+    items = Items(item_frames([table for place in places for table in read_item_tables(place)]))
     runs = sorted({row.run for row in measured})
     if len(runs) > 1:
         raise ValueError(f"{str(path)!r} holds records of several runs ({', '.join(runs)}); give the folder of one.")
@@ -95,19 +97,6 @@ def _records(path: Path) -> dict[Key, Scored]:
 
 def _rows(file: Path, kind: type) -> list[Any]:
     return [row for row in map(from_row, read_json_lines(file)) if isinstance(row, kind)]
-
-
-def _items(files: list[Path]) -> Items:
-    rows = [vars(item) for file in files if file.exists() for item in _rows(file, Item)]
-    if not rows:
-        return Items()
-    frame = pd.DataFrame(rows)
-    return Items(
-        {
-            (str(run), str(protocol), str(task)): group.set_index("item").sort_index()
-            for (run, protocol, task), group in frame.groupby(["run", "protocol", "task"])
-        }
-    )
 
 
 def _lm_eval(path: Path, cluster: str | None) -> dict[Key, Scored]:

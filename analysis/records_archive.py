@@ -1,22 +1,41 @@
-"""The records of a study in one compressed file: what a report reads of each run, without weights. The same bytes each time."""
+"""The records of a study in one compressed file: what a report reads of each run, and nothing else. The same bytes each time.
+
+`records.tar.xz` holds `study.json` and run folders in `runs/`, which every command of `analysis` reads once it is unpacked
+(`tar xJf records.tar.xz`). Of a run it has what says what it was (FILES), the training log without diagnostics, and of each
+measured protocol measurements.jsonl, settings.json and its items by columns (items.json, ettin_core/records/item_tables.py).
+Numbers of items have five significant digits, and no lists: the scores of every candidate answer, which no report reads.
+Measurements and training losses are as they were recorded.
+"""
 
 import io
+import json
 import lzma
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ettin_core.foundation.errors import UserError, invalid
-from ettin_core.foundation.storage import write_bytes
+from ettin_core.foundation.storage import canonical_json, write_bytes
+from ettin_core.records.evaluations import COLUMNS, MEASUREMENTS, SEAL, SETTINGS, check, read_seal, sealed
 from ettin_core.records.folders import RunFolder, run_folders
+from ettin_core.records.item_tables import ItemTable, columns, read_item_tables
+from ettin_core.records.schema import to_row
 from ettin_core.records.studies import read_study
 
 ARCHIVE = "records.tar.xz"
 STUDY = "study.json"
 LARGEST = 1 << 30  # bytes that an archive may unpack to
-NOT_RECORDS = ("checkpoints", "hf", "stages", "tensorboard", "heartbeat.json")  # weights, exports and signs of life
+FILES = ("COMPLETE", "config.yaml", "provenance.json", "certificate.json", "timing.jsonl")
+DIAGNOSTICS = ("source_losses", "update_ratios", "attention_logits")  # of the training log: no report reads them
+LM_EVAL = (
+    "measurements_*.jsonl",
+    "samples_*.jsonl",
+)  # records of lm-eval's command, wherever they are in a run's folder
+DIGITS = 5
 
 
 def pack(study: Path, runs: Path, results: Path) -> Path:
@@ -34,7 +53,8 @@ def pack(study: Path, runs: Path, results: Path) -> Path:
         raise invalid("add", str(study), f"lacks {len(missing)} of its {len(wanted)} runs, first {missing[0]}", remedy)
     members = {STUDY: file.read_bytes()}
     for name in wanted:
-        members |= {f"runs/{name}/{path}": content for path, content in _records(folders[name])}
+        folder = replace(folders[name], suite=record.get("suite", {}).get(name))
+        members |= {f"runs/{name}/{path}": content for path, content in _records(folder)}
     _check_paths(members, runs)
     target = results / str(record["name"]) / ARCHIVE
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -60,11 +80,50 @@ def unpacked(archive: Path) -> Iterator[Path]:
 
 
 def _records(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(folder.path.rglob("*")):
-        inside = path.relative_to(folder.path)
-        skipped = inside.parts[0].partition("@")[0] in NOT_RECORDS or any(part.startswith(".") for part in inside.parts)
-        if path.is_file() and not skipped:
-            yield inside.as_posix(), path.read_bytes()
+    """The files of a run by their paths in it. Raises ValueError for records that are not whole."""
+    log = [{name: value for name, value in to_row(row).items() if name not in DIAGNOSTICS} for row in folder.training()]
+    yield folder.metrics_file.name, "".join(json.dumps(row, sort_keys=True) + "\n" for row in log).encode()
+    for place in folder.evaluations().values():
+        items = columns(_rounded(read_item_tables(place, folder.name))).encode()
+        yield from _evaluation(place, folder, items)
+    for checkpoint in folder.evaluated_checkpoints():
+        for place in folder.evaluations(checkpoint).values():
+            yield from _evaluation(place, folder, columns([]).encode())  # of earlier checkpoints no items are read
+    others = [folder.path / name for name in FILES]
+    others += [file for pattern in LM_EVAL for file in folder.path.rglob(pattern)]
+    for file in filter(Path.is_file, others):
+        yield file.relative_to(folder.path).as_posix(), file.read_bytes()
+
+
+def _evaluation(place: Path, folder: RunFolder, items: bytes) -> Iterator[tuple[str, bytes]]:
+    """The files of a protocol's folder, sealed anew."""
+    check(place)
+    trials = read_seal(place).get("trials", 1) if (place / SEAL).exists() else 1
+    files = {MEASUREMENTS: (place / MEASUREMENTS).read_bytes(), COLUMNS: items}
+    files[SEAL] = canonical_json(sealed(files, trials)).encode()
+    if (place / SETTINGS).exists():
+        files[SETTINGS] = (place / SETTINGS).read_bytes()
+    for name, content in files.items():
+        yield f"{place.relative_to(folder.path).as_posix()}/{name}", content
+
+
+def _rounded(tables: list[ItemTable]) -> list[ItemTable]:
+    """Numbers with as many digits as any table shows, and details without lists."""
+    return [
+        replace(
+            table,
+            values=[_short(value) for value in table.values],
+            details=[
+                {name: _short(value) for name, value in row.items() if not isinstance(value, list)}
+                for row in table.details
+            ],
+        )
+        for table in tables
+    ]
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def _check_paths(members: dict[str, bytes], runs: Path) -> None:
@@ -81,7 +140,7 @@ def _check_paths(members: dict[str, bytes], runs: Path) -> None:
 def _archive(members: dict[str, bytes]) -> bytes:
     """A tar file with sorted names and no times or owners, compressed."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:xz", preset=9) as packed:
+    with tarfile.open(fileobj=buffer, mode="w:xz", preset=9 | lzma.PRESET_EXTREME) as packed:
         for name, content in sorted(members.items()):
             entry = tarfile.TarInfo(name)
             entry.size = len(content)

@@ -2,10 +2,13 @@
 
 evaluations/<protocol>@<version>/ holds measurements.jsonl, items.jsonl and settings.json; what the same protocol measured with
 other settings is stored beside it, in <protocol>@<version>+<hash of its settings>/. records.json seals a folder: the rows and
-the sha256 of each file, and the trials behind them. Folders that are older have none.
+the sha256 of each file, and the trials behind them. Folders that are older have none. Packed records have their items by columns
+in items.json instead (item_tables.py).
 """
 
+import hashlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,15 @@ from ettin_core.foundation.errors import UserError, invalid
 from ettin_core.foundation.storage import (
     NAME_HASH_LENGTH,
     canonical_json,
+    check_shape,
     hash_file,
     hash_text,
     read_mapping,
     write_json,
 )
 
-FILES = ("measurements.jsonl", "items.jsonl")
+MEASUREMENTS, ITEMS, COLUMNS = "measurements.jsonl", "items.jsonl", "items.json"
+FILES = (MEASUREMENTS, ITEMS)
 SEAL, SETTINGS = "records.json", "settings.json"
 OF_THE_MODEL = ("weights", "readout")  # settings that belong to the measured model, not to the suite
 AGAIN = "evaluate the run again, which measures it anew"
@@ -47,20 +52,34 @@ def beside(usual: Path, settings: dict[str, Any]) -> Path:
 
 def seal(folder: Path, trials: int = 1) -> None:
     """Note the rows and the hash of each file of records, and the number of trials that they sum up."""
-    files = {name: {"rows": _rows(folder / name), "sha256": hash_file(folder / name)} for name in FILES}
-    write_json(folder / SEAL, files | {"trials": trials})
+    write_json(folder / SEAL, sealed({name: (folder / name).read_bytes() for name in FILES}, trials))
+
+
+def sealed(files: Mapping[str, bytes], trials: int = 1) -> dict[str, Any]:
+    """What a seal says of files of records by their names."""
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    return {name: {"rows": files[name].count(b"\n"), "sha256": hashes[name]} for name in files} | {"trials": trials}
+
+
+def read_seal(folder: Path) -> dict[str, Any]:
+    """The seal of a folder of records, by rows or by columns. Raises ValueError naming the file for anything else."""
+    content = read_mapping(folder / SEAL, AGAIN)
+    items = COLUMNS if COLUMNS in content else ITEMS
+    check_shape(folder / SEAL, content, AGAIN, True, **{MEASUREMENTS: dict, items: dict})
+    return content
 
 
 def check(folder: Path) -> None:
     """Raises ValueError naming the file of records that is missing, cut short or changed."""
     if not (folder / SEAL).exists():
-        file = folder / FILES[0]
+        file = folder / MEASUREMENTS
         if not file.is_file() or not file.read_bytes().endswith(b"\n"):
             raise invalid("records", str(file), "is missing, empty or cut short", AGAIN)
         return
-    sealed = read_mapping(folder / SEAL, AGAIN, **dict.fromkeys(FILES, dict))
-    for name in FILES:
-        file, known = folder / name, sealed[name]
+    for name, known in read_seal(folder).items():
+        if not isinstance(known, dict):
+            continue
+        file = folder / name
         if not file.is_file():
             raise invalid("records", str(file), f"is missing ({known.get('rows')} rows)", AGAIN)
         if hash_file(file) != known.get("sha256"):
@@ -89,10 +108,10 @@ def measured(folder: Path, settings: dict[str, Any]) -> bool:
 def by_settings(place: Path) -> dict[str, dict[str, Path]]:
     """The folders of records in a place, by <protocol>@<version> and by the hash of their settings."""
     folders: dict[str, dict[str, Path]] = {}
-    marks = {file.parent for name in (*FILES, SETTINGS) for file in place.glob(f"[!.]*@*/{name}")}
+    marks = {file.parent for name in (*FILES, COLUMNS, SETTINGS) for file in place.glob(f"[!.]*@*/{name}")}
     for folder in sorted(marks):
         file = folder / SETTINGS
-        if not file.exists() and not (folder / FILES[0]).exists():
+        if not file.exists() and not (folder / MEASUREMENTS).exists():
             continue
         key = settings_hash(read_mapping(file, AGAIN)) if file.exists() else ""
         folders.setdefault(folder.name.partition("+")[0], {})[key] = folder
@@ -114,9 +133,9 @@ def chosen(place: Path, suite: dict[str, str] | None) -> dict[str, Path]:
 def _asked(folder: Path) -> tuple[int, int]:
     """How much was asked: the items, and of as many the trials; by the seal, which damage to the rows does not change."""
     if not (folder / SEAL).exists():
-        return _rows(folder / "items.jsonl"), 0
-    sealed = read_mapping(folder / SEAL, AGAIN, **{"items.jsonl": dict})
-    return sealed["items.jsonl"].get("rows", 0), sealed.get("trials", 1)
+        return _rows(folder / ITEMS), 0
+    content = read_seal(folder)
+    return content.get(ITEMS, content.get(COLUMNS, {})).get("rows", 0), content.get("trials", 1)
 
 
 def _rows(file: Path) -> int:

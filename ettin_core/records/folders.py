@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from ettin_core.foundation.errors import UserError, invalid, nearest, question
 from ettin_core.foundation.storage import check_shape, read_mapping, write_json
 from ettin_core.records.evaluations import check, chosen
-from ettin_core.records.files import append, read_items, read_measurements, read_timing, read_training
+from ettin_core.records.files import append, read_measurements, read_timing, read_training
+from ettin_core.records.item_tables import ItemTable, read_item_tables
 from ettin_core.records.schema import Item, Measurement, TimingRecord, TrainingRecord, is_finite
 
 __all__ = ["RunFolder", "RunName", "append", "parse_name", "run_folders"]
@@ -185,10 +186,14 @@ class RunFolder:
 
     def items(self, protocol: str) -> list[Item]:
         """Item scores of one protocol, all versions present."""
+        return [row for table in self.item_tables(protocol) for row in table.rows()]
+
+    def item_tables(self, protocol: str) -> list[ItemTable]:
+        """The same by columns."""
         folders = [path for name, path in sorted(self.evaluations().items()) if name.rpartition("@")[0] == protocol]
         for folder in folders:
             check(folder)
-        return [row for folder in folders for row in read_items(folder / "items.jsonl", self.name)]
+        return [table for folder in folders for table in read_item_tables(folder, self.name)]
 
 
 def run_folders(root: Path) -> list[RunFolder]:

@@ -4,11 +4,15 @@ import json
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pandas.testing import assert_frame_equal
 
-from analysis import findings, results
+from analysis import estimates, findings, results
+from analysis.load import load
 from analysis.records_archive import ARCHIVE, pack, unpacked
 
 ROOT = Path(__file__).parents[2]
@@ -120,13 +124,31 @@ def test_packed_records_are_the_same_bytes_and_give_no_path(tmp_path: Path) -> N
         study.write_text(json.dumps(record))
         first, again = (pack(study, runs, tmp_path / name).read_bytes() for name in ("first", "again"))
         assert first == again
-        order = runs / record["runs"][0] / "data_order.json"
-        order.write_text(order.read_text().replace("{", '{"at": "' + str(folder.resolve()) + '/x",', 1))
+        origin = runs / record["runs"][0] / "provenance.json"
+        origin.write_text(origin.read_text().replace("{", '{"at": "' + str(folder.resolve()) + '/x",', 1))
         with pytest.raises(ValueError, match="holds a path of this machine"):
             pack(study, runs, tmp_path)
-        shutil.rmtree(order.parent)
+        shutil.rmtree(origin.parent)
         with pytest.raises(ValueError, match="lacks 1 of its 1 runs"):
             pack(study, runs, tmp_path)
+
+
+def test_tables_of_packed_records_are_those_of_the_runs(synthetic: Any, tmp_path: Path) -> None:
+    """Up to the fifth digit; and what was unpacked is packed to the same bytes."""
+    for kind, seed in product(("encoder", "decoder"), (1, 2)):
+        synthetic.add(kind, seed)
+    study = synthetic.study()
+    archive = pack(study, synthetic.root, tmp_path / "results")
+    with unpacked(archive) as folder:
+        assert not list(folder.rglob("items.jsonl"))
+        again = pack(folder / "study.json", folder / "runs", tmp_path / "again")
+        assert again.read_bytes() == archive.read_bytes()
+        whole, packed = load(synthetic.root, study), load(folder / "runs", folder / "study.json")
+    for table in (estimates.cells, estimates.differences):
+        assert_frame_equal(table(packed), table(whole), rtol=1e-4, atol=2e-4)
+    assert_frame_equal(packed.measurements, whole.measurements)
+    kept = ["run", "step", "loss", "tokens", "seconds"]
+    assert_frame_equal(packed.training[kept], whole.training[kept])
 
 
 def test_a_damaged_archive_is_one_line(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ettin_core.records.folders import RunFolder, append, run_folders
+from ettin_core.records.item_tables import columns, read_item_tables, tables
 from ettin_core.records.schema import (
     RECORD_KINDS,
     SCHEMA_VERSION,
@@ -115,6 +116,31 @@ def test_items_of_one_protocol(tmp_path: Path) -> None:
     append(run.evaluation_folder("heldout", 1) / "measurements.jsonl", [MEASURED])
     append(run.evaluation_folder("heldout_mlm", 1) / "items.jsonl", [ITEM])
     assert run.items("heldout") == [ITEM, OTHER]
+
+
+def test_items_by_columns_are_the_same_items_and_damage_is_named(tmp_path: Path) -> None:
+    rows = [ITEM, OTHER, replace(ITEM, task="other", details={}), replace(ITEM, task="third", details={"a": None})]
+    whole = columns(tables(rows))
+    file = tmp_path / "items.json"
+    file.write_text(whole)
+    assert [row for table in read_item_tables(tmp_path, "run-1") for row in table.rows()] == rows
+    for before, after, message in (
+        (whole, whole[:-9], "is not valid JSON"),
+        ('"schema":1', '"schema":2', "use records of schema 1"),
+        ('"doc-1","doc-2"', '"doc-1","doc-1"', "holds an item of task world twice"),
+        ('"task":"other"', '"task":"world"', "holds an item of task world twice"),
+        ("[2.5,2.5]", "[2.5]", "columns of different lengths"),
+        ("[2.5,2.5]", '[2.5,"2.5"]', "values that are not numbers"),
+        ("[2.5,2.5]", "[2.5,NaN]", "not finite"),
+        ('"tokens":[7,7]', '"tokens":7', "not lists"),
+        ('"run":"run-1"', '"run":"run-2"', "items of run run-2, not of run-1"),
+        ('"protocol":"heldout",', "", "lacks tables.0 protocol"),
+    ):
+        assert before in whole
+        file.write_text(whole.replace(before, after, 1))
+        with pytest.raises(ValueError, match=message) as caught:
+            read_item_tables(tmp_path, "run-1")
+        assert str(file) in str(caught.value)
 
 
 def test_a_run_is_complete_once_it_is_finished(tmp_path: Path) -> None:
