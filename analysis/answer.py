@@ -11,7 +11,7 @@ from analysis.study_records import rows_of
 from analysis.tables import measurement
 
 NAMED = 3  # measurements that a verdict names
-_WITHOUT = ("not ", "no ", "cannot", "one repetition", "undecided")  # how a verdict begins that decides nothing
+_WITHOUT = ("not ", "no ", "cannot", "one repetition")  # how a verdict begins that decides nothing
 
 
 @dataclass(frozen=True)

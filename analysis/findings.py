@@ -185,7 +185,7 @@ def answered(question: Question, results: Path, files: Mapping[Path, bytes]) -> 
 def _judged(row: pd.Series) -> str:
     """What became of a prediction. An interval beside zero may not be enough: there are as many tests as predictions."""
     alone = row["verdict"] == UNDECIDED and not row["low"] <= 0 <= row["high"]
-    return verdicts.WORDS[row["verdict"]] + (" after correction" if alone else "")
+    return str(row["verdict"]) + (" after correction" if alone else "")
 
 
 def _trained(archive: Path) -> dict[str, Any]:

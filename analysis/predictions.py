@@ -1,10 +1,10 @@
 """What a study's author stated before anything was trained, judged by what was measured.
 
-A sign is supported where the interval of the difference is on its side and p, Holm-corrected over all predictions of the
-study, is below 5%; contradicted where that holds of the other side. A size is supported where the whole interval is within
+A sign is confirmed where the interval of the difference is on its side and p, Holm-corrected over all predictions of the
+study, is below 5%; contradicted where that holds of the other side. A size is confirmed where the whole interval is within
 it, contradicted where none of it is; its p is that of a difference at the nearer end, and is corrected with the others, since
-each verdict may be wrong. All else is undecided, with the difference that could have been seen with power 0.8: by the test
-that Holm's correction leaves to the undecided predictions, 5% over their number.
+each verdict may be wrong. All else is not distinguishable, with the difference that could have been seen with power 0.8: by the
+test that Holm's correction leaves to these predictions, 5% over their number.
 """
 
 import math
@@ -23,7 +23,8 @@ from analysis.uncertainty import could_see, holm
 from analysis.ways import with_own_ways
 from ettin_core.records.predictions import Prediction, Side, restored
 
-SUPPORTED, CONTRADICTED, UNDECIDED, NOT_MEASURED = "supported", "contradicted", "undecided", "not measured"
+CONFIRMED, CONTRADICTED, UNDECIDED, NOT_MEASURED = "confirmed", "contradicted", "not distinguishable", "not measured"
+VERDICTS = (CONFIRMED, CONTRADICTED, UNDECIDED, NOT_MEASURED)
 LEVEL = 0.05
 
 
@@ -121,11 +122,11 @@ def _verdict(row: dict[str, Any]) -> str:
         return UNDECIDED
     if row["size"] is not None:
         least, most = row["size"]
-        return SUPPORTED if least <= low and high <= most else CONTRADICTED if high < least or most < low else UNDECIDED
+        return CONFIRMED if least <= low and high <= most else CONTRADICTED if high < least or most < low else UNDECIDED
     if low <= 0 <= high:
         return UNDECIDED
     upwards = row["sign"] == "higher" or (row["sign"] == ("better" if row["higher_is_better"] else "worse"))
-    return SUPPORTED if (row["value"] > 0) == upwards else CONTRADICTED
+    return CONFIRMED if (row["value"] > 0) == upwards else CONTRADICTED
 
 
 def predictions_table(judged: pd.DataFrame, study: StudyRecords) -> Table:
@@ -137,8 +138,8 @@ def predictions_table(judged: pd.DataFrame, study: StudyRecords) -> Table:
         f"Stated {when}; hash {study.predictions['hash'][:12]}.",
         "Difference: the first member minus the second, with a 95% interval. p: Holm-corrected over the study's predictions. Of "
         "a range it is that of a difference at the nearer end.",
-        "Undecided (could see x): a true difference of x would have been found with power 0.8, at the level that the correction "
-        f"leaves to the undecided predictions (5% / {_undecided(judged)}).",
+        "Not distinguishable (could see x): a true difference of x would have been found with power 0.8, at the level that the correction "
+        f"leaves to these predictions (5% / {_undecided(judged)}).",
         *dict.fromkeys(f"{row.statement}: {row.reason}" + _source(row) for row in rows_of(judged)),
     ]
     header = ["Measurement", "Predicted", "Difference", "p (Holm)", "Verdict"]

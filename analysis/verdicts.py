@@ -1,8 +1,4 @@
-"""Every prediction of every packed study with its verdict: one table for the page of findings, and for the paper.
-
-The words are those of a reader: a supported prediction is confirmed, an undecided one not distinguishable, with the
-difference that could have been seen.
-"""
+"""Every prediction of every packed study with its verdict: one table for the page of findings, and for the paper."""
 
 import io
 from collections.abc import Mapping
@@ -18,12 +14,6 @@ from analysis.wording import metric_name, protocol_name
 
 NAMES = ("verdicts.csv", "verdicts.md")
 FROM = "predictions.csv"  # of a study's report
-WORDS = {
-    predictions.SUPPORTED: "confirmed",
-    predictions.CONTRADICTED: "contradicted",
-    predictions.UNDECIDED: "not distinguishable",
-    predictions.NOT_MEASURED: "not measured",
-}
 COLUMNS = ["study", "statement", "measured", "left", "right", "sign", "least", "most", "value", "low", "high"]
 COLUMNS += ["p_corrected", "could_see", "verdict", "reason", "source", "figure", "records"]
 HEADER = ["Prediction", "Measured by", "Predicted", "Difference [95%]", "p (Holm)", "Verdict", "Study"]
@@ -39,14 +29,14 @@ def collect(results: Path, reported: Mapping[Path, bytes], figures: Mapping[str,
         study = path.parent.name
         figure = f"{study}/{figures[study]}.png" if study in figures else ""
         rows = pd.read_csv(io.BytesIO(reported[path]), keep_default_na=False, na_values=[""])
-        rows = rows.assign(study=study, verdict=rows["verdict"].map(WORDS), figure=figure)
+        rows = rows.assign(study=study, figure=figure)
         tables.append(rows.assign(records=f"{study}/{ARCHIVE}").reindex(columns=COLUMNS))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 
 
 def tally(rows: pd.DataFrame) -> dict[str, int]:
     """How many rows have each verdict."""
-    return {word: int((rows["verdict"] == word).sum()) for word in WORDS.values()}
+    return {word: int((rows["verdict"] == word).sum()) for word in predictions.VERDICTS}
 
 
 def shown(row: dict[str, Any]) -> dict[str, str]:
@@ -55,7 +45,7 @@ def shown(row: dict[str, Any]) -> dict[str, str]:
     if rest:
         rest[-1] = metric_name(rest[-1])
     bounds = "" if pd.isna(row["low"]) else f" [{signed(row['low'])}, {signed(row['high'])}]"
-    hidden = row["verdict"] == WORDS[predictions.UNDECIDED] and not pd.isna(row["could_see"])
+    hidden = row["verdict"] == predictions.UNDECIDED and not pd.isna(row["could_see"])
     return {
         "Prediction": str(row["statement"]),
         "Measured by": ": ".join(filter(None, [protocol_name(protocol), ", ".join(filter(None, rest))])),

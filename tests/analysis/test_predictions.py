@@ -53,15 +53,15 @@ def test_signs_and_sizes_are_judged(four_kinds: Any, tmp_path: Path) -> None:
     path = with_predictions(four_kinds, *predictions)
     judged = judge(load(four_kinds.root, path))
     verdicts = judged.drop_duplicates("statement")["verdict"].tolist()
-    assert verdicts[:6] == ["supported", "supported", "contradicted", "contradicted", "supported", "contradicted"]
-    assert verdicts[7:] == ["supported", "not measured"]  # a lower loss is better
+    assert verdicts[:6] == ["confirmed", "confirmed", "contradicted", "contradicted", "confirmed", "contradicted"]
+    assert verdicts[7:] == ["confirmed", "not measured"]  # a lower loss is better
     tested = judged[judged["p"].notna()]
     assert (tested["p_corrected"] > tested["p"]).any()
     out = tmp_path / "out"
     build(four_kinds.root, out, path)
     shown = (out / "predictions.md").read_text()
     assert "Stated before any cell was trained; hash" in shown and "contradicted" in shown and "why" in shown
-    assert "undecided (could see" in shown or verdicts[6] != "undecided"
+    assert "not distinguishable (could see" in shown or verdicts[6] != "not distinguishable"
 
 
 def test_own_scoring_of_two_members_of_one_kind(four_kinds: Any) -> None:
@@ -78,7 +78,7 @@ def test_sizes_share_the_correction_and_undecided_ones_the_level(four_kinds: Any
     sizes = [(first["value"], 2.0), (first["value"] - 1e-6, 2.0), (-1.0, 2.0)]
     path = with_predictions(four_kinds, *(predicted(LEFT_TO_RIGHT, size=size) for size in sizes))
     judged = judge(load(four_kinds.root, path))
-    assert judged["verdict"].tolist() == ["undecided", "undecided", "supported"]
+    assert judged["verdict"].tolist() == ["not distinguishable", "not distinguishable", "confirmed"]
     assert judged["p"].iloc[0] > 0.99 and judged["p"].iloc[2] < first["p"] < 0.05
     assert judged["p_corrected"].iloc[2] == pytest.approx(3 * judged["p"].iloc[2])
     alone = could_see(first["high"] - first["value"])
@@ -102,7 +102,7 @@ def test_cells_are_picked_by_levels() -> None:
     row = judged_row(predicted(measure, "better", **sides))
     records = study.measurements[(study.measurements[["protocol", "task", "metric"]] == measure.split(":")).all(axis=1)]
     means = records.groupby("member")["value"].mean()
-    assert row["verdict"] == "supported" and row["repetitions"] == 3
+    assert row["verdict"] == "confirmed" and row["repetitions"] == 3
     assert row["value"] == pytest.approx(means["causal, clm"] - means["causal, mlm"])
     assert (row["left"], row["right"]) == ("causal, clm", "causal, mlm")
     assert judged_row(predicted(measure, "better", left=next_token, right={"direction": "sideways"}))["verdict"] == (
