@@ -78,6 +78,12 @@ class StageCommands(Protocol):
         """Raises ValueError for options that the command does not have, or a missing extra."""
 
 
+def check_stages(stages: Mapping[str, Stage], commands: StageCommands) -> None:
+    """Raises ValueError for a stage that cannot run, before anything is trained."""
+    for stage in {(item.label, str(item.levels)): item for item in stages.values()}.values():
+        commands.check(stage)
+
+
 class StageJobs:
     """The jobs of a study's stages."""
 
@@ -86,13 +92,6 @@ class StageJobs:
         for name in stages:
             if (result := self.result(name)) is not None:
                 self.take(name, result)
-
-    def check(self) -> None:
-        """Raises ValueError for a stage that cannot run, before anything is trained."""
-        if self.stages:
-            assert self._commands is not None, "a study that only looks is not checked"
-            for stage in {(item.label, str(item.levels)): item for item in self.stages.values()}.values():
-                self._commands.check(stage)
 
     def work(self, name: str) -> StageWork | None:
         """What a job is given; None while a cell or model that it is made of is missing."""

@@ -21,7 +21,7 @@ from ettin_core.planning.precision import AUTO, choose, chosen_before, with_prec
 from ettin_core.records.folders import RunFolder, folder_of
 from ettin_core.records.predictions import hash_of, stated
 from ettin_core.studies.grid import Compose, StudyRequest, audits, cells_of, pairs_of, plan_runs
-from ettin_core.studies.stage_jobs import StageCommands, StageJobs
+from ettin_core.studies.stage_jobs import StageCommands, StageJobs, check_stages
 from ettin_core.studies.stages import stages_of
 from ettin_core.studies.stale import KEEP, record_changes, run_changes, set_aside
 from ettin_core.studies.worker_pool import Job
@@ -34,7 +34,7 @@ class Study:
 
     `runs` are by cell. The run of a conversion has its starting weights, and so its name, once its parent is complete
     (`ready`). So has the run that a stage makes, once that is done. Without `prepares` missing corpora are not prepared.
-    `commands` run the stages, which a study that only looks does without.
+    `commands` run the stages, which a study that only looks does without; those that cannot run are reported first.
     """
 
     def __init__(
@@ -51,6 +51,9 @@ class Study:
         self.request, self._prepares = request, prepares
         self.runs_dir = Path(request.runs_dir)
         self.cells = cells_of(request, overrides, compose)
+        stages = stages_of(request, self.cells)
+        if commands is not None:
+            check_stages(stages, commands)  # before a corpus is prepared
         self._corpora: dict[str, Corpus | None] = {}
         self.runs = plan_runs(self.cells, self._corpus)
         self._planned = sorted(run.name for run in self.runs.values())
@@ -58,7 +61,7 @@ class Study:
         for name, cell in self.cells.items():
             if cell.parent is not None and self.folder(cell.parent).complete:
                 self.make_ready(name)
-        self.stages = StageJobs(self, stages_of(request, self.cells), commands)
+        self.stages = StageJobs(self, stages, commands)
 
     def corpus(self, data: DataConfig) -> Corpus:
         """The prepared corpus of a cell."""
@@ -84,7 +87,6 @@ class Study:
 
         for name, cell in self.cells.items():
             check_fit(self.runs[name], self.corpus(cell.request.data), cell.request.placement, ProcessGroup())
-        self.stages.check()
         certificates = list(audits(self.cells, self.runs).values())
         for line in [f"audit: {line}" for line in summarise(certificates)] + self.request.unanswerable():
             print(line, flush=True)

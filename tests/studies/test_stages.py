@@ -99,6 +99,15 @@ def test_the_command_checks_a_stage_before_anything_is_trained(tmp_path: Path) -
         check("tuning", f"stages.sft.settings.conversations={tmp_path}/none.jsonl")
 
 
+def test_a_stage_that_cannot_run_is_reported_before_a_corpus_is_prepared(tmp_path: Path) -> None:
+    corpora = tmp_path / "corpora"
+    options = ["study=evidence", "data=world", "axes.seed=[21]", f"corpora_dir={corpora}", f"studies_dir={tmp_path}"]
+    with configurations(), pytest.raises(UserError, match="task='trec' is not in GLUE, and eval_data is null"):
+        compose = composer("study", StudyRequest)
+        Study(compose(options), options, compose, commands=Commands())
+    assert not corpora.exists()
+
+
 class InThisProcess:
     """Runs jobs one after the other where they are queued, and keeps their names."""
 

@@ -88,7 +88,7 @@ def check_available(task: FinetuningTask, eval_data: str | None) -> None:
         _source(task, eval_data).files()
         return
     if task.hub is None:
-        raise invalid("task", task.name, "is not in GLUE", f"give eval_data: {FOLDER}")
+        raise invalid("task", task.name, "is not in GLUE, and eval_data is null", FOLDER)
     try:
         import datasets  # noqa: F401
     except ImportError as error:
