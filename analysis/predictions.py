@@ -138,8 +138,8 @@ def predictions_table(judged: pd.DataFrame, study: StudyRecords) -> Table:
         f"Stated {when}; hash {study.predictions['hash'][:12]}.",
         "Difference: the first member minus the second, with a 95% interval. p: Holm-corrected over the study's predictions. Of "
         "a range it is that of a difference at the nearer end.",
-        "Not distinguishable (could see x): a true difference of x would have been found with power 0.8, at the level that the correction "
-        f"leaves to these predictions (5% / {_undecided(judged)}).",
+        "Not distinguishable (could see x): a true difference of x would have been found with power 0.8, at the level that the "
+        f"correction leaves to these predictions (5% / {_undecided(judged)}).",
         *dict.fromkeys(f"{row.statement}: {row.reason}" + _source(row) for row in rows_of(judged)),
     ]
     header = ["Measurement", "Predicted", "Difference", "p (Holm)", "Verdict"]
