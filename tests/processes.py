@@ -19,7 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NoReturn
 
-TRAINING = ("torch._dynamo", "torch.distributed.checkpoint", "torch.distributed.fsdp")  # it imports them when it begins
+TRAINING = (
+    "torch._dynamo",
+    "torch.distributed.checkpoint",
+    "torch.distributed.fsdp",
+)  # a group imports them when it begins
 
 
 class Process:

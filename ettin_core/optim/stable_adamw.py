@@ -7,6 +7,7 @@ There are two implementations. A CPU goes tensor by tensor, through the cache. A
 (torch's foreach) and never asks the host: the count of steps is on the device, and so is the flag that leaves an update out.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -25,6 +26,12 @@ class StableAdamW(Optimizer):
     With `foreach` it has torch's protocol for gradient scaling: where its attribute `found_inf` () float32 is 1, weights and
     state stay as they are.
     """
+
+    # torch imports its compiler, for a second and a half, to keep it away from these; nothing compiles them here.
+    add_param_group = inspect.unwrap(Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(Optimizer.zero_grad)
+    state_dict = inspect.unwrap(Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
 
     def __init__(
         self,
