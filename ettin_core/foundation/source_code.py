@@ -50,10 +50,16 @@ def _module(root: Path, name: str) -> tuple[str, set[str]]:
     """The hash of a module, and the modules of the package that it imports."""
     path = _file(root, name)
     assert path is not None, f"{name} is not a module"
-    tree = ast.parse(path.read_bytes())
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    imported = {module for module in _imports(tree, package, root) if module.startswith(f"{PACKAGE}.")}
-    return hashlib.sha256(repr(_meaning(tree)).encode()).hexdigest()[:HASH_LENGTH], imported
+    code, named = _read(path.read_bytes(), name if path.name == "__init__.py" else name.rpartition(".")[0])
+    return code, {module for module in named if _file(root, module) is not None}
+
+
+@functools.cache
+def _read(source: bytes, package: str) -> tuple[str, set[str]]:
+    """The hash of a module's source, and the names in the package that it imports: modules and what is in them."""
+    tree = ast.parse(source)
+    named = {module for module in _imports(tree, package) if module.startswith(f"{PACKAGE}.")}
+    return hashlib.sha256(repr(_meaning(tree)).encode()).hexdigest()[:HASH_LENGTH], named
 
 
 def _file(root: Path, name: str) -> Path | None:
@@ -61,16 +67,15 @@ def _file(root: Path, name: str) -> Path | None:
     return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
 
 
-def _imports(tree: ast.AST, package: str, root: Path) -> Iterator[str]:
-    """The modules that a module's import statements name, those within functions included."""
+def _imports(tree: ast.AST, package: str) -> Iterator[str]:
+    """What a module's import statements name, those within functions included."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (item.name for item in node.names if _file(root, item.name))
+            yield from (item.name for item in node.names)
         elif isinstance(node, ast.ImportFrom):
             module = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module or ""
-            if _file(root, module):
-                yield module
-                yield from (f"{module}.{item.name}" for item in node.names if _file(root, f"{module}.{item.name}"))
+            yield module
+            yield from (f"{module}.{item.name}" for item in node.names)
 
 
 def _meaning(node: Any) -> Any:

@@ -108,6 +108,7 @@ def test_a_cell_that_fails_by_itself_waits_until_it_is_to_be_retried(tmp_path: P
     grid = [
         "study=grid",
         "recipe=smoke",
+        "recipe.tokens=8000",
         "suite=smoke",
         "data.documents=1500",
         "data.vocab_size=1024",
