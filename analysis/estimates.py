@@ -15,6 +15,7 @@ from ettin_core.records.readout import NOT_READ, fills_masks
 
 NOT_DEFINED = "not defined for this member"
 MISSING_RUN = "missing run"
+NOT_IN_STUDY = "not part of this study"
 NOT_MEASURED = "not measured"
 NO_VALUE = "could not be measured"
 UNREADABLE = "its objective declares no readout"
@@ -36,7 +37,7 @@ def cells(study: StudyRecords) -> pd.DataFrame:
     for block in study.blocks:
         runs = study.runs[study.runs["block"] == block]
         for key, records in by_measure(measured(study, runs)):
-            for member in wording.members_first(set(runs["member"])):
+            for member in wording.members_first({*runs["member"], *planned_members(study)}):
                 of_member = records[records["member"] == member]
                 cell = estimate(study.items, of_member) or {"hole": hole(key[0], member, runs, of_member)}
                 if cell.get("hole") is None:
@@ -52,11 +53,21 @@ def measured(study: StudyRecords, runs: pd.DataFrame) -> pd.DataFrame:
     return with_own_ways(records[RECORD], runs)
 
 
-def differences(study: StudyRecords) -> pd.DataFrame:
-    """Every paired comparison of whole tasks with its interval; within families Holm-corrected p and a verdict."""
+def planned_members(study: StudyRecords) -> set[str]:
+    """The members that the study lists; a listed run of no cell that is missing may be any of the four."""
+    described = {cell["run"] for cell in study.cells.values()}
+    lost = [name for name in study.missing if ": " not in name and name not in described]
+    listed = {str(cell["axes"]["member"]) for cell in study.cells.values() if "member" in cell["axes"]}
+    return listed | (set(wording.MEMBERS) if lost else set())
+
+
+def differences(study: StudyRecords, members: tuple[str, ...] | None = None) -> pd.DataFrame:
+    """Every paired comparison of whole tasks (of some `members`) with its interval, p corrected within families, and verdict."""
     rows = []
     for block in study.blocks:
         runs = study.runs[study.runs["block"] == block]
+        if members is not None:
+            runs = runs[runs["member"].isin(members)]
         for left, right in comparisons(runs):
             scope = runs[runs["member"].isin([left, right])]
             rows += [{"block": block, **row} for row in _compare(study, scope, left, right)]

@@ -101,7 +101,7 @@ def loss(study: StudyRecords, cells: pd.DataFrame, block: str) -> ReportFigure:
                 for floor in _entropy(cells, block):
                     panel.axhline(floor, color="0.25", linestyle=":", linewidth=1.4)
                     panel.annotate("entropy of the text", (0, floor), (3, 3), **_AT_LEFT)
-        present = [member for member in wording.members_first(set(others)) if member in others]
+        present = wording.members_first(set(others))
         add_legend(figure, [member_handle(member, others, marked=False) for member in present], present)
     caption = (
         f"Training loss against {cost}. Thin: logged steps; thick: rolling mean. Each objective has its own panel and axis, "
@@ -117,7 +117,7 @@ def comparison(cells: pd.DataFrame, block: str) -> ReportFigure:
     shown = shown[~redundant(shown) & ~shown["metric"].str.startswith(wording.DRAWN_APART)]
     shown = shown[~shown["metric"].map(wording.in_tables_only).astype(bool)]
     panels = list(shown.groupby(["protocol", shown["metric"].map(wording.metric_unit)], sort=False))
-    members = [name for name in wording.members_first(set(shown["member"])) if name in set(shown["member"])]
+    members = wording.members_first(set(shown["member"]))
     counts = [group.groupby(MEASURE, sort=False).ngroups for _, group in panels]
     with figure_style.applied():
         figure = new_figure(WIDTH, 0.5 + POINT_HEIGHT * len(members) * sum(counts) + PANEL_HEIGHT * max(1, len(counts)))

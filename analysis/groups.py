@@ -167,7 +167,7 @@ def _way(protocol: str) -> str:
 def groups_table(means: pd.DataFrame) -> Table:
     """Rows are groups and ways, columns are members and differences; a mean of fewer tasks than published says so."""
     single = [name for name in dict.fromkeys(means["member"]) if " − " not in name]
-    columns = [name for name in wording.members_first(set(single)) if name in single]
+    columns = wording.members_first(set(single))
     columns += [name for name in dict.fromkeys(means["member"]) if " − " in name]
     rows = []
     for (block, group, way), of_group in means.groupby(["block", "group", "way"], sort=False):

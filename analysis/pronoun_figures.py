@@ -50,7 +50,7 @@ def occupations(study: StudyRecords, block: str) -> ReportFigure | None:
     if points.empty:
         return None
     tasks = sorted(set(points["task"]))
-    members = [member for member in wording.members_first(set(points["member"])) if member in set(points["member"])]
+    members = wording.members_first(set(points["member"]))
     with figure_style.applied():
         figure = new_figure(2.3 * len(members) + 0.7, 2.6 * len(tasks) + 0.5)
         grid = figure.subplots(len(tasks), len(members), squeeze=False, sharex=True, sharey=True)
@@ -77,7 +77,7 @@ def _statistic(task: str) -> str:
 
 def _bars(shares: pd.DataFrame) -> pd.DataFrame:
     table = shares.pivot(index="member", columns="gender", values="value")[list(figure_style.GENDERS)]
-    table = table.loc[[member for member in wording.members_first(set(table.index)) if member in table.index]]
+    table = table.loc[wording.members_first(set(table.index))]
     truth = shares.drop_duplicates("gender").set_index("gender")["reference"]
     if truth.notna().all():
         table.loc["truth"] = truth[list(figure_style.GENDERS)].astype(float)

@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from analysis.estimates import MISSING_RUN, NOT_MEASURED
+from analysis import estimates
+from analysis.estimates import MISSING_RUN, NOT_IN_STUDY, NOT_MEASURED
 from analysis.groups import ALIASES, plain_task
 from analysis.sources import Cell
-from analysis.study_records import StudyRecords
+from analysis.study_records import StudyRecords, rows_of
 from analysis.tables import HOLE, Footnotes, Table, estimated, grouped
 from analysis.ways import OWN, split
 
@@ -25,6 +26,7 @@ POOLED = {
 STAND_INS = {"enc-from-dec": ("enc-from-dec", "enc-from-dec-mntp")}  # members that are such a model
 Scores = dict[tuple[str, str], list[dict[Any, Any]]]  # the rows of a member by task and metric
 NAMED = 3  # measures that a reason names
+QUESTIONS = ("finetune", "lm_eval", "mteb", "winogender")  # how the protocols of all measures begin
 
 
 @dataclass(frozen=True)
@@ -94,26 +96,29 @@ def coverage(study: StudyRecords, cells: pd.DataFrame) -> pd.DataFrame:
         by_measure = scores.setdefault((row["block"], row["member"]), {})
         by_measure.setdefault((plain_task(row["task"]), ALIASES.get(row["metric"], row["metric"])), []).append(row)
     blocks = sorted(study.blocks, key=study.runs.groupby("block")["parameters"].min().get)
+    kinds, planned = _kinds(study), estimates.planned_members(study)
     rows = []
-    for item in published():
-        for block in blocks:
-            for kind in item.kinds:
-                runs = study.runs[study.runs["block"] == block]
-                member = next((name for name in STAND_INS.get(kind, (kind,)) if name in set(runs["member"])), None)
-                measured = scores.get((block, str(member)), {})
-                of_member = runs[runs["member"] == member]
-                for measure in item.measures:
-                    cell = {"hole": MISSING_RUN} if member is None else _value(measure, kind, measured, of_member)
-                    named = {
-                        "exhibit": item.name,
-                        "block": block,
-                        "kind": kind,
-                        "member": member,
-                        "measure": measure.name,
-                    }
-                    rows.append({**named, **cell})
+    shown = [(item, block, kind) for item in published() for block in blocks for kind in item.kinds]
+    for item, block, kind in shown:
+        runs = study.runs[study.runs["block"] == block]
+        names = STAND_INS.get(kind, (kind,))
+        present = [member for member in dict.fromkeys(runs["member"]) if kinds[member] in names]
+        absent = MISSING_RUN if planned & set(names) else NOT_IN_STUDY
+        for member in present or [None]:
+            measured = scores.get((block, str(member)), {})
+            of_member = runs[runs["member"] == member]
+            for measure in item.measures:
+                cell = {"hole": absent} if member is None else _value(measure, kind, measured, of_member)
+                named = {"exhibit": item.name, "block": block, "kind": kind, "member": member}
+                rows.append({**named, "measure": measure.name, **cell})
     columns = ["exhibit", "block", "kind", "member", "measure", "value", "low", "high", "way", "hole"]
     return pd.DataFrame(rows, columns=columns).astype({"value": float, "low": float, "high": float})
+
+
+def _kinds(study: StudyRecords) -> dict[str, str]:
+    """The member that each of a study's members is in the published words: a cell's label names its budget, too."""
+    trained = {cell["run"]: str(cell["axes"].get("member", "")) for cell in study.cells.values()}
+    return {str(row.member): trained.get(str(row.Index)) or str(row.member) for row in rows_of(study.runs)}
 
 
 def _value(measure: Measure, kind: str, scores: Scores, runs: pd.DataFrame) -> dict[str, Any]:
@@ -179,7 +184,8 @@ def _lacking(rows_of_item: pd.DataFrame) -> str:
     for reason, rows in rows_of_item[rows_of_item["value"].isna()].groupby("hole", sort=False):
         names = list(
             dict.fromkeys(
-                f"{row.kind}" if reason == MISSING_RUN else f"{row.kind} {row.measure}" for row in rows.itertuples()
+                row.kind if not isinstance(row.member, str) else f"{row.member} {row.measure}"
+                for row in rows.itertuples()
             )
         )
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
@@ -198,10 +204,11 @@ def published_table(item: Published, filled: pd.DataFrame) -> Table:
     rows_of_item = filled[filled["exhibit"] == item.name]
     footnotes = Footnotes()
     rows = []
-    for (block, kind), cells in rows_of_item.groupby(["block", "kind"], sort=False):
+    rows_of_item = rows_of_item.assign(named=rows_of_item["member"].fillna(rows_of_item["kind"]))
+    for (block, named), cells in rows_of_item.groupby(["block", "named"], sort=False):
         by_measure = cells.assign(lacking=None).set_index("measure")
         shown = [_shown(by_measure.loc[measure.name], footnotes) for measure in item.measures]
-        rows.append((str(block), [str(kind), *shown]))
+        rows.append((str(block), [str(named), *shown]))
     notes = [
         *footnotes.notes(),
         "Brackets: 95% interval; a mean of tasks has none. Of several ways the published one is shown.",

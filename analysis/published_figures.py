@@ -27,18 +27,19 @@ def against_size(item: Published, points: pd.DataFrame, study: StudyRecords) -> 
     others = study.runs["parameters"] - study.runs["embedding"].fillna(0)
     sizes = others.groupby([study.runs["block"], study.runs["member"]]).first() / 1e6
     ours = points.assign(x=[float(sizes[row.block, row.member]) for row in rows_of(points)], published=False)
-    theirs = published_values.of(item.name).assign(published=True)
-    kinds = [kind for kind in wording.MEMBERS if kind in {*ours["kind"], *theirs["kind"]}]
+    theirs = published_values.of(item.name)
+    theirs = theirs.assign(member=theirs["kind"], published=True)
+    members = wording.members_first({*ours["member"], *theirs["member"]})
     with figure_style.applied():
         figure = new_figure(PANEL * len(item.measures), 2 * PANEL + 0.3)
         grid = figure.subplots(2, len(item.measures), squeeze=False)
         for row, frame, whose in zip(grid, (ours, theirs), ("", ", published"), strict=True):
             for axis, measure in zip(row, item.measures, strict=True):
                 axis.set_title(f"{measure.name}{whose} ↑")
-                _draw_kinds(axis, frame[frame["measure"] == measure.name], kinds)
+                _draw_members(axis, frame[frame["measure"] == measure.name], members)
         for axis in grid[1]:
             axis.set_xlabel("non-embedding parameters, millions", fontsize=8)
-        panels.name_curves(figure, [(kind, figure_style.look(kind, kinds)) for kind in kinds])
+        panels.name_curves(figure, [(member, figure_style.look(member, members)) for member in members])
     caption = (
         "Scores of each kind against size, with 95% intervals where items are known. Below: the published values, which have one "
         "seed and no intervals. An empty panel was not measured here."
@@ -47,13 +48,13 @@ def against_size(item: Published, points: pd.DataFrame, study: StudyRecords) -> 
     return ReportFigure(against_size, item.slug, f"{item.name}: {item.shows}", caption, figure, data)
 
 
-def _draw_kinds(axis: Axes, points: pd.DataFrame, kinds: list[str]) -> None:
-    """A line for each kind, with bands where there are intervals."""
-    for kind in kinds:
-        line = points[points["kind"] == kind].sort_values("x")
+def _draw_members(axis: Axes, points: pd.DataFrame, members: list[str]) -> None:
+    """A line for each member, with bands where there are intervals."""
+    for member in members:
+        line = points[points["member"] == member].sort_values("x")
         if line.empty:
             continue
-        look, x = figure_style.look(kind, kinds), line["x"].to_numpy(dtype=float)
+        look, x = figure_style.look(member, members), line["x"].to_numpy(dtype=float)
         bounds = line.reindex(columns=["low", "high"]).to_numpy(dtype=float)
         panels.draw_line(axis, x, [(value, None) for value in line["value"].astype(float)], look)
         if len(line) > 1:
@@ -67,7 +68,7 @@ def _draw_kinds(axis: Axes, points: pd.DataFrame, kinds: list[str]) -> None:
 def shares(item: Published, points: pd.DataFrame) -> ReportFigure:
     """A bar for each kind at each size, divided into the shares of the measures; below, the published shares at all sizes."""
     single = points["block"].nunique() == 1
-    names = [row.kind if single else f"{row.kind}, {row.block}" for row in rows_of(points)]
+    names = [row.member if single else f"{row.member}, {row.block}" for row in rows_of(points)]
     ours = points.assign(bar=names, published=False)
     theirs = published_values.of(item.name)
     theirs = theirs[theirs["kind"].isin(item.kinds)]

@@ -52,7 +52,8 @@ def beside(filled: pd.DataFrame, study: StudyRecords) -> pd.DataFrame:
         published = frame.get((row.exhibit, kind, size, row.measure))
         if published is not None:
             ours = {
-                name: getattr(row, name) for name in ("exhibit", "block", "kind", "measure", "value", "low", "high")
+                name: getattr(row, name)
+                for name in ("exhibit", "block", "kind", "member", "measure", "value", "low", "high")
             }
             rows.append(ours | {"size": size, "published": published, "deviation": row.value - published})
     return pd.DataFrame(rows)
@@ -64,7 +65,7 @@ def beside_table(rows: pd.DataFrame) -> Table:
     for row in rows_of(rows):
         bounds = "" if math.isnan(row.low) else f" [{number(row.low)}, {number(row.high)}]"
         shown = [
-            row.kind,
+            row.member,
             row.measure,
             number(row.value) + bounds,
             row.size,

@@ -15,8 +15,8 @@ _OBJECTIVES = {
 
 
 def members_first(members: set[str]) -> list[str]:
-    """The four members of a complete study in their order, whether present or not, then any other present one."""
-    return [*MEMBERS, *sorted(members - set(MEMBERS))]
+    """Members in reading order: those of a complete study, then any other."""
+    return [*(name for name in MEMBERS if name in members), *sorted(members - set(MEMBERS))]
 
 
 def protocol_name(protocol: str) -> str:
@@ -62,6 +62,14 @@ def metric_unit(metric: str) -> str:
 def objective_axis(objective: str) -> str:
     """The axis label of a training loss; it says which loss, because losses of two objectives cannot be compared."""
     return _OBJECTIVES.get(objective, f"Loss of {objective}\nnats per loss-bearing token")
+
+
+def measured_name(measured: str) -> str:
+    """The readable name of what a prediction is about: protocol, and behind colons its task and metric."""
+    protocol, *rest = (part.strip() for part in measured.split(":"))
+    if rest:
+        rest[-1] = metric_name(rest[-1])
+    return ": ".join(filter(None, [protocol_name(protocol), ", ".join(filter(None, rest))]))
 
 
 def arrow(metric: str, higher_is_better: bool) -> str:

@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import figure_style
+from analysis import estimates, figure_style
 from analysis.answer import Answer, counted
 from analysis.costs import RULERS
 from analysis.figures import ReportFigure
 from analysis.kinds import design, panels
+from analysis.kinds.as_published import cells_asked_for, exhibits
 from analysis.kinds.cells import every_cell
 from analysis.kinds.design import Findings, ReportTable
 from analysis.kinds.gaps import MEMBER, crossings_of, gaps_of, on_ruler, pairs_of
 from analysis.labels import fitting, multiline
 from analysis.study_records import MEASURE, StudyRecords, rows_of
-from analysis.tables import HOLE, Table, grouped, measurement, number, signed
+from analysis.tables import HOLE, Table, differences_table, grouped, measurement, number, signed
 from analysis.uncertainty import Interval
 
 
@@ -54,8 +55,14 @@ def analyse(study: StudyRecords) -> Findings:
         ReportTable(gaps_table(gaps, study, options), gaps_table, gaps),
         every_cell(means, scored, options.block),
     ]
+    natives = estimates.differences(study, tuple(dict.fromkeys(options.native.values())))
+    if len(natives):
+        table = differences_table(natives, study.analysis.get("families"))
+        tables.insert(0, ReportTable(table, differences_table, natives))
+    filled, as_published = exhibits(study, cells_asked_for(study))
     figures = [frontier(gaps, crossings, study, options)] if (gaps["x"] > 0).any() else []
-    return Findings(means, tables, figures, _numbers(gaps, crossings), answers_of(crossings))
+    found = [*tables, *filled], [*figures, *as_published]
+    return Findings(means, *found, _numbers(gaps, crossings), answers_of(crossings))
 
 
 def answers_of(crossings: pd.DataFrame) -> list[Answer]:

@@ -10,9 +10,6 @@ from analysis import (
     figures,
     numbers,
     pronoun_figures,
-    published,
-    published_figures,
-    published_values,
     tables,
 )
 from analysis.answer import counted
@@ -20,6 +17,7 @@ from analysis.families import is_part
 from analysis.figures import ReportFigure
 from analysis.groups import group_means, groups_table
 from analysis.kinds import design
+from analysis.kinds.as_published import exhibits
 from analysis.kinds.design import Findings, ReportTable
 from analysis.kinds.rulers import of_members, winners, winners_table
 from analysis.kinds.size import against_size
@@ -54,9 +52,9 @@ def analyse(study: StudyRecords) -> Findings:
     groups = group_means(study)
     if len(groups):
         report_tables.append(ReportTable(groups_table(groups), groups_table, groups))
-    filled = published.coverage(study, cells)
-    report_tables += [*published_tables(filled), *_beside(filled, study)]
-    report_figures = [*_figures(study, cells), *figures_as_published(filled, study)]
+    filled, as_published = exhibits(study, cells)
+    report_tables += filled
+    report_figures = [*_figures(study, cells), *as_published]
     whole = differences[~is_part(differences)]
     answers = counted(whole, ["block", "left", "right"], "differences", lambda key: _compared(key, study.blocks))
     return Findings(cells, report_tables, report_figures, numbers.of_pair(study, cells, differences), answers)
@@ -65,32 +63,6 @@ def analyse(study: StudyRecords) -> Findings:
 def _compared(key: tuple[str, ...], blocks: list[str]) -> str:
     block, left, right = key
     return f"{left} − {right}" + (f" ({block})" if len(blocks) > 1 else "")
-
-
-def published_tables(filled: pd.DataFrame) -> list[ReportTable]:
-    """What is filled of the published tables, and each of which something is."""
-    rows = {item.name: filled[filled["exhibit"] == item.name] for item in published.published() if not item.drawn}
-    return [
-        ReportTable(published.coverage_table(filled), published.coverage_table, filled),
-        *(
-            ReportTable(published.published_table(item, filled), published.published_table, rows[item.name])
-            for item in published.published()
-            if not item.drawn and rows[item.name]["value"].notna().any()
-        ),
-    ]
-
-
-def _beside(filled: pd.DataFrame, study: StudyRecords) -> list[ReportTable]:
-    """What was measured beside what was published, where both are."""
-    rows = published_values.beside(filled, study)
-    table = published_values.beside_table
-    return [] if rows.empty else [ReportTable(table(rows), table, rows)]
-
-
-def figures_as_published(filled: pd.DataFrame, study: StudyRecords) -> list[ReportFigure]:
-    """The published figures of which something is measured."""
-    figures = [published_figures.drawn(item, filled, study) for item in published.published() if item.drawn]
-    return [figure for figure in figures if figure is not None]
 
 
 def _figures(study: StudyRecords, cells: pd.DataFrame) -> list[ReportFigure]:

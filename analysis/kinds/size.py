@@ -21,7 +21,7 @@ def against_size(study: StudyRecords, cells: pd.DataFrame) -> ReportFigure | Non
     points = _points(study, cells)
     if points.empty or points.groupby("member")["x"].nunique().max() < 2:
         return None
-    members = [name for name in wording.members_first(set(points["member"])) if name in set(points["member"])]
+    members = wording.members_first(set(points["member"]))
     with panels.panels(points) as (figure, drawn):
         for axis, group in drawn:
             for member in members:

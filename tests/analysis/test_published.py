@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis import estimates
-from analysis.kinds.pair import figures_as_published, published_tables
+from analysis.kinds import as_published
 from analysis.load import load
 from analysis.published import Measure, coverage, coverage_table, plain_task, published
 from analysis.published_values import FILE as VALUES
@@ -74,8 +74,8 @@ def test_every_table_and_figure_that_can_be_filled_is(complete: Any) -> None:
     recorded = load(complete.root)
     filled = coverage(recorded, estimates.cells(recorded))
     rows = listed(filled)
-    tables = {item.table.name for item in published_tables(filled)}
-    figures = {figure.name: figure for figure in figures_as_published(filled, recorded)}
+    tables = {item.table.name for item in as_published.tables(filled)}
+    figures = {figure.name: figure for figure in as_published.drawn(filled, recorded)}
     for item in published():
         assert rows[item.name][2] == ("cannot be filled" if item.cannot else "filled"), rows[item.name]
         assert item.slug in (figures if item.drawn else tables) or item.cannot
@@ -108,13 +108,15 @@ def test_a_hole_says_what_is_lacking_and_which_command_measures_it(synthetic: An
     rows = listed(coverage(recorded, estimates.cells(recorded)))
     assert rows["Table 7"][2] == "7 of 9"
     assert rows["Table 7"][4] == "not measured (experiments.finetune): encoder CoLA; lacks 1 of 8: encoder GLUE average"
-    assert rows["Figure 2"][2] == "filled" and rows["Figure 3"][4] == "missing run: enc-from-dec, dec-from-enc"
+    assert (
+        rows["Figure 2"][2] == "filled" and rows["Figure 3"][4] == "not part of this study: enc-from-dec, dec-from-enc"
+    )
 
 
 def test_a_study_of_none_of_it_has_the_list_alone(four_kinds: Any) -> None:
     recorded = load(four_kinds.root)
     filled = coverage(recorded, estimates.cells(recorded))
-    assert [item.table.name for item in published_tables(filled)] == [
+    assert [item.table.name for item in as_published.tables(filled)] == [
         "published",
         "published-table-11",
     ]  # what every run tells of itself
