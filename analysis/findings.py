@@ -6,6 +6,7 @@ report's tables (a CSV file) answers it; and the panels of the figure above the 
 
 import io
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -14,11 +15,12 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from analysis import findings_figure, render, verdicts
+from analysis import claims, findings_figure, flips, hours, render, verdicts
 from analysis.findings_figure import Panel
-from analysis.predictions import UNDECIDED
+from analysis.predictions import NOT_MEASURED, UNDECIDED
 from analysis.records_archive import ARCHIVE, STUDY, unpacked
-from analysis.tables import signed
+from analysis.study_records import MEASURE
+from analysis.tables import Table, signed
 from analysis.wording import metric_name, protocol_name
 from ettin_core.foundation.errors import invalid
 from ettin_core.foundation.storage import read_mapping
@@ -28,6 +30,7 @@ from ettin_core.records.studies import read_study
 LIST = "findings.yaml"
 SHOWN = ["Question", "Measured by", "Estimate [95%]", "Verdict", "Study"]
 NAMES = ("README.md", "findings.csv", "findings.png", "findings.data.csv", *verdicts.NAMES)
+NAMES += (*claims.NAMES, *flips.NAMES, *hours.NAMES)
 MAIN_FIGURES = ("comparison", "interaction", "curve", "frontier", "size", "loss")  # of a study that no panel shows
 BEGIN, END = "<!-- findings: made by python -m analysis.results -->", "<!-- end of findings -->"
 
@@ -44,9 +47,25 @@ in [coverage.md](coverage.md).
 
 *{title}.* {caption}
 
+## Published claims
+
+What others published that these studies test ([the file](claims.csv)).
+
+{claims}
+
+## Sign changes
+
+Conclusions that hold under one condition and not under another ([the file](flips.csv)).
+
+{flips}
+
 ## Predictions
 
 {predictions}
+
+## Hours of computing
+
+{hours}
 """
 _PREDICTIONS = """What each study stated, and what became of it: {counts}. Below its own table of predictions a study says
 which of its cells had begun to train by then. A difference is the first side less the second. Not distinguishable (could see
@@ -81,7 +100,7 @@ class Made:
     """The files of the list by name, and the same as a block of Markdown, for the README.
 
     `answers` are the rows that answer the `questions`, `judged` those of the predictions, `scales` says of each study how
-    large it is, `figures` names its main figure.
+    large it is, `figures` names its main figure. `overall` are the tables over all studies: claims, sign changes and hours.
     """
 
     files: dict[str, bytes]
@@ -89,6 +108,8 @@ class Made:
     questions: list[Question]
     answers: pd.DataFrame
     judged: pd.DataFrame
+    overall: list[Table]
+    counts: dict[str, int]
     scales: dict[str, str]
     figures: dict[str, str]
 
@@ -109,18 +130,35 @@ def make(results: Path, readme: Path, files: Mapping[Path, bytes]) -> Made:
     asked = {question.study for question in questions}
     caption = " ".join([picture.caption, *(f"{name}: {scales[name]}." for name in sorted(asked))])
     table = _markdown(rows, ".", [*SHOWN, "Trained at"])
-    list_page = _PAGE.format(table=table, title=picture.title, caption=caption, predictions=_predictions(judged))
+    claimed = claims.collect(judged, set(figures), claims.read())
+    changes, costs = flips.collect(results, files), hours.collect(results, files)
+    beside = {
+        "claims": claims.table(claimed, "."),
+        "flips": flips.table(changes),
+        "hours": hours.table(costs),
+    }
+    list_page = _PAGE.format(
+        table=table,
+        title=picture.title,
+        caption=caption,
+        predictions=_predictions(judged),
+        **{name: render.markdown(each).partition("\n\n")[2].rstrip() for name, each in beside.items()},
+    )
     page_files = {
         "README.md": list_page.encode(),
         "findings.csv": render.csv(rows).encode(),
         "findings.png": picture.encoded("png"),
         "findings.data.csv": render.csv(picture.data).encode(),
         **verdicts.files(judged),
+        **claims.files(claimed),
+        **flips.files(changes),
+        **hours.files(costs),
     }
     place = Path(os.path.relpath(results, readme.parent)).as_posix()
     table = _markdown(rows, place, SHOWN)
     block = _BLOCK.format(table=table, results=place, title=picture.title, caption=caption)
-    return Made(page_files, block, questions, rows, judged, scales, figures)
+    overall = [claims.table(claimed), beside["flips"], beside["hours"]]
+    return Made(page_files, block, questions, rows, judged, overall, claims.counts(claimed), scales, figures)
 
 
 def _predictions(judged: pd.DataFrame) -> str:
@@ -156,7 +194,10 @@ def read_list(file: Path, section: str, kind: type[Entry]) -> list[Entry]:
 
 
 def answered(question: Question, results: Path, files: Mapping[Path, bytes]) -> dict[str, Any]:
-    """The row that answers a question, with what it was measured on. Raises ValueError where it is not exactly one."""
+    """The row that answers a question, with what it was measured on; a hole where no record has that measurement.
+
+    Raises ValueError for a table or column that is not there, words that no row has, and an answer in several rows.
+    """
     table = results / question.study / f"{question.table}.csv"
     if table not in files:
         raise invalid(
@@ -168,17 +209,21 @@ def answered(question: Question, results: Path, files: Mapping[Path, bytes]) -> 
         raise invalid("where", unknown, f"are not columns of {table}", f"use some of {', '.join(frame.columns)}")
     keep = pd.Series(True, index=frame.index)
     for column, value in question.where.items():
-        keep &= frame[column].astype(str) == str(value)
-    if keep.sum() != 1:
+        alike = frame[column].astype(str) == str(value)
+        if column not in MEASURE and not alike.any():
+            problem = f"is answered by 0 rows of {table}: no {column} there is {value!r}"
+            raise invalid("where", dict(question.where), problem, "name the columns of one row")
+        keep &= alike
+    if keep.sum() > 1:
         problem = f"is answered by {keep.sum()} rows of {table}"
         raise invalid("where", dict(question.where), problem, "name the columns of one row")
-    row = frame[keep].iloc[0]
+    row = frame[keep].iloc[0] if keep.any() else pd.Series(dict(question.where), dtype=object)
     return {
         "study": question.study,
         "question": question.question,
-        **{column: row[column] for column in ("protocol", "task", "metric")},
-        **{column: float(row[column]) for column in ("value", "low", "high")},
-        "words": row["words"] if "words" in frame else _judged(row),
+        **{column: row.get(column, "") for column in MEASURE},
+        **{column: float(row.get(column, math.nan)) for column in ("value", "low", "high")},
+        "words": NOT_MEASURED if not keep.any() else row["words"] if "words" in frame else _judged(row),
     }
 
 
@@ -235,7 +280,7 @@ def _markdown(rows: pd.DataFrame, results: str, header: list[str]) -> str:
 def shown(row: dict[str, Any], results: str) -> dict[str, str]:
     """A finding as it is read: an estimate without an interval is one of a single seed, or a crossing that is not bounded."""
     bounds = "" if pd.isna(row["low"]) else f" [{signed(row['low'])}, {signed(row['high'])}]"
-    task = "" if row["task"] == "all" else f"{row['task']}, "
+    task = "" if row["task"] in ("all", "") else f"{row['task']}, "
     return {
         "Question": row["question"],
         "Measured by": f"{protocol_name(row['protocol'])}: {task}{metric_name(row['metric'])}",

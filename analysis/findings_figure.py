@@ -33,13 +33,17 @@ class Panel:
 
 
 def draw(entries: list[Panel], results: Path, files: Mapping[Path, bytes]) -> ReportFigure:
-    """The panels in a row. Raises ValueError for a study without such a figure, and for a measurement that it lacks."""
+    """The panels in a row; one without a record says so. Raises ValueError for a study without such a figure."""
     data = []
     with figure_style.applied():
         figure = new_figure(WIDTH * max(1, len(entries)), HEIGHT)
         for axis, panel in zip(figure.subplots(1, max(1, len(entries)), squeeze=False)[0], entries, strict=False):
             rows = _rows(panel, results, files)
-            DRAWN[panel.figure](axis, rows)
+            if rows.empty:
+                axis.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axis.transAxes, fontsize=8)
+                axis.set_axis_off()
+            else:
+                DRAWN[panel.figure](axis, rows)
             axis.set_title(panel.title, fontsize=panels.TITLE)
             data.append(rows.assign(study=panel.study))
     frame = pd.concat(data, ignore_index=True) if data else pd.DataFrame(columns=["study"])
@@ -58,13 +62,9 @@ def _rows(panel: Panel, results: Path, files: Mapping[Path, bytes]) -> pd.DataFr
             "study", panel.study, f"has no {file.name} in {results}", "pack its records, or take the panel out"
         )
     frame = pd.read_csv(io.BytesIO(files[file]))
-    rows = frame[
+    return frame[
         (frame["protocol"] == panel.protocol) & (frame["task"] == panel.task) & (frame["metric"] == panel.metric)
     ]
-    if rows.empty:
-        measurement = f"{panel.protocol}/{panel.task}/{panel.metric}"
-        raise invalid("panel", measurement, f"is not in {file}", "name a measurement that the study has")
-    return rows
 
 
 def _interaction(axis: Axes, rows: pd.DataFrame) -> None:
@@ -109,7 +109,7 @@ def _frontier(axis: Axes, rows: pd.DataFrame) -> None:
 def _comparison(axis: Axes, rows: pd.DataFrame) -> None:
     """A point with its interval for each member, and for each size or corpus where there are several."""
     blocks, members = (list(rows[name].drop_duplicates()) for name in ("block", "member"))
-    members = [name for name in wording.members_first(set(members)) if name in members]
+    members = wording.members_first(set(members))
     for member in members:
         group, look = rows[rows["member"] == member], figure_style.look(member, members)
         shift = (

@@ -140,8 +140,19 @@ def _summaries(folders: list[RunFolder]) -> pd.DataFrame:
     frame["readout"] = frame["readout"].fillna(frame["objective"]) if "readout" in frame else frame["objective"]
     frame["block"] = frame["size"] + " on " + frame["corpus"]
     shapes = [folder.config().get("model") or {} for folder in folders]
+    placed = [_placed(folder.summary().get("sessions") or []) for folder in folders]
+    frame["device"], frame["cores"] = zip(*placed, strict=True)
     frame["embedding"] = [shape.get("vocab_size", np.nan) * shape.get("hidden_size", np.nan) for shape in shapes]
     return frame
+
+
+def _placed(sessions: list[str]) -> tuple[str | None, float]:
+    """The device of a run's last session and how many cores (or devices) it had; none and not a number where it is not noted."""
+    session = json.loads(sessions[-1]) if sessions else {}
+    device, placement = session.get("device", {}).get("name"), session.get("placement", {})
+    if device is None or "processes" not in placement:
+        return device, float("nan")
+    return device, float(placement["processes"] * ((placement.get("threads") or 1) if device == "cpu" else 1))
 
 
 def _by_cells(summaries: pd.DataFrame, cells: dict[str, dict[str, Any]], labels: dict[str, str]) -> pd.DataFrame:

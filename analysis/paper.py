@@ -12,12 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from matplotlib import font_manager, get_data_path
 
 from analysis import contents, coverage_files, findings_figure, labels, verdicts
 from analysis.artifacts import artifact_folder, edited, sha256
 from analysis.figures import ReportFigure
-from analysis.findings import LIST, Made, read_list, shown
+from analysis.findings import LIST, MAIN_FIGURES, Made, read_list, shown
 from analysis.findings_figure import Panel
 from analysis.records_archive import ARCHIVE
 from ettin_core.foundation.errors import UserError, invalid, with_extra
@@ -26,6 +27,8 @@ from ettin_core.foundation.storage import hash_file, read_mapping, write_bytes
 SOURCE, GENERATED, FILE = "main.typ", "generated", "paper.json"
 NOT_MAIN = ("predictions", "cells", "rulers")  # tables that no finding is read from
 AS_PUBLISHED = "published-"  # how tables and figures of the original begin
+EXHIBITS = "published"  # and what is filled of them
+OF_EVERY_RUN = ("published", "published-table-11", "published-values", "main", *MAIN_FIGURES)  # says nothing of its own
 TALLEST = 1.5  # height over width of a figure that a page shows
 READ = ("Question", "Measured by", "Estimate [95%]", "Verdict")
 
@@ -53,7 +56,7 @@ def write(paper: Path, results: Path, reported: Mapping[Path, bytes], listing: M
     said = {
         "numbers": _numbers(studies, listing),
         "studies": studies,
-        "verdicts": [_texts(verdicts.shown(row)) for row in listing.judged.to_dict("records")],
+        "overall": {table.name: asdict(table) for table in listing.overall},
         "coverage": [asdict(table) for table in coverage_files.tables(*coverage_files.read(results))],
     }
     inputs = sha256("".join(hash_file(results / name / ARCHIVE) for name in sorted(listing.scales)).encode())
@@ -73,7 +76,8 @@ def _section(
     answers = listing.answers[listing.answers["study"] == name] if len(listing.answers) else listing.answers
     judged = listing.judged[listing.judged["study"] == name]
     first = _main_table(name, report, listing)
-    tables = [table for table in report["tables"] if table["name"] == first or table["name"].startswith(AS_PUBLISHED)]
+    tables = {table["name"]: table for table in report["tables"]}
+    exhibits = [table for table in report["tables"] if table["name"].startswith(EXHIBITS)]
     figures = [
         figure
         for figure in report["figures"]
@@ -91,12 +95,25 @@ def _section(
         "claim": report["claim"],
         "scale": listing.scales[name],
         "answers": [[shown(row, ".")[column] for column in READ] for row in answers.to_dict("records")],
+        "stated": next(iter(judged["stated"]), ""),
         "verdicts": [_texts(verdicts.shown(row)) for row in judged.to_dict("records")],
-        "tables": tables,
+        "main": tables[first],
+        "exhibits": exhibits if any(item["name"] not in OF_EVERY_RUN for item in [*exhibits, *figures]) else [],
         "figures": figures,
-        "numbers": report["numbers"],
+        "numbers": report["numbers"] | _found(answers, judged),
     }
     return section, drawn
+
+
+def _found(answers: pd.DataFrame, judged: pd.DataFrame) -> dict[str, str]:
+    """The answers of a study by question and its predictions by statement: the estimate with its interval, and the verdict."""
+    read = [(f"found/{row['question']}", shown(row, "."), "Estimate [95%]") for row in answers.to_dict("records")]
+    read += [
+        (f"prediction/{row['statement']}", verdicts.shown(row), "Difference [95%]") for row in judged.to_dict("records")
+    ]
+    return {key: cells[value] for key, cells, value in read} | {
+        f"{key}/verdict": cells["Verdict"] for key, cells, _ in read
+    }
 
 
 def _fits(png: bytes) -> bool:
@@ -107,21 +124,20 @@ def _fits(png: bytes) -> bool:
 
 def _main_table(name: str, report: dict[str, Any], listing: Made) -> str:
     """The table that the study's first finding is read from, or the first with results."""
-    asked = [
-        question.table for question in listing.questions if question.study == name and question.table not in NOT_MAIN
-    ]
     names = [table["name"] for table in report["tables"]]
-    return next(iter([*asked, *(table for table in names if table not in NOT_MAIN), *names]))
+    asked = [question.table for question in listing.questions if question.study == name and question.table in names]
+    return next(iter([*(table for table in [*asked, *names] if table not in NOT_MAIN), *names]))
 
 
 def _texts(row: dict[str, str]) -> list[str]:
-    return [row[column] for column in verdicts.HEADER]
+    return [row[column] for column in verdicts.HEADER[: verdicts.HEADER.index("Stated")]]
 
 
 def _numbers(studies: Sequence[dict[str, Any]], listing: Made) -> dict[str, str]:
     """Every number of every study under its name, and the counts of all."""
     values = {f"{study['name']}/{key}": text for study in studies for key, text in study.pop("numbers").items()}
     values |= {f"verdicts/{word}": str(count) for word, count in verdicts.tally(listing.judged).items()}
+    values |= {name: str(count) for name, count in listing.counts.items()}
     return values | {"studies": str(len(studies)), "predictions": str(len(listing.judged))}
 
 

@@ -129,13 +129,21 @@ def _verdict(row: dict[str, Any]) -> str:
     return CONFIRMED if (row["value"] > 0) == upwards else CONTRADICTED
 
 
+def when_stated(study: StudyRecords) -> str:
+    """How many cells had begun to train when the predictions were stated."""
+    begun, cells = len(study.predictions["trained_before"]), len(study.cells)
+    if not begun:
+        return "before any cell"
+    return "after all cells" if begun == cells else f"after {begun} of {cells} cells"
+
+
 def predictions_table(judged: pd.DataFrame, study: StudyRecords) -> Table:
     """The predictions and what became of them."""
     rows = [(str(row.statement), _cells(row)) for row in rows_of(judged)]
     before = study.predictions["trained_before"]
-    when = "before any cell was trained" if not before else f"after {len(before)} cells had begun: {', '.join(before)}"
+    named = f": {', '.join(before)}" if before else ""
     notes = [
-        f"Stated {when}; hash {study.predictions['hash'][:12]}.",
+        f"Stated {when_stated(study)} had begun{named}; hash {study.predictions['hash'][:12]}.",
         "Difference: the first member minus the second, with a 95% interval. p: Holm-corrected over the study's predictions. Of "
         "a range it is that of a difference at the nearer end.",
         "Not distinguishable (could see x): a true difference of x would have been found with power 0.8, at the level that the "
@@ -153,7 +161,7 @@ def _undecided(judged: pd.DataFrame) -> int:
 
 def answers(judged: pd.DataFrame) -> list[Answer]:
     """What became of each prediction, with the differences that say so."""
-    answered = []
+    answered = [_summary(judged)]
     for statement, rows in judged.groupby("statement", sort=False):
         by_verdict: dict[str, list[str]] = {}
         for row in rows_of(rows):
@@ -168,6 +176,12 @@ def answers(judged: pd.DataFrame) -> list[Answer]:
     return answered
 
 
+def _summary(judged: pd.DataFrame) -> Answer:
+    """How many predictions have which verdict."""
+    said = ", ".join(f"{count} {word}" for word in VERDICTS if (count := int((judged["verdict"] == word).sum())))
+    return Answer(f"{len(judged)} predictions: {said}", [], "predictions")
+
+
 def _source(row: Any) -> str:
     return f" ({row.source})" if row.source else ""
 
@@ -175,8 +189,7 @@ def _source(row: Any) -> str:
 def _cells(row: Any) -> list[str]:
     predicted = f"{row.left} {row.sign} than {row.right}" if row.size is None else f"{row.left} − {row.right} in "
     predicted += "" if row.size is None else f"[{signed(row.size[0])}, {signed(row.size[1])}]"
-    protocol, *rest = str(row.measured).split(": ")
-    name = Cell(": ".join([wording.protocol_name(protocol), *rest]), (protocol, *rest))
+    name = Cell(wording.measured_name(str(row.measured)), tuple(str(row.measured).split(": ")))
     if row.verdict == NOT_MEASURED:
         return [name, predicted, HOLE, HOLE, row.verdict]
     interval = "" if math.isnan(row.low) else f" [{signed(row.low)}, {signed(row.high)}]"

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from analysis import contents, control, figures, kinds, numbers, page, predictions, render, tables
+from analysis import contents, control, figures, kinds, numbers, page, predictions, render, run_scores, tables
 from analysis.artifacts import artifact_folder
 from analysis.command import command
 from analysis.figures import ReportFigure
@@ -38,7 +38,8 @@ def build(
     """
     recorded = load(runs, study, ruler, records, where)
     findings = kinds.analyse(recorded)
-    costs = ReportTable(tables.rulers_table(recorded), tables.rulers_table, recorded.runs.reset_index())
+    runs_of = recorded.runs.reset_index().drop(columns="sessions", errors="ignore")
+    costs = ReportTable(tables.rulers_table(recorded), tables.rulers_table, runs_of)
     judged = predictions.judge(recorded)
     shown_tables = [*_predictions(judged, recorded), *findings.tables, costs]
     report_tables = [_with_control(item, recorded) for item in shown_tables]
@@ -60,6 +61,7 @@ def build(
             folder.put(f"{figure.name}.pdf", figure.encoded("pdf"), figure.maker)
         shown = [item.table for item in report_tables]
         by_key = numbers.by_key(recorded, findings.numbers)
+        folder.put(run_scores.NAME, render.csv(run_scores.run_scores(recorded)), run_scores.run_scores)
         folder.put("numbers.tex", numbers.macros(by_key), numbers.macros)
         folder.put(contents.FILE, contents.contents(recorded, shown, report_figures, by_key), contents.contents)
         plain = [item.table for item in shown_tables]
@@ -75,7 +77,8 @@ def _predictions(judged: pd.DataFrame, recorded: StudyRecords) -> list[ReportTab
         return []
     table = predictions.predictions_table(judged, recorded)
     least, most = zip(*((None, None) if size is None else size for size in judged["size"]), strict=True)
-    data = judged.drop(columns="size").assign(least=least, most=most)
+    stated = predictions.when_stated(recorded)
+    data = judged.drop(columns="size").assign(least=least, most=most, stated=stated)
     return [ReportTable(table, predictions.predictions_table, data)]
 
 

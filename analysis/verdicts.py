@@ -10,13 +10,13 @@ import pandas as pd
 from analysis import predictions, render
 from analysis.records_archive import ARCHIVE
 from analysis.tables import HOLE, number, probability, signed
-from analysis.wording import metric_name, protocol_name
+from analysis.wording import measured_name
 
 NAMES = ("verdicts.csv", "verdicts.md")
 FROM = "predictions.csv"  # of a study's report
 COLUMNS = ["study", "statement", "measured", "left", "right", "sign", "least", "most", "value", "low", "high"]
-COLUMNS += ["p_corrected", "could_see", "verdict", "reason", "source", "figure", "records"]
-HEADER = ["Prediction", "Measured by", "Predicted", "Difference [95%]", "p (Holm)", "Verdict", "Study"]
+COLUMNS += ["p_corrected", "could_see", "verdict", "stated", "reason", "source", "figure", "records"]
+HEADER = ["Prediction", "Measured by", "Predicted", "Difference [95%]", "p (Holm)", "Verdict", "Stated", "Study"]
 
 
 def collect(results: Path, reported: Mapping[Path, bytes], figures: Mapping[str, str]) -> pd.DataFrame:
@@ -41,18 +41,16 @@ def tally(rows: pd.DataFrame) -> dict[str, int]:
 
 def shown(row: dict[str, Any]) -> dict[str, str]:
     """A row as it is read, by the heading of its column; the study without links."""
-    protocol, *rest = (part.strip() for part in str(row["measured"]).split(":"))
-    if rest:
-        rest[-1] = metric_name(rest[-1])
     bounds = "" if pd.isna(row["low"]) else f" [{signed(row['low'])}, {signed(row['high'])}]"
     hidden = row["verdict"] == predictions.UNDECIDED and not pd.isna(row["could_see"])
     return {
         "Prediction": str(row["statement"]),
-        "Measured by": ": ".join(filter(None, [protocol_name(protocol), ", ".join(filter(None, rest))])),
+        "Measured by": measured_name(str(row["measured"])),
         "Predicted": _predicted(row),
         "Difference [95%]": HOLE if pd.isna(row["value"]) else signed(row["value"]) + bounds,
         "p (Holm)": HOLE if pd.isna(row["p_corrected"]) else probability(row["p_corrected"]),
         "Verdict": row["verdict"] + (f" (could see {number(row['could_see'])})" if hidden else ""),
+        "Stated": HOLE if pd.isna(row["stated"]) else str(row["stated"]),
         "Study": str(row["study"]),
     }
 
@@ -67,11 +65,15 @@ def markdown(rows: pd.DataFrame, place: str) -> str:
     """The table with links from each study to its page, main figure and records, which are in the folder `place`."""
     lines = [HEADER, ["---"] * len(HEADER)]
     for row in rows.to_dict("records"):
-        links = [f"[{row['study']}]({place}/{row['study']}/README.md)"]
-        links += [f"[figure]({place}/{row['figure']})"] if row["figure"] else []
-        links.append(f"[records]({place}/{row['records']})")
-        lines.append(list((shown(row) | {"Study": ", ".join(links)}).values()))
+        lines.append(list((shown(row) | {"Study": links(row, place)}).values()))
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def links(row: Mapping[str, Any], place: str) -> str:
+    """Links from a row to its study's page, main figure and records, which are in the folder `place`."""
+    parts = [f"[{row['study']}]({place}/{row['study']}/README.md)"]
+    parts += [f"[figure]({place}/{row['figure']})"] if row["figure"] else []
+    return ", ".join([*parts, f"[records]({place}/{row['records']})"])
 
 
 def files(rows: pd.DataFrame) -> dict[str, bytes]:

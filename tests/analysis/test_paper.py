@@ -84,7 +84,7 @@ def test_the_paper_has_every_verdict_and_edits_are_never_typeset(
 def test_a_key_without_a_record_is_a_dash_and_a_fault_is_one_line(tmp_path: Path) -> None:
     source = (ROOT / "paper" / "main.typ").read_text()
     (tmp_path / "generated").mkdir()
-    (tmp_path / "generated" / "paper.json").write_text('{"numbers": {}, "studies": [], "verdicts": []}')
+    (tmp_path / "generated" / "paper.json").write_text('{"numbers": {}, "studies": [], "overall": {}}')
     file = tmp_path / "main.typ"
     file.write_text(source)
     document = tmp_path / "main.pdf"

@@ -60,7 +60,7 @@ def test_signs_and_sizes_are_judged(four_kinds: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     build(four_kinds.root, out, path)
     shown = (out / "predictions.md").read_text()
-    assert "Stated before any cell was trained; hash" in shown and "contradicted" in shown and "why" in shown
+    assert "Stated before any cell had begun; hash" in shown and "contradicted" in shown and "why" in shown
     assert "not distinguishable (could see" in shown or verdicts[6] != "not distinguishable"
 
 
