@@ -163,32 +163,26 @@ def contrasts(
 ) -> list[Bounds]:
     """Contrasts of cell means in a complete design: values (..., cells, blocks, items), weights (contrasts, cells).
 
-    The variance between runs is least squares' for effect-coded cells with blocks as fixed effects: what cells and blocks
-    leave, with (cells - 1)(blocks - 1) degrees of freedom, taken as equal for all cells. One block leaves none, and no
-    interval. Where no items are known, `values` have one and `errors` are their standard errors, (..., cells, blocks).
+    A contrast is taken within each block (seed), and its interval is that of its mean over blocks, as a difference's is: from
+    its own spread, with blocks - 1 degrees of freedom. The estimate is least squares' with blocks as fixed effects. Pooling
+    the spread of all cells has more degrees of freedom, and is too narrow for cells whose runs vary more than others'. One
+    block has no interval. Where no items are known, `values` have one and `errors` are their standard errors, (..., cells,
+    blocks).
     """
     values = np.asarray(values, dtype=float)
-    sums, sizes = in_clusters(values, clusters)
-    n, (cells, blocks) = sizes.sum(), sums.shape[-3:-1]
-    share, freedom = sizes / n, (cells - 1) * (blocks - 1)
-    left = sums - sums.mean(-3, keepdims=True) - sums.mean(-2, keepdims=True) + sums.mean((-3, -2), keepdims=True)
-    runs = left.sum(-1) / n
-    within = cluster_variance(left - runs[..., None] * sizes, share).sum((-2, -1)) / n**2
     bounds = []
     for weight in np.asarray(weights, dtype=float):
-        contrast = np.einsum("...cbi,c->...i", sums, weight) / blocks
-        value = contrast.sum(-1) / n
-        items = cluster_variance(contrast - value[..., None] * sizes, share) / n**2
-        if errors is not None:
-            items = np.einsum("...cb,c->...", np.asarray(errors, dtype=float) ** 2, weight**2) / blocks
-        per = (weight**2).sum() / blocks / freedom if freedom else np.nan
-        between, residual = (runs**2).sum((-2, -1)) * per, within * per
-        item_freedom = max(1.0, 1 / float((share**2).sum()) - 1) if errors is None else 1e7
-        if freedom:
-            components = VarianceComponents(value, between, residual, items, freedom, item_freedom)
-            bounds.append(judged(components, _largest(values) * cells))
-        else:
+        of_blocks = np.einsum("...cbi,c->...bi", values, weight)
+        if of_blocks.shape[-2] == 1:
+            value = of_blocks.mean((-2, -1))
             bounds.append(Bounds(value, *([np.full(value.shape, np.nan)] * 3)))
+            continue
+        if errors is None:
+            components = variance_components(of_blocks, clusters)
+        else:
+            variances = np.einsum("...cb,c->...b", np.asarray(errors, dtype=float) ** 2, weight**2)
+            components = components_of_runs(of_blocks[..., 0], variances)
+        bounds.append(judged(components, _largest(values) * len(weight)))
     return bounds
 
 

@@ -92,7 +92,7 @@ def effects(
                         "p": float(effect.p),
                         "cells": len(inside),
                         "repetitions": inside.shape[1],
-                        "freedom": (len(inside) - 1) * (inside.shape[1] - 1),
+                        "freedom": inside.shape[1] - 1,
                     }
                 )
     columns = ["term", "left", "right", *MEASURE, "higher_is_better", "value", "low", "high", "p"]
@@ -198,7 +198,8 @@ def effects_table(estimated: pd.DataFrame, notes: list[str], stated: dict[str, l
         name = measurement(row._asdict())
         rows.append((row.term, [name, *tested(row), f"{row.repetitions} ({row.freedom})", row.words]))
     method = [
-        "Least squares with the repetitions (seeds) as blocks. Brackets: 95% interval over runs, and over items where known.",
+        "Least squares with the repetitions (seeds) as blocks. Brackets: 95% interval from the effect's own spread over the "
+        "repetitions, and over items where known.",
         f"p: {families.described(stated)}.",
         "A main effect is the difference of two levels' means. An interaction is the difference of two such differences.",
     ]

@@ -41,12 +41,12 @@ def test_intervals_of_effects_cover_the_planted_ones_nineteen_times_in_twenty() 
 def test_a_planted_interaction_is_found_and_one_that_is_not_there_is_not() -> None:
     generator = np.random.default_rng(1)
     real, imagined = (
-        np.mean([blocked(simulated(generator, size), WEIGHTS)[2].p < 0.05 for _ in range(200)]) for size in (0.15, 0.0)
+        np.mean([blocked(simulated(generator, size), WEIGHTS)[2].p < 0.05 for _ in range(200)]) for size in (0.2, 0.0)
     )
     assert real > 0.9 and imagined < 0.1
 
 
-def test_effects_are_those_of_least_squares_with_effect_coding() -> None:
+def test_effects_are_those_of_least_squares_and_their_error_is_their_spread_over_blocks() -> None:
     values = simulated(np.random.default_rng(2), 0.1)
     blocks = np.vstack([np.eye(2), [-1, -1]])
     design = np.array(
@@ -56,13 +56,20 @@ def test_effects_are_those_of_least_squares_with_effect_coding() -> None:
             for block in range(3)
         ]
     )
-    coefficients, residual, *_ = np.linalg.lstsq(design, values.ravel(), rcond=None)
-    errors = np.sqrt(np.diag(np.linalg.inv(design.T @ design)) * residual[0] / 6)
-    reach = stats.t.ppf(0.975, 6) * errors
+    coefficients = np.linalg.lstsq(design, values.ravel(), rcond=None)[0]
     effects = blocked(values, WEIGHTS)
     assert [effect.value for effect in effects] == pytest.approx(coefficients[1:4])
-    assert [effect.high - effect.value for effect in effects] == pytest.approx(reach[1:4])
-    assert [effect.p for effect in effects] == pytest.approx(2 * stats.t.sf(np.abs(coefficients / errors), 6)[1:4])
+    tests = stats.ttest_1samp(WEIGHTS @ values, 0, axis=1)
+    assert [effect.high for effect in effects] == pytest.approx(tests.confidence_interval().high)
+    assert [effect.p for effect in effects] == pytest.approx(tests.pvalue)
+
+
+def test_cells_that_vary_more_than_others_do_not_make_an_effect_certain() -> None:
+    """Pooled over cells the error of the two that vary would be half of theirs, and one null in five would be an effect."""
+    generator = np.random.default_rng(4)
+    spread = np.array([0.0, 0.0, 0.02, 0.02])[:, None]
+    effects = [blocked(spread * generator.normal(0, 1, (4, 3)), np.array([[0, 0, 1, -1]]))[0] for _ in range(600)]
+    assert np.mean([effect.p < 0.05 for effect in effects]) < 0.08
 
 
 def test_one_block_has_estimates_and_no_interval() -> None:

@@ -86,7 +86,7 @@ def test_effects_are_recovered_in_every_balanced_part(synthetic: Any) -> None:
     of_way = effects.loc["minimal_pairs.own_scoring"]
     direction = of_way.loc["Direction: prefix − causal (mean over mlm, clm)"]
     assert direction["low"] <= 0.08 <= direction["high"] and direction["words"] == "prefix better"
-    assert direction["freedom"] == 6 and direction["repetitions"] == 3
+    assert direction["freedom"] == 2 and direction["repetitions"] == 3
     interaction = of_way.loc["Interaction: prefix − causal with clm, less the same with mlm"]
     assert interaction["low"] <= -0.1 <= interaction["high"] and interaction["words"] == "interaction"
     alone = of_way.loc["Direction: causal − bidirectional (all with mlm)"]
