@@ -47,10 +47,10 @@ def collect(judged: pd.DataFrame, packed: set[str], claims: list[dict[str, Any]]
     used: set[Any] = set()
     for claim in claims:
         for test in claim["tests"]:
-            found = judged[_matches(judged, test)]
-            used |= set(found.index)
+            matching = judged[_matches(judged, test)]
+            used |= set(matching.index)
             named = {"claim": claim["claim"], "source": claim["source"]}
-            rows += [row | named for row in found.to_dict("records")] or [named | _lacking(test, packed)]
+            rows += [row | named for row in matching.to_dict("records")] or [named | _lacking(test, packed)]
     alone = judged[judged["source"].notna() & ~judged.index.isin(used)]
     rows += [row | {"claim": row["statement"]} for row in alone.to_dict("records")]
     return pd.DataFrame(

@@ -15,7 +15,6 @@ from ettin_core.records.readout import NOT_READ, fills_masks
 
 NOT_DEFINED = "not defined for this member"
 MISSING_RUN = "missing run"
-NOT_IN_STUDY = "not part of this study"
 NOT_MEASURED = "not measured"
 NO_VALUE = "could not be measured"
 UNREADABLE = "its objective declares no readout"
@@ -37,7 +36,7 @@ def cells(study: StudyRecords) -> pd.DataFrame:
     for block in study.blocks:
         runs = study.runs[study.runs["block"] == block]
         for key, records in by_measure(measured(study, runs)):
-            for member in wording.members_first({*runs["member"], *planned_members(study)}):
+            for member in wording.members_first({*runs["member"], *study.planned_members}):
                 of_member = records[records["member"] == member]
                 cell = estimate(study.items, of_member) or {"hole": hole(key[0], member, runs, of_member)}
                 if cell.get("hole") is None:
@@ -51,14 +50,6 @@ def measured(study: StudyRecords, runs: pd.DataFrame) -> pd.DataFrame:
     """The records of some runs, with the ways of their own where these differ."""
     records = study.measurements[study.measurements["run"].isin(runs.index)]
     return with_own_ways(records[RECORD], runs)
-
-
-def planned_members(study: StudyRecords) -> set[str]:
-    """The members that the study lists; a listed run of no cell that is missing may be any of the four."""
-    described = {cell["run"] for cell in study.cells.values()}
-    lost = [name for name in study.missing if ": " not in name and name not in described]
-    listed = {str(cell["axes"]["member"]) for cell in study.cells.values() if "member" in cell["axes"]}
-    return listed | (set(wording.MEMBERS) if lost else set())
 
 
 def differences(study: StudyRecords, members: tuple[str, ...] | None = None) -> pd.DataFrame:

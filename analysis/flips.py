@@ -149,12 +149,12 @@ def _by_scoring(tested: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 def _by_ruler(tables: Mapping[tuple[str, str], pd.DataFrame]) -> Iterator[dict[str, Any]]:
     """Every measurement whose winner is known by two rulers or more; a hole where there is none."""
-    found = False
+    known = False
     for (study, name), frame in tables.items():
         if name != "winners.csv":
             continue
         for row in rows_of(frame[frame[list(RULERS)].notna().sum(axis=1) > 1]):
-            found = True
+            known = True
             title = f" ({row.title})" if isinstance(row.title, str) and row.title else ""
             for ruler, called in RULERS.items():
                 said = str(getattr(row, f"{ruler}_words"))
@@ -162,7 +162,7 @@ def _by_ruler(tables: Mapping[tuple[str, str], pd.DataFrame]) -> Iterator[dict[s
                 named |= {"measured": f"{question_name(split(row.protocol)[0])}: {measure(row._asdict())}"}
                 words = f"{said} better" if said in (row.left, row.right) else said
                 yield named | {"condition": called, "value": getattr(row, ruler), "words": words}
-    if not found:
+    if not known:
         yield {"varies": "ruler", "hole": NO_RULER}
 
 

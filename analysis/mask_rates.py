@@ -20,14 +20,14 @@ FEWEST = 2  # seeds that both sides must have
 def compared(tables: Mapping[tuple[str, str], pd.DataFrame], reason: str) -> Iterator[dict[str, Any]]:
     """A row per measurement and mask rate: encoder less decoder over their common seeds; a hole where there is no decoder."""
     scores = {study: frame for (study, name), frame in tables.items() if name == NAME and len(frame)}
-    found = False
+    compared_any = False
     for study, encoders in scores.items():
         if AXIS not in encoders:
             continue
         decoders = _decoders(encoders, scores)
         if decoders is None:
             continue
-        found = True
+        compared_any = True
         for row in rows_of(_differences(encoders, decoders)):
             question, way = split(row.protocol)
             scored = f", {way_name(way)}" if way else ""
@@ -40,7 +40,7 @@ def compared(tables: Mapping[tuple[str, str], pd.DataFrame], reason: str) -> Ite
                 "condition": f"{row.level:g}",
                 **{name: getattr(row, name) for name in ("value", "low", "high", "words")},
             }
-    if not found:
+    if not compared_any:
         yield {"varies": "mask rate", "hole": reason}
 
 

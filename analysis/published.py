@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from analysis import estimates
-from analysis.estimates import MISSING_RUN, NOT_IN_STUDY, NOT_MEASURED
+from analysis.estimates import MISSING_RUN, NOT_MEASURED
 from analysis.groups import ALIASES, plain_task
 from analysis.sources import Cell
 from analysis.study_records import StudyRecords, rows_of
@@ -25,6 +24,7 @@ POOLED = {
 }  # as published
 STAND_INS = {"enc-from-dec": ("enc-from-dec", "enc-from-dec-mntp")}  # members that are such a model
 Scores = dict[tuple[str, str], list[dict[Any, Any]]]  # the rows of a member by task and metric
+NOT_IN_STUDY = "not part of this study"
 NAMED = 3  # measures that a reason names
 QUESTIONS = ("finetune", "lm_eval", "mteb", "winogender")  # how the protocols of all measures begin
 
@@ -96,7 +96,7 @@ def coverage(study: StudyRecords, cells: pd.DataFrame) -> pd.DataFrame:
         by_measure = scores.setdefault((row["block"], row["member"]), {})
         by_measure.setdefault((plain_task(row["task"]), ALIASES.get(row["metric"], row["metric"])), []).append(row)
     blocks = sorted(study.blocks, key=study.runs.groupby("block")["parameters"].min().get)
-    kinds, planned = _kinds(study), estimates.planned_members(study)
+    kinds, planned = _kinds(study), study.planned_members
     rows = []
     shown = [(item, block, kind) for item in published() for block in blocks for kind in item.kinds]
     for item, block, kind in shown:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.items import Items
+from analysis.wording import MEMBERS
 
 LEFT_TO_RIGHT, PSEUDO_LIKELIHOOD = "left_to_right", "pseudo_likelihood"
 ONE_ORDER = ("lm_eval", "heldout_likelihood")  # whose ways are never put into one column
@@ -55,6 +56,14 @@ class StudyRecords:
     def blocks(self) -> list[str]:
         """Names of the groups of runs that are compared with each other."""
         return sorted(self.runs["block"].unique())
+
+    @property
+    def planned_members(self) -> set[str]:
+        """The members that the study lists; a listed run of no cell that is missing may be any of a complete study's."""
+        described = {cell["run"] for cell in self.cells.values()}
+        lost = [name for name in self.missing if ": " not in name and name not in described]
+        listed = {str(cell["axes"]["member"]) for cell in self.cells.values() if "member" in cell["axes"]}
+        return listed | (set(MEMBERS) if lost else set())
 
 
 def rows_of(frame: pd.DataFrame) -> Iterator[Any]:

@@ -61,8 +61,8 @@ def analyse(study: StudyRecords) -> Findings:
         tables.insert(0, ReportTable(table, differences_table, natives))
     filled, as_published = exhibits(study, cells_asked_for(study))
     figures = [frontier(gaps, crossings, study, options)] if (gaps["x"] > 0).any() else []
-    found = [*tables, *filled], [*figures, *as_published]
-    return Findings(means, *found, _numbers(gaps, crossings), answers_of(crossings))
+    shown = [*tables, *filled], [*figures, *as_published]
+    return Findings(means, *shown, _numbers(gaps, crossings), answers_of(crossings))
 
 
 def answers_of(crossings: pd.DataFrame) -> list[Answer]:
