@@ -22,6 +22,7 @@ from ettin_core.data.preparation.worker_pool import run_stage
 from ettin_core.foundation.errors import UserError
 from ettin_core.foundation.storage import write_json
 from ettin_core.foundation.strict_config import plain
+from tests import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 20
@@ -90,12 +91,16 @@ def start(texts: Path, root: Path, workers: int = 2) -> subprocess.Popen[str]:
     )
 
 
+def begin(texts: Path, root: Path) -> processes.Process:
+    """The same, forked: it is killed or ends by itself, and what Python does at Ctrl-C is not looked at."""
+    return processes.Process(ROOT, lambda: print(prepare(config_of(texts), root, 2).fingerprint))
+
+
 def finish(texts: Path, root: Path) -> str:
     """The fingerprint of a preparation that is let alone."""
-    process = start(texts, root)
-    output, errors = process.communicate()
-    assert process.returncode == 0 and errors == "", errors
-    return output.split()[0]
+    process = begin(texts, root)
+    assert process.wait() == 0 and process.stderr == "", process.stderr
+    return process.stdout.split()[0]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -167,7 +172,7 @@ def has_no_workers(root: Path) -> bool:
     return not workers_of(root)
 
 
-def has_ended_or_finished(process: subprocess.Popen[str], root: Path, count: int) -> bool:
+def has_ended_or_finished(process: processes.Process, root: Path, count: int) -> bool:
     """Whether so much is finished, or all of it."""
     return process.poll() is not None or len(finished_files(root)) >= count
 
@@ -182,7 +187,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(texts: Path, undis
         before: dict[str, int] = {}
         times: dict[str, int] = {}
         while kills < KILLS:
-            process = start(texts, root)
+            process = begin(texts, root)
             if draw.random() < 0.5:
                 time.sleep(draw.uniform(0.0, 0.8))
             else:  # however slow this machine is, after some progress
@@ -190,8 +195,8 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(texts: Path, undis
                 time.sleep(draw.uniform(0.0, 0.4))
             if process.poll() is not None:
                 break
-            process.kill()
-            process.communicate()
+            process.send_signal(signal.SIGKILL)
+            process.wait()
             kills += 1
             wait_for(partial(has_no_workers, root), 10.0)
             if not [*root.glob(".*.building")] or [*root.glob(".*.building/manifest.json")]:
