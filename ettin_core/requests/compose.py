@@ -80,10 +80,11 @@ def _base(config_name: str, overrides: tuple[str, ...], places: Places, stamp: t
 
 
 def _stamp(places: Places) -> tuple[Any, ...]:
-    """The names, sizes and times of all files in the folders that Hydra searches."""
+    """The names, sizes and times of the files of each group in the folders that Hydra searches."""
     folders = [folder for _, path in places if "://" not in (folder := path.removeprefix("file://"))]
-    files = (Path(place, name) for folder in folders for place, _, names in os.walk(folder) for name in names)
-    return tuple((str(file), status.st_size, status.st_mtime_ns) for file in files for status in [file.stat()])
+    groups = [os.path.relpath(group, CONFIGURATIONS) for group, *_ in os.walk(CONFIGURATIONS)]
+    files = (file for folder in folders for group in groups for file in Path(folder, group).glob("*.yaml"))
+    return tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file())
 
 
 def composer(config_name: str, request: type[Request]) -> Callable[[Sequence[str]], Request]:
