@@ -98,15 +98,19 @@ def measure(study: StudyRecords, studies: int, seed: int) -> tuple[pd.DataFrame,
 
 
 def _places(calls: list[Call]) -> dict[tuple[float, ...], tuple[int, int]]:
-    """By the three numbers that a table shows of an interval: the call that returned it, and its place in the result."""
+    """By the value and an end of an interval, as a table shows them: the call that returned it, and its place in the result."""
     places: dict[tuple[float, ...], tuple[int, int]] = {}
     for number, call in enumerate(calls):
         results = call.result if isinstance(call.result, list) else [call.result]
         for place, result in enumerate(results):
             ends = _ends(result)
             if ends is not None and not np.isnan(ends).any():
-                for of_sign in (ends, (-ends[0], -ends[2], -ends[1])):  # a gap is a difference from the other side
-                    places.setdefault(tuple(round(end, 9) for end in of_sign), (number, place))
+                for value, low, high in (
+                    ends,
+                    (-ends[0], -ends[2], -ends[1]),
+                ):  # a gap is a difference from the other side
+                    for end in (low, high):  # a table may cut one of them where no share can be
+                        places.setdefault((round(value, 9), round(end, 9)), (number, place))
     return places
 
 
@@ -123,9 +127,10 @@ def _intervals(frame: pd.DataFrame, places: dict[tuple[float, ...], tuple[int, i
     if not {*ENDS} <= {*frame.columns}:
         return
     for index, row in zip(frame.index, frame.to_dict("records"), strict=True):
-        ends = tuple(round(float(row[name]), 9) for name in ENDS)
-        if ends in places:
-            yield index, Interval(*places[ends], {str(name): value for name, value in row.items()})
+        value, *ends = (round(float(row[name]), 9) for name in ENDS)
+        of_row = next((places[value, end] for end in ends if (value, end) in places), None)
+        if of_row is not None:
+            yield index, Interval(*of_row, {str(name): value for name, value in row.items()})
 
 
 def _simulated(of_call: Shape, studies: int, seed: int, number: int) -> list[Simulated]:

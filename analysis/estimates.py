@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from analysis import families, inference, wording
-from analysis.inference import Bounds, VarianceComponents
-from analysis.items import Items, aligned, item_values, items_of, kind_of, ties
+from analysis.inference import LEVEL, Bounds, VarianceComponents
+from analysis.items import Items, aligned, item_values, items_of, kind_of, ties, within
 from analysis.study_records import MEASURE, OWN_SCORING, PSEUDO_LIKELIHOOD, StudyRecords, rows_of
 from analysis.uncertainty import Interval
 from analysis.ways import LM_EVAL, with_own_ways
@@ -206,12 +206,7 @@ def _compare(study: StudyRecords, runs: pd.DataFrame, left: str, right: str) -> 
 
 
 def paired(
-    items: Items,
-    left: pd.DataFrame,
-    right: pd.DataFrame,
-    by: str = "seed",
-    against: float = 0.0,
-    level: float = inference.LEVEL,
+    items: Items, left: pd.DataFrame, right: pd.DataFrame, by: str = "seed", against: float = 0.0, level: float = LEVEL
 ) -> dict[str, Any] | None:
     """The difference of two members' records over their common seeds (or what else they are paired `by`) and items.
 
@@ -224,7 +219,7 @@ def paired(
     sides = [side.loc[seeds] for side in sides]
     bounds, n, basis = _paired_bounds(items, *sides, against, level)
     bounds = bounds._replace(**{name: getattr(bounds, name) + against for name in ("value", "low", "high")})
-    bounds = _within(bounds, str(left["metric"].iloc[0]))
+    bounds = within(bounds, str(left["metric"].iloc[0]))
     runs = f"{len(seeds)} seeds"
     over = (basis or "none") if len(seeds) == 1 else f"{runs} and {basis}" if basis else runs
     alone = sorted((set(left[by]) | set(right[by])) - set(seeds))
@@ -238,12 +233,6 @@ def paired(
         "repetitions": len(seeds),
         "over": over + without,
     }
-
-
-def _within(bounds: Bounds, metric: str) -> Bounds:
-    """An interval of a difference without what no difference can be: of shares beyond one, of correlations beyond two."""
-    most = {"share": 1.0, "correlation": 2.0}.get(kind_of(metric), np.inf)
-    return bounds._replace(low=np.maximum(bounds.low, -most), high=np.minimum(bounds.high, most))
 
 
 def _paired_bounds(

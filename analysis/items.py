@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.inference import Bounds
 from ettin_core.records.item_tables import ItemTable
 
 CORRELATIONS = ("correlation", "spearman", "pearson", "mcc", "matthews")  # metrics whose names hold one of these
@@ -95,6 +96,15 @@ def kind_of(metric: str) -> str:
     if any(name in metric for name in CORRELATIONS):
         return "correlation"
     return "share" if metric in SHARES or metric.startswith(SHARE_PREFIXES) else "mean"
+
+
+def within(bounds: Bounds, metric: str, spans: float = 1.0) -> Bounds:
+    """An interval of a difference without what no difference can be: of shares beyond one, of correlations beyond two.
+
+    A contrast has as many `spans` as its positive weights add up to.
+    """
+    most = {"share": 1.0, "correlation": 2.0}.get(kind_of(metric), np.inf) * spans
+    return bounds._replace(low=np.maximum(bounds.low, -most), high=np.minimum(bounds.high, most))
 
 
 def item_values(items: Items, record: Any) -> pd.DataFrame | None:

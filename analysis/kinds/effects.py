@@ -14,7 +14,7 @@ from analysis.cell_names import level_name
 from analysis.estimates import distinguishable, estimate, words
 from analysis.figures import ReportFigure
 from analysis.inference import Bounds, contrasts
-from analysis.items import aligned, item_values
+from analysis.items import aligned, item_values, within
 from analysis.kinds import design, panels
 from analysis.kinds.cells import NO_ERROR_TERM, every_cell
 from analysis.kinds.design import Findings, ReportTable
@@ -78,7 +78,8 @@ def effects(
             named = list(_contrasts(part, options.factors))
             weights = np.array([weight for _, _, _, weight in named])
             contrasted = _contrasted(study, chosen, inside, weights, options)
-            for (term, left, right, _), effect in zip(named, contrasted, strict=True):
+            for (term, left, right, weight), unbounded in zip(named, contrasted, strict=True):
+                effect = within(unbounded, str(key[2]), float(np.abs(weight).sum()) / 2)
                 rows.append(
                     {
                         "term": term,
