@@ -93,7 +93,8 @@ def measure(study: StudyRecords, studies: int, seed: int) -> tuple[pd.DataFrame,
                 if (bounds := drawn[interval.place].null) is not None:
                     null[index] = bounds.p
             rows.append(row)
-        families += [{"table": name, **family} for family in _families(frame, null)]
+        if name == "predictions" or "family" in frame:  # other tables have no verdicts
+            families += [{"table": name, **family} for family in _families(frame, null)]
     return pd.DataFrame(rows, columns=INTERVALS), pd.DataFrame(families, columns=FAMILIES)
 
 

@@ -37,8 +37,9 @@ def tables(intervals: pd.DataFrame, families: pd.DataFrame) -> list[Table]:
     """
     if intervals.empty:
         return []
-    drawn = ["coverage", "studies", "error", "sees"]
-    intervals = intervals.drop_duplicates(["study", "kind", "seeds", "items", "clusters", "reason", *drawn])
+    of_table = intervals["name"].where(intervals["coverage"].isna(), "")  # one interval may be in several tables
+    drawn = ["study", "kind", "seeds", "items", "clusters", "coverage", "error", "sees"]
+    intervals = intervals[~intervals[drawn].assign(name=of_table).duplicated()]
     claimed = intervals[intervals["claims"].notna()]
     shown = [_intervals_table(intervals)]
     shown += [_families_table(families)] if len(families) else []
