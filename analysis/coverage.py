@@ -42,7 +42,6 @@ NAMED = (
 WITHIN = ("block", "left", "right", "term", "curve")  # a family is within these
 BATCH = 250  # studies drawn at a time
 POWER = 0.8
-ENDS = ("value", "low", "high")
 INTERVALS = ["table", "name", "kind", "seeds", "items", "clusters", "test", "reason", "coverage", "studies"]
 INTERVALS += [
     "error",
@@ -98,38 +97,39 @@ def measure(study: StudyRecords, studies: int, seed: int) -> tuple[pd.DataFrame,
     return pd.DataFrame(rows, columns=INTERVALS), pd.DataFrame(families, columns=FAMILIES)
 
 
-def _places(calls: list[Call]) -> dict[tuple[float, ...], tuple[int, int]]:
-    """By the value and an end of an interval, as a table shows them: the call that returned it, and its place in the result."""
-    places: dict[tuple[float, ...], tuple[int, int]] = {}
+def _places(calls: list[Call]) -> dict[tuple[str, float], tuple[int, int]]:
+    """By an end of an interval, as a table shows it: the call that returned it, and its place in the result.
+
+    The value is no key, since a table shows the recorded one, of which items have fewer digits. A table may cut an end where
+    no share can be.
+    """
+    places: dict[tuple[str, float], tuple[int, int]] = {}
     for number, call in enumerate(calls):
         results = call.result if isinstance(call.result, list) else [call.result]
         for place, result in enumerate(results):
-            ends = _ends(result)
-            if ends is not None and not np.isnan(ends).any():
-                for value, low, high in (
-                    ends,
-                    (-ends[0], -ends[2], -ends[1]),
-                ):  # a gap is a difference from the other side
-                    for end in (low, high):  # a table may cut one of them where no share can be
-                        places.setdefault((round(value, 9), round(end, 9)), (number, place))
-    return places
+            low, high = _ends(result)
+            for of_sign in ((low, high), (-high, -low)):  # a gap is a difference from the other side
+                for key in zip(("low", "high"), np.round(of_sign, 9).tolist(), strict=True):
+                    places.setdefault(key, (number, place))
+    return {key: place for key, place in places.items() if key[1] not in (-1.0, 0.0, 1.0)}
 
 
-def _ends(result: Any) -> tuple[float, float, float] | None:
+def _ends(result: Any) -> tuple[float, float]:
+    """The ends of an interval; not a number where there is none."""
     if isinstance(result, inference.Bounds):
-        return float(result.value), float(result.low), float(result.high)
+        return float(result.low), float(result.high)
     if isinstance(result, Crossing) and result.interval is not None:
-        return result.x, result.interval.low, result.interval.high
-    return None
+        return result.interval.low, result.interval.high
+    return np.nan, np.nan
 
 
-def _intervals(frame: pd.DataFrame, places: dict[tuple[float, ...], tuple[int, int]]) -> Iterator[tuple[int, Interval]]:
+def _intervals(frame: pd.DataFrame, places: dict[tuple[str, float], tuple[int, int]]) -> Iterator[tuple[int, Interval]]:
     """The intervals of a table that an estimator returned, by the table's index."""
-    if not {*ENDS} <= {*frame.columns}:
+    if not {"low", "high"} <= {*frame.columns}:
         return
     for index, row in zip(frame.index, frame.to_dict("records"), strict=True):
-        value, *ends = (round(float(row[name]), 9) for name in ENDS)
-        of_row = next((places[value, end] for end in ends if (value, end) in places), None)
+        keys = [(name, round(float(row[name]), 9)) for name in ("low", "high")]
+        of_row = next((places[key] for key in keys if key in places), None)
         if of_row is not None:
             yield index, Interval(*of_row, {str(name): value for name, value in row.items()})
 
