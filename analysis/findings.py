@@ -235,7 +235,7 @@ def _judged(row: pd.Series) -> str:
 
 def _trained(archive: Path) -> dict[str, Any]:
     """What the runs of a study were trained on, how many they are, and the commits that trained them, from packed records."""
-    with unpacked(archive) as folder:
+    with unpacked(archive, only=(STUDY, "COMPLETE", "config.yaml", "provenance.json")) as folder:
         origins = [json.loads(file.read_text()) for file in sorted(folder.glob("runs/*/provenance.json"))]
         summaries = [run.summary() for run in run_folders(folder / "runs")]
         cells = read_study(folder / STUDY).get("cells", [])

@@ -44,6 +44,9 @@ class Items(dict[Key, pd.DataFrame]):
     def __init__(self, *known: dict[Key, pd.DataFrame]) -> None:
         super().__init__({key: frame for each in known for key, frame in each.items()})
         self._places: dict[Key, dict[str, list[int]]] = {}
+        self.of_records: dict[
+            tuple[Any, ...], pd.DataFrame | None
+        ] = {}  # what `item_values` found, which many tables ask
 
     def part(self, key: Key, name: str) -> pd.DataFrame | None:
         """The items of a part of a task, found in one pass over the task's items for all its parts; None without any."""
@@ -109,6 +112,13 @@ def within(bounds: Bounds, metric: str, spans: float = 1.0) -> Bounds:
 
 def item_values(items: Items, record: Any) -> pd.DataFrame | None:
     """The items behind one measurement: `value` and `cluster` by item; None when their mean is another number."""
+    key = tuple(record[name] for name in ("run", "scored_as", "task", "metric", "value"))
+    if key not in items.of_records:
+        items.of_records[key] = _item_values(items, record)
+    return items.of_records[key]
+
+
+def _item_values(items: Items, record: Any) -> pd.DataFrame | None:
     value = record["value"]
     task_items = items_of(items, record["run"], record["scored_as"], record["task"])
     if task_items is None or value is None or math.isnan(value):

@@ -63,15 +63,19 @@ def pack(study: Path, runs: Path, results: Path) -> Path:
 
 
 @contextmanager
-def unpacked(archive: Path) -> Iterator[Path]:
-    """A temporary folder with `study.json` and `runs/`. Raises ValueError for a file that is not such an archive."""
+def unpacked(archive: Path, only: tuple[str, ...] = ()) -> Iterator[Path]:
+    """A temporary folder with `study.json` and `runs/`, of these `only` the files of some names.
+
+    Raises ValueError for a file that is not such an archive.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         try:
             with tarfile.open(archive, "r:xz") as packed:
                 members = packed.getmembers()
                 if sum(member.size for member in members) > LARGEST:
                     raise invalid("records", str(archive), "unpacks to more than 1 GiB", "pack the study again")
-                packed.extractall(scratch, members, filter="data")
+                chosen = [member for member in members if not only or Path(member.name).name in only]
+                packed.extractall(scratch, chosen, filter="data")
         except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
             raise UserError(
                 f"records={str(archive)!r} is damaged ({error}); restore it, or pack the study again."
