@@ -53,7 +53,7 @@ def pack(study: Path, runs: Path, results: Path) -> Path:
         raise invalid("add", str(study), f"lacks {len(missing)} of its {len(wanted)} runs, first {missing[0]}", remedy)
     members = {STUDY: file.read_bytes()}
     for name in wanted:
-        folder = replace(folders[name], suite=record.get("suite", {}).get(name))
+        folder = replace(folders[name], suite=(record.get("suite") or {}).get(name))
         members |= {f"runs/{name}/{path}": content for path, content in _records(folder)}
     _check_paths(members, runs)
     target = results / str(record["name"]) / ARCHIVE
@@ -66,7 +66,7 @@ def pack(study: Path, runs: Path, results: Path) -> Path:
 def unpacked(archive: Path, only: tuple[str, ...] = ()) -> Iterator[Path]:
     """A temporary folder with `study.json` and `runs/`, of these `only` the files of some names.
 
-    Raises ValueError for a file that is not such an archive.
+    Raises ValueError for a file that is not such an archive, and for what is wrong with its records, with its path.
     """
     with tempfile.TemporaryDirectory() as scratch:
         try:
@@ -80,7 +80,13 @@ def unpacked(archive: Path, only: tuple[str, ...] = ()) -> Iterator[Path]:
             raise UserError(
                 f"records={str(archive)!r} is damaged ({error}); restore it, or pack the study again."
             ) from error
-        yield Path(scratch)
+        if not (Path(scratch) / STUDY).is_file():
+            raise invalid("records", str(archive), f"holds no {STUDY}", "pack the study again")
+        try:
+            yield Path(scratch)
+        except ValueError as error:
+            where = "" if scratch in str(error) else f"records={str(archive)!r}: "
+            raise UserError(where + str(error).replace(scratch, str(archive))) from error
 
 
 def _records(folder: RunFolder) -> Iterator[tuple[str, bytes]]:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,40 @@ def test_a_damaged_archive_is_one_line(tmp_path: Path) -> None:
     damaged.write_bytes((ROOT / HERE / "factorial" / ARCHIVE).read_bytes()[:-4000])
     with pytest.raises(ValueError, match="is damaged"), unpacked(damaged):
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("../../study.json", "is damaged"), ("runs.json", "holds no study.json")]
+)
+def test_an_archive_of_something_else_is_named_and_writes_nothing(name: str, message: str, tmp_path: Path) -> None:
+    archive = tmp_path / "results" / "a" / ARCHIVE
+    archive.parent.mkdir(parents=True)
+    with tarfile.open(archive, "w:xz") as packed:
+        packed.addfile(tarfile.TarInfo(name))
+    with pytest.raises(ValueError, match=message) as caught:
+        results.reports(tmp_path / "results")
+    assert str(archive) in str(caught.value)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [archive]
+
+
+def test_what_is_wrong_with_packed_records_is_named_with_their_archive(synthetic: Any, tmp_path: Path) -> None:
+    """A number that was edited after packing, and two runs of one member and seed."""
+    synthetic.add("decoder")
+    archive = pack(synthetic.study(), synthetic.root, tmp_path / "results")
+    with pytest.raises(ValueError, match="others than were written") as caught, unpacked(archive) as folder:
+        file = next(folder.rglob("measurements.jsonl"))
+        file.write_text(file.read_text().replace('"value": ', '"value": 1', 1))
+        load(folder / "runs", folder / "study.json")
+    assert str(archive) in str(caught.value) and str(folder) not in str(caught.value)
+    with pytest.raises(ValueError, match="averaging them would hide") as caught, unpacked(archive) as folder:
+        (summary,) = folder.rglob("COMPLETE")
+        shutil.copytree(summary.parent, folder / "runs" / "again", ignore=shutil.ignore_patterns("evaluations"))
+        again = folder / "runs" / "again" / "COMPLETE"
+        again.write_text(json.dumps(json.loads(again.read_text()) | {"run": "again"}))
+        study = folder / "study.json"
+        study.write_text(json.dumps(json.loads(study.read_text()) | {"runs": [summary.parent.name, "again"]}))
+        load(folder / "runs", study)
+    assert str(archive) in str(caught.value)
 
 
 @pytest.mark.slow
