@@ -154,7 +154,8 @@ def _difference_of_runs(left: Any, right: Any, errors: Any, **_: Any) -> Shape:
             _normal_runs(generator, studies, ours, first, spread),
             _normal_runs(generator, studies, theirs, second, 0.0),
         )
-        drawn_errors = None if errors is None else tuple(np.broadcast_to(each, sides[0].shape) for each in errors)
+        shape = sides[0].shape
+        drawn_errors = None if errors is None else (np.broadcast_to(first, shape), np.broadcast_to(second, shape))
         bounds = inference.difference_of_runs(*sides, drawn_errors, level)
         return [(bounds, float(ours.mean() - theirs.mean()))]
 
@@ -197,7 +198,7 @@ def _crossing(x: Any, values: Any, **_: Any) -> Shape:
     units = len(values)
     design = np.column_stack([np.ones(len(x)), np.log(x)])
     level, slope = np.linalg.pinv(design) @ values.mean(0)
-    spread = np.atleast_2d(np.cov(values.T)) if units > 1 else None
+    spread = np.atleast_2d(np.cov(values.T)) if units > 1 else np.empty((0, 0))
 
     def estimates(generator: np.random.Generator, studies: int, null: bool, _: float) -> list[Estimates]:
         steps = generator.multivariate_normal(np.zeros(len(x)), spread, (studies, units), method="svd")
@@ -207,7 +208,7 @@ def _crossing(x: Any, values: Any, **_: Any) -> Shape:
         bounds = Bounds(places, ends[:, 0], ends[:, 1], np.full(studies, np.nan))
         return [(bounds, float(np.exp(-level / slope)))]
 
-    reason = "one unit" if spread is None else ""
+    reason = "one unit" if units < 2 else ""
     return Shape("crossing", units, 0, 0, False, None if reason else estimates, reason)
 
 

@@ -216,8 +216,7 @@ def paired(
     seeds = sorted(set(sides[0].index) & set(sides[1].index))
     if not seeds:
         return None
-    sides = [side.loc[seeds] for side in sides]
-    bounds, n, basis = _paired_bounds(items, *sides, against, level)
+    bounds, n, basis = _paired_bounds(items, sides[0].loc[seeds], sides[1].loc[seeds], against, level)
     bounds = bounds._replace(**{name: getattr(bounds, name) + against for name in ("value", "low", "high")})
     bounds = within(bounds, str(left["metric"].iloc[0]))
     runs = f"{len(seeds)} seeds"

@@ -29,8 +29,8 @@ from ettin_core.records.studies import read_study
 
 LIST = "findings.yaml"
 SHOWN = ["Question", "Measured by", "Estimate [95%]", "Verdict", "Study"]
-NAMES = ("README.md", "findings.csv", "findings.png", "findings.data.csv", *verdicts.NAMES)
-NAMES += (*claims.NAMES, *flips.NAMES, *hours.NAMES)
+TABLES = (*verdicts.NAMES, *claims.NAMES, *flips.NAMES, *hours.NAMES)
+NAMES = ("README.md", "findings.csv", "findings.png", "findings.data.csv", *TABLES)
 MAIN_FIGURES = ("comparison", "interaction", "curve", "frontier", "size", "loss")  # of a study that no panel shows
 BEGIN, END = "<!-- findings: made by python -m analysis.results -->", "<!-- end of findings -->"
 

@@ -73,7 +73,7 @@ def _differences(encoders: pd.DataFrame, decoders: pd.DataFrame) -> pd.DataFrame
             values = [side["value"].to_numpy(dtype=float) for side in sides]
             errors = [side["standard_error"].to_numpy(dtype=float) for side in sides]
             known = None if any(pd.isna(error).any() for error in errors) else (errors[0], errors[1])
-            bounds = difference_of_runs(*values, known)
+            bounds = difference_of_runs(values[0], values[1], known)
             named = dict(zip(MEASURE, key, strict=True)) | {
                 "left": "encoder",
                 "right": "decoder",

@@ -48,7 +48,8 @@ def judge(study: StudyRecords) -> pd.DataFrame:
     undecided = tested.index[frame.loc[tested.index, "verdict"] == UNDECIDED]
     for place in undecided:
         level = 1 - LEVEL / len(undecided)
-        interval = paired(study.items, *sides[place], level=level)
+        left, right = sides[place]
+        interval = paired(study.items, left, right, level=level)
         assert interval is not None, "it has been compared"
         reach = max(interval["high"] - interval["value"], interval["value"] - interval["low"])  # one may end at a bound
         frame.loc[place, "could_see"] = could_see(reach, level)
@@ -96,11 +97,11 @@ def _measured(study: StudyRecords, prediction: Prediction) -> Any:
             continue
         measured = with_own_ways(measured[RECORD], runs, asked=OWN_SCORING in prediction.measure)
         for key, records in by_measure(measured[~families.is_part(measured)]):
-            sides = [records[records["run"].isin(of_side)] for of_side in names]
-            difference = paired(study.items, *sides) if prediction.asks(*map(str, key)) else None
+            left, right = (records[records["run"].isin(of_side)] for of_side in names)
+            difference = paired(study.items, left, right) if prediction.asks(*map(str, key)) else None
             if difference is not None:
                 if prediction.size is not None:
-                    ends = [paired(study.items, *sides, against=end) for end in prediction.size]
+                    ends = [paired(study.items, left, right, against=end) for end in prediction.size]
                     difference["p"] = max(end["p"] for end in ends if end is not None)
                 better = bool(records["higher_is_better"].iloc[0])
                 yield (
@@ -108,7 +109,7 @@ def _measured(study: StudyRecords, prediction: Prediction) -> Any:
                     | dict(zip(MEASURE, key, strict=True))
                     | {"measured": ": ".join(map(str, key)), "higher_is_better": better}
                     | difference
-                    | {"sides": sides}
+                    | {"sides": (left, right)}
                 )
 
 

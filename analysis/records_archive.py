@@ -150,7 +150,7 @@ def _check_paths(members: dict[str, bytes], runs: Path) -> None:
 def _archive(members: dict[str, bytes]) -> bytes:
     """A tar file with sorted names and no times or owners, compressed."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:xz", preset=9 | lzma.PRESET_EXTREME) as packed:
+    with lzma.open(buffer, "w", preset=9 | lzma.PRESET_EXTREME) as file, tarfile.open(fileobj=file, mode="w") as packed:
         for name, content in sorted(members.items()):
             entry = tarfile.TarInfo(name)
             entry.size = len(content)

@@ -115,8 +115,9 @@ def all_measured(run: RunConfig, folder: RunFolder, suite: SuiteConfig, remeasur
     """Whether `evaluate` would leave all records of a complete run's last checkpoint alone; no model is opened."""
     weights = folder.summary()["final_weights"]
     try:
-        for protocol in applicable(run.read_as, suite):
-            settings = _settings(protocol, weights, suite, run.read_as)
+        for protocol in applicable(readout := run.read_as, suite):
+            assert readout is not None, "nothing is applicable then"
+            settings = _settings(protocol, weights, suite, readout)
             place = place_of(folder.evaluation_folder(protocol.name, protocol.version), settings)
             if not holds(place, settings) or (remeasure and changes(place, protocol) != []):
                 return False
