@@ -14,23 +14,10 @@ from analysis.inference import Bounds
 from ettin_core.records.item_tables import ItemTable
 
 CORRELATIONS = ("correlation", "spearman", "pearson", "mcc", "matthews")  # metrics whose names hold one of these
-SHARES = {
-    *(
-        "absolute_error",
-        "accuracy",
-        "acc",
-        "acc_norm",
-        "acc_bytes",
-        "exact_match",
-        "f1",
-        "entity_f1",
-        "mrr",
-        "map",
-        "em",
-        "icat",
-    ),
-    *("preference_pro", "gotcha_rate", "minority_share", "stereotype", "stereotype_score", "language_model_score"),
-}
+SHARES = frozenset(
+    "absolute_error accuracy acc acc_norm acc_bytes exact_match f1 entity_f1 mrr map em icat preference_pro gotcha_rate "
+    "minority_share stereotype stereotype_score language_model_score".split()
+)
 SHARE_PREFIXES = ("probability_", "predicted_", "ndcg_at_", "accuracy_", "acc,", "exact_match,")
 BY_METRIC = "by_metric"  # of an item's details: its values of several metrics, where lm-eval's samples have them
 AGREEMENT = 1e-4  # of the value, or of one: a measurement and its items may be stored rounded
@@ -44,9 +31,7 @@ class Items(dict[Key, pd.DataFrame]):
     def __init__(self, *known: dict[Key, pd.DataFrame]) -> None:
         super().__init__({key: frame for each in known for key, frame in each.items()})
         self._places: dict[Key, dict[str, list[int]]] = {}
-        self.of_records: dict[
-            tuple[Any, ...], pd.DataFrame | None
-        ] = {}  # what `item_values` found, which many tables ask
+        self.of_records: dict[tuple[Any, ...], pd.DataFrame | None] = {}  # by `item_values`, which many tables ask
 
     def part(self, key: Key, name: str) -> pd.DataFrame | None:
         """The items of a part of a task, found in one pass over the task's items for all its parts; None without any."""

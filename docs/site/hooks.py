@@ -58,11 +58,13 @@ def on_files(files: Files, config: Any) -> Files:
     for name in PAGES:
         files.append(File.generated(config, site_path(ROOT / name), content=(ROOT / name).read_text()))
     pages = [ROOT / name for name in PAGES] + [ROOT / "docs" / file.src_uri for file in files.documentation_pages()]
-    for page in dict.fromkeys(page for page in pages if page.is_file()):
+    pages = [page for page in pages if page.is_file()]
+    for page in pages:  # which grow by the pages that they link to
         for _, target in LINK.findall(page.read_text()):
             path = linked(page, target)
             if path is not None and site_path(path) not in files.src_uris:
                 files.append(_file(path, config))
+                pages += [path] if path.suffix == ".md" else []
     return files
 
 

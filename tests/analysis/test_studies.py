@@ -146,8 +146,8 @@ def test_the_frontier_finds_the_planted_crossing_and_says_where_there_is_none(sy
     gaps = data_of(synthetic, path, "gaps").set_index(["curve", "protocol", "level"])
     gap = gaps.loc[("dec-from-enc", "heldout_clm", 0.01)]
     assert gap["low"] <= 0.05 * np.log(10) <= gap["high"] and gap["over"] == "3 seeds"
-    on_flops = analyse(load(synthetic.root, path, "flops")).tables[1].data
-    assert on_flops is not None and on_flops["x"].to_numpy() == pytest.approx(on_flops["level"].to_numpy() / 2)
+    on_flops = {item.table.name: item.data for item in analyse(load(synthetic.root, path, "flops")).tables}["gaps"]
+    assert on_flops["x"].to_numpy() == pytest.approx(on_flops["level"].to_numpy() / 2)
 
 
 def test_one_seed_is_paired_by_item_and_says_so(synthetic: Any) -> None:
