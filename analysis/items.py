@@ -14,11 +14,19 @@ from analysis.inference import Bounds
 from ettin_core.records.item_tables import ItemTable
 
 CORRELATIONS = ("correlation", "spearman", "pearson", "mcc", "matthews")  # metrics whose names hold one of these
-SHARES = frozenset(
-    "absolute_error accuracy acc acc_norm acc_bytes exact_match f1 entity_f1 mrr map em icat preference_pro gotcha_rate "
-    "minority_share stereotype stereotype_score language_model_score".split()
+SHARES = (
+    "absolute_error",
+    "f1",
+    "entity_f1",
+    "mrr",
+    "map",
+    "em",
+    "icat",
+    "preference_pro",
+    "gotcha_rate",
+    "minority_share",
 )
-SHARE_PREFIXES = ("probability_", "predicted_", "ndcg_at_", "accuracy_", "acc,", "exact_match,")
+SHARE_PREFIXES = ("acc", "exact_match", "probability_", "predicted_", "ndcg_at_", "stereotype", "language_model_score")
 BY_METRIC = "by_metric"  # of an item's details: its values of several metrics, where lm-eval's samples have them
 AGREEMENT = 1e-4  # of the value, or of one: a measurement and its items may be stored rounded
 
