@@ -26,6 +26,7 @@ from ettin_core.foundation.intervals import wilson_ends
 
 LEVEL = 0.95
 Z = float(stats.norm.ppf(0.5 + LEVEL / 2))
+RARE = 5  # items of a kind, below which a normal approximation of their number is poor
 TINY = 1e-24  # a variance below this share of the squared values is rounding
 
 
@@ -233,7 +234,8 @@ def mean(values: np.ndarray, clusters: np.ndarray | None = None, share: bool = F
         exact = Z / stats.t.ppf(0.5 + LEVEL / 2, n - 1) * ((n - 1) / n) ** 0.5
         reach = exact * (bounds.high - bounds.value)
         bounds = bounds._replace(low=bounds.value - reach, high=bounds.value + reach)
-    return wilson(bounds, n, groups, choices=bool(np.isin(values, (0.0, 0.5, 1.0)).all()))
+    choices = bool(np.isin(values, (0.0, 0.5, 1.0)).all())
+    return wilson(bounds, n, groups, answers=n * runs if choices else None)
 
 
 def judged(components: VarianceComponents, scale: float, level: float = LEVEL) -> Bounds:
@@ -271,11 +273,12 @@ def student(
     return reach, p
 
 
-def wilson(bounds: Bounds, n: int, clusters: int, choices: bool = False) -> Bounds:
+def wilson(bounds: Bounds, n: int, clusters: int, answers: int | None = None) -> Bounds:
     """A share's interval as Wilson's with the effective number of items that its reach implies (Korn and Graubard 1998).
 
-    Of `choices` (0/1 items) that number is at most `n`. A share of 0 or 1, or one whose items do not differ, has the width of
-    as many independent items as there are `clusters`.
+    Of choices (0/1 items, `answers` of them in all runs) that number is at most theirs, and at most `n` where fewer than five
+    items are of the rarer kind: too few to show that runs differ in them. A share of 0 or 1, or one whose items do not differ,
+    has the width of as many independent items as there are `clusters`.
     """
     value = np.clip(bounds.value, 0.0, 1.0)
     spread = value * (1 - value)
@@ -283,5 +286,8 @@ def wilson(bounds: Bounds, n: int, clusters: int, choices: bool = False) -> Boun
     reach = np.nan_to_num((bounds.high - bounds.low) / 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         implied = np.where((spread > 0) & (reach > 0), reach**2 / spread, t**2 / clusters)
-    low, high = wilson_ends(value, np.maximum(implied, Z**2 / n if choices else 0.0))
+    if answers is not None:
+        rare = n * np.minimum(value, 1 - value) < RARE
+        implied = np.maximum(implied, Z**2 / np.where(rare, n, answers))
+    low, high = wilson_ends(value, implied)
     return Bounds(bounds.value, low, high, bounds.p)

@@ -6,6 +6,7 @@ from scipy import stats
 
 from analysis import inference
 from analysis.simulate import calibrations, table
+from ettin_core.foundation.intervals import wilson_ends
 
 
 def test_equal_differences_over_two_seeds_have_the_items_noise_and_a_real_gap_is_found() -> None:
@@ -58,6 +59,20 @@ def test_several_runs_never_have_less_noise_than_their_items_or_than_students_ov
     items = stats.t.ppf(0.975, 39) * stats.sem((left - right).mean(0))
     alone = stats.t.ppf(0.975, 2) * stats.sem(steps)
     assert bounds.high - bounds.value >= max(items, alone) - 1e-12
+
+
+def test_a_share_of_answers_that_are_each_runs_own_has_the_width_of_all_of_them() -> None:
+    generator = np.random.default_rng(0)
+    answers = (generator.random((2000, 5, 400)) < 0.3).astype(float)
+    bounds = inference.mean(answers, share=True)
+    width = float(np.median(bounds.high - bounds.low)) / (2 * 1.96 * (0.3 * 0.7 / 2000) ** 0.5)
+    assert 1 < width < 1.5  # of all answers; those of one run would be 2.2 times as wide
+    few = np.eye(3, 10)[
+        None
+    ]  # a right answer in each run says nothing of how runs differ: ten items, not thirty answers
+    assert inference.mean(few, share=True).high == pytest.approx(
+        wilson_ends(np.array([0.1]), 1.959964**2 / 10)[1], rel=1e-6
+    )
 
 
 def test_a_share_is_wilsons_stays_within_bounds_and_is_never_certain() -> None:
