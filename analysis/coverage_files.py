@@ -19,6 +19,7 @@ from ettin_core.foundation.storage import hash_file, read_mapping, write_bytes, 
 INTERVALS, FAMILIES, PAGE = NAMES = ("coverage.csv", "coverage_families.csv", "coverage.md")
 WITH = ("inputs", "asked", "seed")  # what a study's rows were measured with
 MAKE = "python -m analysis.coverage"
+ALL_STUDIES = "all studies"
 _PAGE = """# Coverage of the intervals in studies of their own shape
 
 Made by `{make}` from the records beside this page ({studies} studies, {intervals} intervals that differ). For every interval of
@@ -49,7 +50,7 @@ def tables(intervals: pd.DataFrame, families: pd.DataFrame) -> list[Table]:
 def _intervals_table(intervals: pd.DataFrame) -> Table:
     rows = [
         (str(study), [str(kind), *_covered(of_kind)])
-        for (study, kind), of_kind in intervals.groupby(["study", "kind"], sort=False)
+        for (study, kind), of_kind in _with_all(intervals).groupby(["study", "kind"], sort=False)
     ]
     notes = [
         "Coverage of 95% intervals: mean, and lowest to highest of single intervals. Narrow, wide: how many are below "
@@ -63,13 +64,18 @@ def _intervals_table(intervals: pd.DataFrame) -> Table:
 def _families_table(families: pd.DataFrame) -> Table:
     rows = [
         (str(study), [str(table), f"{len(of_table)}", _span(of_table["tests"]), *_errors(of_table)])
-        for (study, table), of_table in families.groupby(["study", "table"], sort=False)
+        for (study, table), of_table in _with_all(families).groupby(["study", "table"], sort=False)
     ]
     notes = [
         "Error: studies without any effect that have at least one verdict in a family, after Holm. ±: Monte Carlo error."
     ]
     header = ["Table", "Families", "Tests", "Error, mean", "Error, largest"]
     return Table("coverage_families", "False verdicts of families of tests", header, grouped(rows), notes)
+
+
+def _with_all(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of all studies together first, where there are several."""
+    return pd.concat([rows.assign(study=ALL_STUDIES), rows]) if rows["study"].nunique() > 1 else rows
 
 
 def _power_table(claimed: pd.DataFrame) -> Table:
