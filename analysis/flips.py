@@ -73,7 +73,7 @@ def collect(results: Path, reported: Mapping[Path, bytes]) -> pd.DataFrame:
     rows = [
         *_by_measure(tested),
         *_by_scoring(tested),
-        *_by_ruler(tables),
+        *_by_ruler(tables, tested),
         *mask_rates.compared(tables, NO_RATE),
         *_by_context(tested),
         {"varies": "learning rate", "hole": NO_SEARCH},
@@ -120,15 +120,19 @@ def _row(varies: str, row: Any, measured: str, condition: str) -> dict[str, Any]
     return named | {"varies": varies, "left": row.side, "right": "", "measured": measured, "condition": condition}
 
 
+def _asked(row: Any) -> str:
+    """The question, the way of scoring where it has several, and the measurement."""
+    question, way = split(row.protocol)
+    return ", ".join(filter(None, [question_name(question), way_name(way) if way else "", measure(row._asdict())]))
+
+
 def _by_measure(tested: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Every conclusion that has two winners in one study, with the measurements that say so."""
     for _, group in tested.groupby(["study", "side"], sort=False) if len(tested) else ():
         decided = group[group["words"].map(winner) != ""]
         if decided["words"].map(winner).nunique() > 1:
             for row in rows_of(decided):
-                scored = way_name(split(row.protocol)[1]) if split(row.protocol)[1] else ""
-                named = ", ".join(filter(None, [question_name(split(row.protocol)[0]), scored]))
-                yield _row("measure", row, "all that was measured", f"{named}, {measure(row._asdict())}")
+                yield _row("measure", row, "all that was measured", _asked(row))
 
 
 def _by_scoring(tested: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -147,9 +151,11 @@ def _by_scoring(tested: pd.DataFrame) -> Iterator[dict[str, Any]]:
                 yield _row("scoring", row, name, way_name(row.way))
 
 
-def _by_ruler(tables: Mapping[tuple[str, str], pd.DataFrame]) -> Iterator[dict[str, Any]]:
+def _by_ruler(tables: Mapping[tuple[str, str], pd.DataFrame], tested: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Every measurement whose winner is known by two rulers or more; a hole where there is none."""
-    known = False
+    trained = list(_by_length(tested))
+    yield from trained
+    known = bool(trained)
     for (study, name), frame in tables.items():
         if name != "winners.csv":
             continue
@@ -164,6 +170,16 @@ def _by_ruler(tables: Mapping[tuple[str, str], pd.DataFrame]) -> Iterator[dict[s
                 yield named | {"condition": called, "value": getattr(row, ruler), "words": words}
     if not known:
         yield {"varies": "ruler", "hole": NO_RULER}
+
+
+def _by_length(tested: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Comparisons of members that were trained as long by each ruler, of cells called after it ("flops, decoder")."""
+    called = {ruler.replace("_", " "): name for ruler, name in RULERS.items()}
+    for row in rows_of(tested[tested["left"].notna()]) if "left" in tested else ():
+        (ruler, _, left), (of_right, _, right) = (str(side).partition(", ") for side in (row.left, row.right))
+        if ruler in called and of_right in called and left != right:
+            words = str(row.words).replace(f"{ruler}, ", "").replace(f"{of_right}, ", "")
+            yield _row("ruler", row, _asked(row), called[ruler]) | {"words": words, "left": f"{left} − {right}"}
 
 
 def _by_context(tested: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -218,7 +234,7 @@ def table(rows: pd.DataFrame) -> Table:
         "none under the others. No: one side wins under all. Left out, and in the file: "
         f"{without} conclusions of which nothing is distinguishable, and copies, merges and tuned models.",
         "Brackets: 95% interval of the difference, the first side less the second. At equal cost by a ruler the dearer member is "
-        "still in the middle of its schedule.",
+        "still in the middle of its schedule, unless a study trained each as long by that ruler (rulers).",
     ]
     return Table("flips", "Which conclusions change their sign", HEADER, grouped(lines), notes)
 

@@ -83,6 +83,18 @@ def test_sizes_and_scorings_are_compared_and_the_rest_is_a_hole() -> None:
     assert set(rows[rows["hole"].notna()]["varies"]) == {"ruler", "mask rate", "text", "learning rate"}
 
 
+def test_members_trained_as_long_by_each_ruler_are_one_conclusion() -> None:
+    words = ["tokens, encoder better", "not distinguishable", "flops, decoder better"]
+    sides = {"left": ["tokens, decoder", "loss tokens, decoder", "flops, decoder"], "right": "tokens, encoder"}
+    rows: dict[str, Any] = sides | {"protocol": "facts.own_scoring", "task": "t", "metric": "accuracy", "words": words}
+    rows |= {"higher_is_better": True, "value": [-0.1, 0.0, 0.1], "low": -0.3, "high": 0.3}
+    path = Path("results") / "rulers" / "differences.csv"
+    found = flips.collect(Path("results"), {path: pd.DataFrame(rows).to_csv(index=False).encode()})
+    of = found[found["varies"] == "ruler"]
+    assert list(of["condition"]) == ["tokens", "loss-bearing tokens", "FLOPs"] and set(of["changes"]) == {"yes"}
+    assert set(of["left"]) == {"decoder − encoder"} and list(of["words"])[::2] == ["encoder better", "decoder better"]
+
+
 def test_a_run_of_two_studies_is_counted_once() -> None:
     runs = {
         "run": ["a", "b"],
