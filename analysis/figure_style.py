@@ -39,14 +39,14 @@ _LOOKS = {
     "enc-from-dec": Look("#56B4E9", (0, (4, 2)), "o", False),
     "dec-from-enc": Look("#E69F00", (0, (4, 2)), "s", False),
 }
-_SPARE_LOOKS = (
+_SPARE_LOOKS = (  # no colour with the line that a member has, so that curves without markers differ too
     Look("#009E73", "-", "^", True),
-    Look("#CC79A7", "-", "D", True),
+    Look("#CC79A7", (0, (6, 1.5)), "D", True),
     Look("#000000", ":", "v", True),
-    Look("#0072B2", "-", "o", False),
-    Look("#D55E00", "-", "s", False),
+    Look("#0072B2", (0, (1, 1)), "o", False),
+    Look("#D55E00", "-.", "s", False),
     Look("#56B4E9", "-", "P", True),
-    Look("#E69F00", "-", "X", True),
+    Look("#E69F00", ":", "X", True),
     Look("#999999", "--", "o", True),
 )
 _SERIES = tuple(

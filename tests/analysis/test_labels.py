@@ -13,6 +13,7 @@ from matplotlib.text import Text
 from analysis import figures, kinds, labels, search_figure
 from analysis.data_report import report as data_report
 from analysis.data_report.record import load_record
+from analysis.figure_style import look
 from analysis.figures import ReportFigure
 from analysis.labels import label, name_columns, width
 from analysis.load import load
@@ -95,3 +96,10 @@ def test_blocks_whose_names_have_no_letters_in_common_with_a_file_name_have_file
     figure = ReportFigure(name_columns, "loss", "Loss", "", figures.new_figure(1, 1), pd.DataFrame())
     named = {figure.of_block(f" (nano on {corpus})").name for corpus in ("中文", "日本", "a$b", "a&b", "A", "a")}
     assert len(named) == 6 and figure.of_block(" (nano on world)").name == "loss-nano-on-world"
+
+
+def test_curves_and_points_of_twelve_members_look_unlike() -> None:
+    members = ["encoder", "decoder", "enc-from-dec", "dec-from-enc", *(f"enc-from-dec, budget {n}" for n in range(8))]
+    looks = [look(member, members) for member in members]
+    assert len({(each.colour, each.line) for each in looks}) == 12
+    assert len({(each.colour, each.marker, each.filled) for each in looks}) == 12
