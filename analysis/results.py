@@ -36,8 +36,10 @@ def reports(results: Path) -> Files:
     if workers < 2:
         built = list(map(_reported, archives))
     else:
-        with ProcessPoolExecutor(workers) as pool:
-            built = list(pool.map(_reported, archives))
+        with ProcessPoolExecutor(workers) as pool:  # the largest first, so that none is left alone at the end
+            largest = sorted(archives, key=lambda archive: archive.stat().st_size, reverse=True)
+            making = {archive: pool.submit(_reported, archive) for archive in largest}
+            built = [making[archive].result() for archive in archives]
     return {
         archive.parent / name: content
         for archive, files in zip(archives, built, strict=True)
