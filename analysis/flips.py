@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import mask_rates, render
+from analysis import learning_rates, mask_rates, render
 from analysis.costs import RULERS
 from analysis.study_records import rows_of
 from analysis.tables import HOLE, Table, grouped, measure, signed
@@ -76,7 +76,7 @@ def collect(results: Path, reported: Mapping[Path, bytes]) -> pd.DataFrame:
         *_by_ruler(tables, tested),
         *mask_rates.compared(tables, NO_RATE),
         *_by_context(tested),
-        {"varies": "learning rate", "hole": NO_SEARCH},
+        *learning_rates.compared(tables, NO_SEARCH),
     ]
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS)
     changes = {key: changed(list(group["words"])) for key, group in frame.groupby(KEY, dropna=False)}

@@ -28,18 +28,8 @@ def compared(tables: Mapping[tuple[str, str], pd.DataFrame], reason: str) -> Ite
         if decoders is None:
             continue
         compared_any = True
-        for row in rows_of(_differences(encoders, decoders)):
-            question, way = split(row.protocol)
-            scored = f", {way_name(way)}" if way else ""
-            yield {
-                "varies": "mask rate",
-                "study": study,
-                "left": "encoder − decoder",
-                "right": "",
-                "measured": f"{question_name(question)}{scored}: {measure(row._asdict())}",
-                "condition": f"{row.level:g}",
-                **{name: getattr(row, name) for name in ("value", "low", "high", "words")},
-            }
+        for row in rows_of(differences(encoders.assign(level=encoders[AXIS]), decoders)):
+            yield {"varies": "mask rate", "study": study, **described(row), "condition": f"{row.level:g}"}
     if not compared_any:
         yield {"varies": "mask rate", "hole": reason}
 
@@ -56,15 +46,27 @@ def _decoders(encoders: pd.DataFrame, scores: Mapping[str, pd.DataFrame]) -> pd.
     return None
 
 
-def _differences(encoders: pd.DataFrame, decoders: pd.DataFrame) -> pd.DataFrame:
-    """The differences with their verdicts, Holm-corrected within each mask rate and question."""
+def described(row: Any) -> dict[str, Any]:
+    """What one of the `differences` says, as columns of a conclusion."""
+    question, way = split(row.protocol)
+    scored = f", {way_name(way)}" if way else ""
+    return {
+        "left": "encoder − decoder",
+        "right": "",
+        "measured": f"{question_name(question)}{scored}: {measure(row._asdict())}",
+        **{name: getattr(row, name) for name in ("value", "low", "high", "words")},
+    }
+
+
+def differences(encoders: pd.DataFrame, decoders: pd.DataFrame) -> pd.DataFrame:
+    """Encoders of each `level` less decoders by common seeds, with verdicts Holm-corrected within each level and question."""
     both = pd.concat([encoders.assign(side="encoder"), decoders.assign(side="decoder")], ignore_index=True)
     both = both.assign(scored_as=both["protocol"])
     runs = both.drop_duplicates("run").set_index("run")
     rows: list[dict[str, Any]] = []
     for key, group in with_own_ways(both, runs).groupby(MEASURE, sort=False):
         right = group[group["side"] == "decoder"].drop_duplicates("seed").set_index("seed")
-        for level, of_level in group[group["side"] == "encoder"].groupby(AXIS):
+        for level, of_level in group[group["side"] == "encoder"].groupby("level"):
             left = of_level.drop_duplicates("seed").set_index("seed")
             seeds = sorted(set(left.index) & set(right.index))
             if len(seeds) < FEWEST:
@@ -77,7 +79,7 @@ def _differences(encoders: pd.DataFrame, decoders: pd.DataFrame) -> pd.DataFrame
             named = dict(zip(MEASURE, key, strict=True)) | {
                 "left": "encoder",
                 "right": "decoder",
-                "level": float(level),
+                "level": level,
             }
             tested = {name: float(getattr(bounds, name)) for name in ("value", "low", "high", "p")}
             rows.append(named | {"higher_is_better": bool(left["higher_is_better"].iloc[0])} | tested)

@@ -109,5 +109,8 @@ def _table(path: Path, number: int, table: Any) -> ItemTable:
         )
     if not is_finite(table):
         raise invalid("file", str(path), f"holds a number in {at} that is not finite", RESTORE)
-    details = [dict(zip(named, row, strict=True)) for row in zip(*named.values(), strict=True)]
-    return ItemTable(table["run"], table["protocol"], table["task"], items, values, details or [{} for _ in items])
+    details: list[dict[str, Any]] = [{} for _ in items]
+    for name, column in named.items():
+        for of_item, value in zip(details, column, strict=True):
+            of_item[name] = value
+    return ItemTable(table["run"], table["protocol"], table["task"], items, values, details)

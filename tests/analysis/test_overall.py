@@ -5,11 +5,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from analysis import claims, findings, flips, hours, results, verdicts
+from analysis import claims, findings, flips, hours, learning_rates, results, verdicts
 from analysis.records_archive import pack
 from ettin_core.foundation.storage import read_json, write_json
 from ettin_core.records.predictions import Prediction, stated
@@ -93,6 +94,33 @@ def test_members_trained_as_long_by_each_ruler_are_one_conclusion() -> None:
     of = found[found["varies"] == "ruler"]
     assert list(of["condition"]) == ["tokens", "loss-bearing tokens", "FLOPs"] and set(of["changes"]) == {"yes"}
     assert set(of["left"]) == {"decoder − encoder"} and list(of["words"])[::2] == ["encoder better", "decoder better"]
+
+
+def rated(rates: dict[str, list[float]]) -> pd.DataFrame:
+    """Scores of three seeds of encoders and decoders at learning rates; the decoder gains most by its own."""
+    gains = {("mlm", 0.01): 0.05, ("clm", 0.02): 0.4}
+    rows = [
+        {"run": f"{objective}{rate}{seed}", "protocol": "facts.own_scoring", "task": "t", "metric": "accuracy"}
+        | {"value": (0.5 if objective == "mlm" else 0.3) + gains.get((objective, rate), 0) + seed * 1e-3}
+        | {"standard_error": None, "n": 9, "higher_is_better": True, "seed": seed, "objective": objective}
+        | {"readout": objective, "direction": "causal", "learning_rate": rate, "parent": None}
+        for objective, levels in rates.items()
+        for rate in levels
+        for seed in (1, 2, 3)
+    ]
+    noise = np.random.default_rng(0).normal(0, 1e-3, len(rows))
+    return pd.DataFrame(rows).assign(value=lambda frame: frame["value"] + noise)
+
+
+def test_the_sign_at_rates_of_their_own_is_beside_that_at_the_preset_one() -> None:
+    tables = {("rates", "scores.csv"): rated({"mlm": [0.003, 0.01], "clm": [0.003, 0.02]})}
+    rows = list(learning_rates.compared(tables, "none"))
+    assert [row["condition"] for row in rows] == ["preset rate, 0.003", "own tuned rate, 0.01 and 0.02"]
+    assert [row["words"] for row in rows] == ["encoder better", "decoder better"]
+    alone = {("rates", "scores.csv"): rated({"mlm": [0.003, 0.01], "clm": [0.003]})}
+    assert list(learning_rates.compared(alone, "none"))[1]["condition"] == "own tuned rate, 0.01 and 0.003"
+    several = {("rates", "scores.csv"): rated({"mlm": [0.003, 0.01, 0.02], "clm": [0.003, 0.01]})}
+    assert list(learning_rates.compared(several, "none")) == [{"varies": "learning rate", "hole": "none"}]
 
 
 def test_a_run_of_two_studies_is_counted_once() -> None:
