@@ -147,15 +147,17 @@ def _normal_runs(generator: np.random.Generator, studies: int, values: np.ndarra
 def _difference_of_runs(left: Any, right: Any, errors: Any, **_: Any) -> Shape:
     spread = float((left - right).std(ddof=1)) if len(left) > 1 else 0.0
 
+    first, second = (None, None) if errors is None else errors
+
     def estimates(generator: np.random.Generator, studies: int, null: bool, level: float) -> list[Estimates]:
         ours, theirs = (left - left.mean(), right - right.mean()) if null else (left, right)
-        first, second = (None, None) if errors is None else errors
         sides = (
             _normal_runs(generator, studies, ours, first, spread),
             _normal_runs(generator, studies, theirs, second, 0.0),
         )
         shape = sides[0].shape
-        drawn_errors = None if errors is None else (np.broadcast_to(first, shape), np.broadcast_to(second, shape))
+        drawn = [np.broadcast_to(error, shape) for error in errors or ()]
+        drawn_errors = (drawn[0], drawn[1]) if drawn else None
         bounds = inference.difference_of_runs(*sides, drawn_errors, level)
         return [(bounds, float(ours.mean() - theirs.mean()))]
 
