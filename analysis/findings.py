@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,12 +87,16 @@ Entry = TypeVar("Entry", "Question", Panel)
 
 @dataclass(frozen=True)
 class Question:
-    """An entry of the list: `where` names the columns of `table` (and their values) that only one row has."""
+    """An entry of the list: `where` names the columns of `table` (and their values) that only one row has.
+
+    The README has the entries with a `headline` (all of them where none has one).
+    """
 
     study: str
     question: str
     table: str
     where: Mapping[str, Any]
+    headline: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,8 +159,9 @@ def make(results: Path, readme: Path, files: Mapping[Path, bytes]) -> Made:
         **hours.files(costs),
     }
     place = Path(os.path.relpath(results, readme.parent)).as_posix()
-    table = _markdown(rows, place, SHOWN)
-    block = _BLOCK.format(table=table, results=place, title=picture.title, caption=caption)
+    chosen = rows[[question.headline for question in questions]] if any(each.headline for each in questions) else rows
+    shown = " ".join([picture.caption, *(f"{name}: {scales[name]}." for name in sorted(set(chosen["study"])))])
+    block = _BLOCK.format(table=_markdown(chosen, place, SHOWN), results=place, title=picture.title, caption=shown)
     overall = [claims.table(claimed), beside["flips"], beside["hours"]]
     return Made(page_files, block, questions, rows, judged, overall, claims.counts(claimed), scales, figures)
 
@@ -185,10 +190,11 @@ def main_figures(results: Path, files: Mapping[Path, bytes]) -> dict[str, str]:
 def read_list(file: Path, section: str, kind: type[Entry]) -> list[Entry]:
     """The entries of a section of the list. Raises ValueError for one that lacks a field or has another."""
     names = {field.name for field in fields(kind)}
+    needed = {field.name for field in fields(kind) if field.default is MISSING}
     entries = read_mapping(file, "restore it", **{section: list})[section]
     for number, entry in enumerate(entries):
-        if not isinstance(entry, dict) or entry.keys() != names:
-            problem = f"does not have the fields {', '.join(sorted(names))}"
+        if not isinstance(entry, dict) or not needed <= entry.keys() <= names:
+            problem = f"does not have the fields {', '.join(sorted(needed))}"
             raise invalid(f"{section}.{number}", entry, problem, f"correct {file}")
     return [kind(**entry) for entry in entries]
 
