@@ -3,8 +3,8 @@
 `records.tar.xz` holds `study.json` and run folders in `runs/`, which every command of `analysis` reads once it is unpacked
 (`tar xJf records.tar.xz`). Of a run it has what says what it was (FILES), the training log without diagnostics, and of each
 measured protocol measurements.jsonl, settings.json and its items by columns (items.json, ettin_core/records/item_tables.py).
-Numbers of items have five significant digits, and no lists: the scores of every candidate answer, which no report reads.
-Measurements and training losses are as they were recorded.
+Numbers of items and logs have five significant digits (four where items are many). Items have no lists: the scores of every
+candidate answer, which no report reads. Measurements, costs and the clock are as they were recorded.
 """
 
 import io
@@ -12,7 +12,7 @@ import json
 import lzma
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,19 +23,21 @@ from ettin_core.foundation.storage import canonical_json, write_bytes
 from ettin_core.records.evaluations import COLUMNS, MEASUREMENTS, SEAL, SETTINGS, check, read_seal, sealed
 from ettin_core.records.folders import RunFolder, run_folders
 from ettin_core.records.item_tables import ItemTable, columns, read_item_tables
-from ettin_core.records.schema import to_row
+from ettin_core.records.schema import TimingRecord, TrainingRecord, to_row
 from ettin_core.records.studies import read_study
 
 ARCHIVE = "records.tar.xz"
 STUDY = "study.json"
 LARGEST = 1 << 30  # bytes that an archive may unpack to
-FILES = ("COMPLETE", "config.yaml", "provenance.json", "certificate.json", "timing.jsonl")
-DIAGNOSTICS = ("source_losses", "update_ratios", "attention_logits")  # of the training log: no report reads them
+FILES = ("COMPLETE", "config.yaml", "provenance.json", "certificate.json")
+DIAGNOSTICS = ("source_losses", "update_ratios", "attention_logits", "mfu")  # of the logs: no report reads them
+MEASURED = {"loss", "gradient_norm", "tokens_per_second"}  # of the logs, of every step anew
 LM_EVAL = (
     "measurements_*.jsonl",
     "samples_*.jsonl",
 )  # records of lm-eval's command, wherever they are in a run's folder
 DIGITS = 5
+MANY = 100  # items whose mean has the measurement's digits though each has one less
 
 
 def pack(study: Path, runs: Path, results: Path) -> Path:
@@ -91,8 +93,9 @@ def unpacked(archive: Path, only: tuple[str, ...] = ()) -> Iterator[Path]:
 
 def _records(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
     """The files of a run by their paths in it. Raises ValueError for records that are not whole."""
-    log = [{name: value for name, value in to_row(row).items() if name not in DIAGNOSTICS} for row in folder.training()]
-    yield folder.metrics_file.name, "".join(json.dumps(row, sort_keys=True) + "\n" for row in log).encode()
+    yield folder.metrics_file.name, _log(folder.training())
+    if folder.timing_file.exists():
+        yield folder.timing_file.name, _log(folder.timing())
     for place in folder.evaluations().values():
         items = columns(_rounded(read_item_tables(place, folder.name))).encode()
         yield from _evaluation(place, folder, items)
@@ -103,6 +106,13 @@ def _records(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
     others += [file for pattern in LM_EVAL for file in folder.path.rglob(pattern)]
     for file in filter(Path.is_file, others):
         yield file.relative_to(folder.path).as_posix(), file.read_bytes()
+
+
+def _log(rows: Sequence[TrainingRecord | TimingRecord]) -> bytes:
+    """The rows of a log without diagnostics, and with no more digits than a figure shows of what was measured in each."""
+    kept = [{name: value for name, value in to_row(row).items() if name not in DIAGNOSTICS} for row in rows]
+    short = [row | {name: _short(row[name]) for name in MEASURED & row.keys()} for row in kept]
+    return "".join(json.dumps(row, sort_keys=True) + "\n" for row in short).encode()
 
 
 def _evaluation(place: Path, folder: RunFolder, items: bytes) -> Iterator[tuple[str, bytes]]:
@@ -118,22 +128,20 @@ def _evaluation(place: Path, folder: RunFolder, items: bytes) -> Iterator[tuple[
 
 
 def _rounded(tables: list[ItemTable]) -> list[ItemTable]:
-    """Numbers with as many digits as any table shows, and details without lists."""
-    return [
-        replace(
-            table,
-            values=[_short(value) for value in table.values],
-            details=[
-                {name: _short(value) for name, value in row.items() if not isinstance(value, list)}
-                for row in table.details
-            ],
-        )
-        for table in tables
+    """Numbers with as many digits as any table shows, and details without lists. The mean of many items needs fewer of each."""
+    return [_rounded_table(table, DIGITS if len(table.items) < MANY else DIGITS - 1) for table in tables]
+
+
+def _rounded_table(table: ItemTable, digits: int) -> ItemTable:
+    details = [
+        {name: _short(value, digits) for name, value in row.items() if not isinstance(value, list)}
+        for row in table.details
     ]
+    return replace(table, values=[_short(value, digits) for value in table.values], details=details)
 
 
-def _short(value: Any) -> Any:
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+def _short(value: Any, digits: int = DIGITS) -> Any:
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
 def _check_paths(members: dict[str, bytes], runs: Path) -> None:

@@ -19,7 +19,13 @@ from ettin_core.training.config import RunConfig
 from tests.runs import tiny_run
 
 NAMES = CONFIGURATIONS.parent / "tests" / "golden" / "names.json"
-NOT_PLANNED = ("grid", "smoke", "evidence", "factorial_text", "tuned_rates")  # without axes, for tests, on a folder of text
+NOT_PLANNED = (
+    "grid",
+    "smoke",
+    "evidence",
+    "factorial_text",
+    "tuned_rates",
+)  # without axes, for tests, on a folder of text
 STUDIES = {  # cells of one seed
     "biphasic": 5,
     "conversion_frontier": 14,
