@@ -31,7 +31,7 @@ STUDY = "study.json"
 LARGEST = 1 << 30  # bytes that an archive may unpack to
 FILES = ("COMPLETE", "config.yaml", "provenance.json", "certificate.json")
 DIAGNOSTICS = ("source_losses", "update_ratios", "attention_logits", "mfu")  # of the logs: no report reads them
-MEASURED = {"loss", "gradient_norm", "tokens_per_second"}  # of the logs, of every step anew
+MEASURED = {"loss": 5, "gradient_norm": 3, "tokens_per_second": 3}  # of the logs, with their digits
 LM_EVAL = (
     "measurements_*.jsonl",
     "samples_*.jsonl",
@@ -109,10 +109,14 @@ def _records(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
 
 
 def _log(rows: Sequence[TrainingRecord | TimingRecord]) -> bytes:
-    """The rows of a log without diagnostics, and with no more digits than a figure shows of what was measured in each."""
+    """The rows of a log without diagnostics, and with no more digits than a figure shows of what was measured in each.
+
+    The hash of the data is rolling, so that of the last row speaks for all.
+    """
     kept = [{name: value for name, value in to_row(row).items() if name not in DIAGNOSTICS} for row in rows]
-    short = [row | {name: _short(row[name]) for name in MEASURED & row.keys()} for row in kept]
-    return "".join(json.dumps(row, sort_keys=True) + "\n" for row in short).encode()
+    short = [row | {name: _short(row[name], MEASURED[name]) for name in MEASURED.keys() & row.keys()} for row in kept]
+    hashed = [row | ({"data_hash": ""} if "data_hash" in row else {}) for row in short[:-1]] + short[-1:]
+    return "".join(json.dumps(row, sort_keys=True) + "\n" for row in hashed).encode()
 
 
 def _evaluation(place: Path, folder: RunFolder, items: bytes) -> Iterator[tuple[str, bytes]]:
