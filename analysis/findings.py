@@ -159,9 +159,10 @@ def make(results: Path, readme: Path, files: Mapping[Path, bytes]) -> Made:
         **hours.files(costs),
     }
     place = Path(os.path.relpath(results, readme.parent)).as_posix()
-    chosen = rows[[question.headline for question in questions]] if any(each.headline for each in questions) else rows
-    shown = " ".join([picture.caption, *(f"{name}: {scales[name]}." for name in sorted(set(chosen["study"])))])
-    block = _BLOCK.format(table=_markdown(chosen, place, SHOWN), results=place, title=picture.title, caption=shown)
+    heads = [each.headline or not any(other.headline for other in questions) for each in questions]
+    named = sorted({each.study for each, head in zip(questions, heads, strict=True) if head})
+    shown = " ".join([picture.caption, *(f"{name}: {scales[name]}." for name in named)])
+    block = _BLOCK.format(table=_markdown(rows[heads], place, SHOWN), results=place, title=picture.title, caption=shown)
     overall = [claims.table(claimed), beside["flips"], beside["hours"]]
     return Made(page_files, block, questions, rows, judged, overall, claims.counts(claimed), scales, figures)
 

@@ -100,7 +100,7 @@ def test_only_files_of_the_manifest_are_removed(copied: Path) -> None:
     ("edit", "message"),
     [
         (('term: "Direction: causal', 'term: "Directions: causal'), "is answered by 0 rows of"),
-        (("protocol: heldout_mlm, metric: loss, ", ""), "is answered by 13 rows of"),
+        (("protocol: heldout_mlm, metric: loss, ", ""), r"is answered by \d\d rows of"),
         (("metric: loss,", "measure: loss,"), "are not columns of"),
         (("table: effects", "table: effect"), "is not made from any record"),
         (("    question: ", "    asked: "), "does not have the fields"),
@@ -147,8 +147,9 @@ def test_tables_of_packed_records_are_those_of_the_runs(synthetic: Any, tmp_path
     for table in (estimates.cells, estimates.differences):
         assert_frame_equal(table(packed), table(whole), rtol=1e-4, atol=2e-4)
     assert_frame_equal(packed.measurements, whole.measurements)
-    kept = ["run", "step", "loss", "tokens", "seconds"]
+    kept = ["run", "step", "tokens", "flops", "seconds"]
     assert_frame_equal(packed.training[kept], whole.training[kept])
+    assert_frame_equal(packed.training[["loss"]], whole.training[["loss"]], rtol=1e-4)
 
 
 def test_a_damaged_archive_is_one_line(tmp_path: Path) -> None:
