@@ -159,7 +159,8 @@ def make(results: Path, readme: Path, files: Mapping[Path, bytes]) -> Made:
         **hours.files(costs),
     }
     place = Path(os.path.relpath(results, readme.parent)).as_posix()
-    heads = [each.headline or not any(other.headline for other in questions) for each in questions]
+    chosen = any(each.headline for each in questions)
+    heads = [each.headline or not chosen for each in questions]
     named = sorted({each.study for each, head in zip(questions, heads, strict=True) if head})
     shown = " ".join([picture.caption, *(f"{name}: {scales[name]}." for name in named)])
     block = _BLOCK.format(table=_markdown(rows[heads], place, SHOWN), results=place, title=picture.title, caption=shown)
