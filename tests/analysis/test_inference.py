@@ -67,12 +67,12 @@ def test_a_share_of_answers_that_are_each_runs_own_has_the_width_of_all_of_them(
     bounds = inference.mean(answers, share=True)
     width = float(np.median(bounds.high - bounds.low)) / (2 * 1.96 * (0.3 * 0.7 / 2000) ** 0.5)
     assert 1 < width < 1.5  # of all answers; those of one run would be 2.2 times as wide
-    few = np.eye(3, 10)[
-        None
-    ]  # a right answer in each run says nothing of how runs differ: ten items, not thirty answers
-    assert inference.mean(few, share=True).high == pytest.approx(
-        wilson_ends(np.array([0.1]), 1.959964**2 / 10)[1], rel=1e-6
+    # A right answer in each run says nothing of how runs differ: ten items, not thirty answers.
+    few, ten = (
+        inference.mean(np.eye(3, 10)[None], share=True),
+        wilson_ends(np.array([0.1]), np.array([1.959964**2 / 10])),
     )
+    assert few.high == pytest.approx(ten[1], rel=1e-6)
 
 
 def test_a_share_is_wilsons_stays_within_bounds_and_is_never_certain() -> None:
